@@ -1,0 +1,2 @@
+//! A Kubernetes operator that executes deployment runbooks.
+pub mod api;
