@@ -1,2 +1,4 @@
 //! A Kubernetes operator that executes deployment runbooks.
+
 pub mod api;
+pub mod engine;

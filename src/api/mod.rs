@@ -1,0 +1,36 @@
+//! The custom resources: types, defaults, validation, conditions. No I/O.
+//!
+//! The manifests under `crds/` are generated from here (`service-release-operator crd`).
+
+pub mod command;
+pub mod conditions;
+pub mod release;
+pub mod scalar;
+pub mod status;
+pub mod validate;
+
+pub use command::{
+    Action, ApprovalKind, CommandApproval, CommandPhase, ReleaseCommand, ReleaseCommandSpec,
+    ReleaseCommandStatus,
+};
+pub use release::{
+    Approval, BlueGreen, Canary, CanaryStep, Pause, PodTemplate, PodTemplateMetadata, Rollback,
+    Selector, ServiceRelease, ServiceReleaseSpec, Strategy, Traffic, WorkloadKind, WorkloadRef,
+};
+pub use scalar::{Duration, Timestamp};
+pub use status::{
+    CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision,
+    ReleaseStatus, RevisionStatus, RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName,
+    StepStatus, Suspension, TimelineEntry, WeightShare, Weights, WorkloadStatus,
+};
+
+/// The API group of every kind defined here.
+pub const GROUP: &str = "servicerelease.io";
+/// Label on everything the operator makes: the name of the ServiceRelease.
+pub const LABEL_RELEASE: &str = "servicerelease.io/release";
+/// Label on everything the operator makes for one revision: its hash.
+pub const LABEL_REVISION: &str = "servicerelease.io/revision";
+/// Annotation on a Service that was there before: its selector as the user wrote it, as JSON.
+pub const ANNOTATION_ORIGINAL_SELECTOR: &str = "servicerelease.io/original-selector";
+/// Finalizer of a ServiceRelease that has something to give back on deletion.
+pub const FINALIZER: &str = "servicerelease.io/hand-back";

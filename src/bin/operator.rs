@@ -1,1 +1,2 @@
+//! The operator.
 fn main() {}

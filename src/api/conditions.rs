@@ -1,0 +1,1 @@
+//! Conditions as kstatus, `kubectl wait` and Argo CD read them.

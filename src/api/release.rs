@@ -1,0 +1,366 @@
+//! `ServiceRelease`: what a platform team writes. The texts here are what `kubectl explain` shows.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Duration, status::ServiceReleaseStatus};
+
+/// What runs, how traffic reaches it and how a change of it is rolled out. A changed pod template
+/// is a release; the operator carries it through the strategy and undoes it when it fails.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "servicerelease.io",
+    version = "v1alpha1",
+    kind = "ServiceRelease",
+    plural = "servicereleases",
+    shortname = "srel",
+    category = "all",
+    namespaced,
+    status = "ServiceReleaseStatus",
+    derive = "PartialEq",
+    doc = "A service, the strategy by which its changes are released, and what is happening to it now.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must have at most 52 characters"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step.summary"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weights.desired.candidate", description = "Percent of the traffic meant for the candidate"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Release", type_ = "integer", json_path = ".status.release.number", priority = 1),
+    printcolumn(name = "Stable", type_ = "string", json_path = ".status.stable.revision", priority = 1),
+    printcolumn(name = "Candidate", type_ = "string", json_path = ".status.candidate.revision", priority = 1),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.stable.readyReplicas", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
+)]
+#[x_kube(
+    validation = Rule::new("has(self.template) != has(self.workloadRef)").message("exactly one of template and workloadRef is needed"),
+    validation = Rule::new("has(self.selector) == has(self.template)").message("selector and template go together; with workloadRef neither is set"),
+    validation = Rule::new("has(self.selector) == has(oldSelf.selector) && (!has(self.selector) || self.selector == oldSelf.selector)").message("selector is immutable; create a new ServiceRelease to change it"),
+    validation = Rule::new("has(self.workloadRef) == has(oldSelf.workloadRef) && (!has(self.workloadRef) || self.workloadRef == oldSelf.workloadRef)").message("workloadRef is immutable; delete the ServiceRelease to hand its pods back, then create another"),
+    validation = Rule::new("!has(self.selector) || !has(self.template) || (has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k]))").message("template.metadata.labels must contain every label of selector.matchLabels"),
+    validation = Rule::new("!has(oldSelf.traffic) || (has(self.traffic) && self.traffic.service == oldSelf.traffic.service)").message("traffic.service cannot be changed or removed; delete the ServiceRelease to hand the Service back, then create another"),
+    validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.candidateService) || (has(self.traffic) && has(self.traffic.candidateService) && self.traffic.candidateService == oldSelf.traffic.candidateService)").message("traffic.candidateService cannot be changed or removed")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceReleaseSpec {
+    /// How many pods serve. Default 1; with workloadRef, the Deployment's replicas at adoption.
+    /// A HorizontalPodAutoscaler that targets this object needs it to be set once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub replicas: Option<i32>,
+
+    /// The labels that tell this service's pods from others. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
+
+    /// The pods to run. A change of it is a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PodTemplate>,
+
+    /// A running Deployment to adopt without downtime instead of a template. Its pod template is the
+    /// source from then on: `kubectl set image` and `kubectl rollout undo` on it start releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadRef>,
+
+    /// Seconds that a pod must be ready without a break to count as available. Default 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 3600))]
+    pub min_ready_seconds: i32,
+
+    /// Seconds that a step may wait for pods or traffic before it counts as failed. Default 600.
+    #[serde(default = "default_progress_deadline")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub progress_deadline_seconds: i32,
+
+    /// How many earlier revisions are kept for undo, without pods. Default 5.
+    #[serde(default = "default_history_limit")]
+    #[schemars(range(min = 0, max = 20))]
+    pub revision_history_limit: i32,
+
+    /// Holds a release where it is; a new template starts no pod while it is set. Rollbacks go on.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// A new value retries a failed release, for those who work through Git only.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub retry_token: String,
+
+    /// How traffic reaches the pods. Without it pods are replaced and no Service is touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+
+    /// How a release is rolled out. Default: a canary without steps, a rolling replacement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+
+    /// What happens when a release fails, and what is kept to undo one that did not.
+    #[serde(default)]
+    pub rollback: Rollback,
+}
+
+const fn default_progress_deadline() -> i32 {
+    600
+}
+
+const fn default_history_limit() -> i32 {
+    5
+}
+
+/// Labels that select pods.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    /// Label keys and the values that a pod must have, at least one.
+    #[schemars(length(min = 1, max = 16), extend("maxProperties" = 16, "minProperties" = 1))]
+    #[schemars(schema_with = "label_map")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+fn label_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
+}
+
+fn metadata_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": { "type": "string", "maxLength": 16384 },
+    })
+}
+
+fn pod_spec(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// The pods to run, as in a Deployment. The pod spec is checked by a dry run of the ReplicaSet.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodTemplate {
+    /// Labels and annotations of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<PodTemplateMetadata>,
+    /// The pod spec (`kubectl explain pod.spec`).
+    #[schemars(schema_with = "pod_spec")]
+    pub spec: Value,
+}
+
+/// Labels and annotations of the pods.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodTemplateMetadata {
+    /// Labels of the pods; must contain those of the selector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "metadata_map")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "metadata_map")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A workload in the same namespace that is adopted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// The API version of the workload. Default apps/v1.
+    #[serde(default = "apps_v1")]
+    #[schemars(extend("enum" = ["apps/v1"]))]
+    pub api_version: String,
+    /// The kind of the workload. Default Deployment.
+    #[serde(default)]
+    pub kind: WorkloadKind,
+    /// The name of the workload.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+fn apps_v1() -> String {
+    "apps/v1".into()
+}
+
+/// Kinds of workloads that can be adopted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WorkloadKind {
+    /// `apps/v1` Deployment.
+    #[default]
+    Deployment,
+}
+
+/// How traffic reaches the pods.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// The Service that clients use. Created with the containers' ports if there is none. One that
+    /// is there gets one more key in its selector, which is taken away again on deletion.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub service: String,
+    /// A Service that selects the candidate only, and no pod at rest: for tests by hand, and the
+    /// preview of blueGreen. Created if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub candidate_service: Option<String>,
+    /// How long pods that lost their traffic stay, so that connections drain. Default 30s.
+    #[serde(default = "default_scale_down_delay")]
+    pub scale_down_delay: Duration,
+}
+
+const fn default_scale_down_delay() -> Duration {
+    Duration::from_secs(30)
+}
+
+/// How a release is rolled out: exactly one of canary and blueGreen.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.canary) != has(self.blueGreen)").message("exactly one of canary and blueGreen is needed"))]
+#[serde(rename_all = "camelCase")]
+pub struct Strategy {
+    /// Replace pods step by step; the share of pods is the share of traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// Bring up all pods of the candidate beside stable, then switch the Service at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<BlueGreen>,
+}
+
+/// A canary by the ratio of pods.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("!has(self.steps) || self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()").message("setWeight must not fall from step to step"),
+    validation = Rule::new("!(self.maxSurge in [0, '0', '0%'] && self.maxUnavailable in [0, '0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// Pods, as a number or percent of replicas (rounded up), that may exist beyond replicas. Default 25%.
+    #[serde(default = "quarter")]
+    #[schemars(schema_with = "pods_or_percent")]
+    pub max_surge: IntOrString,
+    /// Pods, as a number or percent of replicas (rounded down), that may be missing during a step. Default 0.
+    #[serde(default = "none")]
+    #[schemars(schema_with = "pods_or_percent")]
+    pub max_unavailable: IntOrString,
+    /// What is done in turn, at most 50. After the last, the candidate takes all traffic.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    pub steps: Vec<CanaryStep>,
+}
+
+impl Default for Canary {
+    fn default() -> Self {
+        Self {
+            max_surge: quarter(),
+            max_unavailable: none(),
+            steps: Vec::new(),
+        }
+    }
+}
+
+fn quarter() -> IntOrString {
+    IntOrString::String("25%".into())
+}
+
+const fn none() -> IntOrString {
+    IntOrString::Int(0)
+}
+
+fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "anyOf": [
+            { "type": "integer", "minimum": 0, "maximum": 100_000 },
+            { "type": "string", "pattern": "^([0-9]|[1-9][0-9]|100)%$" },
+        ],
+        "maxLength": 6,
+    })
+}
+
+/// One step of a canary: exactly one of its fields.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.pause), has(self.approval)].filter(b, b).size() == 1").message("a step has exactly one of setWeight, pause, approval"))]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStep {
+    /// Percent of the traffic for the candidate, 0 to 100, not less than in the step before.
+    /// By the ratio of pods: ceil(replicas x weight) of them, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub set_weight: Option<i32>,
+    /// Stay for a while, or without a duration until a person says Resume or Promote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Stay until a person says Approve; nothing else passes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// A pause between steps.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// How long, such as 5m or 1h30m. Without it the release waits for Resume or Promote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Duration>,
+}
+
+/// A wait for a person's Approve.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Approval {}
+
+/// All pods of the candidate beside stable, then one switch.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BlueGreen {
+    /// Switch as soon as the candidate is ready for it; if false, wait for Promote. Default true.
+    #[serde(default = "yes")]
+    pub auto_promote: bool,
+}
+
+impl Default for BlueGreen {
+    fn default() -> Self {
+        Self { auto_promote: true }
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// What happens when a release fails, and what is kept to undo one that did not.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// Roll back by itself when a release fails; if false, stay at the step and wait for a person. Default true.
+    #[serde(default = "yes")]
+    pub automatic: bool,
+    /// How long the previous pods stay warm after a blueGreen switch, so that undo takes effect at
+    /// once. The longer of it and traffic.scaleDownDelay counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_previous: Option<Duration>,
+}
+
+impl Default for Rollback {
+    fn default() -> Self {
+        Self {
+            automatic: true,
+            keep_previous: None,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the engine wants done: values, each of which the executor turns into exactly one
+//! idempotent API call.
+
+use std::collections::BTreeMap;
+
+use crate::api::{Action, CommandPhase, ServiceReleaseStatus, Timestamp};
+
+use super::observed::{ObjectVersion, Plan, Template};
+
+/// One API call. Doing it again after a crash is harmless: creates have deterministic names, all
+/// others carry the version that they were decided on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Put the finalizer on the ServiceRelease.
+    AddFinalizer,
+    /// Take the finalizer off the ServiceRelease: everything was given back.
+    RemoveFinalizer,
+    /// Create the ControllerRevision that pins a plan; owned by the ServiceRelease.
+    PinPlan(Box<Plan>),
+    /// Delete the ControllerRevision of an old release.
+    DeletePlan {
+        /// The release's number.
+        number: i64,
+    },
+    /// Create the ReplicaSet of a revision.
+    CreateReplicaSet(Box<NewReplicaSet>),
+    /// Set a ReplicaSet's spec.replicas.
+    ScaleReplicaSet {
+        /// The ReplicaSet.
+        object: ObjectVersion,
+        /// Pods wanted.
+        replicas: i32,
+    },
+    /// Delete a ReplicaSet, and its pods if it has any.
+    DeleteReplicaSet {
+        /// The ReplicaSet.
+        object: ObjectVersion,
+    },
+    /// Set the adopted Deployment's replicas through its /scale.
+    ScaleWorkload {
+        /// The Deployment.
+        object: ObjectVersion,
+        /// Pods wanted.
+        replicas: i32,
+    },
+    /// Create a Service; owned by the ServiceRelease.
+    CreateService(Box<NewService>),
+    /// Change the operator's key in a Service's selector.
+    Select {
+        /// The Service.
+        object: ObjectVersion,
+        /// What it is to select.
+        selection: Selection,
+        /// The selector to keep in the annotation, when the Service was there before and has none yet.
+        keep_original: Option<BTreeMap<String, String>>,
+    },
+    /// Write a decision into a ReleaseCommand's status.
+    AnswerCommand {
+        /// The command.
+        object: ObjectVersion,
+        /// Applied or Rejected.
+        phase: CommandPhase,
+        /// Why, or what it did.
+        message: String,
+        /// When it was decided.
+        at: Timestamp,
+    },
+    /// Delete a command whose retention is over.
+    DeleteCommand {
+        /// The command.
+        object: ObjectVersion,
+    },
+}
+
+/// What a Service of this release selects, over and above its original selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// No pod: the revision label must be `none`.
+    Nothing,
+    /// The pods of one revision.
+    Revision(String),
+    /// The pods of all revisions of the release.
+    Release,
+    /// What the user wrote; the operator's keys and annotation are gone.
+    Original,
+}
+
+/// A ReplicaSet to be made. Its labels are only the operator's two, so that a Deployment never
+/// adopts it; its selector is `match_labels` and those two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewReplicaSet {
+    /// metadata.name: the release's name and the hash.
+    pub name: String,
+    /// The revision's hash.
+    pub hash: String,
+    /// The fingerprint of the template, kept in an annotation.
+    pub fingerprint: String,
+    /// The user's selector, or the adopted Deployment's.
+    pub match_labels: BTreeMap<String, String>,
+    /// The pod template, without the operator's labels.
+    pub template: Template,
+    /// spec.replicas
+    pub replicas: i32,
+    /// spec.minReadySeconds
+    pub min_ready_seconds: i32,
+    /// Whether the ServiceRelease owns it. Not with workloadRef: garbage collection would take the
+    /// pods before they are handed back.
+    pub owned: bool,
+}
+
+/// A Service to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewService {
+    /// metadata.name
+    pub name: String,
+    /// The base of its selector.
+    pub match_labels: BTreeMap<String, String>,
+    /// What it selects at first.
+    pub selection: Selection,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a Service to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name.
+    pub name: String,
+    /// Its number, 1 to 65535.
+    pub port: i32,
+    /// TCP, UDP or SCTP.
+    pub protocol: String,
+}
+
+/// A Kubernetes Event about the ServiceRelease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whether it is a Warning.
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: String,
+    /// What the operator was doing, CamelCase.
+    pub action: String,
+    /// For people.
+    pub note: String,
+}
+
+/// What a pass decides. The executor carries out, in this order: `before`, then the status if it
+/// differs from the one that was read, then `after`, then the events. It stops at the first that
+/// fails; the next pass sees what came of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// What makes things safer and needs no record: stable up, traffic back.
+    pub before: Vec<Effect>,
+    /// The whole new status.
+    pub status: ServiceReleaseStatus,
+    /// What must be on record before it is done.
+    pub after: Vec<Effect>,
+    /// For people who watch.
+    pub events: Vec<Event>,
+    /// When to look again although nothing happened.
+    pub wake: Option<Timestamp>,
+}
+
+/// What a command does, for messages.
+#[must_use]
+pub const fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Promote => "promote",
+        Action::Abort => "abort",
+        Action::Undo => "undo",
+        Action::Retry => "retry",
+        Action::Approve => "approve",
+        Action::Pause => "pause",
+        Action::Resume => "resume",
+        Action::Skip => "skip",
+    }
+}

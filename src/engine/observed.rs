@@ -1,0 +1,271 @@
+//! What the engine sees of the world: plain values, made by the observer from cached API objects.
+//! Nothing here is decided; nothing here is an API type.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde_json::Value;
+
+use crate::api::{Action, ServiceReleaseSpec, Timestamp};
+
+/// Everything that one pass looks at, beside the ServiceRelease itself and the time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// The Deployment that `spec.workloadRef` names, if it exists.
+    pub workload: Option<Workload>,
+    /// One for each ReplicaSet that carries this release's label, in any order.
+    pub revisions: Vec<Revision>,
+    /// The pinned plans that were loaded: that of `status.release.number`, if there is one, and
+    /// that of `status.stable.release` when stable's ReplicaSet is missing.
+    pub plans: Vec<Plan>,
+    /// The numbers of all pinned plans that exist.
+    pub plan_numbers: Vec<i64>,
+    /// The Service that `spec.traffic.service` names, if it exists.
+    pub service: Option<Service>,
+    /// The Service that `spec.traffic.candidateService` names, if it exists.
+    pub candidate_service: Option<Service>,
+    /// The commands for this release that exist, in any order, decided or not.
+    pub commands: Vec<Command>,
+    /// Other ServiceReleases of the namespace that claim the same workload, Service or selector.
+    pub rivals: Vec<Rival>,
+    /// Names of HorizontalPodAutoscalers that target the adopted Deployment.
+    pub autoscalers: Vec<String>,
+    /// What the API server says of the template wanted now, when no ReplicaSet has it yet.
+    pub template_check: TemplateCheck,
+}
+
+/// A pod template as canonical JSON: keys sorted, no white space, without the labels
+/// `servicerelease.io/release` and `servicerelease.io/revision`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Template(Arc<str>);
+
+impl Template {
+    /// The canonical form of a template, with the operator's own labels taken out.
+    #[must_use]
+    pub fn new(mut template: Value) -> Self {
+        if let Some(labels) = template
+            .pointer_mut("/metadata/labels")
+            .and_then(Value::as_object_mut)
+        {
+            labels.remove(crate::api::LABEL_RELEASE);
+            labels.remove(crate::api::LABEL_REVISION);
+        }
+        // What the API server adds to a template's metadata without meaning: `creationTimestamp: null`.
+        if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.retain(|_, value| !value.is_null());
+        }
+        // serde_json's map is a BTreeMap here, so that keys come out sorted.
+        Self(template.to_string().into())
+    }
+
+    /// The canonical JSON text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The template as JSON.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Template({})", self.0)
+    }
+}
+
+/// Names an object at a version; every write carries it as its precondition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// metadata.name
+    pub name: String,
+    /// metadata.uid
+    pub uid: String,
+    /// metadata.resourceVersion
+    pub resource_version: String,
+}
+
+/// The adopted Deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Which object, at which version.
+    pub object: ObjectVersion,
+    /// metadata.generation
+    pub generation: i64,
+    /// Whether its own controller has seen this generation.
+    pub observed: bool,
+    /// spec.replicas
+    pub replicas: i32,
+    /// status.replicas: its own pods that are not terminating.
+    pub pods: i32,
+    /// Its own pods of its present template that are available (status.availableReplicas, 0 unless
+    /// all of them are updated).
+    pub available: i32,
+    /// spec.selector.matchLabels
+    pub match_labels: BTreeMap<String, String>,
+    /// spec.template as the API server returns it, with its defaults.
+    pub template: Template,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// A ReplicaSet of this release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// Which object, at which version.
+    pub object: ObjectVersion,
+    /// The label servicerelease.io/revision.
+    pub hash: String,
+    /// The annotation that holds the fingerprint of the template it was made from.
+    pub fingerprint: String,
+    /// spec.template as the API server returns it, with its defaults.
+    pub template: Template,
+    /// metadata.creationTimestamp
+    pub created: Timestamp,
+    /// spec.replicas
+    pub replicas: i32,
+    /// Whether the ReplicaSet controller has seen this spec (status.observedGeneration is current).
+    pub observed: bool,
+    /// status.replicas: pods that exist and are not terminating.
+    pub pods_total: i32,
+    /// status.readyReplicas
+    pub ready: i32,
+    /// status.availableReplicas: ready for minReadySeconds.
+    pub available: i32,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+}
+
+/// A pod, as far as its trouble goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// metadata.name
+    pub name: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Whether it was told to go (metadata.deletionTimestamp).
+    pub terminating: bool,
+    /// Whether it was evicted, preempted, drained or lost with its node: never the revision's fault.
+    pub disrupted: bool,
+    /// The scheduler's message, while it finds no node.
+    pub unschedulable: Option<String>,
+    /// Its containers, init containers among them.
+    pub containers: Vec<Container>,
+}
+
+/// A container of a pod, as the kubelet reports it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// state.waiting.reason, such as CrashLoopBackOff.
+    pub waiting: Option<String>,
+    /// state.waiting.message: the kubelet's own words.
+    pub waiting_message: Option<String>,
+    /// restartCount
+    pub restarts: i32,
+    /// The last end of it: state.terminated, or else lastState.terminated.
+    pub ended: Option<Ended>,
+}
+
+/// How a container ended. Its termination message is left out on purpose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The kubelet's reason, such as OOMKilled or Error.
+    pub reason: String,
+    /// The exit code.
+    pub exit_code: i32,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+}
+
+/// A plan pinned in a ControllerRevision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The release's number.
+    pub number: i64,
+    /// The revision that it releases.
+    pub revision: String,
+    /// The spec as it stood; `template` holds the resolved one also with workloadRef.
+    pub spec: ServiceReleaseSpec,
+    /// The resolved template.
+    pub template: Template,
+}
+
+/// A Service and the endpoints behind it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Service {
+    /// Which object, at which version.
+    pub object: ObjectVersion,
+    /// spec.selector
+    pub selector: BTreeMap<String, String>,
+    /// The selector as the user wrote it, from the annotation.
+    pub original: Option<BTreeMap<String, String>>,
+    /// Whether the release made it (it is its controller owner).
+    pub owned: bool,
+    /// Another field manager that applied spec.selector, so that it cannot be shared.
+    pub contested_by: Option<String>,
+    /// The endpoints in its EndpointSlices.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint in an EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The revision of its pod; none for a pod that is not this release's.
+    pub revision: Option<String>,
+    /// conditions.ready: it gets new connections.
+    pub ready: bool,
+}
+
+/// A ReleaseCommand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// Which object, at which version.
+    pub object: ObjectVersion,
+    /// metadata.creationTimestamp
+    pub created: Timestamp,
+    /// What it asks for.
+    pub action: Action,
+    /// The revision it is meant for.
+    pub revision: Option<String>,
+    /// The step it is meant for.
+    pub step: Option<i32>,
+    /// Whether Promote is meant for all pauses.
+    pub full: bool,
+    /// Where Undo is to go.
+    pub to_revision: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who asks.
+    pub requested_by: Option<String>,
+    /// When it was decided, if its own status says so.
+    pub decided_at: Option<Timestamp>,
+}
+
+/// Another ServiceRelease that claims the same thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name.
+    pub name: String,
+    /// Its metadata.creationTimestamp.
+    pub created: Timestamp,
+    /// What both claim, such as `Service shop`.
+    pub claim: String,
+}
+
+/// What the API server says of a template in a server-side dry run of its ReplicaSet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TemplateCheck {
+    /// Nothing was asked, because a ReplicaSet has the template already, or nothing is against it.
+    #[default]
+    Passed,
+    /// It is refused, with the API server's message, which names the field.
+    Refused(String),
+    /// The ReplicaSet's name belongs to an object of somebody else.
+    NameTaken,
+}
