@@ -1,0 +1,127 @@
+//! How the served version behaves: what its manifest says, and what is changed at run time.
+//! All fields are off by default, so that a manifest names exactly what is broken.
+
+use std::time::Duration;
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as as_text;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{duration, fraction};
+
+/// How often, and by how much, memory grows towards `allocate_mib`: 64 MiB per second, slow
+/// enough for the pod to become ready and get traffic before the kernel kills it.
+const GROW_EVERY: Duration = Duration::from_millis(125);
+const GROW_MIB: usize = 8;
+
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Behaviour {
+    /// /readyz answers 503 for ever.
+    #[arg(long, env = "NEVER_READY")]
+    pub(crate) never_ready: bool,
+    /// /readyz answers 503 for this long after the start.
+    #[arg(long, env = "READY_AFTER", value_parser = duration, default_value = "0s")]
+    #[serde(with = "as_text")]
+    pub(crate) ready_after: Duration,
+    /// Exit with code 3 at the first request after so many.
+    #[arg(long, env = "CRASH_AFTER_REQUESTS")]
+    pub(crate) crash_after_requests: Option<u64>,
+    /// Hold so much memory, to be killed for it.
+    #[arg(long, env = "ALLOCATE_MIB", default_value_t = 0)]
+    pub(crate) allocate_mib: usize,
+    /// Share of the requests to answer with 500, evenly spread.
+    #[arg(long, env = "ERROR_RATE", value_parser = fraction, default_value = "0")]
+    pub(crate) error_rate: f64,
+    /// Wait so long before each answer.
+    #[arg(long, env = "LATENCY", value_parser = duration, default_value = "0s")]
+    #[serde(with = "as_text")]
+    pub(crate) latency: Duration,
+}
+
+impl Behaviour {
+    /// This behaviour with the named fields replaced; unknown fields and bad values are refused.
+    pub(crate) fn changed(&self, change: &[u8]) -> Result<Self, String> {
+        let change: Map<String, Value> =
+            serde_json::from_slice(change).map_err(|error| error.to_string())?;
+        let mut fields = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        if let Value::Object(fields) = &mut fields {
+            fields.extend(change);
+        }
+        let changed: Self = serde_json::from_value(fields).map_err(|error| error.to_string())?;
+        fraction(&changed.error_rate.to_string()).map_err(|why| format!("error_rate: {why}"))?;
+        Ok(changed)
+    }
+
+    /// Whether the n-th request (from 1) is one that fails: exactly the asked share of any run.
+    pub(crate) fn fails(&self, n: u64) -> bool {
+        let failed_by = |n: u64| (n as f64 * self.error_rate).floor();
+        failed_by(n) > failed_by(n - 1)
+    }
+}
+
+/// Holds as much memory as `wanted` says, following its changes.
+pub(crate) async fn hold_memory(wanted: impl Fn() -> usize) {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    let mut ticks = tokio::time::interval(GROW_EVERY);
+    loop {
+        ticks.tick().await;
+        let chunks = wanted().div_ceil(GROW_MIB);
+        held.truncate(chunks);
+        if held.len() < chunks {
+            // Written, not only reserved: untouched pages cost nothing and provoke nobody.
+            held.push(vec![1; GROW_MIB << 20]);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn healthy() -> Behaviour {
+        Behaviour {
+            never_ready: false,
+            ready_after: Duration::ZERO,
+            crash_after_requests: None,
+            allocate_mib: 0,
+            error_rate: 0.0,
+            latency: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_change_replaces_the_named_fields_only() {
+        let slow = healthy().changed(br#"{"latency": "250ms"}"#).unwrap();
+        let both = slow.changed(br#"{"crash_after_requests": 7}"#).unwrap();
+        assert_eq!(both.latency, Duration::from_millis(250));
+        assert_eq!(both.crash_after_requests, Some(7));
+        let calm = both.changed(br#"{"crash_after_requests": null}"#).unwrap();
+        assert_eq!(calm.crash_after_requests, None);
+    }
+
+    #[test]
+    fn a_bad_change_is_refused() {
+        for bad in [
+            r#"{"latancy": "1s"}"#,
+            r#"{"latency": 1}"#,
+            r#"{"error_rate": 2}"#,
+            "[]",
+        ] {
+            assert!(healthy().changed(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_error_rate_is_kept_exactly() {
+        let failing = |rate| {
+            let behaviour = Behaviour {
+                error_rate: rate,
+                ..healthy()
+            };
+            (1..=100).filter(|n| behaviour.fails(*n)).count()
+        };
+        assert_eq!([failing(0.0), failing(0.25), failing(1.0)], [0, 25, 100]);
+    }
+}

@@ -1,0 +1,369 @@
+//! `testapp serve`: the service that is released, and how a server ends without losing a request.
+//!
+//! When a pod is deleted, two things start at the same moment and nobody orders them: the kubelet
+//! sends SIGTERM, and the pod's endpoint is withdrawn, which reaches the packet rules of every
+//! node only some time later. Until then new connections still arrive, and a closed listener
+//! would refuse them. Connections that are already open are not moved at all: their packets are
+//! bound to this pod for as long as they live, and a client with a pool goes on using them. So on
+//! SIGTERM the server
+//! 1. goes on serving for `--drain`, also on new connections, and says `Connection: close` with
+//!    every answer: the announced end, after which a client opens its next connection elsewhere
+//!    (closing a kept-alive connection unannounced loses a request that is on its way);
+//! 2. then accepts what the kernel has already queued, and closes the listener;
+//! 3. finishes the requests that are being answered, 5 s at most, and exits 0.
+//!
+//! `/readyz` stays 200 meanwhile: the pod does serve, and where no ready endpoint is left,
+//! kube-proxy falls back to those that terminate and still serve.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::behaviour::{Behaviour, hold_memory};
+use crate::http::{self, Answer};
+use crate::{Stop, duration, stamp};
+
+/// How long requests that are being answered may take once the listener is closed.
+const FINISH: Duration = Duration::from_secs(5);
+/// How long a connection that was accepted last of all may take to send its request.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+/// The code of a crash that was asked for.
+const CRASHED: i32 = 3;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// The version that the answers name.
+    #[arg(long, env = "APP_VERSION", default_value = "unknown")]
+    app_version: String,
+    /// The revision that the answers name, if any.
+    #[arg(long, env = "APP_REVISION")]
+    app_revision: Option<String>,
+    /// The pod that the answers name.
+    #[arg(long, env = "HOSTNAME", default_value = "unknown")]
+    pod: String,
+    /// How long to go on serving after SIGTERM.
+    #[arg(long, env = "DRAIN", value_parser = duration, default_value = "5s")]
+    drain: Duration,
+    /// How long to wait before listening.
+    #[arg(long, env = "START_DELAY", value_parser = duration, default_value = "0s")]
+    start_delay: Duration,
+    /// Exit with this code instead of serving (after the start delay).
+    #[arg(long, env = "CRASH_AT_START")]
+    crash_at_start: Option<u8>,
+    #[command(flatten)]
+    behaviour: Behaviour,
+}
+
+/// How far the server is on its way out.
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Serving,
+    Draining,
+    Closing,
+}
+
+struct App {
+    version: String,
+    revision: Option<String>,
+    pod: String,
+    behaviour: Mutex<Behaviour>,
+    /// Requests since the behaviour was last set.
+    requests: AtomicU64,
+    started: Instant,
+    phase: watch::Sender<Phase>,
+    metrics: Metrics,
+}
+
+struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: Histogram,
+    in_flight: IntGauge,
+}
+
+/// Counts a request for as long as anybody waits for its answer.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn enter(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut stop = Stop::listen()?;
+    println!(
+        "{} starting in {:?}",
+        stamp(Timestamp::now()),
+        args.start_delay
+    );
+    tokio::select! {
+        () = stop.requested() => return Ok(ExitCode::SUCCESS),
+        () = sleep(args.start_delay) => {}
+    }
+    if let Some(code) = args.crash_at_start {
+        println!(
+            "{} crashing at start with code {code}, as asked",
+            stamp(Timestamp::now())
+        );
+        return Ok(ExitCode::from(code));
+    }
+    let listener = http::listen(args.port).await?;
+    let address = listener.local_addr()?;
+    let drain = args.drain;
+    let app = Arc::new(App::new(args)?);
+    let memory = app.clone();
+    tokio::spawn(hold_memory(move || memory.behaviour().allocate_mib));
+    println!(
+        "{} listening on {address} version={}",
+        stamp(Timestamp::now()),
+        app.version
+    );
+
+    let mut connections = JoinSet::new();
+    accept_until(&listener, &app, &mut connections, stop.requested()).await;
+    app.phase.send_replace(Phase::Draining);
+    let now = Timestamp::now();
+    println!("{} draining until {}", stamp(now), stamp(now + drain));
+    accept_until(&listener, &app, &mut connections, sleep(drain)).await;
+    close(listener, &app, &mut connections)?;
+    println!("{} listener closed", stamp(Timestamp::now()));
+    let finished = timeout(FINISH, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+    let left = finished.map_or(connections.len(), |()| 0);
+    println!("{} stopped connections_cut={left}", stamp(Timestamp::now()));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn accept_until(
+    listener: &TcpListener,
+    app: &Arc<App>,
+    connections: &mut JoinSet<()>,
+    until: impl Future<Output = ()>,
+) {
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut until => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(connection(app.clone(), stream))),
+                Err(error) => {
+                    eprintln!("testapp: cannot accept: {error}");
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Takes what the kernel has queued (it would be reset), closes the listener, and tells all
+/// connections to end.
+fn close(
+    listener: TcpListener,
+    app: &Arc<App>,
+    connections: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let listener = listener.into_std()?;
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        connections.spawn(connection(app.clone(), TcpStream::from_std(stream)?));
+    }
+    drop(listener);
+    app.phase.send_replace(Phase::Closing);
+    Ok(())
+}
+
+/// Serves one connection until the client ends it or the server does.
+async fn connection(app: Arc<App>, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let mut phase = app.phase.subscribe();
+    let (seen, any_request) = watch::channel(false);
+    let service = service_fn(|request| {
+        seen.send_replace(true);
+        let app = app.clone();
+        async move { Ok::<_, Infallible>(app.answer(request).await) }
+    });
+    let io = TokioIo::new(stream);
+    let served = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+    tokio::pin!(served);
+    tokio::select! {
+        _ = served.as_mut() => return,
+        _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
+    }
+    let silent = !*any_request.borrow();
+    if silent && timeout(FIRST_REQUEST, served.as_mut()).await.is_ok() {
+        return;
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = served.await;
+}
+
+impl App {
+    fn new(args: Args) -> anyhow::Result<Self> {
+        Ok(Self {
+            version: args.app_version,
+            revision: args.app_revision,
+            pod: args.pod,
+            behaviour: Mutex::new(args.behaviour),
+            requests: AtomicU64::new(0),
+            started: Instant::now(),
+            phase: watch::Sender::new(Phase::Serving),
+            metrics: Metrics::new().context("cannot register the metrics")?,
+        })
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        self.behaviour
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path().to_owned();
+        let mut answer = match (request.method(), path.as_str()) {
+            (_, "/healthz") => http::text(StatusCode::OK, "ok\n"),
+            (_, "/readyz") => self.ready(),
+            (_, "/metrics") => self.metrics.page(),
+            (&Method::POST, "/admin/behaviour") => {
+                self.change(http::read(request.into_body()).await)
+            }
+            (_, "/admin/behaviour") => http::json(StatusCode::OK, &self.behaviour()),
+            (_, path) => self.measured(path).await,
+        };
+        if *self.phase.borrow() != Phase::Serving {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    /// An answer of the application itself; probes and scrapes are not among its numbers.
+    async fn measured(&self, path: &str) -> Answer {
+        let started = Instant::now();
+        let _in_flight = InFlight::enter(&self.metrics.in_flight);
+        let answer = match path {
+            "/" => self.work().await,
+            _ => http::text(StatusCode::NOT_FOUND, "not found\n"),
+        };
+        self.metrics
+            .seconds
+            .observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .requests
+            .with_label_values(&[answer.status().as_str()])
+            .inc();
+        answer
+    }
+
+    async fn work(&self) -> Answer {
+        let behaviour = self.behaviour();
+        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if behaviour.crash_after_requests.is_some_and(|most| n > most) {
+            println!(
+                "{} crashing at request {n}, as asked",
+                stamp(Timestamp::now())
+            );
+            std::process::exit(CRASHED);
+        }
+        if !behaviour.latency.is_zero() {
+            sleep(behaviour.latency).await;
+        }
+        let status = match behaviour.fails(n) {
+            true => StatusCode::INTERNAL_SERVER_ERROR,
+            false => StatusCode::OK,
+        };
+        let body = json!({"version": self.version, "pod": self.pod, "revision": self.revision});
+        http::json(status, &body)
+    }
+
+    fn ready(&self) -> Answer {
+        let behaviour = self.behaviour();
+        match !behaviour.never_ready && self.started.elapsed() >= behaviour.ready_after {
+            true => http::text(StatusCode::OK, "ready\n"),
+            false => http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        }
+    }
+
+    /// Changes the behaviour and counts requests anew from here.
+    fn change(&self, body: Result<hyper::body::Bytes, String>) -> Answer {
+        let mut current = self
+            .behaviour
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match body.and_then(|body| current.changed(&body)) {
+            Ok(changed) => {
+                *current = changed;
+                self.requests.store(0, Ordering::Relaxed);
+                http::json(StatusCode::OK, &*current)
+            }
+            Err(error) => http::json(StatusCode::BAD_REQUEST, &json!({"error": error})),
+        }
+    }
+}
+
+impl Metrics {
+    fn new() -> prometheus::Result<Self> {
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: IntCounterVec::new(
+                Opts::new("http_requests_total", "Requests answered, by status code."),
+                &["code"],
+            )?,
+            seconds: Histogram::with_opts(HistogramOpts::new(
+                "http_request_duration_seconds",
+                "Time from a request to its answer.",
+            ))?,
+            in_flight: IntGauge::new("http_requests_in_flight", "Requests being answered.")?,
+        };
+        metrics
+            .registry
+            .register(Box::new(metrics.requests.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.seconds.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.in_flight.clone()))?;
+        Ok(metrics)
+    }
+
+    fn page(&self) -> Answer {
+        match TextEncoder::new().encode_to_string(&self.registry.gather()) {
+            Ok(page) => http::text(StatusCode::OK, page),
+            Err(error) => http::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The served application: what it answers, how it misbehaves, and that it ends without a loss.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use support::{Connection, Testapp, get, post, until};
+
+#[test]
+fn answers_who_it_is_and_counts_it() {
+    let env = [
+        ("APP_VERSION", "v7"),
+        ("HOSTNAME", "pod-a"),
+        ("APP_REVISION", "3"),
+    ];
+    let (_app, address) = Testapp::serve(&env);
+    let answer = get(address, "/");
+    assert_eq!(answer.status, 200);
+    let who = serde_json::json!({"version": "v7", "pod": "pod-a", "revision": "3"});
+    assert_eq!(answer.json(), who);
+    assert_eq!(get(address, "/nothing").status, 404);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get(address, path).status, 200, "{path}");
+    }
+    let metrics = get(address, "/metrics").body;
+    for line in [
+        r#"http_requests_total{code="200"} 1"#,
+        r#"http_requests_total{code="404"} 1"#,
+        "http_request_duration_seconds_count 2",
+        "http_requests_in_flight 0",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[test]
+fn never_ready_answers_503_and_serves_all_the_same() {
+    let (_app, address) = Testapp::serve(&[("NEVER_READY", "true")]);
+    assert_eq!(get(address, "/readyz").status, 503);
+    assert_eq!(get(address, "/healthz").status, 200);
+    assert_eq!(get(address, "/").status, 200);
+    let changed = post(address, "/admin/behaviour", r#"{"never_ready": false}"#);
+    assert_eq!(changed.json()["never_ready"], false);
+    assert_eq!(get(address, "/readyz").status, 200);
+    let refused = post(address, "/admin/behaviour", r#"{"never_redy": true}"#);
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("never_redy")
+    );
+}
+
+#[test]
+fn becomes_ready_late() {
+    let (_app, address) = Testapp::serve(&[("READY_AFTER", "1500ms")]);
+    assert_eq!(get(address, "/readyz").status, 503);
+    until("ready", || {
+        (get(address, "/readyz").status == 200).then_some(())
+    });
+}
+
+#[test]
+fn crashes_at_start_with_the_code_asked_for() {
+    assert_eq!(
+        Testapp::start(&["serve"], &[("CRASH_AT_START", "7")]).exit_code(),
+        7
+    );
+}
+
+#[test]
+fn crashes_after_so_many_requests() {
+    let (mut app, address) = Testapp::serve(&[("CRASH_AFTER_REQUESTS", "3")]);
+    for _ in 0..3 {
+        assert_eq!(get(address, "/readyz").status, 200);
+        assert_eq!(get(address, "/").status, 200);
+    }
+    assert!(Connection::open(address).unwrap().get("/").is_err());
+    assert_eq!(app.exit_code(), 3);
+}
+
+#[test]
+fn fails_the_share_asked_for() {
+    let (_app, address) = Testapp::serve(&[("ERROR_RATE", "0.25"), ("HOSTNAME", "pod-a")]);
+    let answers: Vec<_> = (0..8).map(|_| get(address, "/")).collect();
+    let failed: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 500)
+        .collect();
+    assert_eq!(failed.len(), 2);
+    assert_eq!(failed[0].json()["pod"], "pod-a");
+}
+
+#[test]
+fn grows_to_the_memory_asked_for() {
+    let (app, address) = Testapp::serve(&[("ALLOCATE_MIB", "64")]);
+    until("64 MiB", || (app.resident_mib() >= 64).then_some(()));
+    post(address, "/admin/behaviour", r#"{"allocate_mib": 0}"#);
+    until("less than 32 MiB", || {
+        (app.resident_mib() < 32).then_some(())
+    });
+}
+
+#[test]
+fn drains_before_it_ends() {
+    let (mut app, address) = Testapp::serve(&[("DRAIN", "2s")]);
+    let mut used = Connection::open(address).unwrap();
+    assert!(!used.get("/").unwrap().closes);
+    let mut idle = Connection::open(address).unwrap();
+    assert!(!idle.get("/").unwrap().closes);
+    app.terminate();
+    app.line("draining until");
+    let last = used.get("/").unwrap();
+    assert_eq!((last.status, last.closes), (200, true), "{last:?}");
+    assert!(used.ended());
+    let new = get(address, "/readyz");
+    assert_eq!((new.status, new.closes), (200, true), "{new:?}");
+    app.line("listener closed");
+    assert!(Connection::open(address).is_err());
+    assert!(idle.ended());
+    assert_eq!(app.exit_code(), 0);
+    app.line("connections_cut=0");
+}
+
+#[test]
+fn finishes_what_it_has_begun_after_the_drain() {
+    let (mut app, address) = Testapp::serve(&[("DRAIN", "0s"), ("LATENCY", "1500ms")]);
+    let mut silent = Connection::open(address).unwrap();
+    let mut slow = Connection::open(address).unwrap();
+    slow.send("GET", "/", "").unwrap();
+    let in_flight = |page: &str| page.contains("http_requests_in_flight 1");
+    until("in flight", || {
+        in_flight(&get(address, "/metrics").body).then_some(())
+    });
+    app.terminate();
+    app.line("listener closed");
+    let late = silent.get("/").unwrap();
+    assert_eq!((late.status, late.closes), (200, true), "{late:?}");
+    let answer = slow.receive().unwrap();
+    assert_eq!((answer.status, answer.closes), (200, true), "{answer:?}");
+    assert_eq!(app.exit_code(), 0);
+}
+
+#[test]
+fn stops_at_once_while_it_is_still_starting() {
+    let mut app = Testapp::start(&["serve"], &[("START_DELAY", "1h")]);
+    app.line("starting in");
+    app.terminate();
+    assert_eq!(app.exit_code(), 0);
+}
