@@ -1,0 +1,15 @@
+# Every target says what it does after ##; `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help cluster cluster-down
+
+NAME ?= dev
+DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+cluster: ## start the embedded Kubernetes, or heal it (NAME=dev NODES=real|simulated NODE_COUNT=10 ADDONS=metrics-server)
+	@$(DEVCLUSTER) up $(if $(NODES),--nodes $(NODES)) $(if $(NODE_COUNT),--node-count $(NODE_COUNT)) $(if $(ADDONS),--addons "$(ADDONS)") $(if $(AUDIT),--audit)
+
+cluster-down: ## end it and remove every trace (NAME=dev)
+	@$(DEVCLUSTER) down

@@ -1,0 +1,5 @@
+// The number of the setns system call, which the standard library does not name.
+
+package main
+
+const sysSetns = 268

@@ -1,0 +1,3 @@
+module devcluster.invalid/devcluster
+
+go 1.25

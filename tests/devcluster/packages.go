@@ -1,0 +1,67 @@
+// What the machine must have: root, and some Debian packages, which are installed when apt is there.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+var (
+	networkTools = map[string]string{"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "sysctl": "procps"}
+	nodeTools    = map[string]string{"containerd": "containerd", "ctr": "containerd", "runc": "runc",
+		"/usr/lib/cni/ptp": "containernetworking-plugins", "iptables": "iptables"}
+	imageTools = map[string]string{"buildah": "buildah"}
+)
+
+// requireTools finds or installs the packages that have the given programs.
+func requireTools(groups ...map[string]string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("the embedded cluster makes network namespaces and containers and so needs root: " +
+			"run this as root, or set KUBECONFIG to a cluster of your own (kind, k3d, minikube)")
+	}
+	missing := map[string]bool{}
+	var packages []string
+	for _, group := range groups {
+		for tool, name := range group {
+			if _, err := exec.LookPath(tool); err != nil && !missing[name] {
+				missing[name] = true
+				packages = append(packages, name)
+			}
+		}
+	}
+	if len(packages) == 0 {
+		return nil
+	}
+	list := strings.Join(packages, " ")
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("missing on this machine: %s (names of the Debian packages); install them and try again", list)
+	}
+	say("installing the Debian packages %s (about 1 min)", list)
+	if err := apt("update", "-qq"); err != nil {
+		return fmt.Errorf("%w; install these packages by hand: %s", err, list)
+	}
+	if err := apt(append([]string{"install", "-y", "-qq", "--no-install-recommends"}, packages...)...); err != nil {
+		return fmt.Errorf("%w; install these packages by hand: %s", err, list)
+	}
+	return nil
+}
+
+// apt keeps the packages' services from starting: the cluster runs its own containerd. RUNLEVEL
+// serves systems without systemd, the policy file all others.
+func apt(args ...string) error {
+	const policy = "/usr/sbin/policy-rc.d"
+	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err == nil {
+			defer os.Remove(policy)
+		}
+	}
+	command := exec.Command("apt-get", args...)
+	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get %s: %w\n%s", args[0], err, shorten(string(out)))
+	}
+	return nil
+}
