@@ -10,18 +10,17 @@ pub mod status;
 pub mod validate;
 
 pub use command::{
-    Action, ApprovalKind, CommandApproval, CommandPhase, ReleaseCommand, ReleaseCommandSpec,
-    ReleaseCommandStatus,
+    Action, ApprovalKind, CommandApproval, CommandPhase, ReleaseCommand, ReleaseCommandSpec, ReleaseCommandStatus,
 };
 pub use release::{
-    Approval, BlueGreen, Canary, CanaryStep, Pause, PodTemplate, PodTemplateMetadata, Rollback,
-    Selector, ServiceRelease, ServiceReleaseSpec, Strategy, Traffic, WorkloadKind, WorkloadRef,
+    Approval, BlueGreen, Canary, CanaryStep, Pause, PodTemplate, PodTemplateMetadata, Rollback, Selector,
+    ServiceRelease, ServiceReleaseSpec, Strategy, Traffic, WorkloadKind, WorkloadRef,
 };
 pub use scalar::{Duration, Timestamp};
 pub use status::{
-    CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision,
-    ReleaseStatus, RevisionStatus, RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName,
-    StepStatus, Suspension, TimelineEntry, WeightShare, Weights, WorkloadStatus,
+    CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision, ReleaseStatus, RevisionStatus,
+    RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepStatus, Suspension, TimelineEntry, WeightShare,
+    Weights, WorkloadStatus,
 };
 
 /// The API group of every kind defined here.

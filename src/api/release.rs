@@ -207,18 +207,12 @@ pub enum WorkloadKind {
 pub struct Traffic {
     /// The Service that clients use. Created with the containers' ports if there is none. One that
     /// is there gets one more key in its selector, which is taken away again on deletion.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub service: String,
     /// A Service that selects the candidate only, and no pod at rest: for tests by hand, and the
     /// preview of blueGreen. Created if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub candidate_service: Option<String>,
     /// How long pods that lost their traffic stay, so that connections drain. Default 30s.
     #[serde(default = "default_scale_down_delay")]
@@ -266,11 +260,7 @@ pub struct Canary {
 
 impl Default for Canary {
     fn default() -> Self {
-        Self {
-            max_surge: quarter(),
-            max_unavailable: none(),
-            steps: Vec::new(),
-        }
+        Self { max_surge: quarter(), max_unavailable: none(), steps: Vec::new() }
     }
 }
 
@@ -358,9 +348,6 @@ pub struct Rollback {
 
 impl Default for Rollback {
     fn default() -> Self {
-        Self {
-            automatic: true,
-            keep_previous: None,
-        }
+        Self { automatic: true, keep_previous: None }
     }
 }

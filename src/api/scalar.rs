@@ -19,9 +19,7 @@ pub struct Duration {
 
 /// A text that is not a duration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "{0:?} is not a duration: write hours, minutes, seconds, milliseconds such as 1h30m, 30s or 500ms"
-)]
+#[error("{0:?} is not a duration: write hours, minutes, seconds, milliseconds such as 1h30m, 30s or 500ms")]
 pub struct InvalidDuration(String);
 
 impl Duration {
@@ -34,9 +32,7 @@ impl Duration {
     /// A duration of whole seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
-        Self {
-            millis: seconds.saturating_mul(1000),
-        }
+        Self { millis: seconds.saturating_mul(1000) }
     }
 
     /// The whole of it in milliseconds.
@@ -236,10 +232,7 @@ mod tests {
     #[test]
     fn times_keep_milliseconds_and_no_more() {
         let time: Timestamp = serde_json::from_str("\"2026-01-02T03:04:05.678901Z\"").unwrap();
-        assert_eq!(
-            serde_json::to_string(&time).unwrap(),
-            "\"2026-01-02T03:04:05.678Z\""
-        );
+        assert_eq!(serde_json::to_string(&time).unwrap(), "\"2026-01-02T03:04:05.678Z\"");
         let whole: Timestamp = serde_json::from_str("\"2026-01-02T03:04:05Z\"").unwrap();
         assert_eq!(whole.to_string(), "2026-01-02T03:04:05.000Z");
         assert_eq!(time.since(whole), Duration::from_millis(678));

@@ -123,29 +123,13 @@ fn is_zero(count: &i64) -> bool {
 fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<Vec<Condition>>();
     schema.insert("x-kubernetes-list-type".into(), "map".into());
-    schema.insert(
-        "x-kubernetes-list-map-keys".into(),
-        serde_json::json!(["type"]),
-    );
+    schema.insert("x-kubernetes-list-map-keys".into(), serde_json::json!(["type"]));
     schema.insert("maxItems".into(), 8.into());
     schema
 }
 
 /// What is going on, in a word.
-#[derive(
-    Serialize,
-    Deserialize,
-    JsonSchema,
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     /// Not looked at yet.
     #[default]
@@ -291,9 +275,7 @@ pub struct StepStatus {
 }
 
 /// The kinds of steps.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub enum StepName {
     /// Bring up the first candidate pods, without traffic.
@@ -391,6 +373,8 @@ pub struct RollbackStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub by: Option<String>,
+    /// The candidate's share of the traffic when it began, in percent.
+    pub from_weight: i32,
     /// When it began.
     pub started_at: Timestamp,
     /// Until when the revision's pods stay, so that connections drain; set when traffic has moved.
@@ -499,6 +483,14 @@ pub fn bounded(text: &str, max: usize) -> String {
     let mut cut: String = text.chars().take(max.saturating_sub(1)).collect();
     cut.push('…');
     cut
+}
+
+impl StepName {
+    /// Whether such a step waits for pods or traffic, and so has a deadline.
+    #[must_use]
+    pub const fn waits_for_cluster(self) -> bool {
+        matches!(self, Self::Prepare | Self::SetWeight | Self::Promote)
+    }
 }
 
 impl ServiceReleaseStatus {

@@ -2,24 +2,102 @@
 //! and returns the new status, the effects to carry out and when to look again. Pure: no I/O, no
 //! clock, no randomness, no logging.
 
+mod clock;
+mod command;
 pub mod effect;
+#[cfg(test)]
+mod fixtures;
+mod forward;
+mod hand_back;
+mod invalid;
 pub mod observed;
+mod pass;
+pub mod plan;
+pub mod ratio;
+mod report;
+mod rest;
+mod retreat;
 pub mod revision;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod trouble;
 
 pub use effect::{Decision, Effect, Event, NewReplicaSet, NewService, Selection, ServicePort};
+pub use forward::plan_name;
 pub use observed::{
-    Command, Container, Ended, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Rival,
-    Service, Template, TemplateCheck, Workload,
+    Command, Container, Ended, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Rival, Service, Template,
+    TemplateCheck, Workload,
 };
+pub use traffic::{NO_REVISION, selection};
 
-use crate::api::{ServiceRelease, Timestamp};
+use crate::api::{FINALIZER, ServiceRelease, Timestamp, WorkloadStatus};
+
+use pass::Pass;
+
+/// Whether a stage has nothing more to decide in this pass.
+enum Flow {
+    /// It waits for the world.
+    Settled,
+    /// Another stage goes on at once.
+    Again,
+}
+
+/// Stages that one pass can go through: a rollback that ends, a release that starts, its steps.
+const MOST_STAGES: usize = 8;
 
 /// One pass over one release.
 #[must_use]
 pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> Decision {
-    let _ = (observed, now);
-    Decision {
-        status: release.status.clone().unwrap_or_default(),
-        ..Decision::default()
+    let mut pass = Pass::new(release, observed, now);
+    let finalizer = release.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
+    if release.metadata.deletion_timestamp.is_some() {
+        return give_back(pass, finalizer);
     }
+    if !finalizer && invalid::has_something_to_give_back(&pass) {
+        // Before anything is borrowed; the write comes back as an event, and the next pass goes on.
+        pass.before.push(Effect::AddFinalizer);
+        return pass.finish();
+    }
+    clock::repair(&mut pass);
+    observe_workload(&mut pass);
+    pass.obstacle = invalid::find(&pass);
+    rest::release_latches(&mut pass);
+    command::decide_all(&mut pass);
+    for _ in 0..MOST_STAGES {
+        let flow = match pass.status.candidate {
+            Some(_) if retreat::under_way(&pass) => retreat::drive(&mut pass),
+            Some(_) => forward::drive(&mut pass),
+            None => rest::drive(&mut pass),
+        };
+        if matches!(flow, Flow::Settled) {
+            break;
+        }
+    }
+    report::compose(&mut pass);
+    pass.finish()
+}
+
+fn give_back(mut pass: Pass<'_>, finalizer: bool) -> Decision {
+    if finalizer {
+        command::decide_all(&mut pass);
+        let waiting = hand_back::drive(&mut pass);
+        report::compose_hand_back(&mut pass, &waiting);
+    }
+    pass.finish()
+}
+
+/// Records the adopted Deployment as it is now.
+fn observe_workload(pass: &mut Pass<'_>) {
+    let (Some(workload), Some(target)) = (&pass.seen.workload, &pass.target) else { return };
+    if pass.release.spec.workload_ref.is_none() {
+        return;
+    }
+    let known = pass.status.workload.as_ref();
+    pass.status.workload = Some(WorkloadStatus {
+        observed_generation: workload.generation,
+        revision: target.hash.clone(),
+        adopted_replicas: known.map_or(workload.replicas, |known| known.adopted_replicas),
+        held: known.is_some_and(|known| known.held),
+    });
 }

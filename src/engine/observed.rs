@@ -42,10 +42,7 @@ impl Template {
     /// The canonical form of a template, with the operator's own labels taken out.
     #[must_use]
     pub fn new(mut template: Value) -> Self {
-        if let Some(labels) = template
-            .pointer_mut("/metadata/labels")
-            .and_then(Value::as_object_mut)
-        {
+        if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
             labels.remove(crate::api::LABEL_RELEASE);
             labels.remove(crate::api::LABEL_REVISION);
         }

@@ -48,35 +48,19 @@ fn hex(bytes: &[u8]) -> String {
 /// whose ReplicaSet reads back equal to it, both with the defaults of the same API server.
 #[must_use]
 pub fn target(release: &ServiceRelease, observed: &Observed) -> Option<Target> {
-    let collisions = release
-        .status
-        .as_ref()
-        .map_or(0, |status| status.collision_count);
+    let collisions = release.status.as_ref().map_or(0, |status| status.collision_count);
     let (template, existing) = if let Some(inline) = &release.spec.template {
         let template = Template::new(serde_json::to_value(inline).ok()?);
         let fingerprint = fingerprint(&template);
-        let existing = observed
-            .revisions
-            .iter()
-            .find(|revision| revision.fingerprint == fingerprint);
+        let existing = observed.revisions.iter().find(|revision| revision.fingerprint == fingerprint);
         (template, existing)
     } else {
         let template = observed.workload.as_ref()?.template.clone();
-        let existing = observed
-            .revisions
-            .iter()
-            .find(|revision| revision.template == template);
+        let existing = observed.revisions.iter().find(|revision| revision.template == template);
         (template, existing)
     };
-    let hash = existing.map_or_else(
-        || short_hash(&template, collisions),
-        |revision| revision.hash.clone(),
-    );
-    Some(Target {
-        fingerprint: fingerprint(&template),
-        hash,
-        template,
-    })
+    let hash = existing.map_or_else(|| short_hash(&template, collisions), |revision| revision.hash.clone());
+    Some(Target { fingerprint: fingerprint(&template), hash, template })
 }
 
 /// Whether the name of a new revision is taken by a ReplicaSet of this release with another template.
@@ -108,8 +92,7 @@ mod tests {
     #[test]
     fn key_order_and_the_operators_own_labels_do_not_count() {
         let one: serde_json::Value =
-            serde_json::from_str(r#"{"spec":{"b":1,"a":2},"metadata":{"labels":{"x":"y"}}}"#)
-                .unwrap();
+            serde_json::from_str(r#"{"spec":{"b":1,"a":2},"metadata":{"labels":{"x":"y"}}}"#).unwrap();
         let other: serde_json::Value = serde_json::from_str(
             r#"{"metadata":{"creationTimestamp":null,"labels":{"servicerelease.io/revision":"1","servicerelease.io/release":"s","x":"y"}},"spec":{"a":2,"b":1}}"#,
         )

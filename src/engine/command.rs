@@ -1,0 +1,330 @@
+//! What people say. Each command is decided exactly once (INVARIANTS C1-C3): the decision is
+//! recorded in the release's status together with what it changes, and then written into the
+//! command. A command never waits for a better moment.
+
+use crate::api::{
+    Action, CommandPhase, CommandRecord, Duration, RollbackCause, RollbackStatus, StepName, Suspension, Timestamp,
+    status::{MAX_COMMANDS, MAX_TEXT, bounded},
+};
+
+use super::{effect::Effect, observed::Command, pass::Pass, plan::Step, rest, retreat};
+
+/// How long a decided command stays to be looked at.
+pub const RETENTION: Duration = Duration::from_secs(3600);
+
+/// Followed with what it did, or refused with why.
+type Answer = Result<String, String>;
+
+/// Decides the commands that are new, answers those that were decided, removes old ones.
+pub fn decide_all(pass: &mut Pass<'_>) {
+    for command in new_commands(pass) {
+        if !make_room(pass) {
+            break;
+        }
+        let answer = decide(pass, command);
+        let (phase, message) = match answer {
+            Ok(done) => (CommandPhase::Applied, done),
+            Err(why) => (CommandPhase::Rejected, why),
+        };
+        if phase == CommandPhase::Applied {
+            let reason = command.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            pass.status.note(pass.now, "Command", &format!("{:?}{reason}", command.action), Some(by(command)));
+        }
+        pass.status.commands.push(CommandRecord {
+            uid: command.object.uid.clone(),
+            name: command.object.name.clone(),
+            action: command.action,
+            phase,
+            message: bounded(&message, MAX_TEXT),
+            at: pass.now,
+        });
+    }
+    answer_all(pass);
+}
+
+/// Who asks, for the timeline.
+fn by(command: &Command) -> &str {
+    command.requested_by.as_deref().unwrap_or("unknown")
+}
+
+/// Undecided commands: Abort first, then as they were created.
+fn new_commands<'a>(pass: &Pass<'a>) -> Vec<&'a Command> {
+    let recorded = |command: &&Command| pass.status.commands.iter().any(|record| record.uid == command.object.uid);
+    let mut new: Vec<&Command> =
+        pass.seen.commands.iter().filter(|command| command.decided_at.is_none() && !recorded(command)).collect();
+    new.sort_by_key(|command| {
+        let version: u64 = command.object.resource_version.parse().unwrap_or(u64::MAX);
+        (command.action != Action::Abort, command.created, version, command.object.name.clone())
+    });
+    new
+}
+
+/// Drops the oldest record whose command has its answer or is gone. Without one, new commands have
+/// to wait for the answers that are being written.
+fn make_room(pass: &mut Pass<'_>) -> bool {
+    if pass.status.commands.len() < MAX_COMMANDS {
+        return true;
+    }
+    let unanswered = |record: &CommandRecord| {
+        pass.seen.commands.iter().any(|command| command.object.uid == record.uid && command.decided_at.is_none())
+    };
+    let droppable = pass.status.commands.iter().position(|record| !unanswered(record));
+    droppable.map(|index| pass.status.commands.remove(index)).is_some()
+}
+
+fn answer_all(pass: &mut Pass<'_>) {
+    for command in &pass.seen.commands {
+        if let Some(at) = command.decided_at {
+            if pass.elapsed(at, RETENTION) {
+                pass.after.push(Effect::DeleteCommand { object: command.object.clone() });
+            }
+            continue;
+        }
+        let record = pass.status.commands.iter().find(|record| record.uid == command.object.uid);
+        if let Some(CommandRecord { phase, message, at, .. }) = record.cloned() {
+            pass.after.push(Effect::AnswerCommand { object: command.object.clone(), phase, message, at });
+        }
+    }
+}
+
+fn decide(pass: &mut Pass<'_>, command: &Command) -> Answer {
+    let again = pass.status.commands.iter().find(|record| record.name == command.object.name);
+    if let Some(record) = again {
+        return Err(format!(
+            "a command named {} was {:?} at {} already; create one with a new name",
+            record.name, record.phase, record.at
+        ));
+    }
+    meant_for_this(pass, command)?;
+    match command.action {
+        Action::Abort => abort(pass, command),
+        Action::Undo => undo(pass, command),
+        Action::Retry => retry(pass),
+        Action::Promote | Action::Approve | Action::Pause | Action::Resume | Action::Skip => under_way(pass, command),
+    }
+}
+
+/// Rejects a command for another revision or step than the one it would meet (INVARIANTS C2).
+fn meant_for_this(pass: &Pass<'_>, command: &Command) -> Result<(), String> {
+    let subject = match (command.action, pass.candidate_hash()) {
+        (Action::Retry, None) => pass.target.as_ref().map(|target| target.hash.as_str()),
+        (_, Some(candidate)) => Some(candidate),
+        (_, None) => pass.stable_hash(),
+    };
+    if let Some(revision) = &command.revision
+        && Some(revision.as_str()) != subject
+    {
+        let subject = subject.unwrap_or("none");
+        return Err(format!("it is meant for revision {revision}, but the revision concerned is {subject}"));
+    }
+    let index = pass.status.step.as_ref().map(|step| step.index);
+    match (command.step, index) {
+        (Some(meant), Some(index)) if meant != index => {
+            Err(format!("it is meant for step {meant}, but the release is at step {index}"))
+        }
+        (Some(meant), None) => Err(format!("it is meant for step {meant}, but no release is under way")),
+        _ => Ok(()),
+    }
+}
+
+fn abort(pass: &mut Pass<'_>, command: &Command) -> Answer {
+    if pass.status.candidate.is_none() {
+        return Err("no release is under way; Undo takes back one that was promoted".into());
+    }
+    let message = command.reason.clone().unwrap_or_else(|| format!("aborted by {}", by(command)));
+    match pass.status.rollback.as_mut().filter(|rollback| rollback.completed_at.is_none()) {
+        Some(RollbackStatus { cause: RollbackCause::Superseded, .. }) => {}
+        Some(rollback) => return Err(format!("it is being rolled back already ({})", rollback.reason)),
+        None => {
+            retreat::begin(pass, RollbackCause::Aborted, "Aborted", &message, Some(by(command)));
+            return Ok("traffic goes back to stable".into());
+        }
+    }
+    if let Some(rollback) = &mut pass.status.rollback {
+        rollback.cause = RollbackCause::Aborted;
+        rollback.reason = "Aborted".into();
+        rollback.message = message;
+        rollback.by = Some(by(command).to_owned());
+    }
+    Ok("the candidate that is being taken back counts as aborted".into())
+}
+
+fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
+    if pass.status.candidate.is_some() {
+        let to_stable = command.to_revision.as_deref().is_none_or(|to| Some(to) == pass.stable_hash());
+        return if to_stable { abort(pass, command) } else { Err("a release is under way; abort it first".into()) };
+    }
+    let Some(stable) = pass.stable_hash().map(str::to_owned) else {
+        return Err("nothing was promoted yet".into());
+    };
+    let good = |hash: &str| {
+        let failed = pass.status.failed_revisions.iter().any(|failed| failed.revision == hash);
+        hash != stable && !failed && pass.revision(hash).is_some()
+    };
+    let known = pass.status.history.iter().rev();
+    let to = match &command.to_revision {
+        Some(to) => known.clone().find(|entry| entry.revision == *to && good(to)),
+        None => known.clone().find(|entry| good(&entry.revision)),
+    };
+    let Some(to) = to.cloned() else {
+        let all: Vec<&str> = known.map(|entry| entry.revision.as_str()).filter(|hash| good(hash)).collect();
+        let wanted = command.to_revision.as_deref().unwrap_or("an earlier revision");
+        return Err(format!(
+            "{wanted} is not a revision that was stable, has not failed and is still kept; those are: [{}]",
+            all.join(", ")
+        ));
+    };
+    let Some(seen) = pass.revision(&to.revision) else { return Err("its ReplicaSet is gone".into()) };
+    let entry = pass.describe(&to.revision, &seen.template, to.release);
+    let message = command.reason.clone().unwrap_or_else(|| format!("back from {stable} to {}", to.revision));
+    retreat::undo(pass, entry, &message, by(command));
+    Ok(format!("going back from {stable} to {}", to.revision))
+}
+
+fn retry(pass: &mut Pass<'_>) -> Answer {
+    if pass.status.hold.take().is_some() {
+        restart_step(pass, None);
+        return Ok("the step is tried again".into());
+    }
+    if pass.status.candidate.is_some() {
+        return Err("the release is under way, nothing has failed".into());
+    }
+    let Some(target) = pass.target.as_ref().map(|target| target.hash.clone()) else {
+        return Err("there is no template to release".into());
+    };
+    if !rest::is_latched(pass, &target) {
+        return Err(format!("{target} has not failed"));
+    }
+    for failed in &mut pass.status.failed_revisions {
+        failed.latched &= failed.revision != target;
+    }
+    Ok(format!("{target} is released again"))
+}
+
+/// Commands that only make sense while a release goes forward.
+fn under_way(pass: &mut Pass<'_>, command: &Command) -> Answer {
+    if pass.status.candidate.is_none() {
+        return Err(match command.action {
+            Action::Pause => "no release is under way; spec.paused holds back the next one".into(),
+            Action::Resume if pass.release.spec.paused => resume_of_spec(),
+            _ => "no release is under way".into(),
+        });
+    }
+    if retreat::under_way(pass) {
+        return Err("the release is being rolled back".into());
+    }
+    let policy = pass.policy();
+    let step = super::forward::current(pass, &policy);
+    match command.action {
+        Action::Pause => pause(pass, command),
+        Action::Resume => resume(pass, command, step),
+        Action::Approve => approve(pass, command, step),
+        Action::Skip => skip(pass, command, step),
+        _ => promote(pass, command, step),
+    }
+}
+
+fn pause(pass: &mut Pass<'_>, command: &Command) -> Answer {
+    if let Some(suspended) = &pass.status.suspended {
+        return Err(format!("it was paused by {} already", suspended.by));
+    }
+    let reason = command.reason.as_deref().map(|reason| bounded(reason, MAX_TEXT)).unwrap_or_default();
+    pass.status.suspended = Some(Suspension { by: by(command).to_owned(), reason, since: pass.now });
+    Ok("the release stays at this step".into())
+}
+
+fn resume_of_spec() -> String {
+    "spec.paused is set; set it to false where the manifest is kept".into()
+}
+
+fn resume(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
+    if pass.release.spec.paused {
+        return Err(resume_of_spec());
+    }
+    if pass.status.suspended.take().is_some() {
+        if step.name().waits_for_cluster() {
+            restart_step(pass, None);
+        }
+        return Ok("the release goes on".into());
+    }
+    match step {
+        Step::Pause(None) if pass.status.hold.is_none() => {
+            pass_step(pass, by(command));
+            Ok("the pause is over".into())
+        }
+        _ => Err("the release is not paused".into()),
+    }
+}
+
+fn approve(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
+    if step != Step::Approval {
+        return Err("the step under way does not wait for an approval".into());
+    }
+    if pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some()) {
+        return Err("it was approved already".into());
+    }
+    pass_step(pass, by(command));
+    Ok("approved".into())
+}
+
+fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
+    held_by_person(pass)?;
+    if pass.status.hold.take().is_some() {
+        restart_step(pass, Some(by(command)));
+        return Ok("what failed is passed over; traffic still waits for available pods".into());
+    }
+    match step {
+        Step::Pause(_) => {
+            pass_step(pass, by(command));
+            Ok("the pause is passed over".into())
+        }
+        Step::Approval => Err("an approval is passed by Approve only".into()),
+        _ => Err("the step under way cannot be passed over".into()),
+    }
+}
+
+fn promote(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
+    held_by_person(pass)?;
+    if command.full
+        && let Some(release) = &mut pass.status.release
+    {
+        release.full_promotion_by = Some(by(command).to_owned());
+    }
+    if pass.status.hold.take().is_some() {
+        restart_step(pass, Some(by(command)));
+        return Ok("what failed is passed over; traffic still waits for available pods".into());
+    }
+    match step {
+        Step::Pause(_) => {
+            pass_step(pass, by(command));
+            Ok("the release goes on".into())
+        }
+        _ if command.full => Ok("all pauses that are left will be passed".into()),
+        Step::Approval => Err("the step under way waits for Approve".into()),
+        _ => Err("the step under way does not wait for Promote".into()),
+    }
+}
+
+/// A release that a person holds goes on by Resume, not by passing steps behind the pause.
+fn held_by_person(pass: &Pass<'_>) -> Result<(), String> {
+    match (&pass.status.suspended, pass.release.spec.paused) {
+        (_, true) => Err(resume_of_spec()),
+        (Some(suspended), _) => Err(format!("it was paused by {}; Resume first", suspended.by)),
+        (None, false) => Ok(()),
+    }
+}
+
+fn pass_step(pass: &mut Pass<'_>, by: &str) {
+    if let Some(step) = &mut pass.status.step {
+        step.passed_by = Some(by.to_owned());
+    }
+}
+
+/// Starts the clock of the step anew; a person who passed over its failure is remembered.
+fn restart_step(pass: &mut Pass<'_>, passed_by: Option<&str>) {
+    let now: Timestamp = pass.now;
+    if let Some(step) = &mut pass.status.step {
+        step.started_at = now;
+        step.passed_by = passed_by.filter(|_| step.name != StepName::Approval).map(str::to_owned);
+    }
+}

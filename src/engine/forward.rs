@@ -1,0 +1,427 @@
+//! A release on its way: its steps are entered, driven until done, and left. The record of a step
+//! (status.step, status.weights.desired) is written before what it does to traffic.
+
+use crate::api::{
+    FailedRevision, Hold, RecordedRevision, ReleaseStatus, RevisionStatus, RollbackCause, StepStatus, WeightShare,
+    Weights, status::MAX_HISTORY,
+};
+
+use super::{
+    Flow,
+    effect::{Effect, Selection},
+    observed::{Plan, Revision},
+    pass::Pass,
+    plan::{Policy, Shift, Step},
+    ratio::{self, Group},
+    retreat,
+    revision::Target,
+    trouble,
+};
+
+/// Begins the release of what the spec wants.
+pub fn start(pass: &mut Pass<'_>, target: &Target) {
+    let number = pass.status.release.as_ref().map_or(0, |release| release.number) + 1;
+    let name = pass.release.metadata.name.as_deref().unwrap_or_default();
+    pass.status.release = Some(ReleaseStatus {
+        number,
+        plan: plan_name(name, number),
+        revision: target.hash.clone(),
+        started_at: pass.now,
+        full_promotion_by: None,
+    });
+    pass.status.candidate = Some(pass.describe(&target.hash, &target.template, number));
+    pass.status.retry_token.clone_from(&pass.release.spec.retry_token);
+    pass.status.hold = None;
+    pass.status.suspended = None;
+    pass.status.rollback = None;
+    // A new release ends what was kept warm for undo, but not what still drains.
+    let policy = pass.policy();
+    let latest = pass.now.plus(policy.scale_down_delay);
+    for draining in &mut pass.status.draining {
+        draining.until = draining.until.min(latest);
+    }
+    let from = pass.stable_hash().map_or_else(|| "nothing".to_owned(), str::to_owned);
+    let message = format!("release {number}: {from} to {}", target.hash);
+    pass.status.note(pass.now, "Started", &message, None);
+    enter(pass, &policy, 1);
+}
+
+/// The name of the ControllerRevision that pins a release's plan.
+#[must_use]
+pub fn plan_name(release: &str, number: i64) -> String {
+    format!("{release}-plan-{number}")
+}
+
+/// Drives the release under way.
+pub fn drive(pass: &mut Pass<'_>) -> Flow {
+    if superseded(pass) {
+        return Flow::Again;
+    }
+    let policy = pass.policy();
+    let failing = look_at_pods(pass);
+    if let Some((reason, message)) = failing
+        && let Some(flow) = fail(pass, &policy, &reason, message)
+    {
+        return flow;
+    }
+    while may_advance(pass) && complete(pass, &policy) {
+        let index = pass.status.step.as_ref().map_or(1, |step| step.index);
+        if index >= policy.len() {
+            promoted(pass, &policy);
+            return Flow::Again;
+        }
+        enter(pass, &policy, index + 1);
+    }
+    if let Some((reason, message)) = overdue(pass, &policy)
+        && let Some(flow) = fail(pass, &policy, &reason, message)
+    {
+        return flow;
+    }
+    pin(pass);
+    steer(pass, &policy);
+    Flow::Settled
+}
+
+/// Whether the release may go on to its next step in this pass (INVARIANTS T5).
+fn may_advance(pass: &Pass<'_>) -> bool {
+    let status = &pass.status;
+    !pass.release.spec.paused && status.suspended.is_none() && status.hold.is_none() && pass.obstacle.is_none()
+}
+
+/// Another template in the middle, or stable's again: the candidate goes back first.
+fn superseded(pass: &mut Pass<'_>) -> bool {
+    let Some(target) = pass.target.clone().filter(|_| pass.obstacle.is_none()) else { return false };
+    if pass.candidate_hash() == Some(&target.hash) {
+        return false;
+    }
+    let message = if pass.stable_hash() == Some(&target.hash) {
+        "the template is stable's again".to_owned()
+    } else {
+        format!("the template changed to {}", target.hash)
+    };
+    retreat::begin(pass, RollbackCause::Superseded, "Superseded", &message, None);
+    true
+}
+
+fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
+    let step = policy.step(index);
+    let weight = match step {
+        Step::Prepare => Some(0),
+        Step::SetWeight(weight) => Some(weight),
+        Step::Promote => Some(100),
+        Step::Pause(_) | Step::Approval => None,
+    };
+    if let Some(candidate) = weight {
+        let stable = if pass.status.stable.is_some() { 100 - candidate } else { 0 };
+        let observed = pass.status.weights.map(|weights| weights.observed).unwrap_or_default();
+        pass.status.weights = Some(Weights { desired: WeightShare { stable, candidate }, observed });
+    }
+    let of = policy.len();
+    let summary = match step {
+        Step::SetWeight(weight) => format!("{index}/{of} setWeight {weight}"),
+        Step::Prepare => format!("{index}/{of} prepare"),
+        Step::Pause(_) => format!("{index}/{of} pause"),
+        Step::Approval => format!("{index}/{of} approval"),
+        Step::Promote => format!("{index}/{of} promote"),
+    };
+    if index > 1 {
+        pass.status.note(pass.now, "Step", &summary, None);
+    }
+    pass.status.step =
+        Some(StepStatus { index, of, name: step.name(), summary, started_at: pass.now, passed_by: None });
+}
+
+/// The step under way.
+pub fn current(pass: &Pass<'_>, policy: &Policy) -> Step {
+    policy.step(pass.status.step.as_ref().map_or(1, |step| step.index))
+}
+
+/// Whether the step under way has done what it is there for, as far as the world was observed.
+fn complete(pass: &mut Pass<'_>, policy: &Policy) -> bool {
+    let Some(state) = pass.status.step.clone() else { return false };
+    let passed = state.passed_by.is_some();
+    match current(pass, policy) {
+        Step::Prepare => prepared(pass, policy),
+        Step::SetWeight(weight) => reached(pass, policy, weight),
+        Step::Approval => passed,
+        Step::Pause(duration) => {
+            let full = pass.status.release.as_ref().is_some_and(|release| release.full_promotion_by.is_some());
+            passed || full || duration.is_some_and(|duration| pass.elapsed(state.started_at, duration))
+        }
+        Step::Promote => serves_alone(pass, policy),
+    }
+}
+
+/// The first candidate pods are available, as many as the bounds allow without traffic on them.
+fn prepared(pass: &Pass<'_>, policy: &Policy) -> bool {
+    let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
+    let sizes = sizes(pass, policy);
+    let settled =
+        sizes.iter().all(|(entry, size)| pass.revision(&entry.revision).is_some_and(|seen| seen.replicas == *size));
+    let (wanted, _) = wanted(pass, policy);
+    let least = if pass.status.stable.is_some() { wanted.min(1) } else { wanted };
+    settled && candidate.available >= candidate.replicas.max(least)
+}
+
+/// The candidate's pods take the share of the traffic that is meant, and stable's have made room.
+fn reached(pass: &Pass<'_>, policy: &Policy, weight: i32) -> bool {
+    let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
+    let (wanted, stable_wanted) = wanted(pass, policy);
+    let traffics = pass.traffics();
+    let serving = if weight == 0 { candidate.available } else { traffics.serving(candidate) };
+    let open = weight == 0 || wanted == 0 || traffics.selects(&candidate.hash);
+    let room = pass
+        .stable()
+        .is_none_or(|stable| stable.observed && stable.replicas == stable_wanted && stable.pods_total <= stable_wanted);
+    open && candidate.replicas == wanted && serving >= wanted && room
+}
+
+/// All traffic is on the candidate, nothing of the release is left to clear.
+fn serves_alone(pass: &Pass<'_>, policy: &Policy) -> bool {
+    let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
+    let traffics = pass.traffics();
+    let alone = !traffics.used()
+        || (traffics.selection() == Selection::Revision(candidate.hash.clone()) && traffics.only(&candidate.hash));
+    let rest = match policy.shift {
+        Shift::Ratio { .. } => others(pass).iter().all(|other| other.replicas == 0),
+        Shift::Switch => true,
+    };
+    let bounds = policy.bounds(pass.replicas());
+    alone
+        && rest
+        && candidate.replicas == bounds.replicas
+        && traffics.serving(candidate) >= bounds.enough()
+        && traffics.select_candidate(&Selection::Nothing, None).is_none()
+        && pass.seen.workload.as_ref().is_none_or(|workload| workload.replicas == 0 || held(pass))
+}
+
+/// Whether the adopted Deployment was already taken over by an earlier release.
+fn held(pass: &Pass<'_>) -> bool {
+    pass.status.workload.as_ref().is_some_and(|workload| workload.held)
+}
+
+/// Every revision with a ReplicaSet but the candidate.
+fn others<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
+    let candidate = pass.candidate_hash().unwrap_or_default();
+    pass.seen.revisions.iter().filter(|revision| revision.hash != candidate).collect()
+}
+
+fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
+    let Some(candidate) = pass.status.candidate.take() else { return };
+    let was_stable = pass.status.stable.replace(candidate.clone());
+    if let Some(old) = was_stable.filter(|old| old.revision != candidate.revision) {
+        if policy.shift == Shift::Switch {
+            retreat::drain(pass, &old.revision, policy.keep_previous);
+        }
+        pass.status.previous = Some(old);
+    }
+    if let Some(workload) = &mut pass.status.workload {
+        workload.held = true;
+    }
+    pass.status.failed_revisions.retain(|failed| failed.revision != candidate.revision);
+    pass.status.history.retain(|known| known.revision != candidate.revision);
+    pass.status.history.push(RecordedRevision {
+        revision: candidate.revision.clone(),
+        release: candidate.release,
+        at: pass.now,
+    });
+    let excess = pass.status.history.len().saturating_sub(MAX_HISTORY);
+    pass.status.history.drain(..excess);
+    pass.status.step = None;
+    pass.status.hold = None;
+    pass.status.suspended = None;
+    let message = format!("{} serves all traffic", candidate.revision);
+    pass.status.note(pass.now, "Promoted", &message, None);
+}
+
+/// Looks at the candidate's pods, records what is wrong, and says whether it fails the release.
+fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
+    let revision = pass.candidate()?;
+    let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.clone());
+    let problem = trouble::find(revision, known.as_ref(), pass.now);
+    if let Some(candidate) = &mut pass.status.candidate {
+        candidate.problem.clone_from(&problem);
+    }
+    let problem = problem?;
+    if let Some(time) = trouble::fails_at(&problem) {
+        pass.wake_at(time);
+    }
+    // A person who passed this step after the failure has seen what the pods say.
+    let accepted =
+        pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some() && step.name.waits_for_cluster());
+    (trouble::fails(&problem, pass.now) && !accepted).then(|| (problem.reason.clone(), trouble::describe(&problem)))
+}
+
+/// The step under way has waited for the cluster as long as it may.
+fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
+    if !may_advance(pass) || !current(pass, policy).name().waits_for_cluster() {
+        return None;
+    }
+    let step = pass.status.step.clone()?;
+    if !pass.elapsed(step.started_at, policy.deadline) {
+        return None;
+    }
+    let (wanted, _) = wanted(pass, policy);
+    let available = pass.candidate().map_or(0, |candidate| candidate.available);
+    let why = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref()).map(trouble::describe);
+    let why = why.map(|why| format!("; {why}")).unwrap_or_default();
+    let message = format!(
+        "step {} was not done after {}: {available} of {wanted} pods available{why}",
+        step.summary, policy.deadline
+    );
+    Some(("ProgressDeadlineExceeded".into(), message))
+}
+
+/// Rolls back, or holds for a person; nothing when it is held already.
+fn fail(pass: &mut Pass<'_>, policy: &Policy, reason: &str, message: String) -> Option<Flow> {
+    if policy.automatic {
+        retreat::begin(pass, RollbackCause::Failed, reason, &message, None);
+        return Some(Flow::Again);
+    }
+    if pass.status.hold.is_none() {
+        pass.status.note(pass.now, "Held", &message, None);
+        pass.status.hold = Some(Hold { reason: reason.to_owned(), message, since: pass.now });
+    }
+    None
+}
+
+/// Pins the spec as it stands; once the plan exists it is what counts.
+fn pin(pass: &mut Pass<'_>) {
+    let (Some(release), Some(target)) = (&pass.status.release, &pass.target) else { return };
+    if pass.plan(release.number).is_some() || release.revision != target.hash {
+        return;
+    }
+    let spec = crate::api::ServiceReleaseSpec { template: None, ..pass.release.spec.clone() };
+    let plan = Plan { number: release.number, revision: target.hash.clone(), spec, template: target.template.clone() };
+    pass.after.push(Effect::PinPlan(Box::new(plan)));
+}
+
+/// Pods wanted for the candidate and for stable at the weight that is desired.
+fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
+    let replicas = pass.replicas();
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let weight = if current(pass, policy) == Step::Prepare { policy.first_weight() } else { desired };
+    match policy.shift {
+        _ if pass.status.stable.is_none() => (replicas, 0),
+        Shift::Switch => (replicas, replicas),
+        Shift::Ratio { .. } => ratio::split(policy.bounds(replicas), weight),
+    }
+}
+
+/// The next size of every revision that has or gets pods.
+fn sizes(pass: &Pass<'_>, policy: &Policy) -> Vec<(RevisionStatus, i32)> {
+    let (candidate, stable) = wanted(pass, policy);
+    let mut entries: Vec<(RevisionStatus, i32)> = Vec::new();
+    entries.extend(pass.status.candidate.clone().map(|entry| (entry, candidate)));
+    entries.extend(pass.status.stable.clone().map(|entry| (entry, stable)));
+    retreat::with_leftovers(pass, &mut entries);
+    retreat::next_sizes(pass, policy, entries)
+}
+
+/// What the step under way needs done now: Services first, then pods.
+fn steer(pass: &mut Pass<'_>, policy: &Policy) {
+    let Some(candidate) = pass.status.candidate.clone() else { return };
+    let closed = close(pass);
+    let traffics = pass.traffics();
+    let template = pass.target.as_ref().map(|target| target.template.clone());
+    if let Some(wanted) = selection(pass, policy) {
+        pass.after.extend(traffics.select(&wanted, template.as_ref()));
+    }
+    let finishing = current(pass, policy) == Step::Promote
+        && traffics.selection() == Selection::Revision(candidate.revision.clone());
+    let preview = if finishing { Selection::Nothing } else { Selection::Revision(candidate.revision.clone()) };
+    pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));
+    for (entry, size) in sizes(pass, policy) {
+        // The first candidate pod waits until the Service no longer selects it (INVARIANTS T1).
+        let size = if !closed && entry.revision == candidate.revision {
+            pass.candidate().map_or(0, |seen| seen.replicas.min(size))
+        } else {
+            size
+        };
+        let effect = pass.size(&entry, size);
+        pass.after.extend(effect);
+    }
+    take_over(pass, policy);
+}
+
+/// Without traffic for the candidate, the Service must not select it. Says whether it does not.
+fn close(pass: &mut Pass<'_>) -> bool {
+    let traffics = pass.traffics();
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    if desired > 0 || !traffics.used() {
+        return true;
+    }
+    let candidate = pass.candidate_hash().unwrap_or_default().to_owned();
+    let closed = match traffics.selection() {
+        Selection::Nothing => traffics.service().is_some(),
+        Selection::Revision(hash) => hash != candidate,
+        // Pods of somebody else serve behind a Service that was there before: they stay reachable.
+        Selection::Original => pass.status.stable.is_none() && traffics.foreign_endpoints() > 0,
+        Selection::Release => false,
+    };
+    if !closed {
+        let wanted = pass.stable_hash().map_or(Selection::Nothing, |hash| Selection::Revision(hash.to_owned()));
+        let template = pass.target.as_ref().map(|target| target.template.clone());
+        pass.after.extend(traffics.select(&wanted, template.as_ref()));
+    }
+    // A Service that is made now selects nothing from the start.
+    closed || traffics.service().is_none()
+}
+
+/// What the Service should select for the traffic that is desired, when that is more than nothing.
+fn selection(pass: &Pass<'_>, policy: &Policy) -> Option<Selection> {
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let candidate = pass.candidate().filter(|_| desired > 0)?;
+    let traffics = pass.traffics();
+    let bounds = policy.bounds(pass.replicas());
+    let alone = Selection::Revision(candidate.hash.clone());
+    let promote = current(pass, policy) == Step::Promote;
+    // Once all traffic is the candidate's it stays so, whatever happens to a pod.
+    if promote && (traffics.selection() == alone) {
+        return Some(alone);
+    }
+    let enough = candidate.observed && candidate.replicas >= bounds.replicas && candidate.available >= bounds.enough();
+    let stable_gone = others(pass).iter().all(|other| other.replicas == 0);
+    match policy.shift {
+        _ if pass.status.stable.is_none() => (promote && enough).then_some(alone),
+        Shift::Switch => (promote && enough).then_some(alone),
+        Shift::Ratio { .. } if promote && enough && stable_gone => Some(alone),
+        Shift::Ratio { .. } => {
+            (candidate.available > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)
+        }
+    }
+}
+
+/// Adoption: the Deployment goes to 0 once our pods have all the traffic.
+fn take_over(pass: &mut Pass<'_>, policy: &Policy) {
+    let (Some(workload), Some(candidate)) = (&pass.seen.workload, pass.candidate()) else { return };
+    if held(pass) || workload.replicas == 0 || current(pass, policy) != Step::Promote {
+        return;
+    }
+    let traffics = pass.traffics();
+    let reached = !traffics.used()
+        || (traffics.selection() == Selection::Revision(candidate.hash.clone()) && traffics.only(&candidate.hash));
+    if reached && candidate.available >= policy.bounds(pass.replicas()).enough() {
+        pass.after.push(Effect::ScaleWorkload { object: workload.object.clone(), replicas: 0 });
+    }
+}
+
+/// Records a revision as failed; the newest last.
+pub fn latch(pass: &mut Pass<'_>, failed: FailedRevision) {
+    let list = &mut pass.status.failed_revisions;
+    list.retain(|known| known.revision != failed.revision);
+    list.push(failed);
+    let excess = list.len().saturating_sub(crate::api::status::MAX_FAILED);
+    list.drain(..excess);
+}
+
+/// The group of a revision for the arithmetic of sizes.
+pub fn group(pass: &Pass<'_>, entry: &RevisionStatus, wanted: i32) -> Group {
+    let seen = pass.revision(&entry.revision);
+    Group {
+        replicas: seen.map_or(0, |seen| seen.replicas),
+        pods: seen.map_or(0, |seen| seen.pods_total),
+        serving: seen.map_or(0, |seen| pass.traffics().serving(seen)),
+        wanted,
+    }
+}

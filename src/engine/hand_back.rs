@@ -1,0 +1,86 @@
+//! The ServiceRelease is being deleted: what was borrowed is given back. With workloadRef the
+//! Deployment's own pods take over without a gap, whatever kind of deletion it is; with an inline
+//! template the pods go with the object, as a Deployment's do.
+
+use super::{
+    effect::{Effect, Selection},
+    observed::Workload,
+    pass::Pass,
+};
+
+/// What is being waited for, for the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The Deployment's pods are not available yet.
+    ForWorkload(String),
+    /// The Service does not reach them yet.
+    ForEndpoints,
+    /// The release's own pods are going.
+    ForPods,
+    /// Nothing: all is given back.
+    Done,
+}
+
+/// Takes the next step of giving back.
+pub fn drive(pass: &mut Pass<'_>) -> Waiting {
+    let waiting = match pass.seen.workload.as_ref().filter(|workload| !workload.deleting) {
+        Some(workload) if pass.release.spec.workload_ref.is_some() => to_workload(pass, workload),
+        _ => let_go(pass),
+    };
+    if waiting == Waiting::Done {
+        pass.after.push(Effect::RemoveFinalizer);
+    }
+    waiting
+}
+
+fn to_workload(pass: &mut Pass<'_>, workload: &Workload) -> Waiting {
+    let serving: i32 = pass.seen.revisions.iter().map(|seen| seen.replicas).sum();
+    let replicas = pass.replicas();
+    if serving > 0 {
+        if workload.replicas < replicas {
+            pass.after.push(Effect::ScaleWorkload { object: workload.object.clone(), replicas });
+            return Waiting::ForWorkload(workload.object.name.clone());
+        }
+        if !workload.observed || workload.available < replicas {
+            return Waiting::ForWorkload(workload.object.name.clone());
+        }
+        if !services_are_original(pass)
+            || (pass.traffics().service().is_some() && pass.traffics().foreign_endpoints() < replicas)
+        {
+            return Waiting::ForEndpoints;
+        }
+    }
+    let_go(pass)
+}
+
+/// Gives the Services back and deletes what garbage collection does not.
+fn let_go(pass: &mut Pass<'_>) -> Waiting {
+    if !services_are_original(pass) {
+        return Waiting::ForEndpoints;
+    }
+    if pass.release.spec.workload_ref.is_none() {
+        return Waiting::Done;
+    }
+    let left: Vec<_> = pass.seen.revisions.iter().collect();
+    for seen in left.iter().filter(|seen| !seen.deleting) {
+        pass.after.push(Effect::DeleteReplicaSet { object: seen.object.clone() });
+    }
+    if left.is_empty() { Waiting::Done } else { Waiting::ForPods }
+}
+
+/// Takes the operator's keys out of selectors that are not its own. Says whether they are out.
+fn services_are_original(pass: &mut Pass<'_>) -> bool {
+    let traffics = pass.traffics();
+    let borrowed = |service: &Option<super::observed::Service>| service.as_ref().is_some_and(|service| !service.owned);
+    let adopting = pass.release.spec.workload_ref.is_some();
+    let mut effects = Vec::new();
+    if pass.seen.service.is_some() && (adopting || borrowed(&pass.seen.service)) {
+        effects.extend(traffics.select(&Selection::Original, None));
+    }
+    if borrowed(&pass.seen.candidate_service) {
+        effects.extend(traffics.select_candidate(&Selection::Original, None));
+    }
+    let original = effects.is_empty();
+    pass.after.extend(effects);
+    original
+}

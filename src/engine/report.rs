@@ -1,0 +1,309 @@
+//! Puts the decision into words: phase, reason, message, nextAction, conditions, Events.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, apimachinery::pkg::apis::meta::v1::Time, jiff};
+
+use crate::api::{Phase, RollbackCause, Strategy, Weights, conditions};
+
+use super::{
+    effect::{Event, Selection},
+    forward,
+    hand_back::Waiting,
+    pass::Pass,
+    plan::Step,
+    retreat, trouble,
+};
+
+/// What is told of a pass.
+struct Report {
+    phase: Phase,
+    reason: String,
+    message: String,
+    next_action: String,
+}
+
+impl Report {
+    fn new(phase: Phase, reason: &str, message: String) -> Self {
+        Self { phase, reason: reason.to_owned(), message, next_action: String::new() }
+    }
+
+    fn next(self, action: String) -> Self {
+        Self { next_action: action, ..self }
+    }
+}
+
+/// Completes the status of a pass.
+pub fn compose(pass: &mut Pass<'_>) {
+    pass.refresh_counts();
+    let observed = pass.traffics().observed(pass.stable(), pass.candidate());
+    let desired = pass.status.weights.map(|weights| weights.desired).unwrap_or_default();
+    pass.status.weights = Some(Weights { desired, observed });
+    scale_status(pass);
+    let report = find(pass);
+    apply(pass, report);
+}
+
+/// The same while the object is being deleted.
+pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
+    pass.refresh_counts();
+    let phase = pass.status.phase;
+    let report = match waiting {
+        Waiting::ForWorkload(name) => Report::new(phase, "HandingBack", format!("waiting for Deployment {name}: its own pods must be available before this release's pods go"))
+            .next(format!("kubectl rollout status deployment {name}; if its template is broken: kubectl rollout undo deployment {name}")),
+        Waiting::ForEndpoints => Report::new(phase, "HandingBack", "waiting for the Service to reach the pods that stay".into()),
+        Waiting::ForPods => Report::new(phase, "HandingBack", "the release's own pods are going".into()),
+        Waiting::Done => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
+    };
+    apply(pass, report);
+}
+
+fn apply(pass: &mut Pass<'_>, report: Report) {
+    let generation = pass.release.metadata.generation.unwrap_or_default();
+    let was = pass.release.status.clone().unwrap_or_default();
+    pass.status.observed_generation = generation;
+    if was.phase != report.phase || was.reason != report.reason {
+        pass.events.push(Event {
+            warning: matches!(report.phase, Phase::RollingBack | Phase::RolledBack | Phase::Halted | Phase::Invalid)
+                || pass.status.hold.is_some(),
+            reason: if report.reason.is_empty() { format!("{:?}", report.phase) } else { report.reason.clone() },
+            action: format!("{:?}", report.phase),
+            note: report.message.clone(),
+        });
+    }
+    pass.status.phase = report.phase;
+    pass.status.reason = crate::api::status::bounded(&report.reason, 64);
+    pass.status.message = crate::api::status::bounded(&report.message, 1024);
+    pass.status.next_action = crate::api::status::bounded(&report.next_action, 1024);
+    set_conditions(pass, generation);
+}
+
+fn find(pass: &mut Pass<'_>) -> Report {
+    if retreat::under_way(pass) {
+        return rolling_back(pass);
+    }
+    if let Some(obstacle) = &pass.obstacle {
+        return Report::new(Phase::Invalid, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
+    }
+    if pass.status.candidate.is_some() { progressing(pass) } else { resting(pass) }
+}
+
+fn rolling_back(pass: &Pass<'_>) -> Report {
+    let Some(rollback) = &pass.status.rollback else { return resting(pass) };
+    let revision = &rollback.revision;
+    if retreat::stuck(pass) {
+        let stable = pass.stable_hash().unwrap_or_default();
+        let available = pass.stable().map_or(0, |stable| stable.available);
+        let message = format!(
+            "{revision} is to be taken back ({}), but stable {stable} has only {available} of {} pods available; traffic stays where it is safe",
+            rollback.message,
+            pass.replicas(),
+        );
+        let next = format!(
+            "look at the pods of {stable} (kubectl get pods -l servicerelease.io/revision={stable}), or apply a template that fixes it"
+        );
+        return Report::new(Phase::Halted, "StableUnavailable", message).next(next);
+    }
+    match (rollback.cause, rollback.drain_until) {
+        (RollbackCause::Superseded, _) => {
+            Report::new(Phase::Progressing, "Superseded", format!("{}; {revision} goes first", rollback.message))
+        }
+        (_, Some(until)) if until > pass.now => {
+            let message =
+                format!("{}; all traffic is on stable, pods of {revision} drain until {until}", rollback.message);
+            Report::new(Phase::RollingBack, &rollback.reason, message)
+        }
+        _ => Report::new(
+            Phase::RollingBack,
+            &rollback.reason,
+            format!("{}; traffic of {revision} goes back", rollback.message),
+        ),
+    }
+}
+
+fn name<'a>(pass: &Pass<'a>) -> &'a str {
+    pass.release.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The plugin's command line for a person.
+fn command(pass: &Pass<'_>, words: &str) -> String {
+    let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
+    format!("kubectl srel -n {namespace} {words} {}", name(pass))
+}
+
+fn progressing(pass: &mut Pass<'_>) -> Report {
+    let policy = pass.policy();
+    let step = forward::current(pass, &policy);
+    let Some(state) = pass.status.step.clone() else { return Report::new(Phase::Progressing, "", String::new()) };
+    let candidate = pass.candidate_hash().unwrap_or_default().to_owned();
+    let place = format!("step {} of {}", state.index, state.of);
+    if let Some(hold) = &pass.status.hold {
+        let next = ["retry", "skip", "promote", "abort"].map(|words| command(pass, words)).join(" | ");
+        return Report::new(Phase::Paused, &hold.reason, format!("{place}: {}", hold.message)).next(next);
+    }
+    if pass.release.spec.paused {
+        return Report::new(Phase::Paused, "SpecPaused", format!("{place}: held by spec.paused"))
+            .next("set spec.paused to false".into());
+    }
+    if let Some(suspended) = &pass.status.suspended {
+        let why = if suspended.reason.is_empty() { String::new() } else { format!(": {}", suspended.reason) };
+        return Report::new(Phase::Paused, "PausedByCommand", format!("{place}: paused by {}{why}", suspended.by))
+            .next(command(pass, "resume"));
+    }
+    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let trouble = pass.status.candidate.as_ref().and_then(|entry| entry.problem.as_ref());
+    let trouble = trouble.map(|problem| format!("; {}", trouble::describe(problem))).unwrap_or_default();
+    match step {
+        Step::Approval => Report::new(
+            Phase::AwaitingApproval,
+            "AwaitingApproval",
+            format!("{place}: {candidate} at {weight}% waits for approval"),
+        )
+        .next(command(pass, "approve")),
+        Step::Pause(None) => Report::new(
+            Phase::Paused,
+            "PauseStep",
+            format!("{place}: {candidate} at {weight}% waits for promote{trouble}"),
+        )
+        .next(command(pass, "promote")),
+        Step::Pause(Some(duration)) => {
+            let until = state.started_at.plus(duration);
+            Report::new(
+                Phase::Progressing,
+                "PauseStep",
+                format!("{place}: {candidate} stays at {weight}% until {until}{trouble}"),
+            )
+        }
+        Step::Prepare => {
+            Report::new(Phase::Progressing, "Preparing", format!("{place}: bringing up {candidate}{trouble}"))
+        }
+        Step::SetWeight(weight) => {
+            Report::new(Phase::Progressing, "SettingWeight", format!("{place}: {weight}% to {candidate}{trouble}"))
+        }
+        Step::Promote => {
+            Report::new(Phase::Promoting, "Promoting", format!("{place}: all traffic to {candidate}{trouble}"))
+        }
+    }
+}
+
+fn resting(pass: &Pass<'_>) -> Report {
+    let Some(target) = pass.target.as_ref() else { return Report::new(Phase::Pending, "", String::new()) };
+    let failed = pass.status.failed_revisions.iter().find(|failed| failed.latched && failed.revision == target.hash);
+    match (pass.stable_hash(), failed) {
+        (Some(stable), None) if stable == target.hash => healthy(pass, stable),
+        (Some(stable), Some(failed)) => {
+            let message = format!("{} was rolled back ({}); {stable} serves", failed.revision, failed.message);
+            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
+            Report::new(Phase::RolledBack, &failed.reason, message).next(next)
+        }
+        (None, Some(failed)) => {
+            let message = format!(
+                "the first revision {} failed, and there is nothing to go back to: {}",
+                failed.revision, failed.message
+            );
+            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
+            Report::new(Phase::Halted, "FirstRevisionFailed", message).next(next)
+        }
+        (_, None) if pass.release.spec.paused => {
+            let message = format!("{} waits: spec.paused is set", target.hash);
+            Report::new(Phase::Paused, "SpecPaused", message).next("set spec.paused to false".into())
+        }
+        (_, None) => Report::new(Phase::Pending, "Starting", format!("{} is about to be released", target.hash)),
+    }
+}
+
+fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
+    let contested = pass
+        .seen
+        .workload
+        .as_ref()
+        .filter(|workload| workload.replicas > 0 && pass.status.workload.as_ref().is_some_and(|known| known.held));
+    if let Some(workload) = contested {
+        let name = &workload.object.name;
+        let message = format!(
+            "{stable} serves; Deployment {name} was scaled to {}, its own pods get no traffic",
+            workload.replicas
+        );
+        let next = format!(
+            "remove spec.replicas from the Deployment's manifest, then kubectl scale deployment {name} --replicas=0"
+        );
+        return Report::new(Phase::Healthy, "WorkloadContested", message).next(next);
+    }
+    if let Some(lack) = lack(pass) {
+        return Report::new(Phase::Healthy, "PodsUnavailable", format!("{stable} is what the spec wants; {lack}"));
+    }
+    Report::new(Phase::Healthy, "", format!("{stable} serves all traffic"))
+}
+
+/// What stable lacks to serve as it should (INVARIANTS S2).
+fn lack(pass: &Pass<'_>) -> Option<String> {
+    let bounds = pass.bounds();
+    let stable = pass.stable_hash().unwrap_or_default();
+    let available = pass.stable().map_or(0, |stable| stable.available);
+    if available < bounds.enough() {
+        return Some(format!("{available} of {} pods are available", bounds.replicas));
+    }
+    let traffics = pass.traffics();
+    let selected = !traffics.used() || traffics.selection() == Selection::Revision(stable.to_owned());
+    (!selected).then(|| "the Service does not select it yet".to_owned())
+}
+
+/// What /scale shows: all pods in a canary, those of the serving colour in blueGreen.
+fn scale_status(pass: &mut Pass<'_>) {
+    let name = name(pass);
+    let mut labels = pass.traffics().match_labels();
+    labels.insert(crate::api::LABEL_RELEASE.to_owned(), name.to_owned());
+    let switches = matches!(&pass.release.spec.strategy, Some(Strategy { blue_green: Some(_), .. }));
+    let colour = match pass.traffics().selection() {
+        Selection::Revision(hash) => Some(hash),
+        _ => pass.stable_hash().map(str::to_owned),
+    };
+    let all: i32 = pass.seen.revisions.iter().map(|seen| seen.pods_total).sum();
+    pass.status.replicas = match colour.filter(|_| switches) {
+        Some(hash) => {
+            let pods = pass.revision(&hash).map_or(0, |seen| seen.pods_total);
+            labels.insert(crate::api::LABEL_REVISION.to_owned(), hash);
+            pods
+        }
+        None => all,
+    };
+    pass.status.selector = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+}
+
+fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
+    let status = &pass.status;
+    let bounds = pass.bounds();
+    let available = pass.stable().map_or(0, |stable| stable.available);
+    let word = |word: &str| if status.reason.is_empty() { word.to_owned() } else { status.reason.clone() };
+    let kind = match status.phase {
+        Phase::Healthy if pass.release.metadata.deletion_timestamp.is_none() && lack(pass).is_none() => {
+            conditions::State::Ready
+        }
+        Phase::RolledBack | Phase::Halted | Phase::Invalid if pass.release.metadata.deletion_timestamp.is_none() => {
+            conditions::State::Stalled
+        }
+        _ => conditions::State::Reconciling,
+    };
+    let reason = word(&format!("{:?}", status.phase));
+    let mut wanted = conditions::of(kind, &reason, &status.message);
+    let enough = status.stable.is_some() && available >= bounds.enough();
+    let note = format!("{available} of {} pods of stable are available", bounds.replicas);
+    wanted.push(("Available", enough.into(), if enough { "EnoughPods" } else { "TooFewPods" }.to_owned(), note));
+    let now = Time(
+        jiff::Timestamp::from_second(pass.now.as_millis().div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+    );
+    let known = std::mem::take(&mut pass.status.conditions);
+    pass.status.conditions = wanted
+        .into_iter()
+        .map(|(name, value, reason, message)| {
+            let before = known.iter().find(|condition| condition.type_ == name && condition.status == value.as_str());
+            Condition {
+                type_: name.to_owned(),
+                status: value.as_str().to_owned(),
+                reason,
+                message,
+                observed_generation: Some(generation),
+                last_transition_time: before
+                    .map_or_else(|| now.clone(), |condition| condition.last_transition_time.clone()),
+            }
+        })
+        .collect();
+}

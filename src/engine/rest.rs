@@ -1,0 +1,140 @@
+//! Nothing is being released: stable is looked after, what is left of earlier releases goes, and a
+//! new release is begun when the spec wants another revision than stable.
+
+use crate::api::{WeightShare, Weights};
+
+use super::{
+    Flow,
+    effect::{Effect, Selection},
+    forward,
+    observed::{Revision, TemplateCheck},
+    pass::{Pass, resize},
+    revision::{self, Target},
+};
+
+/// Starts what is to be started, or looks after what is there.
+pub fn drive(pass: &mut Pass<'_>) -> Flow {
+    if let Some(target) = startable(pass) {
+        if pass.seen.template_check == TemplateCheck::NameTaken || revision::clashes(&target, pass.seen) {
+            pass.status.collision_count += 1;
+            return Flow::Settled;
+        }
+        forward::start(pass, &target);
+        return Flow::Again;
+    }
+    settle_weights(pass);
+    if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
+        return Flow::Settled;
+    }
+    keep_stable(pass);
+    drain_others(pass);
+    forget_old_revisions(pass);
+    forget_old_plans(pass);
+    Flow::Settled
+}
+
+/// What the spec wants, if it is to be released now.
+fn startable(pass: &Pass<'_>) -> Option<Target> {
+    let target = pass.target.as_ref()?;
+    let wanted = pass.stable_hash() != Some(&target.hash);
+    let free = !is_latched(pass, &target.hash) && !pass.release.spec.paused && pass.obstacle.is_none();
+    (wanted && free).then(|| target.clone())
+}
+
+/// Whether a revision failed and stays down (INVARIANTS R3).
+pub fn is_latched(pass: &Pass<'_>, hash: &str) -> bool {
+    pass.status.failed_revisions.iter().any(|failed| failed.latched && failed.revision == hash)
+}
+
+/// Lets go of latches: another plan was seen, or the retry token is a new one.
+pub fn release_latches(pass: &mut Pass<'_>) {
+    let Some(target) = pass.target.as_ref().map(|target| target.hash.clone()) else { return };
+    let token = &pass.release.spec.retry_token;
+    let retried = *token != pass.status.retry_token && pass.status.release.is_some();
+    pass.status.retry_token.clone_from(token);
+    for failed in &mut pass.status.failed_revisions {
+        if failed.revision != target || retried {
+            failed.latched = false;
+        }
+    }
+    if pass.status.candidate.is_none() && pass.stable_hash() == Some(&target) {
+        pass.status.rollback = None;
+    }
+}
+
+fn settle_weights(pass: &mut Pass<'_>) {
+    let stable = if pass.status.stable.is_some() { 100 } else { 0 };
+    let desired = WeightShare { stable, candidate: 0 };
+    let observed = pass.status.weights.map(|weights| weights.observed).unwrap_or_default();
+    pass.status.weights = Some(Weights { desired, observed });
+}
+
+/// Stable has its pods, and the Services select them and nobody else.
+fn keep_stable(pass: &mut Pass<'_>) {
+    let Some(entry) = pass.status.stable.clone() else { return };
+    let effect = pass.size(&entry, pass.replicas());
+    pass.after.extend(effect);
+    let template = pass.stable().map(|stable| stable.template.clone());
+    let traffics = pass.traffics();
+    pass.after.extend(traffics.select(&Selection::Revision(entry.revision), template.as_ref()));
+    pass.after.extend(traffics.select_candidate(&Selection::Nothing, template.as_ref()));
+}
+
+/// Revisions that are not stable lose their pods when their time is over.
+fn drain_others(pass: &mut Pass<'_>) {
+    let stable = pass.stable_hash().unwrap_or_default().to_owned();
+    let until = |pass: &Pass<'_>, hash: &str| {
+        pass.status.draining.iter().find(|entry| entry.revision == hash).map(|entry| entry.until)
+    };
+    for seen in pass.seen.revisions.iter().filter(|seen| seen.hash != stable && !seen.deleting && seen.replicas > 0) {
+        match until(pass, &seen.hash) {
+            Some(time) if time > pass.now => pass.wake_at(time),
+            _ => pass.after.extend(resize(seen, 0)),
+        }
+    }
+    let now = pass.now;
+    pass.status.draining.retain(|entry| entry.until > now);
+}
+
+/// Deletes ReplicaSets beyond revisionHistoryLimit, oldest first (INVARIANTS R4).
+fn forget_old_revisions(pass: &mut Pass<'_>) {
+    let limit = usize::try_from(pass.release.spec.revision_history_limit).unwrap_or(0);
+    let kept: Vec<&str> = [&pass.status.stable, &pass.status.previous]
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.revision.as_str())
+        .chain(pass.target.as_ref().map(|target| target.hash.as_str()))
+        .chain(pass.status.draining.iter().map(|entry| entry.revision.as_str()))
+        .collect();
+    let previous =
+        usize::from(pass.status.previous.as_ref().is_some_and(|entry| pass.revision(&entry.revision).is_some()));
+    let idle = |seen: &&Revision| !seen.deleting && seen.replicas == 0 && seen.pods_total == 0;
+    let mut old: Vec<&Revision> =
+        pass.seen.revisions.iter().filter(idle).filter(|seen| !kept.contains(&seen.hash.as_str())).collect();
+    old.sort_by_key(|seen| (std::cmp::Reverse(seen.created), seen.hash.clone()));
+    for seen in old.into_iter().skip(limit.saturating_sub(previous)) {
+        pass.after.push(Effect::DeleteReplicaSet { object: seen.object.clone() });
+    }
+    let seen = pass.seen;
+    let stable = pass.stable_hash().map(str::to_owned);
+    pass.status.history.retain(|known| {
+        Some(&known.revision) == stable.as_ref()
+            || seen.revisions.iter().any(|revision| revision.hash == known.revision)
+    });
+    if pass.status.previous.as_ref().is_some_and(|entry| pass.revision(&entry.revision).is_none()) {
+        pass.status.previous = None;
+    }
+}
+
+/// Deletes pinned plans beyond the history, but for those of revisions that are still there.
+fn forget_old_plans(pass: &mut Pass<'_>) {
+    let limit = i64::from(pass.release.spec.revision_history_limit.max(0));
+    let last = pass.status.release.as_ref().map_or(0, |release| release.number);
+    let needed = |number: i64| {
+        number >= last - limit
+            || [&pass.status.stable, &pass.status.previous].into_iter().flatten().any(|entry| entry.release == number)
+            || pass.status.history.iter().any(|known| known.release == number)
+    };
+    let old: Vec<i64> = pass.seen.plan_numbers.iter().copied().filter(|number| !needed(*number)).collect();
+    pass.after.extend(old.into_iter().map(|number| Effect::DeletePlan { number }));
+}

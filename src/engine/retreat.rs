@@ -1,0 +1,308 @@
+//! The way back: traffic moves onto stable as fast as stable is warm for it (INVARIANTS T3), then
+//! the candidate goes. Serves failures, aborts, superseded templates and, with the revision to be
+//! undone in the candidate's place, Undo.
+
+use crate::api::{
+    Draining, Duration, FailedRevision, RevisionStatus, RollbackCause, RollbackStatus, WeightShare, Weights,
+};
+
+use super::{
+    Flow,
+    effect::Selection,
+    forward::{self, group},
+    observed::Revision,
+    pass::{Pass, resize},
+    plan::{Policy, Shift},
+    ratio, rest,
+    traffic::Traffics,
+};
+
+/// Decides that the candidate's traffic goes back to stable.
+pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &str, by: Option<&str>) {
+    let Some(candidate) = pass.status.candidate.clone() else { return };
+    let from_weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let stable = if pass.status.stable.is_some() { 100 } else { 0 };
+    let observed = pass.status.weights.map(|weights| weights.observed).unwrap_or_default();
+    pass.status.weights = Some(Weights { desired: WeightShare { stable, candidate: 0 }, observed });
+    pass.status.hold = None;
+    pass.status.suspended = None;
+    pass.status.rollback = Some(RollbackStatus {
+        cause,
+        revision: candidate.revision,
+        release: candidate.release,
+        reason: reason.to_owned(),
+        message: crate::api::status::bounded(message, 512),
+        by: by.map(str::to_owned),
+        from_weight,
+        started_at: pass.now,
+        drain_until: None,
+        completed_at: None,
+    });
+    let kind = if cause == RollbackCause::Superseded { "Superseded" } else { "RollingBack" };
+    pass.status.note(pass.now, kind, message, by);
+}
+
+/// Drives the way back.
+pub fn drive(pass: &mut Pass<'_>) -> Flow {
+    let policy = pass.policy();
+    if pass.status.stable.is_none() {
+        return drive_without_stable(pass);
+    }
+    let moved = move_traffic(pass, &policy);
+    let gone = moved && clear_candidate(pass, &policy);
+    if !moved {
+        resize_all(pass, &policy);
+        if let Some(rollback) = &pass.status.rollback {
+            let overdue = rollback.started_at;
+            if pass.elapsed(overdue, policy.deadline) && give_up(pass) {
+                return Flow::Again;
+            }
+        }
+    }
+    if gone {
+        complete(pass);
+        return Flow::Again;
+    }
+    Flow::Settled
+}
+
+/// The first revision of all goes back to nothing.
+fn drive_without_stable(pass: &mut Pass<'_>) -> Flow {
+    let traffics = pass.traffics();
+    let candidate = pass.candidate_hash().unwrap_or_default().to_owned();
+    // A Service that still reaches somebody else's pods is left as it is.
+    let shared = traffics.selection() == Selection::Original;
+    let closed = traffics.service().is_none() || shared || !traffics.selects(&candidate);
+    if !closed {
+        pass.before.extend(traffics.select(&Selection::Nothing, None));
+    }
+    let clear = clear_preview(pass);
+    let down = pass.candidate().is_none_or(|seen| seen.replicas == 0 && seen.pods_total == 0);
+    if closed && let Some(seen) = pass.candidate() {
+        pass.after.extend(resize(seen, 0));
+    }
+    if closed && clear && down {
+        complete(pass);
+        return Flow::Again;
+    }
+    Flow::Settled
+}
+
+/// Points the Service back at stable as far as stable is warm. Says whether all traffic is there.
+fn move_traffic(pass: &mut Pass<'_>, policy: &Policy) -> bool {
+    let Some(hash) = pass.stable_hash().map(str::to_owned) else { return false };
+    let traffics = pass.traffics();
+    let bounds = policy.bounds(pass.replicas());
+    let Some(stable) = pass.stable() else { return false };
+    let alone = Selection::Revision(hash.clone());
+    if !traffics.used() {
+        return stable.observed && stable.available >= bounds.enough();
+    }
+    if traffics.selection() == alone {
+        return traffics.only(&hash) || candidate_untouched(pass);
+    }
+    // Behind an open Service only pods that are endpoints already can take it all.
+    let open = traffics.selects(&hash);
+    let warm = if open { traffics.serving(stable) } else { stable.available };
+    let wanted = if stable.observed && warm >= bounds.enough() {
+        Some(alone)
+    } else if matches!(policy.shift, Shift::Ratio { .. }) && !open && stable.available > 0 {
+        Some(Selection::Release)
+    } else {
+        None
+    };
+    if let Some(wanted) = wanted {
+        pass.before.extend(traffics.select(&wanted, Some(&stable.template)));
+    }
+    false
+}
+
+/// The candidate never had traffic, so that no connection can be open to it.
+fn candidate_untouched(pass: &Pass<'_>) -> bool {
+    pass.status.rollback.as_ref().is_some_and(|rollback| rollback.from_weight == 0)
+}
+
+/// With all traffic on stable: lets connections drain, then takes the candidate's pods away. Says
+/// whether nothing is left of it.
+fn clear_candidate(pass: &mut Pass<'_>, policy: &Policy) -> bool {
+    let clear = clear_preview(pass);
+    let drained = candidate_untouched(pass) || !pass.traffics().used() || {
+        let until = pass.now.plus(policy.scale_down_delay);
+        let until = match &mut pass.status.rollback {
+            Some(rollback) => *rollback.drain_until.get_or_insert(until),
+            None => until,
+        };
+        pass.wake_at(until);
+        until <= pass.now
+    };
+    if let Some(entry) = pass.status.stable.clone() {
+        let keep = if drained { None } else { pass.candidate().map(|seen| seen.replicas) };
+        let candidate = pass.status.candidate.clone();
+        let mut entries = vec![(entry, pass.replicas())];
+        entries.extend(candidate.map(|candidate| (candidate, keep.unwrap_or(0))));
+        with_leftovers(pass, &mut entries);
+        apply_sizes(pass, policy, entries);
+    }
+    clear && pass.candidate().is_none_or(|seen| seen.replicas == 0 && seen.pods_total == 0)
+}
+
+/// Takes the candidate's Service off its pods. Says whether it is.
+fn clear_preview(pass: &mut Pass<'_>) -> bool {
+    if pass.seen.candidate_service.is_none() {
+        return true;
+    }
+    let effect = pass.traffics().select_candidate(&Selection::Nothing, None);
+    let clear = effect.is_none();
+    pass.after.extend(effect);
+    clear
+}
+
+/// Stable up, the candidate down, both as far as the traffic on them allows.
+fn resize_all(pass: &mut Pass<'_>, policy: &Policy) {
+    let mut entries: Vec<(RevisionStatus, i32)> = Vec::new();
+    entries.extend(pass.status.stable.clone().map(|entry| (entry, pass.replicas())));
+    // A switch moves all traffic at once: the candidate stays whole until then.
+    let keep = match policy.shift {
+        Shift::Ratio { .. } => 0,
+        Shift::Switch => pass.candidate().map_or(0, |seen| seen.replicas),
+    };
+    entries.extend(pass.status.candidate.clone().map(|entry| (entry, keep)));
+    with_leftovers(pass, &mut entries);
+    apply_sizes(pass, policy, entries);
+}
+
+fn apply_sizes(pass: &mut Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus, i32)>) {
+    let stable = pass.stable_hash().map(str::to_owned);
+    for (entry, size) in next_sizes(pass, policy, entries) {
+        let Some(effect) = pass.size(&entry, size) else { continue };
+        let grows = pass.revision(&entry.revision).is_none_or(|seen| seen.replicas < size);
+        // Stable up needs no record; anything else follows it.
+        if stable.as_ref() == Some(&entry.revision) && grows {
+            pass.before.push(effect);
+        } else {
+            pass.after.push(effect);
+        }
+    }
+}
+
+/// The next size of each revision towards the size that it is given.
+pub fn next_sizes(pass: &Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus, i32)>) -> Vec<(RevisionStatus, i32)> {
+    let bounds = policy.bounds(pass.replicas());
+    let sizes = match policy.shift {
+        Shift::Switch => entries.iter().map(|(_, wanted)| *wanted).collect(),
+        Shift::Ratio { .. } => {
+            let groups: Vec<_> = entries.iter().map(|(entry, wanted)| group(pass, entry, *wanted)).collect();
+            ratio::next_sizes(bounds, &groups)
+        }
+    };
+    entries.into_iter().zip(sizes).map(|((entry, _), size)| (entry, size)).collect()
+}
+
+/// Adds the revisions that are neither stable nor candidate and still have pods: those that drain
+/// keep their size, the others go.
+pub fn with_leftovers(pass: &Pass<'_>, entries: &mut Vec<(RevisionStatus, i32)>) {
+    let known = |entries: &[(RevisionStatus, i32)], hash: &str| entries.iter().any(|(entry, _)| entry.revision == hash);
+    for seen in &pass.seen.revisions {
+        if known(entries, &seen.hash) || seen.deleting || (seen.replicas == 0 && seen.pods_total == 0) {
+            continue;
+        }
+        let draining = pass.status.draining.iter().any(|entry| entry.revision == seen.hash && entry.until > pass.now);
+        let wanted = if draining { seen.replicas } else { 0 };
+        entries.push((RevisionStatus { revision: seen.hash.clone(), ..RevisionStatus::default() }, wanted));
+    }
+}
+
+/// Keeps a revision that lost its traffic for a while.
+pub fn drain(pass: &mut Pass<'_>, hash: &str, delay: Duration) {
+    pass.status.draining.retain(|entry| entry.revision != hash);
+    if delay > Duration::default() {
+        let until = pass.now.plus(delay);
+        pass.status.draining.push(Draining { revision: hash.to_owned(), until });
+    }
+    let excess = pass.status.draining.len().saturating_sub(4);
+    pass.status.draining.drain(..excess);
+}
+
+/// Stable is not to be had, and there is something new to release: the fix goes forward from where
+/// the traffic is. The Service is closed around whoever serves most. Says whether that is done.
+fn give_up(pass: &mut Pass<'_>) -> bool {
+    let fresh = pass.target.as_ref().is_some_and(|target| {
+        let known = [pass.stable_hash(), pass.candidate_hash()];
+        !known.contains(&Some(target.hash.as_str())) && !rest::is_latched(pass, &target.hash)
+    });
+    if !fresh || pass.obstacle.is_some() || pass.release.spec.paused {
+        return false;
+    }
+    let traffics = pass.traffics();
+    if !traffics.used() || matches!(traffics.selection(), Selection::Revision(_)) {
+        complete(pass);
+        return true;
+    }
+    let serving = |revision: &&Revision| traffics.serving(revision);
+    let most = pass.seen.revisions.iter().filter(|revision| !revision.deleting).max_by_key(serving);
+    let wanted = most.map(|revision| Selection::Revision(revision.hash.clone()));
+    pass.after.extend(wanted.and_then(|wanted| traffics.select(&wanted, None)));
+    false
+}
+
+/// Writes down that the way back is over.
+fn complete(pass: &mut Pass<'_>) {
+    let Some(candidate) = pass.status.candidate.take() else { return };
+    pass.status.step = None;
+    let Some(mut rollback) = pass.status.rollback.take() else { return };
+    if rollback.cause == RollbackCause::Superseded {
+        return;
+    }
+    let wanted = pass.target.as_ref().is_some_and(|target| target.hash == candidate.revision);
+    forward::latch(
+        pass,
+        FailedRevision {
+            revision: candidate.revision.clone(),
+            release: rollback.release,
+            reason: rollback.reason.clone(),
+            message: rollback.message.clone(),
+            at: pass.now,
+            latched: wanted,
+        },
+    );
+    let message = match pass.stable_hash() {
+        Some(stable) => format!("{stable} serves all traffic again"),
+        None => format!("{} is without pods; there is nothing to go back to", candidate.revision),
+    };
+    pass.status.note(pass.now, "RolledBack", &message, None);
+    rollback.completed_at = Some(pass.now);
+    pass.status.rollback = Some(rollback);
+}
+
+/// Whether a way back is under way.
+pub fn under_way(pass: &Pass<'_>) -> bool {
+    pass.status.candidate.is_some()
+        && pass.status.rollback.as_ref().is_some_and(|rollback| rollback.completed_at.is_none())
+}
+
+/// Whether stable could not be made warm in time: a person has to look.
+pub fn stuck(pass: &Pass<'_>) -> bool {
+    let deadline = pass.policy().deadline;
+    let late = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.started_at.plus(deadline) <= pass.now);
+    let all_back = pass.stable_hash().is_some_and(|hash| {
+        let traffics = Traffics::new(pass.release, pass.seen);
+        traffics.selection() == Selection::Revision(hash.to_owned())
+    });
+    under_way(pass) && late && pass.status.stable.is_some() && !all_back
+}
+
+/// Turns stable round: the revision that serves becomes the one to take back, and another one that
+/// was good before becomes stable.
+pub fn undo(pass: &mut Pass<'_>, to: RevisionStatus, message: &str, by: &str) {
+    let Some(undone) = pass.status.stable.replace(to) else { return };
+    pass.status
+        .draining
+        .retain(|entry| pass.status.stable.as_ref().is_none_or(|stable| stable.revision != entry.revision));
+    pass.status.previous = None;
+    pass.status.candidate = Some(undone);
+    pass.status.weights = Some(Weights {
+        desired: WeightShare { stable: 0, candidate: 100 },
+        observed: pass.status.weights.map(|weights| weights.observed).unwrap_or_default(),
+    });
+    begin(pass, RollbackCause::Undone, "Undone", message, Some(by));
+}

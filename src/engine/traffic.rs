@@ -1,0 +1,181 @@
+//! The two Services of a release: what they select, what they ought to select, and who serves
+//! behind them. By replica ratio a Service selects one revision (closed) or all of them (open); a
+//! switch selects one or the other.
+
+use std::collections::BTreeMap;
+
+use crate::api::{LABEL_RELEASE, LABEL_REVISION, ServiceRelease, WeightShare};
+
+use super::{
+    effect::{Effect, NewService, Selection, ServicePort},
+    observed::{Observed, Revision, Service, Template},
+};
+
+/// The value of the revision label in a selector that selects no pod.
+pub const NO_REVISION: &str = "none";
+
+/// The Services of one release.
+#[derive(Clone, Copy)]
+pub struct Traffics<'a> {
+    release: &'a ServiceRelease,
+    seen: &'a Observed,
+}
+
+impl<'a> Traffics<'a> {
+    /// Of a release, as it was read.
+    pub const fn new(release: &'a ServiceRelease, seen: &'a Observed) -> Self {
+        Self { release, seen }
+    }
+
+    /// Whether clients reach the pods through a Service.
+    pub const fn used(&self) -> bool {
+        self.release.spec.traffic.is_some()
+    }
+
+    /// The Service that clients use, if it exists.
+    pub const fn service(&self) -> Option<&'a Service> {
+        match self.used() {
+            true => self.seen.service.as_ref(),
+            false => None,
+        }
+    }
+
+    /// What the Service selects. Without a Service every pod counts as reached.
+    pub fn selection(&self) -> Selection {
+        match (self.used(), self.service()) {
+            (false, _) => Selection::Release,
+            (true, None) => Selection::Nothing,
+            (true, Some(service)) => selection(service),
+        }
+    }
+
+    /// Whether the Service sends traffic to a revision.
+    pub fn selects(&self, hash: &str) -> bool {
+        match self.selection() {
+            Selection::Nothing => false,
+            Selection::Revision(selected) => selected == hash,
+            Selection::Release | Selection::Original => true,
+        }
+    }
+
+    /// The labels that select this service's pods.
+    pub fn match_labels(&self) -> BTreeMap<String, String> {
+        let inline = self.release.spec.selector.as_ref().map(|selector| selector.match_labels.clone());
+        let adopted = || self.seen.workload.as_ref().map(|workload| workload.match_labels.clone());
+        inline.or_else(adopted).unwrap_or_default()
+    }
+
+    /// Pods of a revision that take traffic: available, and among the Service's ready endpoints.
+    pub fn serving(&self, revision: &Revision) -> i32 {
+        match self.service() {
+            _ if !self.selects(&revision.hash) => 0,
+            None => revision.available,
+            Some(service) => revision.available.min(ready(service, Some(&revision.hash))),
+        }
+    }
+
+    /// Ready endpoints of the Service that are pods of somebody else.
+    pub fn foreign_endpoints(&self) -> i32 {
+        self.service().map_or(0, |service| ready(service, None))
+    }
+
+    /// Whether every ready endpoint of the Service is a pod of this revision.
+    pub fn only(&self, hash: &str) -> bool {
+        let other = |service: &Service| {
+            service.endpoints.iter().any(|endpoint| endpoint.ready && endpoint.revision.as_deref() != Some(hash))
+        };
+        !self.used() || self.service().is_some_and(|service| !other(service))
+    }
+
+    /// The share of ready endpoints, in percent; by available pods where there is no Service.
+    pub fn observed(&self, stable: Option<&Revision>, candidate: Option<&Revision>) -> WeightShare {
+        let count = |revision: Option<&Revision>| match (revision, self.service()) {
+            (None, _) => 0,
+            (Some(revision), Some(service)) => ready(service, Some(&revision.hash)),
+            (Some(_), None) if self.used() => 0,
+            (Some(revision), None) => revision.available,
+        };
+        let (stable, candidate) = (count(stable), count(candidate));
+        let all = stable + candidate;
+        if all == 0 {
+            return WeightShare::default();
+        }
+        let share = (candidate * 100 + all / 2) / all;
+        WeightShare { stable: 100 - share, candidate: share }
+    }
+
+    /// What has to be done so that the Service selects `wanted`; nothing if it does.
+    pub fn select(&self, wanted: &Selection, template: Option<&Template>) -> Option<Effect> {
+        let traffic = self.release.spec.traffic.as_ref()?;
+        self.steer(&traffic.service, self.seen.service.as_ref(), wanted, template)
+    }
+
+    /// The same for the candidate's Service. At rest it selects nothing.
+    pub fn select_candidate(&self, wanted: &Selection, template: Option<&Template>) -> Option<Effect> {
+        let name = self.release.spec.traffic.as_ref()?.candidate_service.as_ref()?;
+        self.steer(name, self.seen.candidate_service.as_ref(), wanted, template)
+    }
+
+    fn steer(
+        &self,
+        name: &str,
+        service: Option<&Service>,
+        wanted: &Selection,
+        template: Option<&Template>,
+    ) -> Option<Effect> {
+        let Some(service) = service else {
+            return (*wanted != Selection::Original).then(|| {
+                Effect::CreateService(Box::new(NewService {
+                    name: name.to_owned(),
+                    match_labels: self.match_labels(),
+                    selection: wanted.clone(),
+                    ports: template.map(ports).unwrap_or_default(),
+                }))
+            });
+        };
+        if selection(service) == *wanted {
+            return None;
+        }
+        let keep = !service.owned && service.original.is_none() && *wanted != Selection::Original;
+        Some(Effect::Select {
+            object: service.object.clone(),
+            selection: wanted.clone(),
+            keep_original: keep.then(|| service.selector.clone()),
+        })
+    }
+}
+
+/// What a Service selects over and above its original selector.
+pub fn selection(service: &Service) -> Selection {
+    match (service.selector.get(LABEL_REVISION), service.selector.get(LABEL_RELEASE)) {
+        (Some(none), _) if none == NO_REVISION => Selection::Nothing,
+        (Some(hash), _) => Selection::Revision(hash.clone()),
+        (None, Some(_)) => Selection::Release,
+        (None, None) => Selection::Original,
+    }
+}
+
+fn ready(service: &Service, hash: Option<&str>) -> i32 {
+    let count =
+        service.endpoints.iter().filter(|endpoint| endpoint.ready && endpoint.revision.as_deref() == hash).count();
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The ports of a template's containers, for a Service that has to be made: each once, named as the
+/// container names it or by its number.
+pub fn ports(template: &Template) -> Vec<ServicePort> {
+    let template = template.to_value();
+    let containers = template.pointer("/spec/containers").and_then(|value| value.as_array().cloned());
+    let mut ports: Vec<ServicePort> = Vec::new();
+    for port in containers.iter().flatten().filter_map(|container| container.get("ports")?.as_array()).flatten() {
+        let Some(number) = port.get("containerPort").and_then(serde_json::Value::as_i64) else { continue };
+        let Ok(number) = i32::try_from(number) else { continue };
+        let text = |key: &str| port.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let protocol = text("protocol").unwrap_or_else(|| "TCP".into());
+        let name = text("name").unwrap_or_else(|| format!("{}-{number}", protocol.to_lowercase()));
+        if !ports.iter().any(|known| known.name == name || (known.port == number && known.protocol == protocol)) {
+            ports.push(ServicePort { name, port: number, protocol });
+        }
+    }
+    ports
+}

@@ -1,0 +1,251 @@
+//! What the candidate's own pods say: the kubelet's reasons, as facts for the status and as causes
+//! for a rollback. Disruptions (evictions, drains) are never the revision's fault.
+
+use crate::api::{
+    Duration, PodProblem, Timestamp,
+    status::{MAX_TEXT, bounded},
+};
+
+use super::observed::{Container, Pod, Revision};
+
+/// How long a missing Secret key or ConfigMap may last before it counts as a failure.
+pub const CONFIG_ERROR_GRACE: Duration = Duration::from_secs(30);
+/// How often an image may be given up on by the kubelet before it counts as a failure.
+pub const PULL_ATTEMPTS: i32 = 3;
+
+const ERR_IMAGE_PULL: &str = "ErrImagePull";
+const PULL_BACK_OFF: &str = "ImagePullBackOff";
+
+/// What kind of trouble a reason is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Fails the release at once.
+    Fatal,
+    /// Fails it after [`CONFIG_ERROR_GRACE`].
+    Config,
+    /// Fails it after [`PULL_ATTEMPTS`].
+    Pull,
+    /// Worth telling; only the progress deadline fails it.
+    Waiting,
+}
+
+fn class(reason: &str) -> Option<Class> {
+    match reason {
+        "InvalidImageName" | "ErrImageNeverPull" | "CrashLoopBackOff" | "OOMKilled" => Some(Class::Fatal),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Class::Config),
+        ERR_IMAGE_PULL | PULL_BACK_OFF => Some(Class::Pull),
+        "Unschedulable" => Some(Class::Waiting),
+        _ => None,
+    }
+}
+
+/// The worst problem of a revision's pods, carrying on what was known of the same problem before.
+#[must_use]
+pub fn find(revision: &Revision, known: Option<&PodProblem>, now: Timestamp) -> Option<PodProblem> {
+    let mut problems: Vec<(Class, PodProblem)> = revision
+        .pods
+        .iter()
+        .filter(|pod| !pod.terminating && !pod.disrupted)
+        .flat_map(|pod| problems(pod, now))
+        .collect();
+    // The same pod as before is preferred, so that its attempts are counted to the end.
+    let other = |problem: &PodProblem| known.is_none_or(|known| known.pod != problem.pod);
+    problems.sort_by(|(class, one), (class2, two)| {
+        (class, other(one), &one.pod, &one.container).cmp(&(class2, other(two), &two.pod, &two.container))
+    });
+    let (_, found) = problems.into_iter().next()?;
+    Some(known.map_or(found.clone(), |known| carry_on(found, known, now)))
+}
+
+/// Why the release fails on this problem, if it does now.
+#[must_use]
+pub fn fails(problem: &PodProblem, now: Timestamp) -> bool {
+    match class(&problem.reason) {
+        Some(Class::Fatal) => true,
+        Some(Class::Config) => now.since(problem.since) >= CONFIG_ERROR_GRACE,
+        Some(Class::Pull) => problem.count >= PULL_ATTEMPTS,
+        Some(Class::Waiting) | None => false,
+    }
+}
+
+/// When a problem that does not fail the release yet will.
+#[must_use]
+pub fn fails_at(problem: &PodProblem) -> Option<Timestamp> {
+    (class(&problem.reason) == Some(Class::Config)).then(|| problem.since.plus(CONFIG_ERROR_GRACE))
+}
+
+/// One line for people: the pod, the container and the kubelet's reason.
+#[must_use]
+pub fn describe(problem: &PodProblem) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("pod {}", problem.pod);
+    // Writing into a String cannot fail.
+    let _ = match &problem.container {
+        Some(container) => write!(text, ", container {container}: {}", problem.reason),
+        None => write!(text, ": {}", problem.reason),
+    };
+    let mut facts = Vec::new();
+    facts.extend(problem.exit_code.map(|code| format!("exit code {code}")));
+    facts.extend(problem.signal.map(|signal| format!("signal {signal}")));
+    facts.extend((problem.restarts > 0).then(|| format!("restarted {} times", problem.restarts)));
+    facts.extend((problem.count > 1).then(|| format!("{} attempts", problem.count)));
+    if !facts.is_empty() {
+        let _ = write!(text, " ({})", facts.join(", "));
+    }
+    if !problem.message.is_empty() {
+        let _ = write!(text, ": {}", problem.message);
+    }
+    text
+}
+
+fn problems(pod: &Pod, now: Timestamp) -> Vec<(Class, PodProblem)> {
+    let mut found: Vec<_> = pod.containers.iter().filter_map(|container| problem(pod, container, now)).collect();
+    if let Some(why) = &pod.unschedulable {
+        let unschedulable = PodProblem { message: bounded(why, MAX_TEXT), ..blank(pod, "Unschedulable", now) };
+        found.push((Class::Waiting, unschedulable));
+    }
+    found
+}
+
+fn problem(pod: &Pod, container: &Container, now: Timestamp) -> Option<(Class, PodProblem)> {
+    let ended = container.ended.as_ref();
+    let killed = ended.map(|ended| ended.reason.as_str()).filter(|reason| *reason == "OOMKilled");
+    let reason = killed.or(container.waiting.as_deref())?;
+    let class = class(reason)?;
+    // Only these messages are surely the kubelet's own; others may quote what a container or a
+    // registry wrote.
+    let own_words = matches!(class, Class::Config);
+    Some((
+        class,
+        PodProblem {
+            message: container
+                .waiting_message
+                .as_deref()
+                .filter(|_| own_words)
+                .map(|text| bounded(text, MAX_TEXT))
+                .unwrap_or_default(),
+            container: Some(container.name.clone()),
+            exit_code: ended.map(|ended| ended.exit_code),
+            signal: ended.and_then(|ended| ended.signal).filter(|signal| *signal != 0),
+            restarts: container.restarts,
+            count: i32::from(reason == PULL_BACK_OFF),
+            ..blank(pod, reason, now)
+        },
+    ))
+}
+
+fn blank(pod: &Pod, reason: &str, now: Timestamp) -> PodProblem {
+    PodProblem {
+        reason: bounded(reason, 64),
+        message: String::new(),
+        pod: pod.name.clone(),
+        container: None,
+        exit_code: None,
+        signal: None,
+        restarts: 0,
+        since: now,
+        count: 0,
+    }
+}
+
+fn carry_on(found: PodProblem, known: &PodProblem, now: Timestamp) -> PodProblem {
+    let same = class(&known.reason) == class(&found.reason) && known.container == found.container;
+    if !same {
+        return found;
+    }
+    let came_back = known.reason != PULL_BACK_OFF && found.reason == PULL_BACK_OFF;
+    let count = known.count + i32::from(came_back);
+    PodProblem { since: known.since.min(now), count, ..found }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::engine::observed::Ended;
+
+    fn revision(pods: Vec<Pod>) -> Revision {
+        crate::engine::fixtures::revision("c", pods)
+    }
+
+    fn pod(name: &str, waiting: Option<&str>, ended: Option<(&str, i32)>) -> Pod {
+        let ended = ended.map(|(reason, exit_code)| Ended { reason: reason.into(), exit_code, signal: None });
+        let container = Container {
+            name: "app".into(),
+            waiting: waiting.map(str::to_owned),
+            waiting_message: Some("words".into()),
+            restarts: 2,
+            ended,
+        };
+        Pod { name: name.into(), containers: vec![container], ..Pod::default() }
+    }
+
+    const NOW: i64 = 1_000_000;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(NOW + seconds * 1000)
+    }
+
+    #[rstest]
+    #[case("InvalidImageName")]
+    #[case("ErrImageNeverPull")]
+    #[case("CrashLoopBackOff")]
+    fn some_reasons_fail_at_once(#[case] reason: &str) {
+        let problem = find(&revision(vec![pod("a", Some(reason), Some(("Error", 3)))]), None, at(0)).unwrap();
+        assert!(fails(&problem, at(0)));
+        assert_eq!((problem.exit_code, problem.restarts), (Some(3), 2));
+        assert_eq!(problem.message, "", "these messages can quote others than the kubelet");
+    }
+
+    #[test]
+    fn an_oom_kill_fails_at_once_also_when_the_container_runs_again() {
+        let problem = find(&revision(vec![pod("a", None, Some(("OOMKilled", 137)))]), None, at(0)).unwrap();
+        assert!(fails(&problem, at(0)));
+        assert_eq!(describe(&problem), "pod a, container app: OOMKilled (exit code 137, restarted 2 times)");
+    }
+
+    #[test]
+    fn a_config_error_fails_after_thirty_seconds() {
+        let seen = revision(vec![pod("a", Some("CreateContainerConfigError"), None)]);
+        let first = find(&seen, None, at(0)).unwrap();
+        let later = find(&seen, Some(&first), at(29)).unwrap();
+        assert!(!fails(&later, at(29)));
+        assert!(fails(&later, at(30)));
+        assert_eq!(fails_at(&later), Some(at(30)));
+        assert_eq!(later.message, "words");
+    }
+
+    #[test]
+    fn a_pull_fails_when_the_kubelet_gave_up_three_times() {
+        let mut known = None;
+        for (second, reason) in
+            [ERR_IMAGE_PULL, PULL_BACK_OFF, PULL_BACK_OFF, ERR_IMAGE_PULL, PULL_BACK_OFF, ERR_IMAGE_PULL]
+                .iter()
+                .enumerate()
+        {
+            let time = at(i64::try_from(second).unwrap());
+            let problem = find(&revision(vec![pod("a", Some(reason), None)]), known.as_ref(), time).unwrap();
+            assert!(!fails(&problem, time), "{problem:?}");
+            known = Some(problem);
+        }
+        let third = find(&revision(vec![pod("a", Some(PULL_BACK_OFF), None)]), known.as_ref(), at(9)).unwrap();
+        assert!(fails(&third, at(9)));
+    }
+
+    #[test]
+    fn disrupted_and_terminating_pods_are_not_the_revisions_fault() {
+        let broken = pod("a", Some("CrashLoopBackOff"), None);
+        let evicted = Pod { disrupted: true, ..broken.clone() };
+        let leaving = Pod { terminating: true, ..broken };
+        assert_eq!(find(&revision(vec![evicted, leaving]), None, at(0)), None);
+    }
+
+    #[test]
+    fn unschedulable_is_told_but_does_not_fail() {
+        let pod = Pod { name: "a".into(), unschedulable: Some("0/1 nodes".into()), ..Pod::default() };
+        let problem = find(&revision(vec![pod]), None, at(0)).unwrap();
+        assert_eq!(problem.reason, "Unschedulable");
+        assert!(!fails(&problem, at(100_000)));
+    }
+}
