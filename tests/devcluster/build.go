@@ -18,7 +18,11 @@ import (
 	"time"
 )
 
-const kubernetesVersion = "v1.35.4"
+const (
+	versionFlags = " -X k8s.io/component-base/version.gitVersion=v1.35.4" +
+		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=35"
+	unusedFor = 14 * 24 * time.Hour
+)
 
 // program is one cacheable build: a module below the source directory, and what to build in it.
 type program struct {
@@ -33,13 +37,13 @@ type program struct {
 
 var programs = []program{
 	{name: "kubernetes", module: "kube", target: ".", cold: "6 min",
-		ldflags: " -X k8s.io/component-base/version.gitVersion=" + kubernetesVersion +
-			" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=35",
-		links: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"}},
+		ldflags: versionFlags,
+		links:   []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"}},
 	{name: "coredns", module: "tools/coredns", target: ".", cold: "1 min"},
 	{name: "kwok", module: "tools/kwok", target: "sigs.k8s.io/kwok/cmd/kwok", cold: "1.5 min", extra: copyStages},
 	{name: "metrics-server", module: "tools/metrics-server", target: "sigs.k8s.io/metrics-server/cmd/metrics-server", cold: "2 min"},
 	{name: "helm", module: "tools/helm", target: "helm.sh/helm/v3/cmd/helm", cold: "1.5 min"},
+	{name: "kubectl", module: "kube", target: "k8s.io/kubernetes/cmd/kubectl", cold: "1.5 min", ldflags: versionFlags},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }
 
@@ -96,7 +100,7 @@ func (p program) dir() (string, error) {
 	}
 	sort.Strings(files)
 	hash := sha256.New()
-	fmt.Fprintln(hash, runtime.GOOS, runtime.GOARCH, p.target, p.ldflags, p.links)
+	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, p.target, p.ldflags, p.links)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -122,7 +126,7 @@ func ensurePrograms(names ...string) (map[string]string, error) {
 			return nil, err
 		}
 		dirs[name] = dir
-		if _, err := os.Stat(dir); err != nil {
+		if err := os.Chtimes(dir, time.Now(), time.Now()); err != nil { // its use keeps it from being pruned
 			missing = append(missing, p)
 		}
 	}
@@ -176,7 +180,18 @@ func (p program) build(dir string) error {
 			return err
 		}
 	}
+	p.prune(filepath.Dir(dir))
 	return os.Rename(temporary, dir)
+}
+
+// prune removes builds of the same program that nobody has used for two weeks.
+func (p program) prune(home string) {
+	builds, _ := filepath.Glob(filepath.Join(home, p.name+"-*"))
+	for _, build := range builds {
+		if info, err := os.Stat(build); err == nil && time.Since(info.ModTime()) > unusedFor {
+			os.RemoveAll(build)
+		}
+	}
 }
 
 // runWithProgress says every fifteen seconds that the build is still going on.

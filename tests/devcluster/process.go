@@ -163,30 +163,20 @@ func await(limit time.Duration, condition func() bool) bool {
 
 func (c *Cluster) group() string { return "devcluster-" + c.Name }
 
-// groupRoots are the mounted hierarchies of control groups: the controllers of version 1, or the
-// one tree of version 2.
+// groupRoots are the mounted hierarchies of control groups: one for each controller of version 1,
+// or the one tree of version 2, or both (then the runtime makes groups in both).
 func groupRoots() []string {
 	data, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return nil
 	}
-	var first, second []string
+	var roots []string
 	for _, line := range strings.Split(string(data), "\n") {
-		fields := strings.Fields(line)
-		if len(fields) < 3 {
-			continue
-		}
-		switch fields[2] {
-		case "cgroup":
-			first = append(first, fields[1])
-		case "cgroup2":
-			second = append(second, fields[1])
+		if fields := strings.Fields(line); len(fields) > 2 && (fields[2] == "cgroup" || fields[2] == "cgroup2") {
+			roots = append(roots, fields[1])
 		}
 	}
-	if len(first) > 0 {
-		return first
-	}
-	return second
+	return roots
 }
 
 func (c *Cluster) groupDirs(parts ...string) []string {

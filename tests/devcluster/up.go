@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -43,11 +44,8 @@ func up(want request) error {
 	if err != nil {
 		return err
 	}
-	started, err := c.start(dirs)
+	started, err := c.bringUp(dirs)
 	if err != nil {
-		return err
-	}
-	if err := c.verify(started); err != nil {
 		return err
 	}
 	if err := c.publish(want.output); err != nil {
@@ -116,6 +114,35 @@ func (c *Cluster) adopt(want request) error {
 	return c.save()
 }
 
+// bringUp starts and verifies, and once more if a component ended meanwhile: some end by
+// themselves when another one that they need was away.
+func (c *Cluster) bringUp(dirs map[string]string) ([]string, error) {
+	started, err := c.start(dirs)
+	if err == nil {
+		err = c.verify(started)
+	}
+	if err == nil || len(c.ended()) == 0 {
+		return started, err
+	}
+	say("%v; starting what has ended once more", err)
+	again, err := c.start(dirs)
+	if err != nil {
+		return nil, err
+	}
+	started = append(started, again...)
+	return started, c.verify(started)
+}
+
+func (c *Cluster) ended() []string {
+	var names []string
+	for _, part := range components {
+		if c.wants(part) && c.pid(part.name) == 0 {
+			names = append(names, part.name)
+		}
+	}
+	return names
+}
+
 // start brings up what does not run, in order, and gives the names of what it started.
 func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 	if err := c.ensureGroups(); err != nil {
@@ -143,7 +170,7 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 	}
 	var started []string
 	for _, part := range components {
-		if !c.wants(part) || c.pid(part.name) != 0 {
+		if !c.wants(part) || c.running(part.name) {
 			continue
 		}
 		if err := c.before(part.name); err != nil {
@@ -158,6 +185,19 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 		}
 	}
 	return started, nil
+}
+
+// running says whether a component lives, and continues it if it is stopped.
+func (c *Cluster) running(name string) bool {
+	pid := c.pid(name)
+	if pid == 0 {
+		return false
+	}
+	if _, state := startTime(pid); state == 'T' {
+		say("continuing %s, which was stopped", name)
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+	return true
 }
 
 // endLeftovers ends what ran in a namespace that is gone: its containers have lost their network
