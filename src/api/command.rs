@@ -1,5 +1,7 @@
 //! `ReleaseCommand`: what a person says to a release, once. Immutable; decided exactly once.
 
+#![allow(clippy::duplicated_attributes)] // printcolumns share types and paths
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

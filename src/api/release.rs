@@ -1,5 +1,7 @@
 //! `ServiceRelease`: what a platform team writes. The texts here are what `kubectl explain` shows.
 
+#![allow(clippy::duplicated_attributes)] // printcolumns share types and paths
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

@@ -248,7 +248,7 @@ fn resume(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         return Ok("the release goes on".into());
     }
     match step {
-        Step::Pause(None) if pass.status.hold.is_none() => {
+        Step::Pause(None) if pass.status.hold.is_none() && !passed(pass) => {
             pass_step(pass, by(command));
             Ok("the pause is over".into())
         }
@@ -260,7 +260,7 @@ fn approve(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
     if step != Step::Approval {
         return Err("the step under way does not wait for an approval".into());
     }
-    if pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some()) {
+    if passed(pass) {
         return Err("it was approved already".into());
     }
     pass_step(pass, by(command));
@@ -274,6 +274,7 @@ fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         return Ok("what failed is passed over; traffic still waits for available pods".into());
     }
     match step {
+        Step::Pause(_) if passed(pass) => Err("the step under way was passed already".into()),
         Step::Pause(_) => {
             pass_step(pass, by(command));
             Ok("the pause is passed over".into())
@@ -295,6 +296,7 @@ fn promote(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         return Ok("what failed is passed over; traffic still waits for available pods".into());
     }
     match step {
+        Step::Pause(_) if !command.full && passed(pass) => Err("the step under way was passed already".into()),
         Step::Pause(_) => {
             pass_step(pass, by(command));
             Ok("the release goes on".into())
@@ -312,6 +314,11 @@ fn held_by_person(pass: &Pass<'_>) -> Result<(), String> {
         (Some(suspended), _) => Err(format!("it was paused by {}; Resume first", suspended.by)),
         (None, false) => Ok(()),
     }
+}
+
+/// Whether a person passed the step under way already.
+fn passed(pass: &Pass<'_>) -> bool {
+    pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some())
 }
 
 fn pass_step(pass: &mut Pass<'_>, by: &str) {

@@ -66,7 +66,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     }
     while may_advance(pass) && complete(pass, &policy) {
         let index = pass.status.step.as_ref().map_or(1, |step| step.index);
-        if index >= policy.len() {
+        if index >= policy.count() {
             promoted(pass, &policy);
             return Flow::Again;
         }
@@ -116,7 +116,7 @@ fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
         let observed = pass.status.weights.map(|weights| weights.observed).unwrap_or_default();
         pass.status.weights = Some(Weights { desired: WeightShare { stable, candidate }, observed });
     }
-    let of = policy.len();
+    let of = policy.count();
     let summary = match step {
         Step::SetWeight(weight) => format!("{index}/{of} setWeight {weight}"),
         Step::Prepare => format!("{index}/{of} prepare"),
@@ -166,13 +166,13 @@ fn prepared(pass: &Pass<'_>, policy: &Policy) -> bool {
 /// The candidate's pods take the share of the traffic that is meant, and stable's have made room.
 fn reached(pass: &Pass<'_>, policy: &Policy, weight: i32) -> bool {
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
-    let (wanted, stable_wanted) = wanted(pass, policy);
+    let (wanted, old_wanted) = wanted(pass, policy);
     let traffics = pass.traffics();
     let serving = if weight == 0 { candidate.available } else { traffics.serving(candidate) };
     let open = weight == 0 || wanted == 0 || traffics.selects(&candidate.hash);
-    let room = pass
-        .stable()
-        .is_none_or(|stable| stable.observed && stable.replicas == stable_wanted && stable.pods_total <= stable_wanted);
+    let old = old_side(pass);
+    let asked: i32 = old.iter().map(|seen| seen.replicas).sum();
+    let room = asked == old_wanted && old.iter().all(|seen| seen.observed && seen.pods_total <= seen.replicas);
     open && candidate.replicas == wanted && serving >= wanted && room
 }
 
@@ -204,6 +204,11 @@ fn held(pass: &Pass<'_>) -> bool {
 fn others<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
     let candidate = pass.candidate_hash().unwrap_or_default();
     pass.seen.revisions.iter().filter(|revision| revision.hash != candidate).collect()
+}
+
+/// The revisions that make room for the candidate: all others but those that only drain.
+fn old_side<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
+    others(pass).into_iter().filter(|seen| !retreat::drains(pass, &seen.hash)).collect()
 }
 
 fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
@@ -310,12 +315,36 @@ fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
 
 /// The next size of every revision that has or gets pods.
 fn sizes(pass: &Pass<'_>, policy: &Policy) -> Vec<(RevisionStatus, i32)> {
-    let (candidate, stable) = wanted(pass, policy);
+    let (candidate, old) = wanted(pass, policy);
     let mut entries: Vec<(RevisionStatus, i32)> = Vec::new();
     entries.extend(pass.status.candidate.clone().map(|entry| (entry, candidate)));
-    entries.extend(pass.status.stable.clone().map(|entry| (entry, stable)));
-    retreat::with_leftovers(pass, &mut entries);
+    entries.extend(pass.status.stable.clone().map(|entry| (entry, old)));
+    let mut leftovers = retreat::leftovers(pass, &entries);
+    if let Shift::Ratio { .. } = policy.shift {
+        share_among_old(pass, old, &mut entries, &mut leftovers);
+    }
+    entries.extend(leftovers);
     retreat::next_sizes(pass, policy, entries)
+}
+
+/// When stable does not serve and an earlier candidate still does (a fix that goes forward), the
+/// pods of the old side are those that serve.
+fn share_among_old(
+    pass: &Pass<'_>,
+    old: i32,
+    entries: &mut [(RevisionStatus, i32)],
+    leftovers: &mut [(RevisionStatus, i32)],
+) {
+    let mut left = old;
+    let stable = pass.stable().map_or(0, |stable| pass.traffics().serving(stable));
+    for (entry, wanted) in leftovers.iter_mut().filter(|(_, wanted)| *wanted == 0) {
+        let serving = pass.revision(&entry.revision).map_or(0, |seen| pass.traffics().serving(seen));
+        *wanted = serving.min((left - stable).max(0));
+        left -= *wanted;
+    }
+    if let Some((_, wanted)) = entries.get_mut(1) {
+        *wanted = left;
+    }
 }
 
 /// What the step under way needs done now: Services first, then pods.

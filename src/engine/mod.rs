@@ -5,8 +5,6 @@
 mod clock;
 mod command;
 pub mod effect;
-#[cfg(test)]
-mod fixtures;
 mod forward;
 mod hand_back;
 mod invalid;

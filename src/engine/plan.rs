@@ -107,7 +107,7 @@ impl Policy {
 
     /// How many steps there are.
     #[must_use]
-    pub fn len(&self) -> i32 {
+    pub fn count(&self) -> i32 {
         i32::try_from(self.steps.len()).unwrap_or(i32::MAX)
     }
 

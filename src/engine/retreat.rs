@@ -140,7 +140,7 @@ fn clear_candidate(pass: &mut Pass<'_>, policy: &Policy) -> bool {
         let candidate = pass.status.candidate.clone();
         let mut entries = vec![(entry, pass.replicas())];
         entries.extend(candidate.map(|candidate| (candidate, keep.unwrap_or(0))));
-        with_leftovers(pass, &mut entries);
+        entries.extend(leftovers(pass, &entries));
         apply_sizes(pass, policy, entries);
     }
     clear && pass.candidate().is_none_or(|seen| seen.replicas == 0 && seen.pods_total == 0)
@@ -167,7 +167,7 @@ fn resize_all(pass: &mut Pass<'_>, policy: &Policy) {
         Shift::Switch => pass.candidate().map_or(0, |seen| seen.replicas),
     };
     entries.extend(pass.status.candidate.clone().map(|entry| (entry, keep)));
-    with_leftovers(pass, &mut entries);
+    entries.extend(leftovers(pass, &entries));
     apply_sizes(pass, policy, entries);
 }
 
@@ -198,18 +198,24 @@ pub fn next_sizes(pass: &Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus
     entries.into_iter().zip(sizes).map(|((entry, _), size)| (entry, size)).collect()
 }
 
-/// Adds the revisions that are neither stable nor candidate and still have pods: those that drain
-/// keep their size, the others go.
-pub fn with_leftovers(pass: &Pass<'_>, entries: &mut Vec<(RevisionStatus, i32)>) {
-    let known = |entries: &[(RevisionStatus, i32)], hash: &str| entries.iter().any(|(entry, _)| entry.revision == hash);
-    for seen in &pass.seen.revisions {
-        if known(entries, &seen.hash) || seen.deleting || (seen.replicas == 0 && seen.pods_total == 0) {
-            continue;
-        }
-        let draining = pass.status.draining.iter().any(|entry| entry.revision == seen.hash && entry.until > pass.now);
-        let wanted = if draining { seen.replicas } else { 0 };
-        entries.push((RevisionStatus { revision: seen.hash.clone(), ..RevisionStatus::default() }, wanted));
-    }
+/// The revisions that still have pods and are not among `known`: those that drain keep their size,
+/// the others go.
+pub fn leftovers(pass: &Pass<'_>, known: &[(RevisionStatus, i32)]) -> Vec<(RevisionStatus, i32)> {
+    let left = |seen: &&Revision| {
+        !seen.deleting
+            && (seen.replicas > 0 || seen.pods_total > 0)
+            && !known.iter().any(|(entry, _)| entry.revision == seen.hash)
+    };
+    let entry = |seen: &Revision| {
+        let wanted = if drains(pass, &seen.hash) { seen.replicas } else { 0 };
+        (RevisionStatus { revision: seen.hash.clone(), ..RevisionStatus::default() }, wanted)
+    };
+    pass.seen.revisions.iter().filter(left).map(entry).collect()
+}
+
+/// Whether a revision's pods stay for now, without traffic.
+pub fn drains(pass: &Pass<'_>, hash: &str) -> bool {
+    pass.status.draining.iter().any(|entry| entry.revision == hash && entry.until > pass.now)
 }
 
 /// Keeps a revision that lost its traffic for a while.

@@ -166,7 +166,7 @@ mod tests {
     use crate::engine::observed::Ended;
 
     fn revision(pods: Vec<Pod>) -> Revision {
-        crate::engine::fixtures::revision("c", pods)
+        crate::engine::tests::world::revision("c", pods)
     }
 
     fn pod(name: &str, waiting: Option<&str>, ended: Option<(&str, i32)>) -> Pod {

@@ -42,8 +42,7 @@ pub(crate) struct Behaviour {
 impl Behaviour {
     /// This behaviour with the named fields replaced; unknown fields and bad values are refused.
     pub(crate) fn changed(&self, change: &[u8]) -> Result<Self, String> {
-        let change: Map<String, Value> =
-            serde_json::from_slice(change).map_err(|error| error.to_string())?;
+        let change: Map<String, Value> = serde_json::from_slice(change).map_err(|error| error.to_string())?;
         let mut fields = serde_json::to_value(self).map_err(|error| error.to_string())?;
         if let Value::Object(fields) = &mut fields {
             fields.extend(change);
@@ -103,12 +102,7 @@ mod tests {
 
     #[test]
     fn a_bad_change_is_refused() {
-        for bad in [
-            r#"{"latancy": "1s"}"#,
-            r#"{"latency": 1}"#,
-            r#"{"error_rate": 2}"#,
-            "[]",
-        ] {
+        for bad in [r#"{"latancy": "1s"}"#, r#"{"latency": 1}"#, r#"{"error_rate": 2}"#, "[]"] {
             assert!(healthy().changed(bad.as_bytes()).is_err(), "{bad}");
         }
     }
@@ -116,10 +110,7 @@ mod tests {
     #[test]
     fn the_error_rate_is_kept_exactly() {
         let failing = |rate| {
-            let behaviour = Behaviour {
-                error_rate: rate,
-                ..healthy()
-            };
+            let behaviour = Behaviour { error_rate: rate, ..healthy() };
             (1..=100).filter(|n| behaviour.fails(*n)).count()
         };
         assert_eq!([failing(0.0), failing(0.25), failing(1.0)], [0, 25, 100]);

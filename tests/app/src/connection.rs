@@ -45,14 +45,7 @@ impl Connection {
         // Its errors are told to the request that they concern.
         tokio::spawn(async move { drop(connection.await) });
         let idle_since = Instant::now();
-        Ok(Self {
-            sender,
-            socket,
-            local_port,
-            last: None,
-            requests: 0,
-            idle_since,
-        })
+        Ok(Self { sender, socket, local_port, last: None, requests: 0, idle_since })
     }
 
     fn is_open(&self) -> bool {
@@ -85,10 +78,7 @@ pub(crate) struct Place(Arc<Pool>);
 
 impl Pool {
     pub(crate) fn new(size: usize) -> Arc<Self> {
-        Arc::new(Self {
-            size,
-            inner: Mutex::default(),
-        })
+        Arc::new(Self { size, inner: Mutex::default() })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -102,9 +92,7 @@ impl Pool {
         let known = inner.idle.len();
         inner.idle.retain(Connection::is_open);
         inner.found_closed += (known - inner.idle.len()) as u64;
-        inner
-            .idle
-            .retain(|connection| connection.idle_since.elapsed() < MAX_IDLE);
+        inner.idle.retain(|connection| connection.idle_since.elapsed() < MAX_IDLE);
         let full = inner.idle.len() + inner.busy >= self.size;
         let connection = if full { inner.idle.pop_front() } else { None };
         inner.busy += 1;
@@ -146,9 +134,7 @@ mod tests {
 
     async fn pair() -> (Connection, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let connection = Connection::open(listener.local_addr().unwrap())
-            .await
-            .unwrap();
+        let connection = Connection::open(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().unwrap();
         (connection, server)
     }

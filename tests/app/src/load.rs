@@ -78,17 +78,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let pool = Pool::new(connections);
     let outstanding = Arc::new(Semaphore::new(args.max_outstanding));
     let target = Target::new(&args.url)?;
-    let client = Arc::new(Client {
-        target,
-        pool: pool.clone(),
-        timeout: args.timeout,
-    });
+    let client = Arc::new(Client { target, pool: pool.clone(), timeout: args.timeout });
     let listener = http::listen(args.report_port).await?;
-    println!(
-        "{} report on {}",
-        stamp(Timestamp::now()),
-        listener.local_addr()?
-    );
+    println!("{} report on {}", stamp(Timestamp::now()), listener.local_addr()?);
     let stats = Arc::new(Stats::new(pool, outstanding.clone(), args.max_outstanding));
     tokio::spawn(report_server(listener, stats.clone()));
     if args.progress {
@@ -104,9 +96,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     drop(outstanding.acquire_many(all).await);
     let report = stats.report();
     println!("{}", serde_json::to_string(&report)?);
-    Ok(ExitCode::from(u8::from(
-        args.fail_on_error && report.failures > 0,
-    )))
+    Ok(ExitCode::from(u8::from(args.fail_on_error && report.failures > 0)))
 }
 
 /// Starts a request whenever one is due, for ever.
@@ -127,10 +117,7 @@ async fn send(client: Arc<Client>, stats: Arc<Stats>, outstanding: Arc<Semaphore
             Err(_) => {
                 let mut outcome = Outcome::start(mode, due);
                 let detail = "too many requests outstanding".to_owned();
-                outcome.trouble = Some(Trouble {
-                    kind: Kind::Overflow,
-                    detail,
-                });
+                outcome.trouble = Some(Trouble { kind: Kind::Overflow, detail });
                 stats.record(outcome);
             }
         }
@@ -151,9 +138,7 @@ impl Target {
         if url.scheme_str() != Some("http") {
             bail!("--url {url}: write http://HOST[:PORT]/PATH");
         }
-        let authority = url
-            .authority()
-            .with_context(|| format!("--url {url}: no host"))?;
+        let authority = url.authority().with_context(|| format!("--url {url}: no host"))?;
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
@@ -183,10 +168,7 @@ impl Target {
         };
         match known {
             Some((address, _)) => Ok(address),
-            None => Err(Trouble {
-                kind: Kind::Resolve,
-                detail: format!("{}: {error}", self.host),
-            }),
+            None => Err(Trouble { kind: Kind::Resolve, detail: format!("{}: {error}", self.host) }),
         }
     }
 
@@ -222,10 +204,7 @@ impl Client {
             }
             Err(_) => {
                 let detail = format!("no answer in {:?}", self.timeout);
-                outcome.trouble = Some(Trouble {
-                    kind: Kind::Timeout,
-                    detail,
-                });
+                outcome.trouble = Some(Trouble { kind: Kind::Timeout, detail });
                 false
             }
         };
@@ -276,20 +255,14 @@ impl Client {
         outcome.announced_close = announces_close(&response);
         let status = response.status();
         outcome.step = Step::Body;
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| Trouble::of(&error))?;
+        let body = response.into_body().collect().await.map_err(|error| Trouble::of(&error))?;
         let server = Server::read(&body.to_bytes());
         if let Some(connection) = slot {
             connection.last = Some(server.clone());
         }
         outcome.server = Some(server);
-        outcome.trouble = Kind::of_status(status).map(|kind| Trouble {
-            kind,
-            detail: format!("status {}", status.as_u16()),
-        });
+        outcome.trouble =
+            Kind::of_status(status).map(|kind| Trouble { kind, detail: format!("status {}", status.as_u16()) });
         Ok(!outcome.announced_close)
     }
 
@@ -297,15 +270,11 @@ impl Client {
         outcome.step = Step::Resolve;
         let address = self.target.resolve().await?;
         outcome.step = Step::Connect;
-        Connection::open(address)
-            .await
-            .map_err(|error| Trouble::of(&error))
+        Connection::open(address).await.map_err(|error| Trouble::of(&error))
     }
 }
 
 fn announces_close(response: &Response<Incoming>) -> bool {
     let values = response.headers().get_all(CONNECTION);
-    values
-        .iter()
-        .any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+    values.iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }

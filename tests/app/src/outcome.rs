@@ -21,10 +21,7 @@ impl Server {
     /// Reads the body of an answer; what is not this application's is counted as "unknown".
     pub(crate) fn read(body: &[u8]) -> Self {
         let unknown = || "unknown".to_owned();
-        serde_json::from_slice(body).unwrap_or_else(|_| Self {
-            version: unknown(),
-            pod: unknown(),
-        })
+        serde_json::from_slice(body).unwrap_or_else(|_| Self { version: unknown(), pod: unknown() })
     }
 }
 
@@ -88,9 +85,9 @@ impl Kind {
     fn of_io(kind: io::ErrorKind) -> Self {
         match kind {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Reset,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                Self::Reset
+            }
             io::ErrorKind::TimedOut => Self::Timeout,
             io::ErrorKind::UnexpectedEof => Self::Eof,
             _ => Self::Other,
@@ -124,10 +121,7 @@ impl Trouble {
             detail = format!("{detail}: {error}");
             cause = error.source();
         }
-        Self {
-            kind: Kind::of(error),
-            detail,
-        }
+        Self { kind: Kind::of(error), detail }
     }
 }
 

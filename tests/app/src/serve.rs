@@ -119,20 +119,13 @@ impl Drop for InFlight {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::listen()?;
-    println!(
-        "{} starting in {:?}",
-        stamp(Timestamp::now()),
-        args.start_delay
-    );
+    println!("{} starting in {:?}", stamp(Timestamp::now()), args.start_delay);
     tokio::select! {
         () = stop.requested() => return Ok(ExitCode::SUCCESS),
         () = sleep(args.start_delay) => {}
     }
     if let Some(code) = args.crash_at_start {
-        println!(
-            "{} crashing at start with code {code}, as asked",
-            stamp(Timestamp::now())
-        );
+        println!("{} crashing at start with code {code}, as asked", stamp(Timestamp::now()));
         return Ok(ExitCode::from(code));
     }
     let listener = http::listen(args.port).await?;
@@ -141,11 +134,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let app = Arc::new(App::new(args)?);
     let memory = app.clone();
     tokio::spawn(hold_memory(move || memory.behaviour().allocate_mib));
-    println!(
-        "{} listening on {address} version={}",
-        stamp(Timestamp::now()),
-        app.version
-    );
+    println!("{} listening on {address} version={}", stamp(Timestamp::now()), app.version);
 
     let mut connections = JoinSet::new();
     accept_until(&listener, &app, &mut connections, stop.requested()).await;
@@ -155,10 +144,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     accept_until(&listener, &app, &mut connections, sleep(drain)).await;
     close(listener, &app, &mut connections)?;
     println!("{} listener closed", stamp(Timestamp::now()));
-    let finished = timeout(FINISH, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    let finished = timeout(FINISH, async { while connections.join_next().await.is_some() {} }).await;
     let left = finished.map_or(connections.len(), |()| 0);
     println!("{} stopped connections_cut={left}", stamp(Timestamp::now()));
     Ok(ExitCode::SUCCESS)
@@ -189,11 +175,7 @@ async fn accept_until(
 
 /// Takes what the kernel has queued (it would be reset), closes the listener, and tells all
 /// connections to end.
-fn close(
-    listener: TcpListener,
-    app: &Arc<App>,
-    connections: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
+fn close(listener: TcpListener, app: &Arc<App>, connections: &mut JoinSet<()>) -> anyhow::Result<()> {
     let listener = listener.into_std()?;
     while let Ok((stream, _)) = listener.accept() {
         stream.set_nonblocking(true)?;
@@ -244,10 +226,7 @@ impl App {
     }
 
     fn behaviour(&self) -> Behaviour {
-        self.behaviour
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -256,16 +235,12 @@ impl App {
             (_, "/healthz") => http::text(StatusCode::OK, "ok\n"),
             (_, "/readyz") => self.ready(),
             (_, "/metrics") => self.metrics.page(),
-            (&Method::POST, "/admin/behaviour") => {
-                self.change(http::read(request.into_body()).await)
-            }
+            (&Method::POST, "/admin/behaviour") => self.change(http::read(request.into_body()).await),
             (_, "/admin/behaviour") => http::json(StatusCode::OK, &self.behaviour()),
             (_, path) => self.measured(path).await,
         };
         if *self.phase.borrow() != Phase::Serving {
-            answer
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
     }
@@ -278,13 +253,8 @@ impl App {
             "/" => self.work().await,
             _ => http::text(StatusCode::NOT_FOUND, "not found\n"),
         };
-        self.metrics
-            .seconds
-            .observe(started.elapsed().as_secs_f64());
-        self.metrics
-            .requests
-            .with_label_values(&[answer.status().as_str()])
-            .inc();
+        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.requests.with_label_values(&[answer.status().as_str()]).inc();
         answer
     }
 
@@ -292,10 +262,7 @@ impl App {
         let behaviour = self.behaviour();
         let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         if behaviour.crash_after_requests.is_some_and(|most| n > most) {
-            println!(
-                "{} crashing at request {n}, as asked",
-                stamp(Timestamp::now())
-            );
+            println!("{} crashing at request {n}, as asked", stamp(Timestamp::now()));
             std::process::exit(CRASHED);
         }
         if !behaviour.latency.is_zero() {
@@ -319,10 +286,7 @@ impl App {
 
     /// Changes the behaviour and counts requests anew from here.
     fn change(&self, body: Result<hyper::body::Bytes, String>) -> Answer {
-        let mut current = self
-            .behaviour
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner);
         match body.and_then(|body| current.changed(&body)) {
             Ok(changed) => {
                 *current = changed;
@@ -348,15 +312,9 @@ impl Metrics {
             ))?,
             in_flight: IntGauge::new("http_requests_in_flight", "Requests being answered.")?,
         };
-        metrics
-            .registry
-            .register(Box::new(metrics.requests.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.seconds.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.in_flight.clone()))?;
+        metrics.registry.register(Box::new(metrics.requests.clone()))?;
+        metrics.registry.register(Box::new(metrics.seconds.clone()))?;
+        metrics.registry.register(Box::new(metrics.in_flight.clone()))?;
         Ok(metrics)
     }
 

@@ -107,17 +107,8 @@ struct Share {
 }
 
 impl Stats {
-    pub(crate) fn new(
-        pool: Arc<Pool>,
-        outstanding: Arc<Semaphore>,
-        max_outstanding: usize,
-    ) -> Self {
-        Self {
-            inner: Mutex::new(Inner::new(0)),
-            pool,
-            outstanding,
-            max_outstanding,
-        }
+    pub(crate) fn new(pool: Arc<Pool>, outstanding: Arc<Semaphore>, max_outstanding: usize) -> Self {
+        Self { inner: Mutex::new(Inner::new(0)), pool, outstanding, max_outstanding }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -162,19 +153,12 @@ impl Stats {
         let inner = self.lock();
         let last = Timestamp::now() - Duration::from_secs(1);
         let at = last.as_second();
-        let second = inner
-            .seconds
-            .iter()
-            .find(|second| second.at == at)
-            .cloned()
-            .unwrap_or_default();
+        let second = inner.seconds.iter().find(|second| second.at == at).cloned().unwrap_or_default();
         let failures: u64 = inner.counts.failures_by_kind.values().sum();
-        let shares = second.by_version.iter().map(|(version, count)| {
-            format!(
-                " {version}={count} ({}%)",
-                (count * 100) / second.answered.max(1)
-            )
-        });
+        let shares = second
+            .by_version
+            .iter()
+            .map(|(version, count)| format!(" {version}={count} ({}%)", (count * 100) / second.answered.max(1)));
         format!(
             "{last:.0} answered={} failed={} failed_in_all={failures}{}",
             second.answered,
@@ -192,10 +176,7 @@ impl Stats {
                 Err(error) => http::json(StatusCode::BAD_REQUEST, &json!({"error": error})),
             },
             (&Method::POST, "/reset") => http::json(StatusCode::OK, &self.reset()),
-            _ => http::text(
-                StatusCode::NOT_FOUND,
-                "GET /report, GET /window?seconds=N, POST /reset\n",
-            ),
+            _ => http::text(StatusCode::NOT_FOUND, "GET /report, GET /window?seconds=N, POST /reset\n"),
         }
     }
 }
@@ -205,10 +186,7 @@ impl Inner {
         let now = Instant::now();
         Self {
             since: now,
-            counts: Counts {
-                since: stamp(Timestamp::now()),
-                ..Counts::default()
-            },
+            counts: Counts { since: stamp(Timestamp::now()), ..Counts::default() },
             seconds: VecDeque::new(),
             latencies: vec![0; BUCKETS],
             last_success: now,
@@ -238,10 +216,7 @@ impl Inner {
         if let Some(failure) = outcome.failure() {
             *counts.failures_by_kind.entry(failure.kind).or_default() += 1;
             if counts.first_failures.is_empty() {
-                println!(
-                    "first failure: {}",
-                    serde_json::to_string(&failure).unwrap_or_default()
-                );
+                println!("first failure: {}", serde_json::to_string(&failure).unwrap_or_default());
             }
             if counts.first_failures.len() < DETAILED {
                 counts.first_failures.push(failure);
@@ -259,11 +234,7 @@ impl Inner {
         let at = now.as_second();
         if self.seconds.back().is_none_or(|last| last.at != at) {
             let second = format!("{now:.0}");
-            self.seconds.push_back(Second {
-                at,
-                second,
-                ..Second::default()
-            });
+            self.seconds.push_back(Second { at, second, ..Second::default() });
         }
         while self.seconds.len() > SECONDS {
             self.seconds.pop_front();
@@ -306,11 +277,7 @@ impl Inner {
             let micros = found.map_or(0.0, |bucket| GROWTH.powi(bucket as i32));
             (micros / 10.0).round() / 100.0
         };
-        Latency {
-            p50: below(0.5),
-            p95: below(0.95),
-            p99: below(0.99),
-        }
+        Latency { p50: below(0.5), p95: below(0.95), p99: below(0.99) }
     }
 }
 
@@ -388,12 +355,7 @@ mod tests {
         let now = Timestamp::now().as_second();
         for (at, version, answered) in [(now - 30, "v1", 70), (now, "v1", 30), (now, "v2", 10)] {
             let by_version = ByName::from([(version.to_owned(), answered)]);
-            inner.seconds.push_back(Second {
-                at,
-                by_version,
-                failed: 1,
-                ..Second::default()
-            });
+            inner.seconds.push_back(Second { at, by_version, failed: 1, ..Second::default() });
         }
         let window = inner.window(10);
         assert_eq!(window["answered"], 40);
@@ -416,10 +378,7 @@ mod tests {
     fn a_minute_is_remembered_and_no_more() {
         let mut inner = Inner::new(0);
         for at in 0..1000 {
-            inner.seconds.push_back(Second {
-                at,
-                ..Second::default()
-            });
+            inner.seconds.push_back(Second { at, ..Second::default() });
         }
         inner.second();
         assert_eq!(inner.seconds.len(), SECONDS);

@@ -8,11 +8,7 @@ use support::{Connection, Testapp, get, post, until};
 
 #[test]
 fn answers_who_it_is_and_counts_it() {
-    let env = [
-        ("APP_VERSION", "v7"),
-        ("HOSTNAME", "pod-a"),
-        ("APP_REVISION", "3"),
-    ];
+    let env = [("APP_VERSION", "v7"), ("HOSTNAME", "pod-a"), ("APP_REVISION", "3")];
     let (_app, address) = Testapp::serve(&env);
     let answer = get(address, "/");
     assert_eq!(answer.status, 200);
@@ -44,29 +40,19 @@ fn never_ready_answers_503_and_serves_all_the_same() {
     assert_eq!(get(address, "/readyz").status, 200);
     let refused = post(address, "/admin/behaviour", r#"{"never_redy": true}"#);
     assert_eq!(refused.status, 400);
-    assert!(
-        refused.json()["error"]
-            .as_str()
-            .unwrap()
-            .contains("never_redy")
-    );
+    assert!(refused.json()["error"].as_str().unwrap().contains("never_redy"));
 }
 
 #[test]
 fn becomes_ready_late() {
     let (_app, address) = Testapp::serve(&[("READY_AFTER", "1500ms")]);
     assert_eq!(get(address, "/readyz").status, 503);
-    until("ready", || {
-        (get(address, "/readyz").status == 200).then_some(())
-    });
+    until("ready", || (get(address, "/readyz").status == 200).then_some(()));
 }
 
 #[test]
 fn crashes_at_start_with_the_code_asked_for() {
-    assert_eq!(
-        Testapp::start(&["serve"], &[("CRASH_AT_START", "7")]).exit_code(),
-        7
-    );
+    assert_eq!(Testapp::start(&["serve"], &[("CRASH_AT_START", "7")]).exit_code(), 7);
 }
 
 #[test]
@@ -84,10 +70,7 @@ fn crashes_after_so_many_requests() {
 fn fails_the_share_asked_for() {
     let (_app, address) = Testapp::serve(&[("ERROR_RATE", "0.25"), ("HOSTNAME", "pod-a")]);
     let answers: Vec<_> = (0..8).map(|_| get(address, "/")).collect();
-    let failed: Vec<_> = answers
-        .iter()
-        .filter(|answer| answer.status == 500)
-        .collect();
+    let failed: Vec<_> = answers.iter().filter(|answer| answer.status == 500).collect();
     assert_eq!(failed.len(), 2);
     assert_eq!(failed[0].json()["pod"], "pod-a");
 }
@@ -97,9 +80,7 @@ fn grows_to_the_memory_asked_for() {
     let (app, address) = Testapp::serve(&[("ALLOCATE_MIB", "64")]);
     until("64 MiB", || (app.resident_mib() >= 64).then_some(()));
     post(address, "/admin/behaviour", r#"{"allocate_mib": 0}"#);
-    until("less than 32 MiB", || {
-        (app.resident_mib() < 32).then_some(())
-    });
+    until("less than 32 MiB", || (app.resident_mib() < 32).then_some(()));
 }
 
 #[test]
@@ -130,9 +111,7 @@ fn finishes_what_it_has_begun_after_the_drain() {
     let mut slow = Connection::open(address).unwrap();
     slow.send("GET", "/", "").unwrap();
     let in_flight = |page: &str| page.contains("http_requests_in_flight 1");
-    until("in flight", || {
-        in_flight(&get(address, "/metrics").body).then_some(())
-    });
+    until("in flight", || in_flight(&get(address, "/metrics").body).then_some(()));
     app.terminate();
     app.line("listener closed");
     let late = silent.get("/").unwrap();

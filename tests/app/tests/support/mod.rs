@@ -22,24 +22,12 @@ pub struct Testapp {
 impl Testapp {
     pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_testapp"));
-        command
-            .args(args)
-            .envs(env.iter().copied())
-            .stdout(Stdio::piped());
+        command.args(args).envs(env.iter().copied()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            stdout
-                .lines()
-                .map_while(Result::ok)
-                .all(|line| sender.send(line).is_ok())
-        });
-        Self {
-            child,
-            lines,
-            seen: Vec::new(),
-        }
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+        Self { child, lines, seen: Vec::new() }
     }
 
     /// `testapp serve` on a free port, and its address.
@@ -76,33 +64,17 @@ impl Testapp {
 
     pub fn terminate(&self) {
         let kill = format!("kill -TERM {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     pub fn exit_code(&mut self) -> i32 {
-        until("exit", || self.child.try_wait().unwrap())
-            .code()
-            .unwrap()
+        until("exit", || self.child.try_wait().unwrap()).code().unwrap()
     }
 
     pub fn resident_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            / 1024
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
     /// Stops a load, returns its exit code and the report that it prints.
@@ -163,9 +135,7 @@ impl Connection {
 
     pub fn send(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<()> {
         let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{body}");
         self.0.get_mut().write_all(request.as_bytes())
     }
 
@@ -181,10 +151,7 @@ impl Connection {
                 line => head.push(line.to_lowercase()),
             }
         }
-        let length = head
-            .iter()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .unwrap();
+        let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         let mut body = vec![0; length.parse().unwrap()];
         self.0.read_exact(&mut body)?;
         Ok(Answer {

@@ -1,0 +1,8 @@
+//! Tables for decide(): one test for each rule of the product, named as a sentence, on a small fair
+//! cluster ([`world`]). The simulation under `tests/simulation` is where clusters are unfair.
+
+mod adoption;
+mod commands;
+mod releases;
+mod rollbacks;
+pub mod world;

@@ -1,0 +1,344 @@
+//! A small fair cluster: every effect is carried out, pods do at once what their image says.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff,
+};
+use serde_json::json;
+
+use crate::{
+    api::{
+        Action, Duration, FINALIZER, LABEL_RELEASE, LABEL_REVISION, Phase, ServiceRelease, ServiceReleaseSpec,
+        ServiceReleaseStatus, Timestamp,
+    },
+    engine::{
+        Command, Container, Decision, Effect, Ended, Endpoint, NO_REVISION, ObjectVersion, Observed, Pod, Revision,
+        Selection, Service, Template, Workload, decide,
+    },
+};
+
+/// A ReplicaSet with these pods.
+pub fn revision(hash: &str, pods: Vec<Pod>) -> Revision {
+    let size = i32::try_from(pods.len()).unwrap();
+    Revision {
+        object: object(&format!("shop-{hash}")),
+        hash: hash.into(),
+        fingerprint: String::new(),
+        template: Template::new(json!({})),
+        created: Timestamp::from_millis(0),
+        replicas: size,
+        observed: true,
+        pods_total: size,
+        ready: 0,
+        available: 0,
+        deleting: false,
+        pods,
+    }
+}
+
+fn object(name: &str) -> ObjectVersion {
+    ObjectVersion { name: name.into(), uid: format!("uid-{name}"), resource_version: "1".into() }
+}
+
+/// The pod template of an image. What the image's name contains decides how its pods behave.
+pub fn template(image: &str) -> serde_json::Value {
+    json!({
+        "metadata": {"labels": {"app": "shop"}},
+        "spec": {"containers": [{"name": "app", "image": image, "ports": [{"containerPort": 8080}]}]},
+    })
+}
+
+pub struct World {
+    pub release: ServiceRelease,
+    pub seen: Observed,
+    pub now: Timestamp,
+    /// All effects carried out, in order.
+    pub log: Vec<Effect>,
+    /// Images whose pods do not become available, besides those that say so in their name.
+    pub broken: Vec<String>,
+    said: usize,
+}
+
+impl World {
+    /// A release of image v1 behind Service shop, with this strategy, before its first pass.
+    pub fn new(strategy: serde_json::Value, replicas: i32) -> Self {
+        Self::of(json!({
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "shop"}},
+            "template": template("v1"),
+            "traffic": {"service": "shop", "candidateService": "shop-candidate"},
+            "strategy": strategy,
+        }))
+    }
+
+    /// The same, run until v1 is Healthy.
+    pub fn healthy(strategy: serde_json::Value, replicas: i32) -> Self {
+        let mut world = Self::new(strategy, replicas);
+        world.settle();
+        assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+        world.log.clear();
+        world
+    }
+
+    pub fn of(spec: serde_json::Value) -> Self {
+        let spec: ServiceReleaseSpec = serde_json::from_value(spec).unwrap();
+        let metadata = ObjectMeta {
+            name: Some("shop".into()),
+            namespace: Some("default".into()),
+            generation: Some(1),
+            creation_timestamp: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
+            ..ObjectMeta::default()
+        };
+        let release = ServiceRelease { metadata, spec, status: None };
+        let now = Timestamp::from_millis(1_000_000_000);
+        Self { release, seen: Observed::default(), now, log: Vec::new(), broken: Vec::new(), said: 0 }
+    }
+
+    pub fn status(&self) -> ServiceReleaseStatus {
+        self.release.status.clone().unwrap_or_default()
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.status().phase
+    }
+
+    pub fn stable(&self) -> String {
+        self.status().stable.map(|entry| entry.images.join(",")).unwrap_or_default()
+    }
+
+    pub fn candidate(&self) -> Option<String> {
+        self.status().candidate.map(|entry| entry.revision)
+    }
+
+    pub fn hash(&self, image: &str) -> String {
+        self.of_image(image).hash.clone()
+    }
+
+    pub fn of_image(&self, image: &str) -> &Revision {
+        let has = |revision: &&Revision| crate::engine::pass::images(&revision.template) == [image];
+        self.seen.revisions.iter().find(has).unwrap_or_else(|| panic!("no revision of {image}"))
+    }
+
+    pub fn pods(&self, image: &str) -> i32 {
+        let of = |revision: &&Revision| crate::engine::pass::images(&revision.template) == [image];
+        self.seen.revisions.iter().find(of).map_or(0, |revision| revision.replicas)
+    }
+
+    pub fn condition(&self, kind: &str) -> String {
+        self.status().conditions.into_iter().find(|condition| condition.type_ == kind).unwrap().status
+    }
+
+    pub fn selected(&self) -> Selection {
+        crate::engine::selection(self.seen.service.as_ref().unwrap())
+    }
+
+    pub fn edit(&mut self, change: impl FnOnce(&mut ServiceReleaseSpec)) {
+        change(&mut self.release.spec);
+        *self.release.metadata.generation.get_or_insert(0) += 1;
+    }
+
+    pub fn set_image(&mut self, image: &str) {
+        let template = serde_json::from_value(template(image)).unwrap();
+        self.edit(|spec| spec.template = Some(template));
+    }
+
+    pub fn wait(&mut self, seconds: u64) {
+        self.now = self.now.plus(Duration::from_secs(seconds));
+    }
+
+    pub fn say(&mut self, action: Action, change: impl FnOnce(&mut Command)) {
+        self.said += 1;
+        let name = format!("command-{}", self.said);
+        let mut command = Command {
+            object: object(&name),
+            created: self.now,
+            action,
+            revision: None,
+            step: None,
+            full: false,
+            to_revision: None,
+            reason: None,
+            requested_by: Some("ann".into()),
+            decided_at: None,
+        };
+        change(&mut command);
+        self.seen.commands.push(command);
+    }
+
+    /// The answer to the last command that was decided.
+    pub fn answer(&self) -> String {
+        let record = self.status().commands.last().cloned().unwrap();
+        format!("{:?}: {}", record.phase, record.message)
+    }
+
+    /// One pass, everything it decides carried out, and one tick of the cluster.
+    pub fn pass(&mut self) -> Decision {
+        let decision = decide(&self.release, &self.seen, self.now);
+        for effect in decision.before.iter().chain(&decision.after) {
+            self.carry_out(effect);
+        }
+        self.release.status = Some(decision.status.clone());
+        self.tick();
+        decision
+    }
+
+    /// Passes until nothing changes; time stands still.
+    pub fn settle(&mut self) {
+        self.settle_watching(|_| {});
+    }
+
+    /// The same, with a look after every pass.
+    pub fn settle_watching(&mut self, mut look: impl FnMut(&Self)) {
+        for _ in 0..100 {
+            let before = (self.release.clone(), self.seen.clone());
+            self.pass();
+            look(self);
+            if before == (self.release.clone(), self.seen.clone()) {
+                return;
+            }
+        }
+        panic!("no rest: {:?}", self.log.iter().rev().take(5).collect::<Vec<_>>());
+    }
+
+    fn carry_out(&mut self, effect: &Effect) {
+        self.log.push(effect.clone());
+        let revisions = &mut self.seen.revisions;
+        match effect {
+            Effect::AddFinalizer => self.release.metadata.finalizers = Some(vec![FINALIZER.into()]),
+            Effect::RemoveFinalizer => self.release.metadata.finalizers = None,
+            Effect::PinPlan(plan) => {
+                self.seen.plans.push((**plan).clone());
+                self.seen.plan_numbers.push(plan.number);
+            }
+            Effect::DeletePlan { number } => {
+                self.seen.plans.retain(|plan| plan.number != *number);
+                self.seen.plan_numbers.retain(|known| known != number);
+            }
+            Effect::CreateReplicaSet(new) => revisions.push(Revision {
+                object: object(&new.name),
+                hash: new.hash.clone(),
+                fingerprint: new.fingerprint.clone(),
+                template: new.template.clone(),
+                created: self.now,
+                replicas: new.replicas,
+                pods_total: 0,
+                ..revision(&new.hash, Vec::new())
+            }),
+            Effect::ScaleReplicaSet { object, replicas } => {
+                revisions.iter_mut().find(|seen| seen.object == *object).unwrap().replicas = *replicas;
+            }
+            Effect::DeleteReplicaSet { object } => revisions.retain(|seen| seen.object != *object),
+            Effect::ScaleWorkload { replicas, .. } => self.seen.workload.as_mut().unwrap().replicas = *replicas,
+            Effect::CreateService(new) => {
+                let mut service = Service { object: object(&new.name), owned: true, ..Service::default() };
+                service.selector.clone_from(&new.match_labels);
+                select(&mut service, &new.selection);
+                if new.name == "shop" {
+                    self.seen.service = Some(service);
+                } else {
+                    self.seen.candidate_service = Some(service);
+                }
+            }
+            Effect::Select { object, selection, keep_original } => {
+                let both = [&mut self.seen.service, &mut self.seen.candidate_service];
+                let service = both.into_iter().flatten().find(|service| service.object == *object).unwrap();
+                if let Some(original) = keep_original {
+                    service.original = Some(original.clone());
+                }
+                select(service, selection);
+            }
+            Effect::AnswerCommand { object, at, .. } => {
+                let command = self.seen.commands.iter_mut().find(|command| command.object == *object).unwrap();
+                command.decided_at = Some(*at);
+            }
+            Effect::DeleteCommand { object } => self.seen.commands.retain(|command| command.object != *object),
+        }
+    }
+
+    /// Controllers and kubelets do their work.
+    fn tick(&mut self) {
+        for revision in &mut self.seen.revisions {
+            let image = crate::engine::pass::images(&revision.template).join(",");
+            let broken = image.contains("broken") || self.broken.contains(&image);
+            let pod = |index| pod(&format!("{}-{index}", revision.hash), &image, broken);
+            revision.pods = (0..revision.replicas).map(pod).collect();
+            revision.pods_total = revision.replicas;
+            revision.ready = if broken { 0 } else { revision.replicas };
+            revision.available = revision.ready;
+        }
+        if let Some(workload) = &mut self.seen.workload {
+            workload.pods = workload.replicas;
+            workload.available = workload.replicas;
+        }
+        for service in [&mut self.seen.service, &mut self.seen.candidate_service].into_iter().flatten() {
+            service.endpoints = Vec::new();
+            let selection = crate::engine::selection(service);
+            for revision in &self.seen.revisions {
+                let selected = match &selection {
+                    Selection::Nothing => false,
+                    Selection::Revision(hash) => *hash == revision.hash,
+                    Selection::Release | Selection::Original => true,
+                };
+                let endpoint = Endpoint { revision: Some(revision.hash.clone()), ready: true };
+                let count = if selected { revision.ready } else { 0 };
+                service.endpoints.extend((0..count).map(|_| endpoint.clone()));
+            }
+            let own = self.seen.workload.as_ref().filter(|_| selection == Selection::Original);
+            let own = own.map_or(0, |workload| workload.available);
+            service.endpoints.extend((0..own).map(|_| Endpoint { revision: None, ready: true }));
+        }
+    }
+}
+
+fn pod(name: &str, image: &str, broken: bool) -> Pod {
+    let crashing = image.contains("crash") && broken;
+    let container = Container {
+        name: "app".into(),
+        waiting: crashing.then(|| "CrashLoopBackOff".into()),
+        restarts: if crashing { 2 } else { 0 },
+        ended: crashing.then(|| Ended { reason: "Error".into(), exit_code: 3, signal: None }),
+        ..Container::default()
+    };
+    Pod { name: name.into(), ready: !broken, containers: vec![container], ..Pod::default() }
+}
+
+fn select(service: &mut Service, selection: &Selection) {
+    service.selector.remove(LABEL_REVISION);
+    service.selector.remove(LABEL_RELEASE);
+    let (key, value) = match selection {
+        Selection::Nothing => (LABEL_REVISION, NO_REVISION),
+        Selection::Revision(hash) => (LABEL_REVISION, hash.as_str()),
+        Selection::Release => (LABEL_RELEASE, "shop"),
+        Selection::Original => {
+            service.original = None;
+            return;
+        }
+    };
+    service.selector.insert(key.into(), value.into());
+}
+
+/// A Deployment of image v1 with three replicas and its Service, adopted by a release.
+pub fn adopted() -> World {
+    let mut world = World::of(json!({
+        "workloadRef": {"name": "shop"},
+        "traffic": {"service": "shop"},
+        "strategy": {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}},
+    }));
+    let match_labels = BTreeMap::from([("app".to_owned(), "shop".to_owned())]);
+    world.seen.workload = Some(Workload {
+        object: object("shop"),
+        generation: 1,
+        observed: true,
+        replicas: 3,
+        pods: 3,
+        available: 3,
+        match_labels: match_labels.clone(),
+        template: Template::new(template("v1")),
+        deleting: false,
+    });
+    world.seen.service = Some(Service { object: object("shop"), selector: match_labels, ..Service::default() });
+    world.tick();
+    world
+}
