@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
+	"os"
 	"path/filepath"
 	"text/template"
 )
@@ -120,7 +121,7 @@ func kwokArgs(c *Cluster) []string {
 	// The addresses of simulated pods are only ever text, so that clusters need not share them out.
 	return []string{"--kubeconfig=" + c.kubeconfigOf("kwok"), "--manage-all-nodes=true", "--cidr=198.18.0.0/15",
 		"--node-ip=" + c.nodeIP(), "--node-lease-duration-seconds=40", "--config=" + c.path("config", "stages.yaml"),
-		"--server-address=127.0.0.1:10247"}
+		"--server-address=127.0.0.1:10247", "--v=WARN"}
 }
 
 func metricsServerArgs(c *Cluster) []string {
@@ -128,7 +129,7 @@ func metricsServerArgs(c *Cluster) []string {
 	return []string{"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--bind-address=" + c.nodeIP(), "--secure-port=4443", "--tls-cert-file=" + c.pki("metrics-server.crt"),
 		"--tls-private-key-file=" + c.pki("metrics-server.key"), "--kubelet-certificate-authority=" + c.pki("ca.crt"),
-		"--kubelet-preferred-address-types=InternalIP", "--metric-resolution=10s"}
+		"--kubelet-preferred-address-types=InternalIP", "--metric-resolution=10s", "--kubelet-request-timeout=5s"}
 }
 
 // configValues is what the files under config/ may refer to.
@@ -173,7 +174,20 @@ func (c *Cluster) writeConfigs() error {
 	return nil
 }
 
-// programOf names the builds that a cluster of this kind needs, each once.
+// writeStages joins how simulated nodes and pods behave; these are templates of KWOK, not ours.
+func (c *Cluster) writeStages(nodes string) error {
+	all, err := os.ReadFile(nodes)
+	if err != nil {
+		return err
+	}
+	pods, err := configs.ReadFile("config/stages.yaml")
+	if err != nil {
+		return err
+	}
+	return writeFile(c.path("config", "stages.yaml"), append(append(all, "---\n"...), pods...), 0o644)
+}
+
+// programsNeeded names the builds that a cluster of this kind needs, each once.
 func (c *Cluster) programsNeeded() []string {
 	names, seen := []string{}, map[string]bool{}
 	for _, part := range components {

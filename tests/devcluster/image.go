@@ -133,14 +133,14 @@ func buildImage(to target, image, context, dockerfile string, options []string) 
 
 // target is where images go: an embedded cluster, or one of the user's of a kind that takes archives.
 type target struct {
+	kind    string // embedded, kind, k3d or minikube
 	cluster *Cluster
-	loader  []string // command that takes the archive as its last argument but the trailing ones
-	trailer []string
+	loader  []string // command that takes the archive as its last argument
 }
 
 func (t target) load(archive, image string) error {
 	if t.cluster == nil {
-		return run(t.loader[0], append(append(append([]string{}, t.loader[1:]...), archive), t.trailer...)...)
+		return run(t.loader[0], append(append([]string{}, t.loader[1:]...), archive)...)
 	}
 	if t.cluster.simulated() {
 		return nil // simulated pods have every image
@@ -151,33 +151,39 @@ func (t target) load(archive, image string) error {
 // findTarget decides by the name given, else by the context of the user's KUBECONFIG.
 func findTarget(name string, named bool) (target, error) {
 	if named || os.Getenv("KUBECONFIG") == "" {
-		c, err := existing(name)
-		return target{cluster: c}, err
+		return embeddedTarget(name)
 	}
 	context, err := output("kubectl", "config", "current-context")
 	if err != nil {
 		return target{}, err
 	}
 	context = strings.TrimSpace(context)
-	switch {
-	case strings.HasPrefix(context, "devcluster-"):
-		c, err := existing(strings.TrimPrefix(context, "devcluster-"))
-		return target{cluster: c}, err
-	case strings.HasPrefix(context, "kind-"):
-		return userTarget(context, []string{"kind", "load", "image-archive", "--name", strings.TrimPrefix(context, "kind-")})
-	case strings.HasPrefix(context, "k3d-"):
-		return userTarget(context, []string{"k3d", "image", "import", "--cluster", strings.TrimPrefix(context, "k3d-")})
+	if own, found := strings.CutPrefix(context, "devcluster-"); found {
+		return embeddedTarget(own)
 	}
-	if profile, err := output("kubectl", "config", "view", "--minify", "-o", "jsonpath={.clusters[0].name}"); err == nil && context == "minikube" {
-		return userTarget(context, []string{"minikube", "image", "load", "--profile", profile})
+	if own, found := strings.CutPrefix(context, "kind-"); found {
+		return userTarget("kind", "load", "image-archive", "--name", own)
+	}
+	if own, found := strings.CutPrefix(context, "k3d-"); found {
+		return userTarget("k3d", "image", "import", "--cluster", own)
+	}
+	// minikube names the context after the profile, and marks the cluster as its own.
+	const mark = "jsonpath={.clusters[0].cluster.extensions[?(@.name=='cluster_info')].extension.provider}"
+	if provider, err := output("kubectl", "config", "view", "--minify", "-o", mark); err == nil && strings.Contains(provider, "minikube") {
+		return userTarget("minikube", "image", "load", "--profile", context)
 	}
 	return target{}, fmt.Errorf("KUBECONFIG has the context %q, which is neither kind, k3d nor minikube: push the image to a registry that "+
 		"this cluster pulls from, or unset KUBECONFIG to use the embedded cluster", context)
 }
 
-func userTarget(context string, loader []string) (target, error) {
+func embeddedTarget(name string) (target, error) {
+	c, err := existing(name)
+	return target{kind: "embedded", cluster: c}, err
+}
+
+func userTarget(loader ...string) (target, error) {
 	if _, err := exec.LookPath(loader[0]); err != nil {
-		return target{}, fmt.Errorf("the context %q needs the program %s to load images, which is not on the PATH", context, loader[0])
+		return target{}, fmt.Errorf("the cluster of KUBECONFIG is one of %[1]s, and the program %[1]s, which loads images into it, is not on the PATH", loader[0])
 	}
-	return target{loader: loader}, nil
+	return target{kind: loader[0], loader: loader}, nil
 }

@@ -33,6 +33,7 @@ const usage = `usage: devcluster [--name NAME] COMMAND
   image load localhost/NAME:TAG DIR|TAR [--entrypoint P] [--cmd A,B] [--env K=V] [--user U]
   image build localhost/NAME:TAG CONTEXT [-f FILE] [--build-arg K=V]
   image rootfs DIR PROGRAM[:PLACE]...   copy programs and their libraries to a root file system
+  target                  print embedded, kind, k3d or minikube: where images would go
   tool NAME               build a program if need be and print its path (kwok, helm, ...)
 `
 
@@ -79,6 +80,13 @@ func dispatch(args []string) error {
 		return nil
 	case "tool":
 		return toolCommand(rest)
+	case "target":
+		to, err := findTarget(*name, named)
+		if err != nil {
+			return err
+		}
+		fmt.Println(to.kind)
+		return nil
 	case "image":
 		return imageCommand(*name, named, rest)
 	}

@@ -164,7 +164,7 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 		return nil, err
 	}
 	if c.simulated() {
-		if err := copyFile(filepath.Join(dirs["kwok"], "stages.yaml"), c.path("config", "stages.yaml")); err != nil {
+		if err := c.writeStages(filepath.Join(dirs["kwok"], "stages.yaml")); err != nil {
 			return nil, err
 		}
 	}
@@ -224,7 +224,10 @@ func (c *Cluster) before(name string) error {
 	case "kube-apiserver", "etcd", "containerd":
 		return nil
 	}
-	return c.awaitAPI()
+	if err := c.awaitAPI(); err != nil || name != "kwok" {
+		return err
+	}
+	return c.releaseNodes()
 }
 
 func (c *Cluster) after(name string, dirs map[string]string) error {

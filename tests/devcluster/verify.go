@@ -19,7 +19,10 @@ func (c *Cluster) verify(started []string) error {
 		return err
 	}
 	if c.simulated() {
-		return c.verifySimulated()
+		if err := c.simulateNodes(); err != nil || len(started) == 0 {
+			return err
+		}
+		return c.runsPods()
 	}
 	if err := c.awaitNode(c.nodeName(), []string{"kubelet", "containerd", "kube-controller-manager"}); err != nil {
 		return err
@@ -76,7 +79,10 @@ func (c *Cluster) runsPods() error {
 	manifest := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"devcluster-probe","namespace":"kube-system"},"spec":{` +
 		`"automountServiceAccountToken":false,"terminationGracePeriodSeconds":0,"containers":[{"name":"pause",` +
 		`"image":"localhost/pause:devcluster","imagePullPolicy":"Never"}]}}`
-	on := []string{"kubelet", "containerd", "kube-scheduler", "kube-controller-manager", "kube-proxy"}
+	on := []string{"kube-scheduler", "kube-controller-manager", "kubelet", "containerd", "kube-proxy"}
+	if c.simulated() {
+		on = []string{"kube-scheduler", "kube-controller-manager", "kwok"}
+	}
 	err = c.waitFor("a first pod to be accepted", 60*time.Second, on, func() error {
 		_, err := api.do(http.MethodPost, "/api/v1/namespaces/kube-system/pods", "application/json", []byte(manifest))
 		return err
@@ -128,7 +134,7 @@ func (c *Cluster) measures() error {
 	})
 }
 
-func (c *Cluster) verifySimulated() error {
+func (c *Cluster) simulateNodes() error {
 	api, err := c.api()
 	if err != nil {
 		return err
@@ -146,6 +152,16 @@ func (c *Cluster) verifySimulated() error {
 		}
 	}
 	return c.awaitNode(name, []string{"kwok", "kube-controller-manager", "kube-scheduler"})
+}
+
+// releaseNodes drops the leases of a KWOK that was killed, which its successor would let expire
+// before it touches a node or pod.
+func (c *Cluster) releaseNodes() error {
+	api, err := c.api()
+	if err != nil {
+		return err
+	}
+	return api.remove("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")
 }
 
 // applyNameService gives CoreDNS, a process beside the node, the Service that pods know.
