@@ -242,7 +242,7 @@ pub struct Strategy {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("!has(self.steps) || self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()").message("setWeight must not fall from step to step"),
-    validation = Rule::new("!(self.maxSurge in [0, '0', '0%'] && self.maxUnavailable in [0, '0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0")
+    validation = Rule::new("!(string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
