@@ -95,6 +95,9 @@ fn decide(pass: &mut Pass<'_>, command: &Command) -> Answer {
             record.name, record.phase, record.at
         ));
     }
+    if pass.release.metadata.deletion_timestamp.is_some() {
+        return Err("the ServiceRelease is being deleted".into());
+    }
     meant_for_this(pass, command)?;
     match command.action {
         Action::Abort => abort(pass, command),

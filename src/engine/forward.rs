@@ -183,7 +183,7 @@ fn serves_alone(pass: &Pass<'_>, policy: &Policy) -> bool {
     let alone = !traffics.used()
         || (traffics.selection() == Selection::Revision(candidate.hash.clone()) && traffics.only(&candidate.hash));
     let rest = match policy.shift {
-        Shift::Ratio { .. } => others(pass).iter().all(|other| other.replicas == 0),
+        Shift::Ratio { .. } => old_side(pass).iter().all(|old| old.replicas == 0),
         Shift::Switch => true,
     };
     let bounds = policy.bounds(pass.replicas());
@@ -192,23 +192,13 @@ fn serves_alone(pass: &Pass<'_>, policy: &Policy) -> bool {
         && candidate.replicas == bounds.replicas
         && traffics.serving(candidate) >= bounds.enough()
         && traffics.select_candidate(&Selection::Nothing, None).is_none()
-        && pass.seen.workload.as_ref().is_none_or(|workload| workload.replicas == 0 || held(pass))
-}
-
-/// Whether the adopted Deployment was already taken over by an earlier release.
-fn held(pass: &Pass<'_>) -> bool {
-    pass.status.workload.as_ref().is_some_and(|workload| workload.held)
-}
-
-/// Every revision with a ReplicaSet but the candidate.
-fn others<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
-    let candidate = pass.candidate_hash().unwrap_or_default();
-    pass.seen.revisions.iter().filter(|revision| revision.hash != candidate).collect()
 }
 
 /// The revisions that make room for the candidate: all others but those that only drain.
 fn old_side<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
-    others(pass).into_iter().filter(|seen| !retreat::drains(pass, &seen.hash)).collect()
+    let candidate = pass.candidate_hash().unwrap_or_default();
+    let old = |seen: &&Revision| seen.hash != candidate && !retreat::drains(pass, &seen.hash);
+    pass.seen.revisions.iter().filter(old).collect()
 }
 
 fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
@@ -219,9 +209,6 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
             retreat::drain(pass, &old.revision, policy.keep_previous);
         }
         pass.status.previous = Some(old);
-    }
-    if let Some(workload) = &mut pass.status.workload {
-        workload.held = true;
     }
     pass.status.failed_revisions.retain(|failed| failed.revision != candidate.revision);
     pass.status.history.retain(|known| known.revision != candidate.revision);
@@ -251,9 +238,8 @@ fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
     if let Some(time) = trouble::fails_at(&problem) {
         pass.wake_at(time);
     }
-    // A person who passed this step after the failure has seen what the pods say.
-    let accepted =
-        pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some() && step.name.waits_for_cluster());
+    // A person who passed this step has seen what the pods say.
+    let accepted = pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some());
     (trouble::fails(&problem, pass.now) && !accepted).then(|| (problem.reason.clone(), trouble::describe(&problem)))
 }
 
@@ -350,6 +336,9 @@ fn share_among_old(
 /// What the step under way needs done now: Services first, then pods.
 fn steer(pass: &mut Pass<'_>, policy: &Policy) {
     let Some(candidate) = pass.status.candidate.clone() else { return };
+    if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
+        return;
+    }
     let closed = close(pass);
     let traffics = pass.traffics();
     let template = pass.target.as_ref().map(|target| target.template.clone());
@@ -370,7 +359,6 @@ fn steer(pass: &mut Pass<'_>, policy: &Policy) {
         let effect = pass.size(&entry, size);
         pass.after.extend(effect);
     }
-    take_over(pass, policy);
 }
 
 /// Without traffic for the candidate, the Service must not select it. Says whether it does not.
@@ -410,7 +398,7 @@ fn selection(pass: &Pass<'_>, policy: &Policy) -> Option<Selection> {
         return Some(alone);
     }
     let enough = candidate.observed && candidate.replicas >= bounds.replicas && candidate.available >= bounds.enough();
-    let stable_gone = others(pass).iter().all(|other| other.replicas == 0);
+    let stable_gone = old_side(pass).iter().all(|old| old.replicas == 0);
     match policy.shift {
         _ if pass.status.stable.is_none() => (promote && enough).then_some(alone),
         Shift::Switch => (promote && enough).then_some(alone),
@@ -418,20 +406,6 @@ fn selection(pass: &Pass<'_>, policy: &Policy) -> Option<Selection> {
         Shift::Ratio { .. } => {
             (candidate.available > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)
         }
-    }
-}
-
-/// Adoption: the Deployment goes to 0 once our pods have all the traffic.
-fn take_over(pass: &mut Pass<'_>, policy: &Policy) {
-    let (Some(workload), Some(candidate)) = (&pass.seen.workload, pass.candidate()) else { return };
-    if held(pass) || workload.replicas == 0 || current(pass, policy) != Step::Promote {
-        return;
-    }
-    let traffics = pass.traffics();
-    let reached = !traffics.used()
-        || (traffics.selection() == Selection::Revision(candidate.hash.clone()) && traffics.only(&candidate.hash));
-    if reached && candidate.available >= policy.bounds(pass.replicas()).enough() {
-        pass.after.push(Effect::ScaleWorkload { object: workload.object.clone(), replicas: 0 });
     }
 }
 

@@ -72,6 +72,10 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
             break;
         }
     }
+    hold_workload(&mut pass);
+    for until in pass.status.draining.iter().map(|entry| entry.until).collect::<Vec<_>>() {
+        pass.wake_at(until);
+    }
     report::compose(&mut pass);
     pass.finish()
 }
@@ -98,4 +102,19 @@ fn observe_workload(pass: &mut Pass<'_>) {
         adopted_replicas: known.map_or(workload.replicas, |known| known.adopted_replicas),
         held: known.is_some_and(|known| known.held),
     });
+}
+
+/// Adoption ends with the Deployment at 0, once stable has its traffic. It is put there once: later
+/// somebody else's hand is reported, not fought.
+fn hold_workload(pass: &mut Pass<'_>) {
+    let (Some(workload), Some(known)) = (&pass.seen.workload, &mut pass.status.workload) else { return };
+    let hands_off = pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off);
+    if known.held || pass.status.stable.is_none() || hands_off {
+        return;
+    }
+    if workload.replicas == 0 {
+        known.held = true;
+    } else {
+        pass.after.push(Effect::ScaleWorkload { object: workload.object.clone(), replicas: 0 });
+    }
 }

@@ -239,7 +239,9 @@ fn lack(pass: &Pass<'_>) -> Option<String> {
     let stable = pass.stable_hash().unwrap_or_default();
     let available = pass.stable().map_or(0, |stable| stable.available);
     if available < bounds.enough() {
-        return Some(format!("{available} of {} pods are available", bounds.replicas));
+        let why = pass.stable().and_then(|stable| trouble::find(stable, None, pass.now));
+        let why = why.map(|problem| format!("; {}", trouble::describe(&problem))).unwrap_or_default();
+        return Some(format!("{available} of {} pods are available{why}", bounds.replicas));
     }
     let traffics = pass.traffics();
     let selected = !traffics.used() || traffics.selection() == Selection::Revision(stable.to_owned());

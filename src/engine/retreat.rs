@@ -70,11 +70,13 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
 fn drive_without_stable(pass: &mut Pass<'_>) -> Flow {
     let traffics = pass.traffics();
     let candidate = pass.candidate_hash().unwrap_or_default().to_owned();
-    // A Service that still reaches somebody else's pods is left as it is.
+    // A Service that still reaches somebody else's pods is left as it is; in an adoption the
+    // Deployment's own pods have the traffic again.
     let shared = traffics.selection() == Selection::Original;
     let closed = traffics.service().is_none() || shared || !traffics.selects(&candidate);
     if !closed {
-        pass.before.extend(traffics.select(&Selection::Nothing, None));
+        let back = if pass.seen.workload.is_some() { Selection::Original } else { Selection::Nothing };
+        pass.before.extend(traffics.select(&back, None));
     }
     let clear = clear_preview(pass);
     let down = pass.candidate().is_none_or(|seen| seen.replicas == 0 && seen.pods_total == 0);
@@ -174,10 +176,14 @@ fn resize_all(pass: &mut Pass<'_>, policy: &Policy) {
 fn apply_sizes(pass: &mut Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus, i32)>) {
     let stable = pass.stable_hash().map(str::to_owned);
     for (entry, size) in next_sizes(pass, policy, entries) {
+        let is_stable = stable.as_ref() == Some(&entry.revision);
+        if !is_stable && pass.revision(&entry.revision).is_none() {
+            continue;
+        }
         let Some(effect) = pass.size(&entry, size) else { continue };
         let grows = pass.revision(&entry.revision).is_none_or(|seen| seen.replicas < size);
         // Stable up needs no record; anything else follows it.
-        if stable.as_ref() == Some(&entry.revision) && grows {
+        if is_stable && grows {
             pass.before.push(effect);
         } else {
             pass.after.push(effect);

@@ -38,6 +38,34 @@ fn adoption_scales_the_deployment_to_zero_only_once_our_pods_have_the_traffic() 
 }
 
 #[test]
+fn an_adoption_that_fails_leaves_the_traffic_with_the_deployments_own_pods() {
+    let mut world = adopted();
+    world.broken.push("v1".into());
+    world.settle();
+    world.wait(600);
+    world.settle();
+    assert_eq!((world.phase(), world.selected()), (Phase::Halted, Selection::Original));
+    assert_eq!((world.seen.workload.as_ref().unwrap().replicas, world.pods("v1")), (3, 0));
+}
+
+#[test]
+fn a_template_that_changes_while_the_deployment_is_taken_over_loses_no_pods() {
+    let mut world = adopted();
+    for _ in 0..20 {
+        if world.seen.service.as_ref().unwrap().original.is_some() {
+            set_image(&mut world, "v2");
+            break;
+        }
+        world.pass();
+    }
+    world.settle_watching(|world| {
+        let ready = world.seen.service.as_ref().unwrap().endpoints.len();
+        assert!(ready >= 3, "{ready} endpoints");
+    });
+    assert_eq!((world.phase(), world.pods("v2")), (Phase::Healthy, 3));
+}
+
+#[test]
 fn kubectl_set_image_on_the_deployment_starts_a_release_and_rollout_undo_ends_it() {
     let mut world = settled();
     set_image(&mut world, "v2");

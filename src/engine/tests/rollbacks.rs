@@ -208,6 +208,23 @@ fn without_automatic_rollback_a_failure_holds_at_its_step_and_names_the_ways_out
 }
 
 #[test]
+fn a_person_can_pass_over_what_the_pods_say_but_not_over_warmth() {
+    let mut world = World::healthy(canary(), 4);
+    world.edit(|spec| spec.rollback.automatic = false);
+    world.set_image("v2-crash");
+    world.settle();
+    world.broken.push("v2-crash".into());
+    world.settle();
+    assert_eq!(world.status().reason, "CrashLoopBackOff");
+    let revision = world.candidate();
+    world.say(Action::Skip, |command| command.revision = revision);
+    world.settle();
+    assert!(world.answer().starts_with("Applied"), "{}", world.answer());
+    assert_eq!((world.phase(), world.status().step.unwrap().index), (Phase::Paused, 4), "held at the next step");
+    assert!(world.pods("v1") >= 2 && world.stable() == "v1");
+}
+
+#[test]
 fn keep_previous_makes_undo_instant() {
     let mut world = World::healthy(json!({"blueGreen": {}}), 3);
     world.edit(|spec| spec.rollback.keep_previous = Some("30m".parse().unwrap()));
