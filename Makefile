@@ -1,6 +1,6 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help cluster cluster-down
+.PHONY: help cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
@@ -13,3 +13,6 @@ cluster: ## start the embedded Kubernetes, or heal it (NAME=dev NODES=real|simul
 
 cluster-down: ## end it and remove every trace (NAME=dev)
 	@$(DEVCLUSTER) down
+
+cluster-selftest: ## check the embedded cluster itself: side by side, healing, no trace (1 min)
+	@tests/devcluster/selftest.sh

@@ -202,7 +202,7 @@ func runWithProgress(command *exec.Cmd, name, cold string) error {
 	begin := time.Now()
 	say("building %s (cold: about %s)", name, cold)
 	if err := command.Start(); err != nil {
-		return fmt.Errorf("build %s: %w; Go 1.25 or newer is needed", name, err)
+		return fmt.Errorf("build %s: %w; Go 1.26 or newer is needed", name, err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- command.Wait() }()

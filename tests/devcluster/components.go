@@ -21,7 +21,6 @@ type component struct {
 	nodes   string // realNodes, simulatedNodes, or both when empty
 	addon   bool   // runs only when asked for
 	args    func(c *Cluster) []string
-	env     []string
 }
 
 // components are in the order of their start. The API server waits for etcd by itself.

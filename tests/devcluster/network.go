@@ -65,6 +65,12 @@ func (c *Cluster) createNamespace() error {
 		{"ip", "route", "add", "default", "dev", "node0"},
 		{"sysctl", "-qw", "net.ipv4.ip_forward=1"},
 	}
+	if !c.simulated() {
+		// Refuse what leads out at once: a pull from a registry would else wait for its time-outs.
+		for _, chain := range []string{"OUTPUT", "FORWARD"} {
+			steps = append(steps, []string{"iptables", "-A", chain, "-o", "node0", "!", "-d", "198.18.0.0/15", "-j", "REJECT"})
+		}
+	}
 	for _, step := range steps {
 		if err := c.inside(step[0], step[1:]...); err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 )
 
 // spawn starts a program under the given name (argv[0] may differ from its file).
-func (c *Cluster) spawn(name, program string, args, env []string) error {
+func (c *Cluster) spawn(name, program string, args []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -33,7 +33,8 @@ func (c *Cluster) spawn(name, program string, args, env []string) error {
 	defer log.Close()
 	fmt.Fprintf(log, "--- %s %s %s\n", time.Now().Format(time.RFC3339), program, strings.Join(args, " "))
 	command := exec.Command(self, append([]string{enterCommand, c.Name, program}, args...)...)
-	command.Env = append(os.Environ(), env...)
+	// Nothing of the caller's: a proxy in its environment would take the API server's calls.
+	command.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + c.path(), "DEVCLUSTER_STATE=" + stateHome()}
 	command.Stdout, command.Stderr = log, log
 	command.Dir = c.path()
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

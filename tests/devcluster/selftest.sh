@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 unset KUBECONFIG
-a=selftest-a b=selftest-b
+a=selftest-a b=selftest-b s=selftest-s
 state=${DEVCLUSTER_STATE:-${XDG_STATE_HOME:-/var/lib}/service-release-operator/devcluster}
 scratch=$(mktemp -d)
 
@@ -30,6 +30,8 @@ eventually() {
 
 service_answers() { curl -fsS -m 2 -o /dev/null "http://$(cat "$scratch/$1.ip")/busybox"; }
 pods_of() { kube "$1" -n check get pods -l app=web -o jsonpath='{range .items[*]}{.metadata.uid}/{.status.containerStatuses[0].restartCount} {end}'; }
+
+crash_loops() { kube $s get pods -l app=broken --no-headers | grep CrashLoopBackOff; }
 
 deploy() {
     local name=$1
@@ -89,7 +91,7 @@ orphaned_links() {
 }
 
 step "two clusters side by side"
-on $a down; on $b down
+on $a down; on $b down; on $s down
 on $a up --kubeconfig "$scratch/a.kubeconfig"
 on $b up --kubeconfig "$scratch/b.kubeconfig"
 kubectl --kubeconfig "$scratch/a.kubeconfig" get --raw /readyz >/dev/null
@@ -112,6 +114,10 @@ on $a up --kubeconfig "$scratch/a.kubeconfig"
 [ "$(pods_of $a)" = "$before" ] || fail "pods were replaced or restarted: $before, now $(pods_of $a)"
 service_answers $a
 
+step "an image that is not there is reported soon, wherever it is said to be"
+kube $a -n default run absent --image=registry.invalid/absent:1
+eventually 10 kube $a -n default wait --for=jsonpath='{.status.containerStatuses[0].state.waiting.reason}'=ErrImagePull pod/absent --timeout=1s
+
 step "stop, continue, compact"
 on $a stop kube-apiserver
 ! kube $a get --raw /readyz --request-timeout=2s >/dev/null 2>&1 || fail "a stopped API server answers"
@@ -130,6 +136,21 @@ on $a up --kubeconfig "$scratch/a.kubeconfig"
 kube $a -n check rollout status deployment/web --timeout=60s
 eventually 60 service_answers $a
 service_answers $b
+
+step "simulated nodes, beside the real one"
+on $s up --nodes simulated --node-count 3 --audit --kubeconfig "$scratch/s.kubeconfig"
+kube $s create deployment web --image=none --replicas=20
+kube $s rollout status deployment/web --timeout=30s
+kube $s create deployment broken --image=none --replicas=2 --dry-run=client -o json |
+    jq '.spec.template.metadata.annotations={"devcluster/simulate": "crash"}' | kube $s apply -f -
+eventually 20 crash_loops
+on $s kill kwok etcd
+on $s up --node-count 5 --kubeconfig "$scratch/s.kubeconfig"
+kube $s scale deployment/web --replicas=30
+kube $s rollout status deployment/web --timeout=30s
+grep -q '"resource":"deployments"' "$state/$s/logs/audit.json" || fail "the audit log knows of no deployment"
+on $s down
+traces $s
 
 step "nothing remains"
 on $a down

@@ -176,7 +176,7 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 		if err := c.before(part.name); err != nil {
 			return started, err
 		}
-		if err := c.spawn(part.name, part.executable(dirs), part.args(c), part.env); err != nil {
+		if err := c.spawn(part.name, part.executable(dirs), part.args(c)); err != nil {
 			return started, err
 		}
 		started = append(started, part.name)
