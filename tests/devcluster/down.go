@@ -128,6 +128,8 @@ func removePublished(place, server string) error {
 	if err := os.Remove(place); err != nil {
 		return err
 	}
-	os.Remove(filepath.Dir(place)) // only if empty
+	for dir := filepath.Dir(place); strings.Contains(dir, ".devcluster"); dir = filepath.Dir(dir) {
+		os.Remove(dir) // only if empty
+	}
 	return nil
 }

@@ -69,6 +69,17 @@ MANIFEST
     eventually 20 service_answers "$name"
 }
 
+# What the runtime keeps of each container outside the state directory: its own files, and the
+# socket of the shim.
+note_containers() {
+    local task tasks=$state/$1/containerd/run/io.containerd.runtime.v2.task/k8s.io
+    for task in "$tasks"/*; do
+        echo "/run/containerd/runc/k8s.io/$(basename "$task")"
+        if [ -e "$task/address" ]; then sed 's#^unix://##' "$task/address"; echo; fi
+    done >"$scratch/$1.containers"
+    [ "$(wc -l <"$scratch/$1.containers")" -gt 4 ] || fail "$1 has no containers in $tasks"
+}
+
 traces() {
     local name=$1 found
     found=$(for process in /proc/[0-9]*; do
@@ -79,6 +90,9 @@ traces() {
     ! find /sys/fs/cgroup -maxdepth 3 -name "devcluster-$name" | grep . || fail "control groups of $name remain"
     ! find /var/log/containers -lname "$state/$name/*" 2>/dev/null | grep . || fail "links to logs of $name remain"
     ! find /var/lib/cni -name "devcluster-$name-*" 2>/dev/null | grep . || fail "CNI results of $name remain"
+    if [ -e "$scratch/$name.containers" ]; then
+        ! ls -d $(cat "$scratch/$name.containers") 2>/dev/null || fail "files of the runtime of $name remain"
+    fi
     [ ! -e "$state/$name" ] || fail "$state/$name remains"
 }
 
@@ -153,6 +167,8 @@ on $s down
 traces $s
 
 step "nothing remains"
+note_containers $a
+note_containers $b
 on $a down
 service_answers $b || fail "$b was harmed by the end of $a"
 traces $a

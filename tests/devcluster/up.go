@@ -210,7 +210,7 @@ func (c *Cluster) endLeftovers() error {
 	if err := unmountBelow(c.path("containerd", "run")); err != nil {
 		return err
 	}
-	for _, dir := range []string{c.path("containerd", "run"), c.path("ipam")} {
+	for _, dir := range []string{c.path("containerd", "run"), c.path("runc"), c.path("ipam")} {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
