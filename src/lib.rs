@@ -1,4 +1,6 @@
 //! A Kubernetes operator that executes deployment runbooks.
 
 pub mod api;
+pub mod controller;
 pub mod engine;
+pub mod telemetry;

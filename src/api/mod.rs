@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod conditions;
+pub mod crds;
 pub mod release;
 pub mod scalar;
 pub mod status;
@@ -31,5 +32,7 @@ pub const LABEL_RELEASE: &str = "servicerelease.io/release";
 pub const LABEL_REVISION: &str = "servicerelease.io/revision";
 /// Annotation on a Service that was there before: its selector as the user wrote it, as JSON.
 pub const ANNOTATION_ORIGINAL_SELECTOR: &str = "servicerelease.io/original-selector";
+/// Annotation on a ReplicaSet: the fingerprint of the template that it was made from.
+pub const ANNOTATION_FINGERPRINT: &str = "servicerelease.io/fingerprint";
 /// Finalizer of a ServiceRelease that has something to give back on deletion.
 pub const FINALIZER: &str = "servicerelease.io/hand-back";

@@ -1,0 +1,251 @@
+//! The bodies of what the operator writes: pure functions from effects to JSON.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    api::{
+        ANNOTATION_FINGERPRINT, ANNOTATION_ORIGINAL_SELECTOR, GROUP, LABEL_RELEASE, LABEL_REVISION,
+        ServiceRelease,
+    },
+    engine::{Event, NewReplicaSet, NewService, ObjectVersion, Plan, Selection, ServicePort},
+};
+
+use super::{FIELD_MANAGER, key::Key};
+
+/// The value of the revision label that no pod has.
+const NO_REVISION: &str = "none";
+
+/// The name of the ControllerRevision that pins a plan.
+#[must_use]
+pub fn plan_name(release: &str, number: i64) -> String {
+    format!("{release}-plan-{number}")
+}
+
+/// metadata that makes a write conditional on the version that it was decided on.
+#[must_use]
+pub fn precondition(object: &ObjectVersion) -> Value {
+    json!({ "uid": object.uid, "resourceVersion": object.resource_version })
+}
+
+/// A patch of an object's fields at a version.
+#[must_use]
+pub fn patch(object: &ObjectVersion, field: &str, value: Value) -> Value {
+    json!({ "metadata": precondition(object), field: value })
+}
+
+/// The body of a conditional DELETE. What the object owns goes after it.
+#[must_use]
+pub fn deletion(object: &ObjectVersion) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Background",
+        "preconditions": precondition(object),
+    })
+}
+
+fn owner(release: &ServiceRelease) -> Value {
+    json!([{
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "ServiceRelease",
+        "name": release.metadata.name,
+        "uid": release.metadata.uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
+    }])
+}
+
+fn release_name(release: &ServiceRelease) -> &str {
+    release.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// A ReplicaSet. Only the operator's two labels are on it, so that no Deployment adopts it; its pods
+/// have them too.
+#[must_use]
+pub fn replica_set(release: &ServiceRelease, new: &NewReplicaSet) -> Value {
+    let name = release_name(release);
+    let own = json!({ LABEL_RELEASE: name, LABEL_REVISION: new.hash });
+    let mut match_labels = json!(new.match_labels);
+    merge(&mut match_labels, &own);
+    let mut template = new.template.to_value();
+    merge(&mut template, &json!({ "metadata": { "labels": own } }));
+    let mut body = json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": new.name,
+            "labels": own,
+            "annotations": { ANNOTATION_FINGERPRINT: new.fingerprint },
+        },
+        "spec": {
+            "replicas": new.replicas,
+            "minReadySeconds": new.min_ready_seconds,
+            "selector": { "matchLabels": match_labels },
+            "template": template,
+        },
+    });
+    if new.owned {
+        body["metadata"]["ownerReferences"] = owner(release);
+    }
+    body
+}
+
+/// A ControllerRevision that pins a plan.
+#[must_use]
+pub fn plan(release: &ServiceRelease, plan: &Plan) -> Value {
+    let name = release_name(release);
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": plan_name(name, plan.number),
+            "labels": { LABEL_RELEASE: name, LABEL_REVISION: plan.revision },
+            "ownerReferences": owner(release),
+        },
+        "revision": plan.number,
+        "data": {
+            "revision": plan.revision,
+            "spec": plan.spec,
+            "template": plan.template.to_value(),
+        },
+    })
+}
+
+/// The operator's keys in a selector; null where there is to be none.
+fn selector_keys(release: &str, selection: &Selection) -> Value {
+    match selection {
+        Selection::Nothing => json!({ LABEL_RELEASE: release, LABEL_REVISION: NO_REVISION }),
+        Selection::Revision(hash) => json!({ LABEL_RELEASE: release, LABEL_REVISION: hash }),
+        Selection::Release => json!({ LABEL_RELEASE: release, LABEL_REVISION: null }),
+        Selection::Original => json!({ LABEL_RELEASE: null, LABEL_REVISION: null }),
+    }
+}
+
+/// A Service that the release owns.
+#[must_use]
+pub fn service(release: &ServiceRelease, new: &NewService) -> Value {
+    let name = release_name(release);
+    let mut selector = json!(new.match_labels);
+    merge(&mut selector, &selector_keys(name, &new.selection));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": new.name,
+            "labels": { LABEL_RELEASE: name },
+            "ownerReferences": owner(release),
+        },
+        "spec": {
+            "selector": selector,
+            "ports": new.ports.iter().map(port).collect::<Vec<_>>(),
+        },
+    })
+}
+
+/// A port of a Service. It leads to the container's port by name, if that has one: another revision
+/// may have it under another number.
+fn port(port: &ServicePort) -> Value {
+    let named = port.name != format!("{}-{}", port.protocol.to_lowercase(), port.port);
+    json!({
+        "name": port.name,
+        "port": port.port,
+        "protocol": port.protocol,
+        "targetPort": if named { json!(port.name) } else { json!(port.port) },
+    })
+}
+
+/// The patch that makes a Service select something else.
+#[must_use]
+pub fn select(
+    release: &str,
+    object: &ObjectVersion,
+    selection: &Selection,
+    keep_original: Option<&std::collections::BTreeMap<String, String>>,
+) -> Value {
+    let keys = selector_keys(release, selection);
+    let mut body = patch(object, "spec", json!({ "selector": keys }));
+    let annotation = match (selection, keep_original) {
+        (Selection::Original, _) => Some(Value::Null),
+        (_, Some(original)) => Some(json!(json!(original).to_string())),
+        (_, None) => None,
+    };
+    if let Some(annotation) = annotation {
+        body["metadata"]["annotations"] = json!({ ANNOTATION_ORIGINAL_SELECTOR: annotation });
+    }
+    body
+}
+
+/// An Event about a ServiceRelease. Each is an object of its own: the usual folding of Events into
+/// series goes by reason and drops what they say.
+#[must_use]
+pub fn event(key: &Key, uid: &str, event: &Event, instance: &str, now: jiff::Timestamp) -> Value {
+    let Key { namespace, name } = key;
+    json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {
+            "name": format!("{name}.{:x}", now.as_nanosecond()),
+            "namespace": **namespace,
+        },
+        "eventTime": format!("{now:.6}"),
+        "reportingController": format!("{GROUP}/{FIELD_MANAGER}"),
+        "reportingInstance": instance.chars().take(128).collect::<String>(),
+        "action": event.action,
+        "reason": event.reason,
+        "note": crate::api::status::bounded(&event.note, 1024),
+        "type": if event.warning { "Warning" } else { "Normal" },
+        "regarding": {
+            "apiVersion": format!("{GROUP}/v1alpha1"),
+            "kind": "ServiceRelease",
+            "name": **name,
+            "namespace": **namespace,
+            "uid": uid,
+        },
+    })
+}
+
+/// Applies a JSON merge patch (RFC 7396).
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(target) = target {
+        for (key, value) in patch {
+            if value.is_null() {
+                target.remove(key);
+            } else {
+                merge(target.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+/// The JSON merge patch that makes `new` of `old`; none if they are the same.
+#[must_use]
+pub fn difference(old: &Value, new: &Value) -> Option<Value> {
+    if old == new {
+        return None;
+    }
+    let (Value::Object(before), Value::Object(after)) = (old, new) else {
+        return Some(new.clone());
+    };
+    let mut patch = Map::new();
+    for key in before.keys().filter(|key| !after.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    for (key, value) in after {
+        match before.get(key) {
+            Some(known) => {
+                patch.extend(difference(known, value).map(|change| (key.clone(), change)));
+            }
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Some(Value::Object(patch))
+}

@@ -1,0 +1,134 @@
+//! Cached Services and EndpointSlices.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Deserialize;
+
+use crate::{
+    api::ANNOTATION_ORIGINAL_SELECTOR,
+    controller::{FIELD_MANAGER, key::Key},
+};
+
+use super::entry::{Cached, Kind, Meta, RawMeta};
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachedService {
+    meta: Meta,
+    /// The uid of the ServiceRelease that owns it, if one does.
+    pub owner: Option<Arc<str>>,
+    /// spec.selector
+    pub selector: BTreeMap<String, String>,
+    /// The selector as the user wrote it, from the annotation.
+    pub original: Option<BTreeMap<String, String>>,
+    /// Who else applied spec.selector.
+    pub contested_by: Option<Arc<str>>,
+}
+
+/// The fields of a Service that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawService {
+    spec: RawServiceSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawServiceSpec {
+    selector: Option<BTreeMap<String, String>>,
+}
+
+impl Cached for CachedService {
+    type Raw = RawService;
+    const KIND: Kind = Kind::Service;
+
+    fn read(meta: &RawMeta, raw: RawService) -> Option<Self> {
+        let owner = meta.controller().filter(|owner| owner.is_release());
+        Some(Self {
+            meta: meta.slim(),
+            owner: owner.map(|owner| owner.uid.as_str().into()),
+            selector: raw.spec.selector.unwrap_or_default(),
+            original: meta
+                .annotation(ANNOTATION_ORIGINAL_SELECTOR)
+                .and_then(|text| serde_json::from_str(text).ok()),
+            contested_by: meta.selector_applied_by(FIELD_MANAGER).map(Into::into),
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn group(&self) -> &str {
+        &self.meta.key.name
+    }
+}
+
+/// An EndpointSlice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slice {
+    meta: Meta,
+    service: Arc<str>,
+    /// Its endpoints: the pod's key, and whether it gets new connections.
+    pub endpoints: Vec<(Key, bool)>,
+}
+
+/// The fields of an EndpointSlice that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawSlice {
+    endpoints: Option<Vec<RawEndpoint>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawEndpoint {
+    addresses: Vec<String>,
+    conditions: RawConditions,
+    target_ref: Option<RawTargetRef>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawConditions {
+    ready: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawTargetRef {
+    kind: String,
+    name: String,
+}
+
+impl Cached for Slice {
+    type Raw = RawSlice;
+    const KIND: Kind = Kind::EndpointSlice;
+
+    fn read(meta: &RawMeta, raw: RawSlice) -> Option<Self> {
+        let key = meta.key();
+        let endpoint = |raw: RawEndpoint| {
+            let pod = raw.target_ref.filter(|target| target.kind == "Pod");
+            // An endpoint without a pod is somebody's own; its address cannot be a pod's name.
+            let name = pod.map_or_else(
+                || format!("address:{}", raw.addresses.join(",")),
+                |pod| pod.name,
+            );
+            (key.beside(&name), raw.conditions.ready.unwrap_or(true))
+        };
+        let endpoints = raw.endpoints.into_iter().flatten().map(endpoint).collect();
+        Some(Self {
+            service: meta.label("kubernetes.io/service-name")?.into(),
+            endpoints,
+            meta: meta.slim(),
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn group(&self) -> &str {
+        &self.service
+    }
+}

@@ -1,0 +1,370 @@
+//! Cached ReplicaSets, pods, Deployments and autoscalers: what the engine is told of them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    api::{ANNOTATION_FINGERPRINT, LABEL_RELEASE, LABEL_REVISION},
+    engine::{Container, Ended, Pod, Template},
+};
+
+use super::entry::{Cached, Kind, Meta, RawMeta};
+
+/// A ReplicaSet of a release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaSet {
+    meta: Meta,
+    release: Arc<str>,
+    /// The label servicerelease.io/revision.
+    pub hash: Arc<str>,
+    /// The annotation with the template's fingerprint.
+    pub fingerprint: Arc<str>,
+    /// The uid of the ServiceRelease that owns it, if one does.
+    pub owner: Option<Arc<str>>,
+    /// spec.template
+    pub template: Template,
+    /// spec.replicas
+    pub replicas: i32,
+    /// Whether its controller has seen this generation.
+    pub observed: bool,
+    /// status.replicas
+    pub pods: i32,
+    /// status.readyReplicas
+    pub ready: i32,
+    /// status.availableReplicas
+    pub available: i32,
+}
+
+/// The fields of a ReplicaSet or Deployment that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawWorkload {
+    spec: RawWorkloadSpec,
+    status: RawWorkloadStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawWorkloadSpec {
+    replicas: Option<i32>,
+    selector: RawSelector,
+    template: Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawSelector {
+    match_labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawWorkloadStatus {
+    observed_generation: i64,
+    replicas: i32,
+    updated_replicas: i32,
+    ready_replicas: i32,
+    available_replicas: i32,
+}
+
+impl Cached for ReplicaSet {
+    type Raw = RawWorkload;
+    const KIND: Kind = Kind::ReplicaSet;
+
+    fn read(meta: &RawMeta, raw: RawWorkload) -> Option<Self> {
+        let controller = meta.controller();
+        if controller.is_some_and(|owner| !owner.is_release()) {
+            return None;
+        }
+        Some(Self {
+            release: meta.label(LABEL_RELEASE)?.into(),
+            hash: meta.label(LABEL_REVISION)?.into(),
+            fingerprint: meta
+                .annotation(ANNOTATION_FINGERPRINT)
+                .unwrap_or_default()
+                .into(),
+            owner: controller.map(|owner| owner.uid.as_str().into()),
+            template: Template::new(raw.spec.template),
+            replicas: raw.spec.replicas.unwrap_or(1),
+            observed: raw.status.observed_generation >= meta.generation,
+            pods: raw.status.replicas,
+            ready: raw.status.ready_replicas,
+            available: raw.status.available_replicas,
+            meta: meta.slim(),
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn group(&self) -> &str {
+        &self.release
+    }
+}
+
+/// A Deployment, adopted or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    meta: Meta,
+    /// metadata.generation
+    pub generation: i64,
+    /// Whether its controller has seen this generation.
+    pub observed: bool,
+    /// spec.replicas
+    pub replicas: i32,
+    /// status.replicas
+    pub pods: i32,
+    /// Available pods of its present template.
+    pub available: i32,
+    /// spec.selector.matchLabels
+    pub match_labels: BTreeMap<String, String>,
+    /// spec.template
+    pub template: Template,
+}
+
+impl Cached for Deployment {
+    type Raw = RawWorkload;
+    const KIND: Kind = Kind::Deployment;
+
+    fn read(meta: &RawMeta, raw: RawWorkload) -> Option<Self> {
+        let RawWorkload { spec, status } = raw;
+        let observed = status.observed_generation >= meta.generation;
+        let all_updated = observed && status.updated_replicas == status.replicas;
+        Some(Self {
+            meta: meta.slim(),
+            generation: meta.generation,
+            observed,
+            replicas: spec.replicas.unwrap_or(1),
+            pods: status.replicas,
+            available: if all_updated {
+                status.available_replicas
+            } else {
+                0
+            },
+            match_labels: spec.selector.match_labels.unwrap_or_default(),
+            template: Template::new(spec.template),
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn group(&self) -> &str {
+        &self.meta.key.name
+    }
+}
+
+/// A HorizontalPodAutoscaler of a Deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Autoscaler {
+    meta: Meta,
+    target: Arc<str>,
+}
+
+/// The fields of an autoscaler that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawAutoscaler {
+    spec: RawAutoscalerSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawAutoscalerSpec {
+    scale_target_ref: RawTarget,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawTarget {
+    kind: String,
+    name: String,
+    api_version: String,
+}
+
+impl Cached for Autoscaler {
+    type Raw = RawAutoscaler;
+    const KIND: Kind = Kind::Autoscaler;
+
+    fn read(meta: &RawMeta, raw: RawAutoscaler) -> Option<Self> {
+        let target = raw.spec.scale_target_ref;
+        let deployment = target.kind == "Deployment" && target.api_version.starts_with("apps/");
+        deployment.then(|| Self {
+            meta: meta.slim(),
+            target: target.name.into(),
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn group(&self) -> &str {
+        &self.target
+    }
+}
+
+/// A pod of a release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachedPod {
+    meta: Meta,
+    release: Arc<str>,
+    /// The label servicerelease.io/revision.
+    pub revision: Arc<str>,
+    /// The uid of the ReplicaSet that controls it.
+    pub owner: Option<Arc<str>>,
+    /// What the engine is told.
+    pub pod: Pod,
+}
+
+/// The fields of a pod that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawPod {
+    status: RawPodStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPodStatus {
+    reason: String,
+    conditions: Option<Vec<RawCondition>>,
+    init_container_statuses: Option<Vec<RawContainer>>,
+    container_statuses: Option<Vec<RawContainer>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: String,
+    message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawContainer {
+    name: String,
+    restart_count: i32,
+    state: Option<RawState>,
+    last_state: Option<RawState>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawState {
+    waiting: Option<RawWaiting>,
+    terminated: Option<RawTerminated>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawWaiting {
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawTerminated {
+    reason: String,
+    exit_code: i32,
+    signal: Option<i32>,
+}
+
+/// status.reason of pods that were taken away from their node.
+const TAKEN_AWAY: [&str; 6] = [
+    "Evicted",
+    "Preempting",
+    "Shutdown",
+    "Terminated",
+    "NodeShutdown",
+    "NodeLost",
+];
+
+impl RawPodStatus {
+    fn condition(&self, kind: &str, status: &str) -> Option<&RawCondition> {
+        self.conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.kind == kind && condition.status == status)
+    }
+
+    /// Why the scheduler finds no node. Gates that wait for somebody else count the same way.
+    fn unschedulable(&self) -> Option<String> {
+        let scheduled = self.condition("PodScheduled", "False")?;
+        Some(match scheduled.message.as_str() {
+            "" => scheduled.reason.clone(),
+            message => message.to_owned(),
+        })
+    }
+
+    fn disrupted(&self) -> bool {
+        self.condition("DisruptionTarget", "True").is_some()
+            || TAKEN_AWAY.contains(&self.reason.as_str())
+    }
+}
+
+impl From<RawContainer> for Container {
+    fn from(raw: RawContainer) -> Self {
+        let state = raw.state.unwrap_or_default();
+        let last = raw.last_state.and_then(|state| state.terminated);
+        let waiting = state.waiting.unwrap_or_default();
+        let ended = state.terminated.or(last).map(|ended| Ended {
+            reason: ended.reason,
+            exit_code: ended.exit_code,
+            signal: ended.signal,
+        });
+        Self {
+            name: raw.name,
+            waiting: waiting.reason,
+            waiting_message: waiting.message,
+            restarts: raw.restart_count,
+            ended,
+        }
+    }
+}
+
+impl Cached for CachedPod {
+    type Raw = RawPod;
+    const KIND: Kind = Kind::Pod;
+
+    fn read(meta: &RawMeta, raw: RawPod) -> Option<Self> {
+        let status = raw.status;
+        let pod = Pod {
+            name: meta.name.clone(),
+            ready: status.condition("Ready", "True").is_some(),
+            terminating: meta.deletion_timestamp.is_some(),
+            disrupted: status.disrupted(),
+            unschedulable: status.unschedulable(),
+            containers: status
+                .init_container_statuses
+                .into_iter()
+                .chain(status.container_statuses)
+                .flatten()
+                .map(Container::from)
+                .collect(),
+        };
+        Some(Self {
+            release: meta.label(LABEL_RELEASE)?.into(),
+            revision: meta.label(LABEL_REVISION)?.into(),
+            owner: meta.controller().map(|owner| owner.uid.as_str().into()),
+            pod,
+            meta: meta.slim(),
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn group(&self) -> &str {
+        &self.release
+    }
+}

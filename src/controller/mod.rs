@@ -1,0 +1,36 @@
+//! The shell around the engine: watches fill a cache, changes fill a queue, and each release that is
+//! due gets a pass: look, decide, carry out. Nothing is decided here, nothing is polled.
+
+pub mod build;
+pub mod cache;
+pub mod calls;
+pub mod client;
+mod commands;
+mod execute;
+pub mod key;
+pub mod lease;
+mod memory;
+mod observe;
+pub mod queue;
+pub mod reconcile;
+mod run;
+mod status;
+mod watch;
+
+pub use run::{Error, Options, run};
+
+/// The name under which the operator writes.
+pub const FIELD_MANAGER: &str = "service-release-operator";
+
+/// Makes `ring` the process's cryptography; a second call changes nothing.
+pub fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Writes panics to the log rather than to standard error.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panic: {}", panic.payload_as_str().unwrap_or_default());
+    }));
+}

@@ -1,0 +1,305 @@
+//! From cached objects to what the engine sees. It only translates: nothing is asked of the API
+//! server, nothing is decided.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tracing::warn;
+
+use crate::{
+    api::{LABEL_RELEASE, LABEL_REVISION, ServiceRelease, ServiceReleaseSpec},
+    engine::{
+        Command, Endpoint, NewReplicaSet, Observed, Plan, Revision, Rival, Service, Template,
+        TemplateCheck, Workload, revision,
+    },
+};
+
+use super::{
+    cache::{
+        Cached as _, CachedCommand, CachedPlan, CachedService, Claim, Deployment, Meta, ReplicaSet,
+        World,
+    },
+    calls::Written,
+    key::Key,
+};
+
+/// What one pass is told, and what would have to be read for the rest.
+#[derive(Debug)]
+pub struct View {
+    /// What the engine is told.
+    pub observed: Observed,
+    /// Plans that are needed and not in memory.
+    pub unread_plans: Vec<Key>,
+}
+
+/// Everything about a release that the cache knows.
+#[must_use]
+pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
+    let uid = release.metadata.uid.as_deref().unwrap_or_default();
+    let spec = &release.spec;
+    let deployment = spec.workload_ref.as_ref().map(|workload| key.beside(&workload.name));
+    let traffic = spec.traffic.as_ref();
+    let service = |name: &String| observe_service(world, key, uid, &key.beside(name));
+    let mut observed = Observed {
+        workload: deployment
+            .as_ref()
+            .and_then(|deployment| world.deployments.get(deployment))
+            .map(workload),
+        revisions: world
+            .replica_sets
+            .of(key)
+            .map(|set| observe_revision(world, key, uid, set))
+            .collect(),
+        service: traffic.and_then(|traffic| service(&traffic.service)),
+        candidate_service: traffic
+            .and_then(|traffic| traffic.candidate_service.as_ref())
+            .and_then(service),
+        commands: world.commands.of(key).filter_map(command).collect(),
+        rivals: rivals(world, key, spec),
+        autoscalers: deployment
+            .iter()
+            .flat_map(|deployment| world.autoscalers.of(deployment))
+            .map(|autoscaler| autoscaler.meta().key.name.to_string())
+            .collect(),
+        template_check: TemplateCheck::Passed,
+        plans: Vec::new(),
+        plan_numbers: Vec::new(),
+    };
+    let unread_plans = observe_plans(world, key, release, &mut observed);
+    View {
+        observed,
+        unread_plans,
+    }
+}
+
+fn workload(deployment: &Deployment) -> Workload {
+    Workload {
+        object: deployment.meta().object(),
+        generation: deployment.generation,
+        observed: deployment.observed,
+        replicas: deployment.replicas,
+        pods: deployment.pods,
+        available: deployment.available,
+        match_labels: deployment.match_labels.clone(),
+        template: deployment.template.clone(),
+        deleting: deployment.meta().deleting,
+    }
+}
+
+fn observe_revision(
+    world: &World,
+    key: &Key,
+    uid: &str,
+    set: &ReplicaSet,
+) -> Revision {
+    let meta = set.meta();
+    // Owned by an earlier object of this name: garbage collection is about to take it.
+    let orphaned = set.owner.as_deref().is_some_and(|owner| owner != uid);
+    Revision {
+        object: meta.object(),
+        hash: set.hash.to_string(),
+        fingerprint: set.fingerprint.to_string(),
+        template: set.template.clone(),
+        created: meta.created,
+        replicas: set.replicas,
+        observed: set.observed,
+        pods_total: set.pods,
+        ready: set.ready,
+        available: set.available,
+        deleting: meta.deleting || orphaned,
+        pods: world
+            .pods
+            .of(key)
+            .filter(|pod| pod.owner.as_deref() == Some(&*meta.uid))
+            .map(|pod| pod.pod.clone())
+            .collect(),
+    }
+}
+
+fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option<Service> {
+    let cached: &CachedService = world.services.get(service)?;
+    Some(Service {
+        object: cached.meta().object(),
+        selector: cached.selector.clone(),
+        original: cached.original.clone(),
+        owned: cached.owner.as_deref() == Some(uid),
+        contested_by: cached.contested_by.as_deref().map(str::to_owned),
+        endpoints: endpoints(world, key, service),
+    })
+}
+
+/// Each pod once, also when it has an address in more than one family.
+fn endpoints(world: &World, key: &Key, service: &Key) -> Vec<Endpoint> {
+    let mut by_pod: BTreeMap<&Key, bool> = BTreeMap::new();
+    for (pod, ready) in world.slices.of(service).flat_map(|slice| &slice.endpoints) {
+        *by_pod.entry(pod).or_default() |= ready;
+    }
+    let revision = |pod: &Key| {
+        let pod = world.pods.get(pod)?;
+        (pod.group() == &*key.name).then(|| pod.revision.to_string())
+    };
+    by_pod
+        .into_iter()
+        .map(|(pod, ready)| Endpoint {
+            revision: revision(pod),
+            ready,
+        })
+        .collect()
+}
+
+fn command(cached: &CachedCommand) -> Option<Command> {
+    let spec = cached.spec.as_ref().ok()?;
+    let meta: &Meta = cached.meta();
+    (!meta.deleting).then(|| Command {
+        object: meta.object(),
+        created: meta.created,
+        action: spec.action,
+        revision: spec.revision.clone(),
+        step: spec.step,
+        full: spec.full.unwrap_or(false),
+        to_revision: spec.to_revision.clone(),
+        reason: spec.reason.clone(),
+        requested_by: spec.requested_by.clone(),
+        decided_at: cached.status.as_ref().map(|status| status.at),
+    })
+}
+
+fn rivals(world: &World, key: &Key, spec: &ServiceReleaseSpec) -> Vec<Rival> {
+    let mut rivals = Vec::new();
+    for claim in Claim::of(spec) {
+        for other in world.claimants(&key.namespace, &claim) {
+            if other == *key {
+                continue;
+            }
+            let Some(cached) = world.releases.get(&other) else {
+                continue;
+            };
+            rivals.push(Rival {
+                name: other.name.to_string(),
+                created: cached.meta().created,
+                claim: claim.to_string(),
+            });
+        }
+    }
+    rivals
+}
+
+/// Fills in the plans that are in memory; says which of those that are needed are not.
+fn observe_plans(
+    world: &World,
+    key: &Key,
+    release: &ServiceRelease,
+    observed: &mut Observed,
+) -> Vec<Key> {
+    let uid = release.metadata.uid.as_deref();
+    let own = |plan: &&CachedPlan| plan.owner.as_deref() == uid && !plan.meta().deleting;
+    let plans: Vec<&CachedPlan> = world.plans.of(key).filter(own).collect();
+    observed.plan_numbers = plans.iter().map(|plan| plan.number).collect();
+    let needed = needed_plans(release, observed);
+    let mut unread = Vec::new();
+    for plan in plans.into_iter().filter(|plan| needed.contains(&plan.number)) {
+        match &plan.data {
+            Some(data) => observed.plans.extend(read_plan(plan.number, data)),
+            None => unread.push(plan.meta().key.clone()),
+        }
+    }
+    unread
+}
+
+fn needed_plans(release: &ServiceRelease, observed: &Observed) -> Vec<i64> {
+    let Some(status) = &release.status else {
+        return Vec::new();
+    };
+    let current = status.release.as_ref().map(|release| release.number);
+    let exists = |hash: &str| {
+        let mut revisions = observed.revisions.iter();
+        revisions.any(|revision| revision.hash == hash && !revision.deleting)
+    };
+    let lost = status.stable.as_ref().filter(|stable| !exists(&stable.revision));
+    current.into_iter().chain(lost.map(|stable| stable.release)).collect()
+}
+
+/// A plan from the data of its ControllerRevision; none, and a word in the log, if somebody spoilt it.
+#[must_use]
+pub fn read_plan(number: i64, data: &str) -> Option<Plan> {
+    #[derive(Deserialize)]
+    struct Data {
+        revision: String,
+        spec: ServiceReleaseSpec,
+        template: Value,
+    }
+    match serde_json::from_str::<Data>(data) {
+        Ok(data) => Some(Plan {
+            number,
+            revision: data.revision,
+            spec: data.spec,
+            template: Template::new(data.template),
+        }),
+        Err(error) => {
+            warn!(number, %error, "the pinned plan cannot be read");
+            None
+        }
+    }
+}
+
+/// The ReplicaSet of the template that is wanted, if its template has to be put before the API
+/// server: no ReplicaSet has it, and no release of it is under way.
+#[must_use]
+pub fn untried(release: &ServiceRelease, observed: &Observed) -> Option<NewReplicaSet> {
+    let target = revision::target(release, observed)?;
+    let known = observed.revisions.iter().any(|revision| revision.hash == target.hash);
+    let status = release.status.as_ref();
+    let under_way = status.and_then(|status| status.candidate.as_ref());
+    if known || under_way.is_some_and(|candidate| candidate.revision == target.hash) {
+        return None;
+    }
+    let inline = release.spec.selector.as_ref();
+    let adopted = observed.workload.as_ref();
+    let name = release.metadata.name.as_deref().unwrap_or_default();
+    Some(NewReplicaSet {
+        name: format!("{name}-{}", target.hash),
+        hash: target.hash,
+        fingerprint: target.fingerprint,
+        match_labels: inline
+            .map(|selector| selector.match_labels.clone())
+            .or_else(|| adopted.map(|workload| workload.match_labels.clone()))
+            .unwrap_or_default(),
+        template: target.template,
+        replicas: 0,
+        min_ready_seconds: release.spec.min_ready_seconds,
+        owned: release.spec.workload_ref.is_none(),
+    })
+}
+
+/// Whose an object is that has the name of a ReplicaSet to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// It is that ReplicaSet already.
+    Ours,
+    /// It belongs to an earlier ServiceRelease of the same name.
+    Predecessors,
+    /// It is somebody else's.
+    Others,
+}
+
+/// See [`Whose`].
+#[must_use]
+pub fn whose(object: &Written, release: &ServiceRelease, hash: &str) -> Whose {
+    let meta = &object.metadata;
+    let named = meta.label(LABEL_RELEASE) == release.metadata.name.as_deref()
+        && meta.label(LABEL_REVISION) == Some(hash);
+    match meta.controller() {
+        None if named => Whose::Ours,
+        Some(_) if named && owned(object, release) => Whose::Ours,
+        Some(owner) if owner.is_release() && !owned(object, release) => Whose::Predecessors,
+        _ => Whose::Others,
+    }
+}
+
+/// Whether a release is an object's controller.
+#[must_use]
+pub fn owned(object: &Written, release: &ServiceRelease) -> bool {
+    let owner = object.metadata.controller();
+    owner.is_some_and(|owner| Some(&owner.uid) == release.metadata.uid.as_ref())
+}

@@ -1,0 +1,353 @@
+//! One pass over one release: look, decide, carry out.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt as _;
+use tracing::{Instrument as _, debug, info_span, warn};
+
+use crate::{
+    api::{ServiceRelease, ServiceReleaseStatus, Timestamp},
+    engine::{Decision, Event, Observed},
+    telemetry::{Metrics, PassOutcome},
+};
+
+use super::{
+    build,
+    cache::{Cache, Cached as _, Kind, Unparsable},
+    calls::{CallError, Calls, Place},
+    commands,
+    execute::{self, Executor},
+    key::Key,
+    memory::Memory,
+    observe::{self, View},
+    status::{self, COUNTS_WAIT, Trouble},
+};
+
+/// How soon a view that is behind our own writes is looked at again, if no event comes before.
+const BEHIND_DELAY: Duration = Duration::from_millis(250);
+
+/// What decides: `engine::decide`, or a test's stand-in.
+pub type Decide = Arc<dyn Fn(&ServiceRelease, &Observed, Timestamp) -> Decision + Send + Sync>;
+
+/// Everything that passes share.
+pub struct Context {
+    /// What is known.
+    pub cache: Arc<Cache>,
+    /// How the API server is spoken to.
+    pub calls: Calls,
+    /// What is remembered between passes.
+    pub memory: Memory,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What decides.
+    pub decide: Decide,
+    /// This process, for Events.
+    pub instance: String,
+}
+
+/// What the cache has under a key.
+enum Subject {
+    Nothing,
+    Unparsable(Unparsable, crate::engine::ObjectVersion),
+    Release(Arc<ServiceRelease>),
+}
+
+/// Runs a pass and says when the next is due if nothing happens before.
+pub async fn pass(context: &Context, key: &Key) -> Option<Duration> {
+    let started = Instant::now();
+    let span = info_span!(
+        "pass",
+        namespace = &*key.namespace,
+        release = &*key.name,
+        number = tracing::field::Empty,
+        revision = tracing::field::Empty,
+        step = tracing::field::Empty,
+    );
+    let result = AssertUnwindSafe(reconcile(context, key))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await;
+    let _entered = span.clone().entered();
+    let (outcome, next) = match result {
+        Ok(Ok(next)) => {
+            context.memory.succeeded(key);
+            (PassOutcome::Done, next)
+        }
+        Ok(Err(error)) => failed(context, key, &error),
+        Err(panic) => {
+            drop(_entered);
+            let report = report_panic(context, key, panic_text(&*panic));
+            (PassOutcome::Panicked, Some(report.instrument(span).await))
+        }
+    };
+    context.metrics.pass(outcome, started.elapsed());
+    next
+}
+
+fn failed(context: &Context, key: &Key, error: &CallError) -> (PassOutcome, Option<Duration>) {
+    match error {
+        CallError::Conflict { .. } | CallError::Missing { .. } => {
+            debug!(%error, "the world moved on; looking again");
+            (PassOutcome::Conflict, Some(context.memory.conflicted(key)))
+        }
+        CallError::NotLeading { .. } => (PassOutcome::Failed, None),
+        error => {
+            let delay = context.memory.failed(key);
+            warn!(%error, retry_in = ?delay, "the pass failed");
+            (PassOutcome::Failed, Some(delay))
+        }
+    }
+}
+
+async fn reconcile(context: &Context, key: &Key) -> Result<Option<Duration>, CallError> {
+    execute::settle_doubts(&context.calls, &context.cache, &context.memory, key).await?;
+    if let Some(behind) = context.cache.world().behind(key) {
+        debug!(kind = ?behind.kind, since = ?behind.since.elapsed(), "a watch is behind a write");
+        return Ok(Some(BEHIND_DELAY));
+    }
+    match subject(context, key) {
+        Subject::Nothing => {
+            context.memory.forget(key);
+            commands::reject_orphans(context, key).await
+        }
+        Subject::Unparsable(what, object) => {
+            let trouble = not_understood(&what);
+            tell(context, key, &trouble, &what.status, what.generation, object).await?;
+            Ok(None)
+        }
+        Subject::Release(release) => reconcile_release(context, key, &release).await,
+    }
+}
+
+fn subject(context: &Context, key: &Key) -> Subject {
+    let world = context.cache.world();
+    match world.releases.get(key) {
+        None => Subject::Nothing,
+        Some(cached) => match &cached.object {
+            Ok(release) => Subject::Release(release.clone()),
+            Err(what) => Subject::Unparsable(what.clone(), cached.meta().object()),
+        },
+    }
+}
+
+async fn reconcile_release(
+    context: &Context,
+    key: &Key,
+    release: &ServiceRelease,
+) -> Result<Option<Duration>, CallError> {
+    describe(release);
+    commands::reject_unparsable(context, key).await?;
+    let (observed, recheck) = observe(context, key, release).await?;
+    let now = Timestamp::new(jiff::Timestamp::now());
+    let decision = (context.decide)(release, &observed, now);
+
+    let Context { calls, cache, memory, .. } = context;
+    let mut executor = Executor::new(calls, cache, memory, key, release);
+    executor.carry_out(&decision.before).await?;
+    let postponed = write_status(context, key, release, &decision, &mut executor).await?;
+    executor.carry_out(&decision.after).await?;
+    publish(context, key, release, &decision.events).await;
+
+    let wake = decision.wake.map(|wake| Duration::from_millis(wake.since(now).as_millis()));
+    Ok([wake, postponed, recheck].into_iter().flatten().min())
+}
+
+/// Puts the release's numbers into the span of the pass.
+fn describe(release: &ServiceRelease) {
+    let span = tracing::Span::current();
+    let Some(status) = &release.status else {
+        return;
+    };
+    if let Some(release) = &status.release {
+        span.record("number", release.number);
+        span.record("revision", release.revision.as_str());
+    }
+    if let Some(step) = &status.step {
+        span.record("step", step.summary.as_str());
+    }
+}
+
+/// What the cache knows, with what has to be asked for: plans that are not in memory, and the API
+/// server's opinion of a new template.
+async fn observe(
+    context: &Context,
+    key: &Key,
+    release: &ServiceRelease,
+) -> Result<(Observed, Option<Duration>), CallError> {
+    let View {
+        mut observed,
+        unread_plans,
+    } = observe::observe(&context.cache.world(), key, release);
+    for plan in unread_plans {
+        observed.plans.extend(read_plan(context, &plan).await?);
+    }
+    let Some(new) = observe::untried(release, &observed) else {
+        return Ok((observed, None));
+    };
+    let known = context.memory.checked(key, release, &new.hash);
+    let answer = match known {
+        Some(answer) => answer,
+        None => {
+            let place = Place::of(Kind::ReplicaSet, key.beside(&new.name));
+            let body = build::replica_set(release, &new);
+            let query = "&dryRun=All&fieldValidation=Strict";
+            let answer = context.calls.create(&place, &body, query).await;
+            let answer = answer.map(|_| ());
+            match context.memory.learn(key, release, &new.hash, &answer) {
+                Some(learnt) => learnt,
+                None => return answer.map(|()| (observed, None)),
+            }
+        }
+    };
+    observed.template_check = answer.check;
+    Ok((observed, answer.again))
+}
+
+async fn read_plan(context: &Context, place: &Key) -> Result<Option<crate::engine::Plan>, CallError> {
+    #[derive(serde::Deserialize)]
+    struct Pinned {
+        #[serde(default)]
+        revision: i64,
+        #[serde(default)]
+        data: serde_json::Value,
+    }
+    let pinned: Pinned = match context.calls.get(&Place::of(Kind::Plan, place.clone())).await {
+        Err(CallError::Missing { .. }) => return Ok(None),
+        answer => answer?,
+    };
+    let text: Arc<str> = pinned.data.to_string().into();
+    if let Some(plan) = context.cache.world().plans.get_mut(place) {
+        plan.data = Some(text.clone());
+    }
+    Ok(observe::read_plan(pinned.revision, &text))
+}
+
+/// Writes the status if it differs. Where nothing hangs on it but counts of pods it may wait a
+/// little: then says how long.
+async fn write_status(
+    context: &Context,
+    key: &Key,
+    release: &ServiceRelease,
+    decision: &Decision,
+    executor: &mut Executor<'_>,
+) -> Result<Option<Duration>, CallError> {
+    let old = release.status.as_ref();
+    let patch = status::patch(old, &decision.status).map_err(|error| CallError::Refused {
+        what: format!("status of ServiceRelease {key}"),
+        code: 0,
+        message: error.to_string(),
+    })?;
+    let Some(patch) = patch else {
+        return Ok(None);
+    };
+    if decision.after.is_empty() && decision.events.is_empty() {
+        let wait = wait_for_counts(context, key, old, &decision.status);
+        if wait.is_some() {
+            return Ok(wait);
+        }
+    }
+    executor.write_status(patch).await?;
+    context.memory.status_written(key);
+    Ok(None)
+}
+
+fn wait_for_counts(
+    context: &Context,
+    key: &Key,
+    old: Option<&ServiceReleaseStatus>,
+    new: &ServiceReleaseStatus,
+) -> Option<Duration> {
+    if !status::only_counts_differ(old?, new) {
+        return None;
+    }
+    COUNTS_WAIT
+        .checked_sub(context.memory.status_age(key)?)
+        .filter(|left| !left.is_zero())
+}
+
+/// Events are for people: one that does not arrive is not worth holding up a release for.
+async fn publish(context: &Context, key: &Key, release: &ServiceRelease, events: &[Event]) {
+    let uid = release.metadata.uid.as_deref().unwrap_or_default();
+    for event in events {
+        let now = jiff::Timestamp::now();
+        let body = build::event(key, uid, event, &context.instance, now);
+        tracing::info!(reason = event.reason, action = event.action, "{}", event.note);
+        if let Err(error) = context.calls.create_event(&key.namespace, &body).await {
+            warn!(%error, "the Event was not published");
+        }
+    }
+}
+
+fn not_understood(what: &Unparsable) -> Trouble {
+    if what.in_status {
+        Trouble {
+            invalid: false,
+            reason: "StatusNotUnderstood",
+            message: format!("this version of the operator does not understand the status: {}", what.message),
+            next_action: "upgrade the operator to the version that wrote the status; nothing is changed until then".into(),
+        }
+    } else {
+        Trouble {
+            invalid: true,
+            reason: "Unparsable",
+            message: format!("the spec cannot be read: {}; nothing that runs was changed", what.message),
+            next_action: "correct the field that the message names, and apply the CRDs of this version of the operator".into(),
+        }
+    }
+}
+
+/// Puts a trouble into an object's status, if it does not stand there.
+async fn tell(
+    context: &Context,
+    key: &Key,
+    trouble: &Trouble,
+    status: &serde_json::Value,
+    generation: i64,
+    object: crate::engine::ObjectVersion,
+) -> Result<(), CallError> {
+    let now = Timestamp::new(jiff::Timestamp::now());
+    let Some(patch) = trouble.patch(status, generation, now) else {
+        return Ok(());
+    };
+    warn!(reason = trouble.reason, "{}", trouble.message);
+    let place = Place::status(Kind::Release, key.clone());
+    let body = build::patch(&object, "status", patch);
+    context.calls.patch(&place, &body).await.map(|_| ())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".into())
+}
+
+/// A pass that broke is the operator's fault: it is told on the object, and tried again later and
+/// later, while all others go on.
+async fn report_panic(context: &Context, key: &Key, text: String) -> Duration {
+    tracing::error!(panic = text, "the pass panicked");
+    if let Subject::Release(release) = subject(context, key) {
+        let trouble = Trouble {
+            invalid: false,
+            reason: "InternalError",
+            message: format!("the operator failed in looking at this object: {text}; nothing was changed"),
+            next_action: "report this as a bug of the operator, with its log".into(),
+        };
+        let status = serde_json::to_value(&release.status).unwrap_or_default();
+        let generation = release.metadata.generation.unwrap_or_default();
+        let meta = &release.metadata;
+        let object = crate::engine::ObjectVersion {
+            name: key.name.to_string(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+        };
+        let told = tell(context, key, &trouble, &status, generation, object).await;
+        if let Err(error) = told {
+            warn!(%error, "the failure could not be told on the object");
+        }
+    }
+    context.memory.failed(key)
+}

@@ -1,0 +1,244 @@
+//! The process: it starts the watches, waits for the lease, works off the queue, and ends in order.
+
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use kube::Config;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+};
+use tracing::info;
+
+use crate::telemetry::{self, Health, Metrics, Reading};
+
+use super::{
+    cache::{Cache, Scope, World},
+    calls::Calls,
+    client,
+    key::Key,
+    lease::{self, Elector, Fence, Lost},
+    memory::Memory,
+    queue::Queue,
+    reconcile::{self, Context, Decide},
+    watch as watches,
+};
+
+/// How long passes under way may take to end when the process is told to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the process is told at its start.
+pub struct Options {
+    /// The cluster.
+    pub config: Config,
+    /// The namespaces to watch; all if empty.
+    pub namespaces: Vec<String>,
+    /// Passes at the same time.
+    pub concurrency: usize,
+    /// How the lease is held; none if there is one process only.
+    pub lease: Option<lease::Settings>,
+    /// Where health and metrics are served.
+    pub health: Option<SocketAddr>,
+    /// This process, for Events.
+    pub instance: String,
+    /// What decides.
+    pub decide: Decide,
+}
+
+/// Why the process ended other than as told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client cannot be built.
+    #[error("the configuration of the cluster cannot be used: {0}")]
+    Client(#[source] kube::Error),
+    /// The metrics cannot be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The health server cannot listen.
+    #[error("the health server cannot listen on {address}: {cause}; choose another --health-addr")]
+    Health {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The lease was lost; a fresh process starts as standby.
+    #[error("no longer leading: {0}")]
+    Lost(#[from] Lost),
+    /// A watch ended, which none does.
+    #[error("a watch ended by itself")]
+    Watch,
+}
+
+struct Vitals {
+    cache: Arc<Cache>,
+    queue: Arc<Queue>,
+    fence: Arc<Fence>,
+}
+
+impl Health for Vitals {
+    fn missing(&self) -> Vec<String> {
+        let missing = self.cache.world().missing();
+        missing.iter().map(|kind| kind.resource().3.to_owned()).collect()
+    }
+
+    fn reading(&self) -> Reading {
+        let mut releases = BTreeMap::new();
+        for cached in self.cache.world().releases.iter() {
+            let status = cached.object.as_ref().map(|release| &release.status);
+            let phase = match status {
+                Ok(Some(status)) => format!("{:?}", status.phase),
+                Ok(None) => "Pending".into(),
+                Err(_) => "Invalid".into(),
+            };
+            *releases.entry(phase).or_insert(0) += 1;
+        }
+        Reading {
+            releases,
+            queued: self.queue.depth(),
+            running: self.queue.running(),
+            leader: self.fence.holds(),
+        }
+    }
+}
+
+/// Runs until `stop`, or until the lease is lost.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+    let metrics = Arc::new(Metrics::new()?);
+    let client = client::build(options.config.clone(), metrics.clone()).map_err(Error::Client)?;
+    let scopes = scopes(&options.namespaces);
+    let queue = Arc::new(Queue::default());
+    let cache = Arc::new(Cache::new(World::new(&scopes), queue.clone()));
+    let fence = Arc::new(match options.lease {
+        Some(_) => Fence::closed(),
+        None => Fence::open(),
+    });
+    let (stopping, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        let _ = stopping.send(true);
+    });
+
+    let vitals = Arc::new(Vitals {
+        cache: cache.clone(),
+        queue: queue.clone(),
+        fence: fence.clone(),
+    });
+    let mut background = JoinSet::new();
+    if let Some(address) = options.health {
+        let ended = wait_for(stopped.clone());
+        let serving = telemetry::serve(address, vitals, metrics.clone(), ended);
+        background.spawn(async move { serving.await.map_err(|cause| Error::Health { address, cause }) });
+    }
+    let mut watching = watches::start(&client, &scopes, &cache, &metrics);
+    let context = Arc::new(Context {
+        cache,
+        calls: Calls::new(client.clone(), fence.clone()),
+        memory: Memory::default(),
+        metrics,
+        decide: options.decide,
+        instance: options.instance,
+    });
+    let elector = options.lease.map(|settings| Elector::new(client, settings, fence));
+    let work = lead(context, queue, elector, options.concurrency, stopped);
+    tokio::select! {
+        ended = work => ended,
+        Some(_) = watching.join_next() => Err(Error::Watch),
+        error = first_error(&mut background) => Err(error),
+    }
+}
+
+fn scopes(namespaces: &[String]) -> Vec<Scope> {
+    match namespaces {
+        [] => vec![None],
+        some => some.iter().map(|namespace| Some(namespace.as_str().into())).collect(),
+    }
+}
+
+async fn first_error(tasks: &mut JoinSet<Result<(), Error>>) -> Error {
+    while let Some(ended) = tasks.join_next().await {
+        if let Ok(Err(error)) = ended {
+            return error;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn wait_for(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|set| *set).await;
+}
+
+/// Waits for the lease, if there is one, and works while it is held.
+async fn lead(
+    context: Arc<Context>,
+    queue: Arc<Queue>,
+    elector: Option<Elector>,
+    concurrency: usize,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    tokio::select! {
+        () = synced(&context.cache) => {}
+        () = wait_for(stopped.clone()) => return Ok(()),
+    }
+    let Some(mut elector) = elector else {
+        work(&context, &queue, concurrency, stopped).await;
+        return Ok(());
+    };
+    tokio::select! {
+        () = elector.acquire() => {}
+        () = wait_for(stopped.clone()) => return Ok(()),
+    }
+    let lost = tokio::select! {
+        lost = elector.keep() => Some(lost),
+        () = work(&context, &queue, concurrency, stopped) => None,
+    };
+    match lost {
+        Some(lost) => Err(lost.into()),
+        None => {
+            elector.release().await;
+            Ok(())
+        }
+    }
+}
+
+/// Waits for the first complete LIST of every watch. The cache tells nobody when that is, so it is
+/// looked at now and then; it happens once.
+async fn synced(cache: &Cache) {
+    while !cache.world().missing().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    info!("the cache is complete");
+}
+
+/// Works off the queue until told to stop, then lets the passes under way end.
+async fn work(
+    context: &Arc<Context>,
+    queue: &Arc<Queue>,
+    concurrency: usize,
+    stopped: watch::Receiver<bool>,
+) {
+    for key in context.cache.world().keys() {
+        queue.wake(key);
+    }
+    let mut passes: JoinSet<()> = JoinSet::new();
+    let mut end = Box::pin(wait_for(stopped));
+    loop {
+        tokio::select! {
+            () = &mut end => break,
+            Some(_) = passes.join_next() => {}
+            key = queue.next(), if passes.len() < concurrency.max(1) => {
+                passes.spawn(one(context.clone(), queue.clone(), key));
+            }
+        }
+    }
+    info!(passes = passes.len(), "stopping; passes under way are let end");
+    let all = async { while passes.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(GRACE, all).await;
+}
+
+async fn one(context: Arc<Context>, queue: Arc<Queue>, key: Key) {
+    let next = reconcile::pass(&context, &key).await;
+    queue.done(&key, next);
+}

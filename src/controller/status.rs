@@ -1,0 +1,157 @@
+//! How a status is written: as the merge patch that makes the new one of the old, at once or, where
+//! only counts of pods moved, a little later. And what is written by the shell itself, when there is
+//! no decision: for objects that cannot be understood, and passes that broke.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api::{ServiceReleaseStatus, Timestamp, Weights, status::bounded};
+
+use super::build;
+
+/// How long a change of mere counts may wait for others, so that a rollout does not write once for
+/// each pod.
+pub const COUNTS_WAIT: Duration = Duration::from_secs(1);
+
+/// The merge patch from one status to another; none if they are the same.
+///
+/// # Errors
+/// If a status cannot be written as JSON.
+pub fn patch(
+    old: Option<&ServiceReleaseStatus>,
+    new: &ServiceReleaseStatus,
+) -> Result<Option<Value>, serde_json::Error> {
+    if old == Some(new) {
+        return Ok(None);
+    }
+    let before = old.map(serde_json::to_value).transpose()?;
+    let before = before.unwrap_or_else(|| json!({}));
+    Ok(build::difference(&before, &serde_json::to_value(new)?))
+}
+
+/// Whether two statuses differ in nothing but how many pods were counted.
+#[must_use]
+pub fn only_counts_differ(old: &ServiceReleaseStatus, new: &ServiceReleaseStatus) -> bool {
+    uncounted(old) == uncounted(new)
+}
+
+fn uncounted(status: &ServiceReleaseStatus) -> ServiceReleaseStatus {
+    let mut status = status.clone();
+    let ServiceReleaseStatus {
+        stable,
+        candidate,
+        previous,
+        ..
+    } = &mut status;
+    for revision in [stable, candidate, previous].into_iter().flatten() {
+        revision.ready_replicas = 0;
+        revision.available_replicas = 0;
+    }
+    status.replicas = 0;
+    status.weights = status.weights.map(|weights| Weights {
+        observed: Default::default(),
+        ..weights
+    });
+    status
+}
+
+/// Something that keeps the operator from deciding anything about an object.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Whether the object is to blame, so that its phase is Invalid.
+    pub invalid: bool,
+    /// CamelCase.
+    pub reason: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What a person can do.
+    pub next_action: String,
+}
+
+impl Trouble {
+    /// The merge patch that puts it into a status, whatever else that holds; none if it says so.
+    #[must_use]
+    pub fn patch(&self, status: &Value, generation: i64, now: Timestamp) -> Option<Value> {
+        let mut wanted = status.clone();
+        let mut fields = json!({
+            "reason": self.reason,
+            "message": bounded(&self.message, 1024),
+            "nextAction": bounded(&self.next_action, 1024),
+            "conditions": self.conditions(status, generation, now),
+        });
+        if self.invalid {
+            fields["phase"] = json!("Invalid");
+            fields["observedGeneration"] = json!(generation);
+        }
+        build::merge(&mut wanted, &fields);
+        build::difference(status, &wanted)
+    }
+
+    fn conditions(&self, status: &Value, generation: i64, now: Timestamp) -> Vec<Value> {
+        let known = status.get("conditions").and_then(Value::as_array);
+        let named = |condition: &&Value, kind: &str| condition.get("type").is_some_and(|t| t == kind);
+        let find = |kind: &str| known.iter().copied().flatten().find(|c| named(c, kind));
+        let own = [("Ready", "False"), ("Reconciling", "False"), ("Stalled", "True")];
+        let others = known.iter().copied().flatten();
+        let others = others.filter(|c| !own.iter().any(|(kind, _)| named(c, kind)));
+        let condition = |(kind, value): (&str, &str)| {
+            let known = find(kind).filter(|c| c.get("status").is_some_and(|s| s == value));
+            let since = known.and_then(|c| c.get("lastTransitionTime").cloned());
+            // Conditions have whole seconds.
+            let whole = json!(format!("{:.0}", now.inner()));
+            json!({
+                "type": kind,
+                "status": value,
+                "reason": self.reason,
+                "message": bounded(&self.message, 1024),
+                "observedGeneration": generation,
+                "lastTransitionTime": since.unwrap_or(whole),
+            })
+        };
+        others.cloned().chain(own.into_iter().map(condition)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble() -> Trouble {
+        Trouble {
+            invalid: true,
+            reason: "Unparsable",
+            message: "spec.replicas: invalid type".into(),
+            next_action: "correct it".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_said_already_is_not_said_again() {
+        let first = trouble().patch(&json!({}), 3, Timestamp::from_millis(1_000));
+        let mut status = json!({});
+        build::merge(&mut status, &first.unwrap());
+        assert_eq!(status["phase"], "Invalid");
+        assert_eq!(status["observedGeneration"], 3);
+        let later = Timestamp::from_millis(99_000);
+        assert_eq!(trouble().patch(&status, 3, later), None);
+        assert!(trouble().patch(&status, 4, later).is_some());
+    }
+
+    #[test]
+    fn trouble_is_stalled_and_keeps_what_it_does_not_know() {
+        let old = json!({"stable": {"revision": "a"}, "conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "Available", "status": "True"}]});
+        let mut status = old.clone();
+        build::merge(&mut status, &trouble().patch(&old, 1, Timestamp::from_millis(0)).unwrap());
+        assert_eq!(status["stable"]["revision"], "a");
+        let told: Vec<_> = status["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| (c["type"].as_str().unwrap(), c["status"].as_str().unwrap()))
+            .collect();
+        let wanted = [("Available", "True"), ("Ready", "False"), ("Reconciling", "False"), ("Stalled", "True")];
+        assert_eq!(told, wanted);
+    }
+}

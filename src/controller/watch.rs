@@ -1,0 +1,125 @@
+//! The watches: one for each kind and scope, each with its own connection and its own backoff.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt as _,
+        utils::{Backoff, ResetTimerBackoff},
+        watcher::{self, watcher},
+    },
+};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::{api::LABEL_RELEASE, telemetry::Metrics};
+
+use super::cache::{
+    Autoscaler, Cache, CachedCommand, CachedPlan, CachedPod, CachedRelease, CachedService,
+    Deployment, Kind, ReplicaSet, Scope, Shelved, Slice, Slim,
+};
+
+/// Objects in one page of a LIST.
+const PAGE: u32 = 500;
+
+/// Starts all watches of all scopes.
+pub fn start(
+    client: &Client,
+    scopes: &[Scope],
+    cache: &Arc<Cache>,
+    metrics: &Arc<Metrics>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for scope in scopes {
+        macro_rules! start {
+            ($($kind:ty),*) => {$(
+                tasks.spawn(follow::<$kind>(
+                    client.clone(),
+                    scope.clone(),
+                    cache.clone(),
+                    metrics.clone(),
+                ));
+            )*};
+        }
+        start!(
+            CachedRelease,
+            CachedCommand,
+            CachedPlan,
+            ReplicaSet,
+            CachedPod,
+            Deployment,
+            CachedService,
+            Slice,
+            Autoscaler
+        );
+    }
+    tasks
+}
+
+fn config(kind: Kind) -> watcher::Config {
+    let config = watcher::Config::default().page_size(PAGE);
+    match kind.labelled() {
+        true => config.labels(LABEL_RELEASE),
+        false => config,
+    }
+}
+
+async fn follow<T: Shelved>(
+    client: Client,
+    scope: Scope,
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+) {
+    let api: Api<Slim<T>> = match &scope {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let plural = T::KIND.resource().3;
+    let restart = T::shelf(&mut cache.world()).restarted(&scope);
+    loop {
+        let mut events = pin!(watcher(api.clone(), config(T::KIND)).backoff(retry()));
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = restart.notified() => {
+                    warn!(resource = plural, "watch is behind a write; starting it anew");
+                    break;
+                }
+            };
+            match event {
+                Some(Ok(event)) => cache.apply(&scope, event),
+                Some(Err(error)) => {
+                    metrics.watch_failed(plural);
+                    report(plural, &error);
+                }
+                None => break,
+            }
+        }
+    }
+}
+
+/// A watch that ended because it fell behind (410) lists again: that is its ordinary way.
+fn report(resource: &str, error: &watcher::Error) {
+    match error {
+        watcher::Error::WatchError(status) if status.code == 410 => {
+            debug!(resource, "watch fell behind; listing again");
+        }
+        error => warn!(resource, %error, "watch failed; it is tried again"),
+    }
+}
+
+/// Quick at first, since most breaks are short, then gentle to an API server in trouble.
+fn retry() -> impl Backoff {
+    let delays = backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(15))
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times();
+    ResetTimerBackoff::new(
+        watcher::ExponentialBackoff::from(delays),
+        Duration::from_secs(60),
+    )
+}
