@@ -10,10 +10,7 @@ use super::{ReleaseCommand, ServiceRelease};
 /// # Errors
 /// If one cannot be written as YAML.
 pub fn all() -> Result<Vec<(&'static str, String)>, serde_saphyr::SerializeError> {
-    Ok(vec![
-        ("servicereleases", yaml(&ServiceRelease::crd())?),
-        ("releasecommands", yaml(&ReleaseCommand::crd())?),
-    ])
+    Ok(vec![("servicereleases", yaml(&ServiceRelease::crd())?), ("releasecommands", yaml(&ReleaseCommand::crd())?)])
 }
 
 fn yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::SerializeError> {

@@ -3,23 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{
-        ANNOTATION_FINGERPRINT, ANNOTATION_ORIGINAL_SELECTOR, GROUP, LABEL_RELEASE, LABEL_REVISION,
-        ServiceRelease,
-    },
-    engine::{Event, NewReplicaSet, NewService, ObjectVersion, Plan, Selection, ServicePort},
+    api::{ANNOTATION_FINGERPRINT, ANNOTATION_ORIGINAL_SELECTOR, GROUP, LABEL_RELEASE, LABEL_REVISION, ServiceRelease},
+    engine::{self, Event, NewReplicaSet, NewService, ObjectVersion, Plan, Selection, ServicePort},
 };
 
 use super::{FIELD_MANAGER, key::Key};
-
-/// The value of the revision label that no pod has.
-const NO_REVISION: &str = "none";
-
-/// The name of the ControllerRevision that pins a plan.
-#[must_use]
-pub fn plan_name(release: &str, number: i64) -> String {
-    format!("{release}-plan-{number}")
-}
 
 /// metadata that makes a write conditional on the version that it was decided on.
 #[must_use]
@@ -98,7 +86,7 @@ pub fn plan(release: &ServiceRelease, plan: &Plan) -> Value {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
-            "name": plan_name(name, plan.number),
+            "name": engine::plan_name(name, plan.number),
             "labels": { LABEL_RELEASE: name, LABEL_REVISION: plan.revision },
             "ownerReferences": owner(release),
         },
@@ -114,7 +102,7 @@ pub fn plan(release: &ServiceRelease, plan: &Plan) -> Value {
 /// The operator's keys in a selector; null where there is to be none.
 fn selector_keys(release: &str, selection: &Selection) -> Value {
     match selection {
-        Selection::Nothing => json!({ LABEL_RELEASE: release, LABEL_REVISION: NO_REVISION }),
+        Selection::Nothing => json!({ LABEL_RELEASE: release, LABEL_REVISION: engine::NO_REVISION }),
         Selection::Revision(hash) => json!({ LABEL_RELEASE: release, LABEL_REVISION: hash }),
         Selection::Release => json!({ LABEL_RELEASE: release, LABEL_REVISION: null }),
         Selection::Original => json!({ LABEL_RELEASE: null, LABEL_REVISION: null }),

@@ -74,31 +74,19 @@ impl Place {
     /// Of an object.
     #[must_use]
     pub const fn of(kind: Kind, key: Key) -> Self {
-        Self {
-            kind,
-            key,
-            subresource: "",
-        }
+        Self { kind, key, subresource: "" }
     }
 
     /// Of its status.
     #[must_use]
     pub const fn status(kind: Kind, key: Key) -> Self {
-        Self {
-            kind,
-            key,
-            subresource: "/status",
-        }
+        Self { kind, key, subresource: "/status" }
     }
 
     /// Of its scale.
     #[must_use]
     pub const fn scale(kind: Kind, key: Key) -> Self {
-        Self {
-            kind,
-            key,
-            subresource: "/scale",
-        }
+        Self { kind, key, subresource: "/scale" }
     }
 
     fn collection(&self) -> String {
@@ -110,9 +98,7 @@ impl Place {
     }
 
     fn path(&self) -> String {
-        let Self {
-            key, subresource, ..
-        } = self;
+        let Self { key, subresource, .. } = self;
         format!("{}/{}{subresource}", self.collection(), key.name)
     }
 
@@ -161,24 +147,17 @@ impl Calls {
     /// # Errors
     /// See [`CallError`].
     pub async fn get<T: DeserializeOwned>(&self, place: &Place) -> Result<T, CallError> {
-        self.send(Method::GET, place.path(), None, place.describe("get"))
-            .await
+        self.send(Method::GET, place.path(), None, place.describe("get")).await
     }
 
     /// Creates an object. `extra` is for the query, such as `&dryRun=All`.
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn create(
-        &self,
-        place: &Place,
-        body: &Value,
-        extra: &str,
-    ) -> Result<Written, CallError> {
+    pub async fn create(&self, place: &Place, body: &Value, extra: &str) -> Result<Written, CallError> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}{extra}", place.collection());
         let what = place.describe("create");
-        self.send(Method::POST, path, Some(("application/json", body)), what)
-            .await
+        self.send(Method::POST, path, Some(("application/json", body)), what).await
     }
 
     /// Creates an Event.
@@ -200,8 +179,7 @@ impl Calls {
     pub async fn patch(&self, place: &Place, body: &Value) -> Result<Written, CallError> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", place.path());
         let body = Some(("application/merge-patch+json", body));
-        self.send(Method::PATCH, path, body, place.describe("patch"))
-            .await
+        self.send(Method::PATCH, path, body, place.describe("patch")).await
     }
 
     /// Deletes an object, and what it owns in the background. `body` holds the preconditions.
@@ -211,9 +189,7 @@ impl Calls {
     pub async fn delete(&self, place: &Place, body: &Value) -> Result<(), CallError> {
         let body = Some(("application/json", body));
         let what = place.describe("delete");
-        let _: Value = self
-            .send(Method::DELETE, place.path(), body, what)
-            .await?;
+        let _: Value = self.send(Method::DELETE, place.path(), body, what).await?;
         Ok(())
     }
 
@@ -233,10 +209,7 @@ impl Calls {
             request = request.header(http::header::CONTENT_TYPE, content_type);
             bytes = value.to_string().into_bytes();
         }
-        let unknown = |cause: String| CallError::Unknown {
-            what: what.clone(),
-            cause,
-        };
+        let unknown = |cause: String| CallError::Unknown { what: what.clone(), cause };
         let request = request.body(bytes).map_err(|error| unknown(error.to_string()))?;
         match tokio::time::timeout(TIMEOUT, self.client.request(request)).await {
             Err(_) => Err(unknown(format!("no answer within {TIMEOUT:?}"))),
@@ -253,14 +226,7 @@ fn classify(what: String, status: Status) -> CallError {
         409 if status.is_already_exists() => CallError::Exists { what },
         409 => CallError::Conflict { what },
         // A 504 or 500 may come from a server that went on and did it.
-        429 | 500.. => CallError::Unknown {
-            what,
-            cause: format!("{} {}", status.code, status.message),
-        },
-        code => CallError::Refused {
-            what,
-            code,
-            message: status.message,
-        },
+        429 | 500.. => CallError::Unknown { what, cause: format!("{} {}", status.code, status.message) },
+        code => CallError::Refused { what, code, message: status.message },
     }
 }

@@ -90,12 +90,7 @@ async fn exists(context: &Context, key: &Key) -> Result<bool, CallError> {
     }
 }
 
-async fn reject(
-    context: &Context,
-    key: &Key,
-    object: &ObjectVersion,
-    message: String,
-) -> Result<(), CallError> {
+async fn reject(context: &Context, key: &Key, object: &ObjectVersion, message: String) -> Result<(), CallError> {
     info!(command = object.name, message, "rejecting a command");
     let status = ReleaseCommandStatus {
         phase: CommandPhase::Rejected,

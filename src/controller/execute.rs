@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{FINALIZER, ReleaseCommandStatus, ServiceRelease},
-    engine::{Effect, NewReplicaSet, ObjectVersion, Plan, Selection},
+    engine::{self, Effect, NewReplicaSet, ObjectVersion, Plan, Selection},
 };
 
 use super::{
@@ -41,14 +41,7 @@ impl<'a> Executor<'a> {
         key: &'a Key,
         release: &'a ServiceRelease,
     ) -> Self {
-        Self {
-            calls,
-            cache,
-            memory,
-            key,
-            release,
-            written: HashMap::new(),
-        }
+        Self { calls, cache, memory, key, release, written: HashMap::new() }
     }
 
     /// Carries out effects in their order, up to the first that fails.
@@ -88,22 +81,11 @@ impl<'a> Executor<'a> {
                 self.saw(Kind::Service, &new.name, &written);
                 Ok(())
             }
-            Effect::Select {
-                object,
-                selection,
-                keep_original,
-            } => self.select(object, selection, keep_original.as_ref()).await,
-            Effect::AnswerCommand {
-                object,
-                phase,
-                message,
-                at,
-            } => {
-                let status = json!(ReleaseCommandStatus {
-                    phase: *phase,
-                    message: message.clone(),
-                    at: *at,
-                });
+            Effect::Select { object, selection, keep_original } => {
+                self.select(object, selection, keep_original.as_ref()).await
+            }
+            Effect::AnswerCommand { object, phase, message, at } => {
+                let status = json!(ReleaseCommandStatus { phase: *phase, message: message.clone(), at: *at });
                 self.change(Kind::Command, object, Place::status, "status", status).await
             }
             Effect::DeleteCommand { object } => self.delete(Kind::Command, object).await,
@@ -223,7 +205,7 @@ impl<'a> Executor<'a> {
     /// Pins a plan under its number. A plan that a pass pinned and did not live to put on record
     /// may be of an older spec: it gives way.
     async fn pin(&mut self, plan: &Plan) -> Result<(), CallError> {
-        let name = build::plan_name(&self.key.name, plan.number);
+        let name = engine::plan_name(&self.key.name, plan.number);
         let body = build::plan(self.release, plan);
         let place = Place::of(Kind::Plan, self.key.beside(&name));
         let written = match self.calls.create(&place, &body, "").await {
@@ -261,10 +243,7 @@ impl<'a> Executor<'a> {
     /// The object at the version that this pass left it at, or at which it was observed.
     fn current(&self, kind: Kind, object: &ObjectVersion) -> ObjectVersion {
         let written = self.written.get(&(kind, object.name.clone()));
-        ObjectVersion {
-            resource_version: written.unwrap_or(&object.resource_version).clone(),
-            ..object.clone()
-        }
+        ObjectVersion { resource_version: written.unwrap_or(&object.resource_version).clone(), ..object.clone() }
     }
 
     fn saw(&mut self, kind: Kind, name: &str, written: &Written) {
@@ -307,12 +286,7 @@ struct PinnedPlan {
 ///
 /// # Errors
 /// If it cannot be read either.
-pub async fn settle_doubts(
-    calls: &Calls,
-    cache: &Arc<Cache>,
-    memory: &Memory,
-    key: &Key,
-) -> Result<(), CallError> {
+pub async fn settle_doubts(calls: &Calls, cache: &Arc<Cache>, memory: &Memory, key: &Key) -> Result<(), CallError> {
     for (kind, object) in memory.doubts(key) {
         match calls.get::<Written>(&Place::of(kind, object.clone())).await {
             Ok(there) => {

@@ -46,19 +46,13 @@ impl Fence {
     /// Closed until a lease is held.
     #[must_use]
     pub fn closed() -> Self {
-        Self {
-            start: Instant::now(),
-            until: AtomicU64::new(0),
-        }
+        Self { start: Instant::now(), until: AtomicU64::new(0) }
     }
 
     /// Open for ever: where there is one process only.
     #[must_use]
     pub fn open() -> Self {
-        Self {
-            start: Instant::now(),
-            until: AtomicU64::new(u64::MAX),
-        }
+        Self { start: Instant::now(), until: AtomicU64::new(u64::MAX) }
     }
 
     /// Whether it is open now.
@@ -69,9 +63,7 @@ impl Fence {
     }
 
     fn set(&self, until: Option<Instant>) {
-        let after = until.map_or(Duration::ZERO, |until| {
-            until.saturating_duration_since(self.start)
-        });
+        let after = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(self.start));
         let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         self.until.store(millis, Ordering::Release);
     }
@@ -143,8 +135,7 @@ pub struct Elector {
 
 fn holder(lease: &Lease) -> &str {
     let spec = lease.spec.as_ref();
-    spec.and_then(|spec| spec.holder_identity.as_deref())
-        .unwrap_or_default()
+    spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
 }
 
 fn same_version(one: Option<&Lease>, other: Option<&Lease>) -> bool {
@@ -158,22 +149,14 @@ fn same_version(one: Option<&Lease>, other: Option<&Lease>) -> bool {
 }
 
 fn params() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PostParams::default()
-    }
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 
 impl Elector {
     /// For a Lease that opens and closes a fence.
     #[must_use]
     pub fn new(client: Client, settings: Settings, fence: Arc<Fence>) -> Self {
-        Self {
-            api: Api::namespaced(client, &settings.namespace),
-            settings,
-            fence,
-            seen: None,
-        }
+        Self { api: Api::namespaced(client, &settings.namespace), settings, fence, seen: None }
     }
 
     /// Waits until this process holds the lease.
@@ -267,10 +250,7 @@ impl Elector {
     fn claim(&self, known: Option<&Lease>) -> Lease {
         let now = MicroTime(jiff::Timestamp::now());
         let metadata = known.map_or_else(
-            || ObjectMeta {
-                name: Some(self.settings.name.clone()),
-                ..ObjectMeta::default()
-            },
+            || ObjectMeta { name: Some(self.settings.name.clone()), ..ObjectMeta::default() },
             |lease| lease.metadata.clone(),
         );
         let spec = known.and_then(|lease| lease.spec.clone());
@@ -296,10 +276,7 @@ impl Elector {
         loop {
             sleep_until(next).await;
             if !self.fence.holds() {
-                return Lost::Expired {
-                    name: self.settings.name.clone(),
-                    cause,
-                };
+                return Lost::Expired { name: self.settings.name.clone(), cause };
             }
             let asked = Instant::now();
             match self.renew(asked).await {
@@ -338,9 +315,7 @@ impl Elector {
                         self.see(Some(lease));
                         Err(Failure::Other("somebody else wrote to it".into()))
                     }
-                    other => Err(Failure::Gone(
-                        other.as_ref().map_or("nobody", holder).to_owned(),
-                    )),
+                    other => Err(Failure::Gone(other.as_ref().map_or("nobody", holder).to_owned())),
                 }
             }
             Err(failure) => Err(failure),

@@ -67,17 +67,13 @@ pub struct Answer {
 
 impl Memory {
     fn with<T>(&self, key: &Key, act: impl FnOnce(&mut Remembered) -> T) -> T {
-        let mut releases: MutexGuard<'_, _> =
-            self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut releases: MutexGuard<'_, _> = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
         act(releases.entry(key.clone()).or_default())
     }
 
     /// Forgets a release that is gone.
     pub fn forget(&self, key: &Key) {
-        self.releases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+        self.releases.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
     /// A pass went through: the next failure is the first again.
@@ -140,13 +136,8 @@ impl Memory {
     pub fn checked(&self, key: &Key, release: &ServiceRelease, hash: &str) -> Option<Answer> {
         self.with(key, |known| {
             let checked = known.checked.as_ref().filter(|checked| checked.about(release, hash))?;
-            let again = checked
-                .until
-                .map(|until| until.saturating_duration_since(Instant::now()));
-            (again != Some(Duration::ZERO)).then(|| Answer {
-                check: checked.answer.clone(),
-                again,
-            })
+            let again = checked.until.map(|until| until.saturating_duration_since(Instant::now()));
+            (again != Some(Duration::ZERO)).then(|| Answer { check: checked.answer.clone(), again })
         })
     }
 
@@ -176,31 +167,16 @@ impl Memory {
             until: holds.map(|holds| Instant::now() + holds),
         };
         self.with(key, |known| known.checked = Some(checked));
-        Some(Answer {
-            check,
-            again: holds,
-        })
+        Some(Answer { check, again: holds })
     }
 
     /// Remembers that a ReplicaSet could not be made, as the answer about its template.
-    pub fn creation_failed(
-        &self,
-        key: &Key,
-        release: &ServiceRelease,
-        hash: &str,
-        error: &CallError,
-    ) {
+    pub fn creation_failed(&self, key: &Key, release: &ServiceRelease, hash: &str, error: &CallError) {
         let answer = match error {
             CallError::Exists { what } => Err(CallError::Exists { what: what.clone() }),
-            CallError::Refused {
-                what,
-                code,
-                message,
-            } => Err(CallError::Refused {
-                what: what.clone(),
-                code: *code,
-                message: message.clone(),
-            }),
+            CallError::Refused { what, code, message } => {
+                Err(CallError::Refused { what: what.clone(), code: *code, message: message.clone() })
+            }
             _ => return,
         };
         let _ = self.learn(key, release, hash, &answer);

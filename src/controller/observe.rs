@@ -10,16 +10,13 @@ use tracing::warn;
 use crate::{
     api::{LABEL_RELEASE, LABEL_REVISION, ServiceRelease, ServiceReleaseSpec},
     engine::{
-        Command, Endpoint, NewReplicaSet, Observed, Plan, Revision, Rival, Service, Template,
-        TemplateCheck, Workload, revision,
+        Command, Endpoint, NewReplicaSet, Observed, Plan, Revision, Rival, Service, Template, TemplateCheck, Workload,
+        revision,
     },
 };
 
 use super::{
-    cache::{
-        Cached as _, CachedCommand, CachedPlan, CachedService, Claim, Deployment, Meta, ReplicaSet,
-        World,
-    },
+    cache::{Cached as _, CachedCommand, CachedPlan, CachedService, Claim, Deployment, Meta, ReplicaSet, World},
     calls::Written,
     key::Key,
 };
@@ -42,19 +39,10 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
     let traffic = spec.traffic.as_ref();
     let service = |name: &String| observe_service(world, key, uid, &key.beside(name));
     let mut observed = Observed {
-        workload: deployment
-            .as_ref()
-            .and_then(|deployment| world.deployments.get(deployment))
-            .map(workload),
-        revisions: world
-            .replica_sets
-            .of(key)
-            .map(|set| observe_revision(world, key, uid, set))
-            .collect(),
+        workload: deployment.as_ref().and_then(|deployment| world.deployments.get(deployment)).map(workload),
+        revisions: world.replica_sets.of(key).map(|set| observe_revision(world, key, uid, set)).collect(),
         service: traffic.and_then(|traffic| service(&traffic.service)),
-        candidate_service: traffic
-            .and_then(|traffic| traffic.candidate_service.as_ref())
-            .and_then(service),
+        candidate_service: traffic.and_then(|traffic| traffic.candidate_service.as_ref()).and_then(service),
         commands: world.commands.of(key).filter_map(command).collect(),
         rivals: rivals(world, key, spec),
         autoscalers: deployment
@@ -67,10 +55,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         plan_numbers: Vec::new(),
     };
     let unread_plans = observe_plans(world, key, release, &mut observed);
-    View {
-        observed,
-        unread_plans,
-    }
+    View { observed, unread_plans }
 }
 
 fn workload(deployment: &Deployment) -> Workload {
@@ -87,12 +72,7 @@ fn workload(deployment: &Deployment) -> Workload {
     }
 }
 
-fn observe_revision(
-    world: &World,
-    key: &Key,
-    uid: &str,
-    set: &ReplicaSet,
-) -> Revision {
+fn observe_revision(world: &World, key: &Key, uid: &str, set: &ReplicaSet) -> Revision {
     let meta = set.meta();
     // Owned by an earlier object of this name: garbage collection is about to take it.
     let orphaned = set.owner.as_deref().is_some_and(|owner| owner != uid);
@@ -139,13 +119,7 @@ fn endpoints(world: &World, key: &Key, service: &Key) -> Vec<Endpoint> {
         let pod = world.pods.get(pod)?;
         (pod.group() == &*key.name).then(|| pod.revision.to_string())
     };
-    by_pod
-        .into_iter()
-        .map(|(pod, ready)| Endpoint {
-            revision: revision(pod),
-            ready,
-        })
-        .collect()
+    by_pod.into_iter().map(|(pod, ready)| Endpoint { revision: revision(pod), ready }).collect()
 }
 
 fn command(cached: &CachedCommand) -> Option<Command> {
@@ -186,12 +160,7 @@ fn rivals(world: &World, key: &Key, spec: &ServiceReleaseSpec) -> Vec<Rival> {
 }
 
 /// Fills in the plans that are in memory; says which of those that are needed are not.
-fn observe_plans(
-    world: &World,
-    key: &Key,
-    release: &ServiceRelease,
-    observed: &mut Observed,
-) -> Vec<Key> {
+fn observe_plans(world: &World, key: &Key, release: &ServiceRelease, observed: &mut Observed) -> Vec<Key> {
     let uid = release.metadata.uid.as_deref();
     let own = |plan: &&CachedPlan| plan.owner.as_deref() == uid && !plan.meta().deleting;
     let plans: Vec<&CachedPlan> = world.plans.of(key).filter(own).collect();
@@ -230,12 +199,9 @@ pub fn read_plan(number: i64, data: &str) -> Option<Plan> {
         template: Value,
     }
     match serde_json::from_str::<Data>(data) {
-        Ok(data) => Some(Plan {
-            number,
-            revision: data.revision,
-            spec: data.spec,
-            template: Template::new(data.template),
-        }),
+        Ok(data) => {
+            Some(Plan { number, revision: data.revision, spec: data.spec, template: Template::new(data.template) })
+        }
         Err(error) => {
             warn!(number, %error, "the pinned plan cannot be read");
             None
@@ -287,8 +253,8 @@ pub enum Whose {
 #[must_use]
 pub fn whose(object: &Written, release: &ServiceRelease, hash: &str) -> Whose {
     let meta = &object.metadata;
-    let named = meta.label(LABEL_RELEASE) == release.metadata.name.as_deref()
-        && meta.label(LABEL_REVISION) == Some(hash);
+    let named =
+        meta.label(LABEL_RELEASE) == release.metadata.name.as_deref() && meta.label(LABEL_REVISION) == Some(hash);
     match meta.controller() {
         None if named => Whose::Ours,
         Some(_) if named && owned(object, release) => Whose::Ours,

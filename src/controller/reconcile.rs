@@ -67,10 +67,7 @@ pub async fn pass(context: &Context, key: &Key) -> Option<Duration> {
         revision = tracing::field::Empty,
         step = tracing::field::Empty,
     );
-    let result = AssertUnwindSafe(reconcile(context, key))
-        .catch_unwind()
-        .instrument(span.clone())
-        .await;
+    let result = AssertUnwindSafe(reconcile(context, key)).catch_unwind().instrument(span.clone()).await;
     let _entered = span.clone().entered();
     let (outcome, next) = match result {
         Ok(Ok(next)) => {
@@ -178,10 +175,7 @@ async fn observe(
     key: &Key,
     release: &ServiceRelease,
 ) -> Result<(Observed, Option<Duration>), CallError> {
-    let View {
-        mut observed,
-        unread_plans,
-    } = observe::observe(&context.cache.world(), key, release);
+    let View { mut observed, unread_plans } = observe::observe(&context.cache.world(), key, release);
     for plan in unread_plans {
         observed.plans.extend(read_plan(context, &plan).await?);
     }
@@ -264,9 +258,7 @@ fn wait_for_counts(
     if !status::only_counts_differ(old?, new) {
         return None;
     }
-    COUNTS_WAIT
-        .checked_sub(context.memory.status_age(key)?)
-        .filter(|left| !left.is_zero())
+    COUNTS_WAIT.checked_sub(context.memory.status_age(key)?).filter(|left| !left.is_zero())
 }
 
 /// Events are for people: one that does not arrive is not worth holding up a release for.
@@ -288,14 +280,16 @@ fn not_understood(what: &Unparsable) -> Trouble {
             invalid: false,
             reason: "StatusNotUnderstood",
             message: format!("this version of the operator does not understand the status: {}", what.message),
-            next_action: "upgrade the operator to the version that wrote the status; nothing is changed until then".into(),
+            next_action: "upgrade the operator to the version that wrote the status; nothing is changed until then"
+                .into(),
         }
     } else {
         Trouble {
             invalid: true,
             reason: "Unparsable",
             message: format!("the spec cannot be read: {}; nothing that runs was changed", what.message),
-            next_action: "correct the field that the message names, and apply the CRDs of this version of the operator".into(),
+            next_action: "correct the field that the message names, and apply the CRDs of this version of the operator"
+                .into(),
         }
     }
 }

@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::Config;
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 use tracing::info;
 
 use crate::telemetry::{self, Health, Metrics, Reading};
@@ -92,12 +89,7 @@ impl Health for Vitals {
             };
             *releases.entry(phase).or_insert(0) += 1;
         }
-        Reading {
-            releases,
-            queued: self.queue.depth(),
-            running: self.queue.running(),
-            leader: self.fence.holds(),
-        }
+        Reading { releases, queued: self.queue.depth(), running: self.queue.running(), leader: self.fence.holds() }
     }
 }
 
@@ -121,11 +113,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + 'stat
         let _ = stopping.send(true);
     });
 
-    let vitals = Arc::new(Vitals {
-        cache: cache.clone(),
-        queue: queue.clone(),
-        fence: fence.clone(),
-    });
+    let vitals = Arc::new(Vitals { cache: cache.clone(), queue: queue.clone(), fence: fence.clone() });
     let mut background = JoinSet::new();
     if let Some(address) = options.health {
         let ended = wait_for(stopped.clone());
@@ -213,12 +201,7 @@ async fn synced(cache: &Cache) {
 }
 
 /// Works off the queue until told to stop, then lets the passes under way end.
-async fn work(
-    context: &Arc<Context>,
-    queue: &Arc<Queue>,
-    concurrency: usize,
-    stopped: watch::Receiver<bool>,
-) {
+async fn work(context: &Arc<Context>, queue: &Arc<Queue>, concurrency: usize, stopped: watch::Receiver<bool>) {
     for key in context.cache.world().keys() {
         queue.wake(key);
     }

@@ -38,21 +38,13 @@ pub fn only_counts_differ(old: &ServiceReleaseStatus, new: &ServiceReleaseStatus
 
 fn uncounted(status: &ServiceReleaseStatus) -> ServiceReleaseStatus {
     let mut status = status.clone();
-    let ServiceReleaseStatus {
-        stable,
-        candidate,
-        previous,
-        ..
-    } = &mut status;
+    let ServiceReleaseStatus { stable, candidate, previous, .. } = &mut status;
     for revision in [stable, candidate, previous].into_iter().flatten() {
         revision.ready_replicas = 0;
         revision.available_replicas = 0;
     }
     status.replicas = 0;
-    status.weights = status.weights.map(|weights| Weights {
-        observed: Default::default(),
-        ..weights
-    });
+    status.weights = status.weights.map(|weights| Weights { observed: Default::default(), ..weights });
     status
 }
 

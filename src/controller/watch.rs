@@ -17,20 +17,15 @@ use tracing::{debug, warn};
 use crate::{api::LABEL_RELEASE, telemetry::Metrics};
 
 use super::cache::{
-    Autoscaler, Cache, CachedCommand, CachedPlan, CachedPod, CachedRelease, CachedService,
-    Deployment, Kind, ReplicaSet, Scope, Shelved, Slice, Slim,
+    Autoscaler, Cache, CachedCommand, CachedPlan, CachedPod, CachedRelease, CachedService, Deployment, Kind,
+    ReplicaSet, Scope, Shelved, Slice, Slim,
 };
 
 /// Objects in one page of a LIST.
 const PAGE: u32 = 500;
 
 /// Starts all watches of all scopes.
-pub fn start(
-    client: &Client,
-    scopes: &[Scope],
-    cache: &Arc<Cache>,
-    metrics: &Arc<Metrics>,
-) -> JoinSet<()> {
+pub fn start(client: &Client, scopes: &[Scope], cache: &Arc<Cache>, metrics: &Arc<Metrics>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for scope in scopes {
         macro_rules! start {
@@ -66,12 +61,7 @@ fn config(kind: Kind) -> watcher::Config {
     }
 }
 
-async fn follow<T: Shelved>(
-    client: Client,
-    scope: Scope,
-    cache: Arc<Cache>,
-    metrics: Arc<Metrics>,
-) {
+async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, metrics: Arc<Metrics>) {
     let api: Api<Slim<T>> = match &scope {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -118,8 +108,5 @@ fn retry() -> impl Backoff {
         .with_factor(2.0)
         .with_jitter()
         .without_max_times();
-    ResetTimerBackoff::new(
-        watcher::ExponentialBackoff::from(delays),
-        Duration::from_secs(60),
-    )
+    ResetTimerBackoff::new(watcher::ExponentialBackoff::from(delays), Duration::from_secs(60))
 }

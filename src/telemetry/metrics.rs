@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, core::Collector,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 /// How a pass over a release ended.
@@ -60,9 +60,7 @@ pub struct Reading {
     pub leader: bool,
 }
 
-const BUCKETS: [f64; 12] = [
-    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
-];
+const BUCKETS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 impl Metrics {
     /// A registry of its own with all metrics at zero.
@@ -180,12 +178,8 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.pass(PassOutcome::Panicked, Duration::from_millis(3));
         metrics.request("patch", "services", "409");
-        let reading = Reading {
-            releases: BTreeMap::from([("Healthy".to_owned(), 7)]),
-            queued: 2,
-            running: 1,
-            leader: true,
-        };
+        let reading =
+            Reading { releases: BTreeMap::from([("Healthy".to_owned(), 7)]), queued: 2, running: 1, leader: true };
         let text = metrics.text(&reading).unwrap();
         for line in [
             "servicerelease_reconcile_panics_total 1",

@@ -25,10 +25,7 @@ impl<S> Layer<S> for CountRequests {
     type Service = Counted<S>;
 
     fn layer(&self, inner: S) -> Counted<S> {
-        Counted {
-            inner,
-            metrics: self.0.clone(),
-        }
+        Counted { inner, metrics: self.0.clone() }
     }
 }
 

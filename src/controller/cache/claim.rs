@@ -21,17 +21,11 @@ impl Claim {
     pub fn of(spec: &ServiceReleaseSpec) -> Vec<Self> {
         let workload = spec.workload_ref.iter();
         let traffic = spec.traffic.iter();
-        let services = traffic.flat_map(|traffic| {
-            [Some(&traffic.service), traffic.candidate_service.as_ref()]
-        });
+        let services = traffic.flat_map(|traffic| [Some(&traffic.service), traffic.candidate_service.as_ref()]);
         workload
             .map(|workload| Self::Deployment(workload.name.clone()))
             .chain(services.flatten().cloned().map(Self::Service))
-            .chain(
-                spec.selector
-                    .iter()
-                    .map(|selector| Self::Selector(selector.match_labels.clone())),
-            )
+            .chain(spec.selector.iter().map(|selector| Self::Selector(selector.match_labels.clone())))
             .collect()
     }
 }

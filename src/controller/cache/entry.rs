@@ -48,39 +48,17 @@ impl Kind {
 
     /// Group, version, kind and plural, as the API has them.
     #[must_use]
-    pub const fn resource(
-        self,
-    ) -> (
-        &'static str,
-        &'static str,
-        &'static str,
-        &'static str,
-    ) {
+    pub const fn resource(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
-            Self::Release => (
-                crate::api::GROUP,
-                "v1alpha1",
-                "ServiceRelease",
-                "servicereleases",
-            ),
-            Self::Command => (
-                crate::api::GROUP,
-                "v1alpha1",
-                "ReleaseCommand",
-                "releasecommands",
-            ),
+            Self::Release => (crate::api::GROUP, "v1alpha1", "ServiceRelease", "servicereleases"),
+            Self::Command => (crate::api::GROUP, "v1alpha1", "ReleaseCommand", "releasecommands"),
             Self::Plan => ("apps", "v1", "ControllerRevision", "controllerrevisions"),
             Self::ReplicaSet => ("apps", "v1", "ReplicaSet", "replicasets"),
             Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Service => ("", "v1", "Service", "services"),
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
-            Self::Autoscaler => (
-                "autoscaling",
-                "v2",
-                "HorizontalPodAutoscaler",
-                "horizontalpodautoscalers",
-            ),
+            Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
         }
     }
 
@@ -165,10 +143,7 @@ impl<'de, T: Cached> Deserialize<'de> for Slim<T> {
             key: metadata.key(),
             version: metadata.resource_version.as_str().into(),
             entry: T::read(&metadata, rest),
-            metadata: ObjectMeta {
-                resource_version: Some(metadata.resource_version),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { resource_version: Some(metadata.resource_version), ..ObjectMeta::default() },
         })
     }
 }
@@ -287,9 +262,7 @@ impl RawMeta {
             key: self.key(),
             uid: self.uid.as_str().into(),
             version: self.resource_version.as_str().into(),
-            created: self
-                .creation_timestamp
-                .unwrap_or_else(|| Timestamp::from_millis(0)),
+            created: self.creation_timestamp.unwrap_or_else(|| Timestamp::from_millis(0)),
             deleting: self.deletion_timestamp.is_some(),
         }
     }
@@ -309,10 +282,7 @@ impl RawMeta {
     /// The owner that controls it.
     #[must_use]
     pub fn controller(&self) -> Option<&RawOwner> {
-        self.owner_references
-            .iter()
-            .flatten()
-            .find(|owner| owner.controller == Some(true))
+        self.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
     }
 
     /// The first field manager that applied spec.selector (server-side), other than `own`.
@@ -321,9 +291,7 @@ impl RawMeta {
         let applied = |manager: &&RawManager| {
             let fields = manager.fields_v1.as_ref();
             let spec = fields.and_then(|fields| fields.spec.as_ref());
-            manager.operation == "Apply"
-                && manager.manager != own
-                && spec.is_some_and(|spec| spec.selector.is_some())
+            manager.operation == "Apply" && manager.manager != own && spec.is_some_and(|spec| spec.selector.is_some())
         };
         let mut managers = self.managed_fields.iter().flatten();
         Some(managers.find(applied)?.manager.as_str())
@@ -335,9 +303,6 @@ impl RawOwner {
     #[must_use]
     pub fn is_release(&self) -> bool {
         self.kind == "ServiceRelease"
-            && self
-                .api_version
-                .strip_prefix(crate::api::GROUP)
-                .is_some_and(|rest| rest.starts_with('/'))
+            && self.api_version.strip_prefix(crate::api::GROUP).is_some_and(|rest| rest.starts_with('/'))
     }
 }

@@ -112,17 +112,10 @@ impl World {
     }
 
     /// The releases that lay claim to something.
-    pub fn claimants<'a>(
-        &'a self,
-        namespace: &Arc<str>,
-        claim: &Claim,
-    ) -> impl Iterator<Item = Key> + use<'a> {
+    pub fn claimants<'a>(&'a self, namespace: &Arc<str>, claim: &Claim) -> impl Iterator<Item = Key> + use<'a> {
         let namespace = namespace.clone();
         let names = self.claims.get(&(namespace.clone(), claim.clone()));
-        names.into_iter().flatten().map(move |name| Key {
-            namespace: namespace.clone(),
-            name: name.clone(),
-        })
+        names.into_iter().flatten().map(move |name| Key { namespace: namespace.clone(), name: name.clone() })
     }
 
     /// Takes in an event of a watch. Says which releases have a reason to look again.
@@ -201,9 +194,7 @@ impl Shelved for CachedPlan {
         };
         let group = new.meta().key.beside(new.group());
         let held = world.plans.of(&group).filter(|plan| plan.data.is_some());
-        let newest_first: BTreeMap<i64, Key> = held
-            .map(|plan| (-plan.number, plan.meta().key.clone()))
-            .collect();
+        let newest_first: BTreeMap<i64, Key> = held.map(|plan| (-plan.number, plan.meta().key.clone())).collect();
         for key in newest_first.values().skip(PLANS_IN_MEMORY) {
             if let Some(plan) = world.plans.get_mut(key) {
                 plan.data = None;
@@ -263,10 +254,7 @@ impl Cache {
     /// A new one.
     #[must_use]
     pub fn new(world: World, queue: Arc<Queue>) -> Self {
-        Self {
-            world: Mutex::new(world),
-            queue,
-        }
+        Self { world: Mutex::new(world), queue }
     }
 
     /// The world as it is known now. Hold it for no longer than it takes to copy what is needed.

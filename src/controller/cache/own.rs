@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -79,11 +77,7 @@ fn parse_release(meta: &RawMeta, raw: &RawOwn) -> Result<ServiceRelease, (String
         Value::Null => None,
         status => Some(parse("status", status).map_err(|message| (message, true))?),
     };
-    Ok(ServiceRelease {
-        metadata: object_meta(meta),
-        spec,
-        status,
-    })
+    Ok(ServiceRelease { metadata: object_meta(meta), spec, status })
 }
 
 impl Cached for CachedRelease {
@@ -91,20 +85,14 @@ impl Cached for CachedRelease {
     const KIND: Kind = Kind::Release;
 
     fn read(meta: &RawMeta, raw: RawOwn) -> Option<Self> {
-        let object = parse_release(meta, &raw)
-            .map(Arc::new)
-            .map_err(|(message, in_status)| Unparsable {
-                message,
-                in_status,
-                generation: meta.generation,
-                status: Arc::new(raw.status),
-            });
+        let object = parse_release(meta, &raw).map(Arc::new).map_err(|(message, in_status)| Unparsable {
+            message,
+            in_status,
+            generation: meta.generation,
+            status: Arc::new(raw.status),
+        });
         let claims = object.as_ref().map(|release| Claim::of(&release.spec));
-        Some(Self {
-            meta: meta.slim(),
-            claims: claims.unwrap_or_default(),
-            object,
-        })
+        Some(Self { meta: meta.slim(), claims: claims.unwrap_or_default(), object })
     }
 
     fn meta(&self) -> &Meta {

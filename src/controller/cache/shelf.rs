@@ -55,19 +55,11 @@ impl<T: Cached> Shelf<T> {
     /// An empty one, to be filled by a watch for each scope.
     #[must_use]
     pub fn new(scopes: &[Scope]) -> Self {
-        let watched = || Watched {
-            incoming: None,
-            listed: None,
-            seen: 0,
-            restart: Arc::default(),
-        };
+        let watched = || Watched { incoming: None, listed: None, seen: 0, restart: Arc::default() };
         Self {
             objects: HashMap::new(),
             groups: HashMap::new(),
-            watches: scopes
-                .iter()
-                .map(|scope| (scope.clone(), watched()))
-                .collect(),
+            watches: scopes.iter().map(|scope| (scope.clone(), watched())).collect(),
         }
     }
 
@@ -85,12 +77,11 @@ impl<T: Cached> Shelf<T> {
     /// All objects that belong to one thing.
     pub fn of(&self, group: &Key) -> impl Iterator<Item = &T> {
         let namespace = group.namespace.clone();
-        self.groups.get(group).into_iter().flatten().filter_map(move |name| {
-            self.objects.get(&Key {
-                namespace: namespace.clone(),
-                name: name.clone(),
-            })
-        })
+        self.groups
+            .get(group)
+            .into_iter()
+            .flatten()
+            .filter_map(move |name| self.objects.get(&Key { namespace: namespace.clone(), name: name.clone() }))
     }
 
     /// All objects.
@@ -110,17 +101,14 @@ impl<T: Cached> Shelf<T> {
     }
 
     fn watch_of(&self, namespace: &Arc<str>) -> Option<&Watched<T>> {
-        self.watches
-            .get(&Some(namespace.clone()))
-            .or_else(|| self.watches.get(&None))
+        self.watches.get(&Some(namespace.clone())).or_else(|| self.watches.get(&None))
     }
 
     /// Whether the watch of a namespace has passed a version, or began anew after `since`.
     #[must_use]
     pub fn passed(&self, namespace: &Arc<str>, version: u64, since: Instant) -> bool {
-        self.watch_of(namespace).is_some_and(|watch| {
-            watch.seen >= version || watch.listed.is_some_and(|began| began > since)
-        })
+        self.watch_of(namespace)
+            .is_some_and(|watch| watch.seen >= version || watch.listed.is_some_and(|began| began > since))
     }
 
     /// Tells the watch of a namespace to begin anew: it did not deliver what must be there.
@@ -133,10 +121,7 @@ impl<T: Cached> Shelf<T> {
     /// What a watch waits on for [`Shelf::restart`].
     #[must_use]
     pub fn restarted(&self, scope: &Scope) -> Arc<Notify> {
-        self.watches
-            .get(scope)
-            .map(|watch| watch.restart.clone())
-            .unwrap_or_default()
+        self.watches.get(scope).map(|watch| watch.restart.clone()).unwrap_or_default()
     }
 
     /// Takes in an event of a watch.
@@ -177,18 +162,11 @@ impl<T: Cached> Shelf<T> {
 
     fn replace(&mut self, scope: &Scope, objects: HashMap<Key, T>) -> Vec<Change<T>> {
         let covered = |key: &&Key| scope.as_ref().is_none_or(|only| *only == key.namespace);
-        let gone: Vec<Key> = self
-            .objects
-            .keys()
-            .filter(covered)
-            .filter(|key| !objects.contains_key(*key))
-            .cloned()
-            .collect();
+        let gone: Vec<Key> =
+            self.objects.keys().filter(covered).filter(|key| !objects.contains_key(*key)).cloned().collect();
         let gone = gone.into_iter().map(|key| (key, None));
         let listed = objects.into_iter().map(|(key, entry)| (key, Some(entry)));
-        gone.chain(listed)
-            .map(|(key, entry)| self.set(key, entry))
-            .collect()
+        gone.chain(listed).map(|(key, entry)| self.set(key, entry)).collect()
     }
 
     fn set(&mut self, key: Key, new: Option<T>) -> Change<T> {

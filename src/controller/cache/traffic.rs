@@ -48,9 +48,7 @@ impl Cached for CachedService {
             meta: meta.slim(),
             owner: owner.map(|owner| owner.uid.as_str().into()),
             selector: raw.spec.selector.unwrap_or_default(),
-            original: meta
-                .annotation(ANNOTATION_ORIGINAL_SELECTOR)
-                .and_then(|text| serde_json::from_str(text).ok()),
+            original: meta.annotation(ANNOTATION_ORIGINAL_SELECTOR).and_then(|text| serde_json::from_str(text).ok()),
             contested_by: meta.selector_applied_by(FIELD_MANAGER).map(Into::into),
         })
     }
@@ -110,18 +108,11 @@ impl Cached for Slice {
         let endpoint = |raw: RawEndpoint| {
             let pod = raw.target_ref.filter(|target| target.kind == "Pod");
             // An endpoint without a pod is somebody's own; its address cannot be a pod's name.
-            let name = pod.map_or_else(
-                || format!("address:{}", raw.addresses.join(",")),
-                |pod| pod.name,
-            );
+            let name = pod.map_or_else(|| format!("address:{}", raw.addresses.join(",")), |pod| pod.name);
             (key.beside(&name), raw.conditions.ready.unwrap_or(true))
         };
         let endpoints = raw.endpoints.into_iter().flatten().map(endpoint).collect();
-        Some(Self {
-            service: meta.label("kubernetes.io/service-name")?.into(),
-            endpoints,
-            meta: meta.slim(),
-        })
+        Some(Self { service: meta.label("kubernetes.io/service-name")?.into(), endpoints, meta: meta.slim() })
     }
 
     fn meta(&self) -> &Meta {

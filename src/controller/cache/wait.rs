@@ -51,14 +51,7 @@ pub struct Behind {
 
 impl Wait {
     fn new(kind: Kind, key: Key, uid: &str, what: What) -> Self {
-        Self {
-            kind,
-            key,
-            uid: uid.into(),
-            what,
-            since: Instant::now(),
-            restarted: false,
-        }
+        Self { kind, key, uid: uid.into(), what, since: Instant::now(), restarted: false }
     }
 
     /// For a version that was written.
@@ -84,9 +77,7 @@ impl Wait {
         let same = |meta: &Meta| meta.uid == self.uid;
         let passed = |version| shelf.passed(&self.key.namespace, version, self.since);
         match self.what {
-            What::Written(version) => {
-                passed(version) || seen.is_some_and(|meta| ordinal(&meta.version) >= version)
-            }
+            What::Written(version) => passed(version) || seen.is_some_and(|meta| ordinal(&meta.version) >= version),
             What::NewerThan(version) => {
                 self.since.elapsed() > PATIENCE_AFTER_CONFLICT
                     || seen.is_none_or(|meta| !same(meta) || ordinal(&meta.version) > version)
@@ -108,10 +99,7 @@ impl World {
         let mut waits = self.waits.remove(release)?;
         waits.retain(|wait| !self.is_over(wait));
         let first = waits.first()?;
-        let behind = Behind {
-            kind: first.kind,
-            since: first.since,
-        };
+        let behind = Behind { kind: first.kind, since: first.since };
         for wait in &mut waits {
             if !wait.restarted && wait.since.elapsed() > PATIENCE {
                 wait.restarted = true;

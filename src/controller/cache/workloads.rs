@@ -81,10 +81,7 @@ impl Cached for ReplicaSet {
         Some(Self {
             release: meta.label(LABEL_RELEASE)?.into(),
             hash: meta.label(LABEL_REVISION)?.into(),
-            fingerprint: meta
-                .annotation(ANNOTATION_FINGERPRINT)
-                .unwrap_or_default()
-                .into(),
+            fingerprint: meta.annotation(ANNOTATION_FINGERPRINT).unwrap_or_default().into(),
             owner: controller.map(|owner| owner.uid.as_str().into()),
             template: Template::new(raw.spec.template),
             replicas: raw.spec.replicas.unwrap_or(1),
@@ -139,11 +136,7 @@ impl Cached for Deployment {
             observed,
             replicas: spec.replicas.unwrap_or(1),
             pods: status.replicas,
-            available: if all_updated {
-                status.available_replicas
-            } else {
-                0
-            },
+            available: if all_updated { status.available_replicas } else { 0 },
             match_labels: spec.selector.match_labels.unwrap_or_default(),
             template: Template::new(spec.template),
         })
@@ -193,10 +186,7 @@ impl Cached for Autoscaler {
     fn read(meta: &RawMeta, raw: RawAutoscaler) -> Option<Self> {
         let target = raw.spec.scale_target_ref;
         let deployment = target.kind == "Deployment" && target.api_version.starts_with("apps/");
-        deployment.then(|| Self {
-            meta: meta.slim(),
-            target: target.name.into(),
-        })
+        deployment.then(|| Self { meta: meta.slim(), target: target.name.into() })
     }
 
     fn meta(&self) -> &Meta {
@@ -279,21 +269,11 @@ struct RawTerminated {
 }
 
 /// status.reason of pods that were taken away from their node.
-const TAKEN_AWAY: [&str; 6] = [
-    "Evicted",
-    "Preempting",
-    "Shutdown",
-    "Terminated",
-    "NodeShutdown",
-    "NodeLost",
-];
+const TAKEN_AWAY: [&str; 6] = ["Evicted", "Preempting", "Shutdown", "Terminated", "NodeShutdown", "NodeLost"];
 
 impl RawPodStatus {
     fn condition(&self, kind: &str, status: &str) -> Option<&RawCondition> {
-        self.conditions
-            .iter()
-            .flatten()
-            .find(|condition| condition.kind == kind && condition.status == status)
+        self.conditions.iter().flatten().find(|condition| condition.kind == kind && condition.status == status)
     }
 
     /// Why the scheduler finds no node. Gates that wait for somebody else count the same way.
@@ -306,8 +286,7 @@ impl RawPodStatus {
     }
 
     fn disrupted(&self) -> bool {
-        self.condition("DisruptionTarget", "True").is_some()
-            || TAKEN_AWAY.contains(&self.reason.as_str())
+        self.condition("DisruptionTarget", "True").is_some() || TAKEN_AWAY.contains(&self.reason.as_str())
     }
 }
 
