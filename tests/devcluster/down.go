@@ -85,10 +85,13 @@ func (c *Cluster) removeOutside() error {
 			}
 		}
 	}
-	results, _ := filepath.Glob("/var/lib/cni/results/devcluster-" + c.Name + "-*")
+	results, _ := filepath.Glob("/var/lib/cni/results/*")
 	for _, result := range results {
-		if err := os.Remove(result); err != nil {
-			return err
+		// Those of the loopback devices do not have the cluster's name, but its path.
+		if data, err := os.ReadFile(result); err == nil && strings.Contains(string(data), c.path()+"/") {
+			if err := os.Remove(result); err != nil {
+				return err
+			}
 		}
 	}
 	if !c.simulated() && c.lastReal() {

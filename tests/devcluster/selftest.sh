@@ -89,7 +89,7 @@ traces() {
     ! grep "$state/$name/" /proc/mounts || fail "mounts of $name remain"
     ! find /sys/fs/cgroup -maxdepth 3 -name "devcluster-$name" | grep . || fail "control groups of $name remain"
     ! find /var/log/containers -lname "$state/$name/*" 2>/dev/null | grep . || fail "links to logs of $name remain"
-    ! find /var/lib/cni -name "devcluster-$name-*" 2>/dev/null | grep . || fail "CNI results of $name remain"
+    ! grep -rls "$state/$name/" /var/lib/cni || fail "CNI results of $name remain"
     if [ -e "$scratch/$name.containers" ]; then
         ! ls -d $(cat "$scratch/$name.containers") 2>/dev/null || fail "files of the runtime of $name remain"
     fi
