@@ -52,6 +52,12 @@ pub enum CallError {
         /// What it has against it.
         message: String,
     },
+    /// The API server has too much to do: it was not carried out.
+    #[error("{what}: the API server has too much to do; it is tried again")]
+    Busy {
+        /// The call.
+        what: String,
+    },
     /// It may have been carried out or not.
     #[error("{what}: outcome unknown: {cause}; it is looked at again")]
     Unknown {
@@ -226,7 +232,8 @@ fn classify(what: String, status: Status) -> CallError {
         409 if status.is_already_exists() => CallError::Exists { what },
         409 => CallError::Conflict { what },
         // A 504 or 500 may come from a server that went on and did it.
-        429 | 500.. => CallError::Unknown { what, cause: format!("{} {}", status.code, status.message) },
+        429 => CallError::Busy { what },
+        500.. => CallError::Unknown { what, cause: format!("{} {}", status.code, status.message) },
         code => CallError::Refused { what, code, message: status.message },
     }
 }

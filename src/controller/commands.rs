@@ -7,8 +7,8 @@ use serde_json::json;
 use tracing::info;
 
 use crate::{
-    api::{CommandPhase, Duration as Span, ReleaseCommandStatus, Timestamp},
-    engine::ObjectVersion,
+    api::{CommandPhase, ReleaseCommandStatus, Timestamp},
+    engine::{COMMAND_RETENTION, ObjectVersion},
 };
 
 use super::{
@@ -18,10 +18,6 @@ use super::{
     key::Key,
     reconcile::Context,
 };
-
-/// How long an answered command for a release that does not exist is kept, so that who gave it can
-/// read the answer.
-const RETENTION: Span = Span::from_secs(3600);
 
 fn cached(context: &Context, key: &Key) -> Vec<CachedCommand> {
     let world = context.cache.world();
@@ -54,7 +50,7 @@ pub async fn reject_orphans(context: &Context, key: &Key) -> Result<Option<Durat
             }
             Some(status) => {
                 let kept = now.since(status.at);
-                match RETENTION.as_millis().checked_sub(kept.as_millis()) {
+                match COMMAND_RETENTION.as_millis().checked_sub(kept.as_millis()) {
                     None | Some(0) => delete(context, key, &object).await?,
                     Some(left) => {
                         let left = Duration::from_millis(left);
@@ -82,6 +78,9 @@ pub async fn reject_unparsable(context: &Context, key: &Key) -> Result<(), CallE
 }
 
 async fn exists(context: &Context, key: &Key) -> Result<bool, CallError> {
+    if key.name.is_empty() {
+        return Ok(false);
+    }
     let place = Place::of(Kind::Release, key.clone());
     match context.calls.get::<Written>(&place).await {
         Ok(_) => Ok(true),

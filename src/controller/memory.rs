@@ -15,6 +15,8 @@ use super::{cache::Kind, calls::CallError, key::Key};
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// The longest.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// How long after a failure not even an event leads to another pass.
+const REST: Duration = Duration::from_secs(1);
 /// The first delay after a conflict: the cache usually has the newer version by then.
 const CONFLICT_DELAY: Duration = Duration::from_millis(25);
 /// The longest after conflicts.
@@ -32,6 +34,7 @@ pub struct Memory {
 struct Remembered {
     failures: u32,
     conflicts: u32,
+    rest_until: Option<Instant>,
     doubts: HashSet<(Kind, Key)>,
     status_written: Option<Instant>,
     checked: Option<Checked>,
@@ -71,6 +74,10 @@ impl Memory {
         act(releases.entry(key.clone()).or_default())
     }
 
+    fn peek<T>(&self, key: &Key, look: impl FnOnce(&Remembered) -> Option<T>) -> Option<T> {
+        look(self.releases.lock().unwrap_or_else(PoisonError::into_inner).get(key)?)
+    }
+
     /// Forgets a release that is gone.
     pub fn forget(&self, key: &Key) {
         self.releases.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -78,10 +85,12 @@ impl Memory {
 
     /// A pass went through: the next failure is the first again.
     pub fn succeeded(&self, key: &Key) {
-        self.with(key, |known| {
+        let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = releases.get_mut(key) {
             known.failures = 0;
             known.conflicts = 0;
-        });
+            known.rest_until = None;
+        }
     }
 
     /// How long to wait after one more failure.
@@ -90,8 +99,16 @@ impl Memory {
         self.with(key, |known| {
             let delay = grown(FIRST_DELAY, LONGEST_DELAY, known.failures);
             known.failures = known.failures.saturating_add(1);
+            known.rest_until = Some(Instant::now() + delay.min(REST));
             delay
         })
+    }
+
+    /// How long a release that failed has to be left alone, whatever happens.
+    #[must_use]
+    pub fn resting(&self, key: &Key) -> Option<Duration> {
+        let left = self.peek(key, |known| known.rest_until?.checked_duration_since(Instant::now()));
+        left.filter(|left| !left.is_zero())
     }
 
     /// How long to wait after one more conflict.
@@ -112,7 +129,7 @@ impl Memory {
     /// The writes that may have happened.
     #[must_use]
     pub fn doubts(&self, key: &Key) -> Vec<(Kind, Key)> {
-        self.with(key, |known| known.doubts.iter().cloned().collect())
+        self.peek(key, |known| Some(known.doubts.iter().cloned().collect())).unwrap_or_default()
     }
 
     /// What became of such a write is known.
@@ -128,13 +145,13 @@ impl Memory {
     /// How long ago the status was written, if it was.
     #[must_use]
     pub fn status_age(&self, key: &Key) -> Option<Duration> {
-        self.with(key, |known| known.status_written.map(|at| at.elapsed()))
+        self.peek(key, |known| known.status_written.map(|at| at.elapsed()))
     }
 
     /// What the API server said of a template, if it was asked and that still holds.
     #[must_use]
     pub fn checked(&self, key: &Key, release: &ServiceRelease, hash: &str) -> Option<Answer> {
-        self.with(key, |known| {
+        self.peek(key, |known| {
             let checked = known.checked.as_ref().filter(|checked| checked.about(release, hash))?;
             let again = checked.until.map(|until| until.saturating_duration_since(Instant::now()));
             (again != Some(Duration::ZERO)).then(|| Answer { check: checked.answer.clone(), again })

@@ -58,6 +58,9 @@ enum Subject {
 
 /// Runs a pass and says when the next is due if nothing happens before.
 pub async fn pass(context: &Context, key: &Key) -> Option<Duration> {
+    if let Some(rest) = context.memory.resting(key) {
+        return Some(rest);
+    }
     let started = Instant::now();
     let span = info_span!(
         "pass",
@@ -238,7 +241,8 @@ async fn write_status(
     let Some(patch) = patch else {
         return Ok(None);
     };
-    if decision.after.is_empty() && decision.events.is_empty() {
+    // Counts are no decision: nothing that follows needs them on record.
+    if decision.events.is_empty() {
         let wait = wait_for_counts(context, key, old, &decision.status);
         if wait.is_some() {
             return Ok(wait);

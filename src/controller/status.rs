@@ -40,6 +40,7 @@ fn uncounted(status: &ServiceReleaseStatus) -> ServiceReleaseStatus {
     let mut status = status.clone();
     let ServiceReleaseStatus { stable, candidate, previous, .. } = &mut status;
     for revision in [stable, candidate, previous].into_iter().flatten() {
+        revision.replicas = 0;
         revision.ready_replicas = 0;
         revision.available_replicas = 0;
     }

@@ -21,6 +21,7 @@ mod tests;
 mod traffic;
 mod trouble;
 
+pub use command::RETENTION as COMMAND_RETENTION;
 pub use effect::{Decision, Effect, Event, NewReplicaSet, NewService, Selection, ServicePort};
 pub use forward::plan_name;
 pub use observed::{

@@ -1,5 +1,7 @@
 //! Logs: JSON for machines, text for people, to standard error.
 
+use std::io::IsTerminal as _;
+
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -25,6 +27,6 @@ pub fn init_logs(format: LogFormat) {
             let json = logs.json().flatten_event(true).with_current_span(true).with_span_list(false);
             json.try_init()
         }
-        LogFormat::Text => logs.try_init(),
+        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
 }
