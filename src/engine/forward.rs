@@ -254,7 +254,8 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     }
     let (wanted, _) = wanted(pass, policy);
     let available = pass.candidate().map_or(0, |candidate| candidate.available);
-    let why = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref()).map(trouble::describe);
+    let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref()).map(trouble::describe);
+    let why = known.or_else(|| pass.candidate().and_then(trouble::unready));
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     let message = format!(
         "step {} was not done after {}: {available} of {wanted} pods available{why}",

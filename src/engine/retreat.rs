@@ -128,7 +128,8 @@ fn candidate_untouched(pass: &Pass<'_>) -> bool {
 /// whether nothing is left of it.
 fn clear_candidate(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     let clear = clear_preview(pass);
-    let drained = candidate_untouched(pass) || !pass.traffics().used() || {
+    let without_pods = pass.candidate().is_none_or(|seen| seen.replicas == 0);
+    let drained = candidate_untouched(pass) || without_pods || !pass.traffics().used() || {
         let until = pass.now.plus(policy.scale_down_delay);
         let until = match &mut pass.status.rollback {
             Some(rollback) => *rollback.drain_until.get_or_insert(until),

@@ -74,6 +74,17 @@ pub fn fails_at(problem: &PodProblem) -> Option<Timestamp> {
     (class(&problem.reason) == Some(Class::Config)).then(|| problem.since.plus(CONFIG_ERROR_GRACE))
 }
 
+/// The first pod that is not ready although nothing is said against it.
+#[must_use]
+pub fn unready(revision: &Revision) -> Option<String> {
+    let pod = revision
+        .pods
+        .iter()
+        .filter(|pod| !pod.ready && !pod.terminating && !pod.disrupted)
+        .min_by_key(|pod| &pod.name)?;
+    Some(format!("pod {} is not ready: look at its readiness probe and its log", pod.name))
+}
+
 /// One line for people: the pod, the container and the kubelet's reason.
 #[must_use]
 pub fn describe(problem: &PodProblem) -> String {

@@ -40,7 +40,8 @@ fn a_crash_loop_rolls_back_with_the_kubelets_reason_in_the_status() {
     assert_eq!((world.pods("crash"), world.pods("v1")), (0, 4));
     assert_eq!(world.selected(), Selection::Revision(world.hash("v1")));
     assert_eq!((world.condition("Ready"), world.condition("Stalled")), ("False".into(), "True".into()));
-    assert_eq!(status.rollback.unwrap().from_weight, 50);
+    let rollback = status.rollback.unwrap();
+    assert_eq!((rollback.from_weight, rollback.drain_until), (50, None), "crashed pods have nothing to drain");
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn pods_that_never_become_ready_roll_back_at_the_progress_deadline() {
     world.wait(1);
     world.settle();
     assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::RolledBack, "ProgressDeadlineExceeded"));
-    assert!(world.status().message.contains("0 of 2 pods available"), "{}", world.status().message);
+    assert!(world.status().message.contains("0 of 2 pods available; pod "), "{}", world.status().message);
 }
 
 #[test]
