@@ -1,12 +1,38 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help generate cluster cluster-down cluster-selftest
+.PHONY: help demo test lint unit simulation generate cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## four releases on a real cluster, two of them bad, under a client that counts (15 min cold, 3 min warm)
+	@deploy/demo/run
+
+# In the order of what they cost. Each can be run by itself.
+STAGES := lint unit simulation packaging api e2e
+
+test: ## everything: the stages below, one after the other
+	@began=$$(date +%s); for stage in $(STAGES); do \
+		start=$$(date +%s); echo "== $$stage"; \
+		$(MAKE) --no-print-directory $$stage || { echo "== $$stage failed"; exit 1; }; \
+		echo "== $$stage passed in $$(( $$(date +%s) - start )) s"; \
+	done; echo "== all passed in $$(( $$(date +%s) - began )) s"
+
+lint: ## format, clippy, docs, generated files
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+	cd tests/devcluster && test -z "$$(gofmt -l .)" && go vet .
+
+unit: ## tests of the parts, and of the test application
+	cargo test --quiet --workspace --lib --bins
+	cargo test --quiet -p testapp
+
+simulation: ## the engine in an unfair cluster in memory, and mutants of it
+	cargo test --quiet --test simulation -- --nocapture
 
 generate: ## write what is generated from the sources: crds/
 	@cargo build --quiet --bin service-release-operator

@@ -27,7 +27,7 @@ const NAME_TTL: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to call: http://HOST[:PORT]/PATH
+    /// What to call: `http://HOST[:PORT]/PATH`
     #[arg(long, env = "LOAD_URL")]
     url: Uri,
     /// Requests per second.
