@@ -1,6 +1,6 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit simulation generate cluster cluster-down cluster-selftest
+.PHONY: help demo test lint unit simulation packaging generate cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
@@ -34,11 +34,15 @@ unit: ## tests of the parts, and of the test application
 simulation: ## the engine in an unfair cluster in memory, and mutants of it
 	cargo test --quiet --test simulation -- --nocapture
 
-generate: ## write what is generated from the sources: crds/
+packaging: ## chart, kustomize, roles, admission policy, examples, Argo CD scripts; on simulated nodes
+	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 .
+
+generate: ## write what is generated: crds/ from the types, copies and manifests under charts/ and deploy/
 	@cargo build --quiet --bin service-release-operator
 	@for crd in servicereleases releasecommands; do \
 		cargo run --quiet --bin service-release-operator -- crd $$crd > crds/$$crd.yaml || exit 1; \
 	done
+	@deploy/generate.sh
 
 cluster: ## start the embedded Kubernetes, or heal it (NAME=dev NODES=real|simulated NODE_COUNT=10 ADDONS=metrics-server)
 	@$(DEVCLUSTER) up $(if $(NODES),--nodes $(NODES)) $(if $(NODE_COUNT),--node-count $(NODE_COUNT)) $(if $(ADDONS),--addons "$(ADDONS)") $(if $(AUDIT),--audit)

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod commands;
+mod recorded;
 mod releases;
 mod rollbacks;
 pub mod world;

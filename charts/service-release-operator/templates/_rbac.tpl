@@ -1,0 +1,65 @@
+{{- /*
+What the operator may do where it looks after releases: a ClusterRole, or a Role in each of
+watchNamespaces. No Secrets, no wildcards, no escalate, bind or impersonate. A tenant gains nothing
+through it beyond what creating a Deployment gives: a ServiceRelease runs pods as a Deployment does,
+in its own namespace, under that namespace's quota, admission and Pod Security.
+*/ -}}
+{{- define "operator.rules" -}}
+# Every `get` is the answer to a write whose response was lost.
+
+# The releases themselves. `patch` is for metadata.finalizers alone; spec is never written.
+- apiGroups: [servicerelease.io]
+  resources: [servicereleases]
+  verbs: [get, list, watch, patch]
+# Where decisions and their evidence are recorded.
+- apiGroups: [servicerelease.io]
+  resources: [servicereleases/status]
+  verbs: [patch]
+# Owner references with blockOwnerDeletion, where OwnerReferencesPermissionEnforcement is on (OpenShift).
+- apiGroups: [servicerelease.io]
+  resources: [servicereleases/finalizers]
+  verbs: [update]
+# What people say; removed when its retention is over. Nothing here creates one.
+- apiGroups: [servicerelease.io]
+  resources: [releasecommands]
+  verbs: [get, list, watch, delete]
+# The answer.
+- apiGroups: [servicerelease.io]
+  resources: [releasecommands/status]
+  verbs: [patch]
+# One for each revision; a dry run of `create` also validates pod templates.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch, create, patch, delete]
+# The plan of a release, pinned when it begins.
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, delete]
+# Adopted Deployments are read, and scaled: their manifests stay the user's.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [patch]
+# What is wrong with a candidate's pods. They are made and deleted by the ReplicaSet controller.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# The Service that clients use: its selector is what moves traffic; created if there is none.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+# Which pods really get traffic.
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+# Whether one scales the adopted Deployment, against the release.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list, watch]
+# For people who watch.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end -}}

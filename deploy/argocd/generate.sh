@@ -1,0 +1,29 @@
+#!/bin/sh
+# Puts the Lua scripts into the form in which argocd-cm takes actions. Called by deploy/generate.sh.
+set -eu
+cd "$(dirname "$(readlink -f "$0")")"
+
+indent() { sed "s/^\(.\)/$1\1/"; }
+
+# One definition: the action's name in Argo CD, the command's action, and for Promote whether full.
+definition() {
+    echo "- name: $1"
+    echo "  action.lua: |"
+    { echo "local name, action, full = \"$1\", \"$2\", ${3:-nil}"; cat command.lua; } | indent '    '
+}
+
+{
+    echo "# Made from discovery.lua and command.lua by \`make generate\`."
+    echo "discovery.lua: |"
+    indent '  ' < discovery.lua
+    echo "definitions:"
+    definition promote Promote
+    definition promote-full Promote true
+    definition abort Abort
+    definition undo Undo
+    definition retry Retry
+    definition approve Approve
+    definition pause Pause
+    definition resume Resume
+    definition skip Skip
+} > actions.yaml

@@ -1,0 +1,94 @@
+// The chart and the manifests on an API server: installed, upgraded, uninstalled.
+package packaging
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The pods were admitted to a namespace that enforces the restricted Pod Security Standard, and
+// `helm --wait` saw them ready.
+func TestOperatorRunsUnderTheRestrictedStandard(t *testing.T) {
+	out, err := kubectl(t, "-n", namespace, "get", "deployment", release, "-o", "jsonpath={.status.readyReplicas}")
+	if got := must(t, out, err); got != "2" {
+		t.Errorf("%q pods are ready, want 2", got)
+	}
+}
+
+func TestExamplesAreAccepted(t *testing.T) {
+	out, err := kubectl(t, "apply", "--dry-run=server", "--validate=strict", "-f", "deploy/examples")
+	if got := must(t, out, err); strings.Count(got, "(server dry run)") < 4 {
+		t.Error(got)
+	}
+}
+
+func TestKustomizeIsAccepted(t *testing.T) {
+	for _, dir := range []string{"base", "one-namespace"} {
+		built, err := run(nil, "kubectl", "kustomize", "deploy/kustomize/"+dir)
+		file := filepath.Join(t.TempDir(), "built.yaml")
+		if err := os.WriteFile(file, []byte(must(t, built, err)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Server-side apply takes what client-side apply does, and refuses unknown fields.
+		out, err := kubectl(t, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", file)
+		must(t, out, err)
+	}
+}
+
+// An upgrade carries changed CRDs; an uninstall leaves them and the releases; a release that is
+// deleted then waits for the operator until its finalizer is taken off; installing again goes on.
+func TestUpgradeAndUninstallLeaveReleasesAlone(t *testing.T) {
+	config := installed(t)
+	helm := func(args ...string) {
+		t.Helper()
+		path, _ := helmPath()
+		out, err := run([]string{"KUBECONFIG=" + config}, path, args...)
+		must(t, out, err)
+	}
+	ask := func(args ...string) string {
+		t.Helper()
+		out, err := kubectl(t, args...)
+		return must(t, out, err)
+	}
+	const manifest = "deploy/examples/canary.yaml"
+	ask("apply", "-f", manifest)
+	ask("patch", "srel", "shop", "--type=merge", "-p", `{"metadata":{"finalizers":["servicerelease.io/hand-back"]}}`)
+
+	helm("upgrade", release, withOneMoreShortName(t), "--namespace", namespace)
+	if out := ask("get", "crd", "servicereleases.servicerelease.io", "-o", "jsonpath={.spec.names.shortNames}"); !strings.Contains(out, "onemore") {
+		t.Errorf("the upgrade did not change the CRD: %s", out)
+	}
+	helm("uninstall", release, "--namespace", namespace, "--wait")
+	if out := ask("get", "srel", "shop", "-o", "name"); !strings.Contains(out, "shop") {
+		t.Errorf("the release is gone: %s", out)
+	}
+	ask("delete", "srel", "shop", "--wait=false")
+	ask("get", "srel", "shop")
+	ask("patch", "srel", "shop", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	ask("wait", "--for=delete", "srel/shop", "--timeout=30s")
+	helm("upgrade", "--install", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m")
+}
+
+func withOneMoreShortName(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, chart))); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "files/crds/*.yaml"))
+	changed := false
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		more := strings.Replace(must(t, string(text), err), "shortNames:\n    - srel\n", "shortNames:\n    - srel\n    - onemore\n", 1)
+		changed = changed || more != string(text)
+		if err := os.WriteFile(file, []byte(more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !changed {
+		t.Fatal("no CRD has the short name srel")
+	}
+	return dir
+}
