@@ -61,8 +61,10 @@ func TestUpgradeAndUninstallLeaveReleasesAlone(t *testing.T) {
 		t.Errorf("the upgrade did not change the CRD: %s", out)
 	}
 	helm("uninstall", release, "--namespace", namespace, "--wait")
-	if out := ask("get", "srel", "shop", "-o", "name"); !strings.Contains(out, "shop") {
-		t.Errorf("the release is gone: %s", out)
+	for _, left := range []string{"crd/servicereleases.servicerelease.io", "crd/releasecommands.servicerelease.io", "srel/shop"} {
+		if going := ask("get", left, "-o", "jsonpath={.metadata.deletionTimestamp}"); going != "" {
+			t.Errorf("the uninstall deleted %s", left)
+		}
 	}
 	ask("delete", "srel", "shop", "--wait=false")
 	ask("get", "srel", "shop")

@@ -125,6 +125,12 @@ func TestWatchedNamespacesGetRolesOnly(t *testing.T) {
 			t.Errorf("no Role in %s", space)
 		}
 	}
+	for _, binding := range ofKind(objects, "RoleBinding") {
+		subject := object(binding["subjects"].([]any)[0].(map[string]any))
+		if subject["name"] != release || subject["namespace"] != namespace {
+			t.Errorf("RoleBinding %s in %v is for %v", binding.name(), binding.at("metadata", "namespace"), subject)
+		}
+	}
 	for _, role := range ofKind(objects, "Role") {
 		isLease := strings.HasSuffix(role.name(), "-leader")
 		if inOwn := role.at("metadata", "namespace") == namespace; inOwn != isLease {
