@@ -83,6 +83,9 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
                 Some(Err(error)) => {
                     metrics.watch_failed(plural);
                     report(plural, &error);
+                    if must_list_again(&error) {
+                        break;
+                    }
                 }
                 None => break,
             }
@@ -98,6 +101,12 @@ fn report(resource: &str, error: &watcher::Error) {
         }
         error => warn!(resource, %error, "watch failed; it is tried again"),
     }
+}
+
+/// A version that is no longer kept is usually told as an event, after which the watcher lists by
+/// itself. Told as the answer to the request, it would ask for the same version for ever.
+fn must_list_again(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// Quick at first, since most breaks are short, then gentle to an API server in trouble.
