@@ -1,6 +1,6 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit simulation packaging generate cluster cluster-down cluster-selftest
+.PHONY: help demo test lint unit simulation packaging api generate cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
@@ -36,6 +36,10 @@ simulation: ## the engine in an unfair cluster in memory, and mutants of it
 
 packaging: ## chart, kustomize, roles, admission policy, examples, Argo CD scripts; on simulated nodes
 	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 .
+
+api: ## the controller on simulated nodes, with faults between it and the API server
+	@DEVCLUSTER_NAME=api tests/devcluster/devcluster up --nodes simulated
+	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api -- --nocapture
 
 generate: ## write what is generated: crds/ from the types, copies and manifests under charts/ and deploy/
 	@cargo build --quiet --bin service-release-operator

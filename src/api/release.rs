@@ -242,7 +242,8 @@ pub struct Strategy {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("!has(self.steps) || self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()").message("setWeight must not fall from step to step"),
-    validation = Rule::new("!(string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0")
+    validation = Rule::new("!(string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0"),
+    validation = Rule::new("[string(self.maxSurge), string(self.maxUnavailable)].all(p, p.matches('^([0-9]{1,5}|100000|([0-9]|[1-9][0-9]|100)%)$'))").message("maxSurge and maxUnavailable are a number of pods or 0% to 100%")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
@@ -274,15 +275,11 @@ const fn none() -> IntOrString {
     IntOrString::Int(0)
 }
 
+/// Its values are limited by a CEL rule: what a structural schema says of integers and strings at the
+/// same time is not enforced by type.
 fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "x-kubernetes-int-or-string": true,
-        "anyOf": [
-            { "type": "integer", "minimum": 0, "maximum": 100_000 },
-            { "type": "string", "pattern": "^([0-9]|[1-9][0-9]|100)%$" },
-        ],
-        "maxLength": 6,
-    })
+    // Not nullable, so that the API server puts the default in the place of a null.
+    json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 6, "nullable": false })
 }
 
 /// One step of a canary: exactly one of its fields.

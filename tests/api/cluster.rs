@@ -20,10 +20,7 @@ pub const SECOND: Duration = Duration::from_secs(1);
 /// The configuration of the cluster that KUBECONFIG names.
 pub async fn config() -> Config {
     servicerelease::controller::use_ring();
-    assert!(
-        std::env::var_os("KUBECONFIG").is_some(),
-        "set KUBECONFIG to a cluster made for tests, or run `make test-api`"
-    );
+    assert!(std::env::var_os("KUBECONFIG").is_some(), "set KUBECONFIG to a cluster made for tests, or run `make api`");
     let mut config = Config::from_kubeconfig(&KubeConfigOptions::default()).await.expect("KUBECONFIG");
     config.default_retry = false;
     config

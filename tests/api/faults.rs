@@ -194,7 +194,7 @@ async fn every_write_of_a_release_may_get_lost_or_be_the_last() {
     let every = (0..writes).flat_map(|k| [(k, Fate::LoseRequest), (k, Fate::LoseAnswer)]);
     let done = AtomicUsize::new(0);
     stream::iter(every)
-        .for_each_concurrent(4, async |(k, fate)| {
+        .for_each_concurrent(8, async |(k, fate)| {
             with_lost_write(k, fate).await;
             with_crash(k, fate).await;
             done.fetch_add(2, Ordering::Relaxed);

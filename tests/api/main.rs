@@ -1,5 +1,5 @@
 //! The controller against a real API server with simulated nodes, and with faults between the two.
-//! `make test-api` starts the cluster and runs them; KUBECONFIG names it.
+//! `make api` starts the cluster and runs them; KUBECONFIG names it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

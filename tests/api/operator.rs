@@ -47,6 +47,7 @@ impl Operator {
             let _ = stopped.await;
         };
         let task = tokio::spawn(controller::run(options, stopped));
+        ready(health).await;
         Self { stop: Some(stop), task, health }
     }
 
@@ -72,7 +73,6 @@ impl Drop for Operator {
 pub struct Process {
     child: Child,
     pub health: SocketAddr,
-    pub name: String,
 }
 
 impl Process {
@@ -87,7 +87,7 @@ impl Process {
             command.stderr(Stdio::null());
         }
         let child = command.spawn().expect("the operator's binary");
-        Self { child, health, name: name.to_owned() }
+        Self { child, health }
     }
 
     /// Sends a signal to this process, and to no other.
@@ -105,9 +105,7 @@ impl Process {
     }
 
     pub async fn ready(&self) {
-        let health = self.health;
-        let ready = async || get(health, "/readyz").await.filter(|(code, _)| *code == 200);
-        until(30 * SECOND, ready).await.expect("the operator is ready");
+        ready(self.health).await;
     }
 }
 
@@ -116,6 +114,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+async fn ready(health: SocketAddr) {
+    let ready = async || get(health, "/readyz").await.filter(|(code, _)| *code == 200);
+    until(30 * SECOND, ready).await.expect("the operator is ready");
 }
 
 fn free_address() -> SocketAddr {

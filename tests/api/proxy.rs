@@ -129,7 +129,10 @@ async fn carry(State(wire): State<Arc<Wire>>, request: Request<Body>) -> Respons
         query: parts.uri.query().unwrap_or_default().to_owned(),
     };
     let fate = (wire.choose.lock().unwrap())(&call);
-    let note = |code: u16| wire.calls.lock().unwrap().push((call.clone(), fate, code));
+    let note = {
+        let wire = wire.clone();
+        move |code: u16| wire.calls.lock().unwrap().push((call, fate, code))
+    };
     match fate {
         Fate::Pass | Fate::LoseAnswer | Fate::Late(_) => {}
         Fate::Expired => {
@@ -152,12 +155,17 @@ async fn carry(State(wire): State<Arc<Wire>>, request: Request<Body>) -> Respons
     let body = to_bytes(body, usize::MAX).await.unwrap();
     parts.headers.remove("host");
     parts.headers.remove("content-length");
-    let sent = wire.client.send(Request::from_parts(parts, KubeBody::from(body.to_vec()))).await;
-    let Ok(answer) = sent else {
-        note(502);
+    let request = Request::from_parts(parts, KubeBody::from(body.to_vec()));
+    let client = wire.client.clone();
+    // What was sent arrives, also if the operator is gone by then.
+    let sent = tokio::spawn(async move {
+        let answer = client.send(request).await;
+        note(answer.as_ref().map_or(502, |answer| answer.status().as_u16()));
+        answer
+    });
+    let Ok(answer) = sent.await.unwrap() else {
         return refusal(502);
     };
-    note(answer.status().as_u16());
     if fate == Fate::LoseAnswer {
         return broken();
     }

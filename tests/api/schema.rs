@@ -36,7 +36,9 @@ async fn refusal(cluster: &Cluster, body: Value) -> String {
 #[case("/spec/strategy/canary/steps", json!([{"pause": {"duration": "5 minutes"}}]), "should match")]
 #[case("/spec/strategy/canary/steps", json!([{"pause": {"duration": 5}}]), "must be of type string")]
 #[case("/spec/strategy/blueGreen", json!({}), "exactly one of canary and blueGreen")]
-#[case("/spec/strategy/canary/maxSurge", json!("150%"), "should match")]
+#[case("/spec/strategy/canary/maxSurge", json!("150%"), "0% to 100%")]
+#[case("/spec/strategy/canary/maxSurge", json!(-1), "0% to 100%")]
+#[case("/spec/strategy/canary/maxUnavailable", json!("some"), "0% to 100%")]
 #[case("/spec/traffic/service", json!("Shop"), "should match")]
 #[case("/spec/traffic/scaleDownDelay", json!("-1s"), "should match")]
 #[case("/metadata/name", json!("a".repeat(53)), "at most 52 characters")]
@@ -98,7 +100,7 @@ async fn defaults_are_filled_in() {
     let cluster = Cluster::new("defaults").await;
     let mut body = release("shop");
     body["spec"]["traffic"] = json!({"service": "shop"});
-    body["spec"]["strategy"] = json!({"canary": {}});
+    body["spec"]["strategy"] = json!({"canary": {"maxSurge": null}});
     let spec = &cluster.create(body).await["spec"];
     assert_eq!(spec["minReadySeconds"], 0);
     assert_eq!(spec["progressDeadlineSeconds"], 600);
