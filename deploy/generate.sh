@@ -21,11 +21,11 @@ render() {
     {
         echo "# Made from $chart by \`make generate\`; change it there."
         "$helm" template service-release-operator $chart --kube-version 1.30 \
-            --namespace service-release-operator --set crds.install=false "$@" |
+            --namespace service-release-system --set crds.install=false "$@" |
             grep -v -e '^ *helm.sh/chart:' -e '^ *app.kubernetes.io/managed-by:' -e '^# Source:'
     } > "$output"
 }
 render deploy/kustomize/base/operator.yaml
-render deploy/kustomize/one-namespace/operator.yaml --set 'watchNamespaces={service-release-operator}'
+render deploy/kustomize/one-namespace/operator.yaml --set 'watchNamespaces={service-release-system}'
 
 deploy/argocd/generate.sh

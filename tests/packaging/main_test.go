@@ -21,7 +21,7 @@ const (
 	chart      = "charts/service-release-operator"
 	devcluster = "tests/devcluster/devcluster"
 	cluster    = "packaging-test"
-	namespace  = "service-release-operator"
+	namespace  = "service-release-system"
 	release    = "service-release-operator"
 )
 
