@@ -289,6 +289,9 @@ fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
 
 fn promote(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
     held_by_person(pass)?;
+    if step == Step::Promote && pass.status.hold.is_none() {
+        return Err("all traffic is going to the candidate already; nothing is left to pass".into());
+    }
     if command.full
         && let Some(release) = &mut pass.status.release
     {

@@ -248,6 +248,12 @@ fn lack(pass: &Pass<'_>) -> Option<String> {
     (!selected).then(|| "the Service does not select it yet".to_owned())
 }
 
+/// Pods that take traffic, of whatever revision.
+fn serving(pass: &Pass<'_>) -> i32 {
+    let traffics = pass.traffics();
+    pass.seen.revisions.iter().filter(|seen| !seen.deleting).map(|seen| traffics.serving(seen)).sum()
+}
+
 /// What /scale shows: all pods in a canary, those of the serving colour in blueGreen.
 fn scale_status(pass: &mut Pass<'_>) {
     let name = name(pass);
@@ -273,7 +279,6 @@ fn scale_status(pass: &mut Pass<'_>) {
 fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
     let status = &pass.status;
     let bounds = pass.bounds();
-    let available = pass.stable().map_or(0, |stable| stable.available);
     let word = |word: &str| if status.reason.is_empty() { word.to_owned() } else { status.reason.clone() };
     let kind = match status.phase {
         Phase::Healthy if pass.release.metadata.deletion_timestamp.is_none() && lack(pass).is_none() => {
@@ -286,8 +291,10 @@ fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
     };
     let reason = word(&format!("{:?}", status.phase));
     let mut wanted = conditions::of(kind, &reason, &status.message);
-    let enough = status.stable.is_some() && available >= bounds.enough();
-    let note = format!("{available} of {} pods of stable are available", bounds.replicas);
+    // Whoever serves counts: in a canary the candidate's pods are part of the capacity.
+    let serving = serving(pass);
+    let enough = status.stable.is_some() && serving >= bounds.enough();
+    let note = format!("{serving} of {} pods take traffic", bounds.replicas);
     wanted.push(("Available", enough.into(), if enough { "EnoughPods" } else { "TooFewPods" }.to_owned(), note));
     let now = Time(
         jiff::Timestamp::from_second(pass.now.as_millis().div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH),

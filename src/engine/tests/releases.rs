@@ -41,6 +41,7 @@ fn a_changed_template_goes_through_the_steps_and_becomes_stable() {
     assert_eq!(world.selected(), Selection::Release);
     assert_eq!(world.status().weights.unwrap().observed.candidate, 25);
     assert_eq!((world.condition("Ready"), world.condition("Reconciling")), ("Unknown".into(), "True".into()));
+    assert_eq!(world.condition("Available"), "True", "one of the four pods is the candidate's");
     let (revision, step) = (world.candidate(), world.status().step.unwrap().index);
     world.say(Action::Promote, |command| (command.revision, command.step) = (revision, Some(step)));
     world.settle();
