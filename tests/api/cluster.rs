@@ -65,6 +65,8 @@ impl Cluster {
         let namespaces: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &kind);
         let object = serde_json::from_value(body).unwrap();
         namespaces.create(&PostParams::default(), &object).await.expect("a namespace");
+        // Pods that are asked for before their account exists come seconds later.
+        cluster.until("ServiceAccount", "default", "the account of pods", |account| !account.is_null()).await;
         cluster
     }
 
@@ -77,6 +79,7 @@ impl Cluster {
             "ControllerRevision" => ("apps", "v1", "controllerrevisions"),
             "Service" => ("", "v1", "services"),
             "Pod" => ("", "v1", "pods"),
+            "ServiceAccount" => ("", "v1", "serviceaccounts"),
             "Lease" => ("coordination.k8s.io", "v1", "leases"),
             "Event" => ("events.k8s.io", "v1", "events"),
             other => panic!("{other} is not listed here"),

@@ -103,11 +103,16 @@ func apiserverArgs(c *Cluster) []string {
 }
 
 func controllerArgs(c *Cluster) []string {
-	return []string{"--kubeconfig=" + c.kubeconfigOf("kube-controller-manager"), "--leader-elect=false",
+	args := []string{"--kubeconfig=" + c.kubeconfigOf("kube-controller-manager"), "--leader-elect=false",
 		"--use-service-account-credentials=true", "--service-account-private-key-file=" + c.pki("service-accounts.key"),
 		"--root-ca-file=" + c.pki("ca.crt"),
 		"--authentication-kubeconfig=" + c.kubeconfigOf("kube-controller-manager"),
 		"--authorization-kubeconfig=" + c.kubeconfigOf("kube-controller-manager")}
+	if c.Nodes == simulatedNodes {
+		// The default of 20 requests a second would be what tests at scale measure.
+		args = append(args, "--kube-api-qps=500", "--kube-api-burst=1000")
+	}
+	return args
 }
 
 func kubeletArgs(c *Cluster) []string {
