@@ -1,2 +1,8 @@
-//! The kubectl plugin.
-fn main() {}
+//! The kubectl plugin: `kubectl srel`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    ExitCode::from(servicerelease::cli::main().await)
+}
