@@ -8,7 +8,7 @@ use super::exit;
 
 /// How the operator is installed; the remedy when its kinds are missing.
 pub const INSTALL: &str = "helm install service-release-operator charts/service-release-operator \
-                           --namespace service-release-operator --create-namespace";
+                           -n service-release-system --create-namespace";
 
 /// Why a command could not be done. [`CliError::remedy`] says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -40,7 +40,19 @@ fn each_release_is_told_with_its_outcome() {
     });
     let plans =
         [plan(2, "bbb", "shop:2"), plan(3, "ccc", "shop:3"), plan(4, "ddd", "shop:4"), plan(5, "eee", "shop:5")];
-    insta::assert_snapshot!(render(&collect(&release(status), &plans), Paint::plain()), @"");
+    insta::assert_snapshot!(render(&collect(&release(status), &plans), Paint::plain()), @"
+    RELEASE   REVISION   IMAGES   STARTED                OUTCOME       DETAIL
+    1         aaa        -        -                      Promoted      stable from 2026-01-01T03:10:05.000Z
+    2         bbb        shop:2   2026-01-02T03:04:05Z   Serves        -
+    3         ccc        shop:3   2026-01-03T03:04:05Z   Failed        OOMKilled: container app
+    4         ddd        shop:4   2026-01-04T03:04:05Z   Superseded    the template changed back
+    5         eee        shop:5   2026-01-05T03:04:05Z   Progressing   2/3 setWeight
+
+    (7 older entries are no longer kept)
+    TIME                   RELEASE   EVENT        MESSAGE
+    2026-01-04T03:10:05Z   4         Superseded   the template changed back
+    2026-01-05T03:10:05Z   5         Command      Pause: looking (by jane)
+    ");
 }
 
 #[test]
@@ -62,5 +74,5 @@ fn the_rollback_tells_more_than_the_failed_revision() {
 fn a_release_that_is_forgotten_says_so() {
     let history = collect(&release(json!({"phase": "Healthy"})), &[plan(1, "aaa", "shop:1")]);
     assert_eq!(history.releases[0].outcome, "Unknown");
-    insta::assert_snapshot!(render(&collect(&release(json!({})), &[]), Paint::plain()), @"");
+    insta::assert_snapshot!(render(&collect(&release(json!({})), &[]), Paint::plain()), @"production/shop has not been released yet.");
 }

@@ -97,13 +97,22 @@ mod tests {
             vec![Cell::from("a-longer-name"), Cell::from("ü"), Cell::from("last")],
         ];
         let text = table(&["NAME", "PHASE", "REASON"], &rows, Paint::plain());
-        insta::assert_snapshot!(text, @r"");
+        insta::assert_snapshot!(text, @"
+        NAME            PHASE     REASON
+        shop            Healthy   -
+        a-longer-name   ü         last
+        ");
     }
 
     #[test]
     fn yaml_and_json_say_the_same() {
         let value = serde_json::json!({"b": [1, "on"], "a": null});
-        insta::assert_snapshot!(format(&value, Format::Yaml).unwrap(), @r"");
+        insta::assert_snapshot!(format(&value, Format::Yaml).unwrap(), @r#"
+        a: null
+        b:
+        - 1
+        - "on"
+        "#);
         let json = format(&value, Format::Json).unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
     }

@@ -26,7 +26,8 @@ pub enum Tone {
 }
 
 impl Paint {
-    /// No colours.
+    /// No colours, for tests.
+    #[cfg(test)]
     #[must_use]
     pub const fn plain() -> Self {
         Self { on: false }

@@ -139,7 +139,11 @@ async fn without_an_answer_it_says_what_becomes_of_the_command() {
     assert_eq!(code, exit::TIMEOUT);
     let (text, _) =
         conclude("abort production/shop", "shop-abort-x7k2p", None, &say(Duration::from_secs(30)), Paint::plain());
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @"
+    abort production/shop: no answer in 30s; ReleaseCommand shop-abort-x7k2p stays and is decided as soon as the operator runs
+      is it running? kubectl get pods -A -l app.kubernetes.io/name=service-release-operator
+      to take it back: kubectl delete releasecommand shop-abort-x7k2p
+    ");
 }
 
 #[tokio::test(start_paused = true)]

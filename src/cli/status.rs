@@ -212,7 +212,7 @@ fn summary(report: &Report, paint: Paint) -> String {
     }
     if let Some(rollback) = status.rollback.as_ref().filter(|_| report.outcome == format!("{:?}", End::RolledBack)) {
         let by = rollback.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        text += &format!("  {:?}{by}: {}: {}\n", rollback.cause, rollback.reason, rollback.message);
+        text += &format!("  why: {:?}{by}, {}: {}\n", rollback.cause, rollback.reason, rollback.message);
     }
     if !status.next_action.is_empty() && report.exit_code != exit::OK {
         text += &format!("  next: {}\n", status.next_action);

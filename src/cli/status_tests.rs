@@ -139,7 +139,10 @@ async fn when_the_time_is_up_it_says_what_it_waited_for() {
     fake.put(&deployment_path("shop"), deployment(12));
     let (report, _) = start(cluster, &["--timeout=5s"]).await.unwrap();
     assert_eq!(report.exit_code, exit::TIMEOUT);
-    insta::assert_snapshot!(summary(&report, Paint::plain()), @"");
+    insta::assert_snapshot!(summary(&report, Paint::plain()), @"
+    production/shop TimedOut: there was no outcome in 5s: the operator has not looked at generation 4 yet (it has seen 3); is it running? kubectl get pods -A -l app.kubernetes.io/name=service-release-operator
+      last seen: Healthy: Healthy of 3/12
+    ");
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,5 +200,9 @@ fn a_rollback_is_reported_with_its_reason_and_what_to_do() {
     release.metadata.namespace = Some("production".into());
     release.status = serde_json::from_value(status).unwrap();
     let report = report(&release, "RolledBack", exit::ROLLED_BACK, String::new());
-    insta::assert_snapshot!(summary(&report, Paint::plain()), @"");
+    insta::assert_snapshot!(summary(&report, Paint::plain()), @"
+    production/shop RolledBack: b was rolled back; a serves
+      why: Failed, CrashLoopBackOff: container app of shop-b-1 ended with exit code 1
+      next: apply a template that fixes it, or kubectl srel -n production retry shop
+    ");
 }

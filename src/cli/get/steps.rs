@@ -37,7 +37,7 @@ pub struct StepView {
 pub fn view(status: &StepStatus, plan: &ServiceReleaseSpec, first: bool) -> StepView {
     let policy = Policy::compile(plan, first);
     let step = policy.step(status.index);
-    let fits = policy.len() == status.of && step.name() == status.name;
+    let fits = policy.count() == status.of && step.name() == status.name;
     let until = match step {
         Step::Pause(Some(duration)) if fits => Some(status.started_at.plus(duration)),
         _ => None,
@@ -58,6 +58,7 @@ fn label(step: Step) -> String {
     match step {
         Step::SetWeight(weight) => format!("setWeight {weight}"),
         Step::Pause(Some(duration)) => format!("pause {duration}"),
+        Step::Pause(None) => "pause until promote".to_owned(),
         other => name(other.name()).to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use super::{
     view::{RevisionView, View},
 };
 use crate::{
-    api::{Phase, Timestamp},
+    api::{Phase, RollbackCause, Timestamp},
     cli::{
         paint::{Paint, Tone},
         time::{ago, left, rough},
@@ -50,7 +50,8 @@ impl Canvas<'_> {
         let view = self.view;
         let place = self.paint.text(Tone::Strong, &format!("{}/{}", view.namespace, view.name));
         let phase = self.paint.text(table::tone(view.phase), &format!("{:?}", view.phase));
-        let reason = if view.reason.is_empty() { String::new() } else { format!(" ({})", view.reason) };
+        let told = view.reason.is_empty() || view.reason == format!("{:?}", view.phase);
+        let reason = if told { String::new() } else { format!(" ({})", view.reason) };
         let mut lines = vec![format!("{place}  {phase}{reason}")];
         if !view.message.is_empty() {
             lines.push(format!("  {}", view.message));
@@ -68,13 +69,13 @@ impl Canvas<'_> {
     fn facts(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (title, texts) in [
+            ("next", self.next()),
             ("release", self.release()),
             ("step", self.step()),
             ("weight", self.weight()),
             ("rollback", self.rollback()),
             ("failed", self.failed()),
             ("conditions", self.conditions()),
-            ("next", self.next()),
         ] {
             for (index, text) in texts.into_iter().enumerate() {
                 let title = if index == 0 { title } else { "" };
@@ -99,6 +100,9 @@ impl Canvas<'_> {
     fn step(&self) -> Vec<String> {
         let Some(step) = &self.view.step else { return Vec::new() };
         let mut text = format!("{} of {}, {}", step.index, step.of, step.label);
+        if self.view.phase == Phase::RollingBack {
+            return vec![format!("was {text}")];
+        }
         if let Some(by) = &step.passed_by {
             text += &format!(", passed by {by}");
         }
@@ -156,15 +160,18 @@ impl Canvas<'_> {
     fn rollback(&self) -> Vec<String> {
         let Some(rollback) = &self.view.rollback else { return Vec::new() };
         let by = rollback.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let what = match rollback.cause {
+            RollbackCause::Failed => format!("failed: {}", rollback.reason),
+            RollbackCause::Aborted => format!("was aborted{by}"),
+            RollbackCause::Undone => format!("was undone{by}"),
+            RollbackCause::Superseded => "was superseded".to_owned(),
+        };
         let when = match (rollback.completed_at, rollback.drain_until) {
             (Some(at), _) => format!("completed {}", ago(at, self.now)),
             (None, Some(until)) => format!("traffic is back, pods drain: {}", left(until, self.now)),
             (None, None) => format!("under way for {}", rough(self.now.since(rollback.started_at))),
         };
-        let title = format!(
-            "{:?}{by}: {} of {} (release {})",
-            rollback.cause, rollback.reason, rollback.revision, rollback.release
-        );
+        let title = format!("{} of release {} {what}", rollback.revision, rollback.release);
         vec![self.paint.text(Tone::Bad, &title), format!("{when}; {}", rollback.message)]
     }
 
@@ -204,7 +211,7 @@ impl Canvas<'_> {
             let last = index + 1 == count;
             lines.push(format!("  {} {}", if last { "└─" } else { "├─" }, self.revision(revision)));
             let stem = if last { "   " } else { "│  " };
-            lines.extend(self.pods(revision).into_iter().map(|line| format!("  {stem} {line}")));
+            lines.extend(self.pods(revision).into_iter().map(|line| format!("  {stem}{line}")));
         }
         if lines.is_empty() {
             lines.push("  no revision yet".to_owned());
@@ -281,6 +288,9 @@ impl Canvas<'_> {
 fn counts(revision: &RevisionView) -> (Tone, String) {
     if revision.replicas == 0 && revision.pods.is_empty() {
         return (Tone::Faint, "no pods".to_owned());
+    }
+    if revision.replicas == 0 {
+        return (Tone::Faint, format!("{} going", revision.pods.len()));
     }
     let mut text = format!("{}/{} ready", revision.ready, revision.replicas);
     if revision.available < revision.ready {

@@ -113,7 +113,23 @@ fn progressing_in_a_pause_shows_the_way_and_the_time_left() {
         json!({"message": "step 3 of 7: bbb stays at 25% until 2026-01-02T03:16:05.000Z"}),
     );
     let picture = draw(status, &[pod("bbb", "x1", ready()), pod("aaa", "y1", ready()), pod("aaa", "y2", ready())]);
-    insta::assert_snapshot!(picture, @"");
+    insta::assert_snapshot!(picture, @"
+    production/shop  Progressing (PauseStep)
+      step 3 of 7: bbb stays at 25% until 2026-01-02T03:16:05.000Z
+      release     2 of revision bbb, began 10m ago
+      step        3 of 7, pause 5m: 2m left
+                  ✓ prepare → ✓ setWeight 25 → ▶ pause 5m → approval → setWeight 50 → pause until promote → promote
+      weight      candidate 25%, stable 75%
+      conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
+
+      ├─ candidate bbb  1/1 ready  release 2  registry.example.com/shop:2
+      │  └─ shop-bbb-x1  Ready  0 restarts  3m
+      └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
+         ├─ shop-aaa-y1  Ready  0 restarts  3m
+         └─ shop-aaa-y2  Ready  0 restarts  3m
+
+        10m ago  Started  bbb: registry.example.com/shop:2
+    ");
 }
 
 #[test]
@@ -127,14 +143,44 @@ fn progressing_towards_a_weight_shows_how_long_it_may_take_and_what_is_wrong() {
         under_way("Progressing", 5, "setWeight", extra),
         &[pod("bbb", "x1", ready()), pod("bbb", "x2", crashing())],
     );
-    insta::assert_snapshot!(picture, @"");
+    insta::assert_snapshot!(picture, @"
+    production/shop  Progressing (SettingWeight)
+      step 5 of 7: 50% to bbb
+      release     2 of revision bbb, began 10m ago
+      step        5 of 7, setWeight 50, for 3m (fails after 10m)
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ▶ setWeight 50 → pause until promote → promote
+      weight      candidate 50%, stable 50% (observed: candidate 25%, stable 75%)
+      conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
+
+      ├─ candidate bbb  1/2 ready  release 2  registry.example.com/shop:2
+      │  ├─ shop-bbb-x1  Ready             0 restarts  3m
+      │  └─ shop-bbb-x2  CrashLoopBackOff  4 restarts  3m
+      │       container app ended: Error, exit code 1
+      └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
+
+        10m ago  Started  bbb: registry.example.com/shop:2
+    ");
 }
 
 #[test]
 fn awaiting_approval_names_the_command() {
     let extra = json!({"reason": "AwaitingApproval", "message": "step 4 of 7: bbb at 25% waits for approval",
         "nextAction": "kubectl srel -n production approve shop"});
-    insta::assert_snapshot!(draw(under_way("AwaitingApproval", 4, "approval", extra), &[]), @"");
+    insta::assert_snapshot!(draw(under_way("AwaitingApproval", 4, "approval", extra), &[]), @"
+    production/shop  AwaitingApproval
+      step 4 of 7: bbb at 25% waits for approval
+      next        kubectl srel -n production approve shop
+      release     2 of revision bbb, began 10m ago
+      step        4 of 7, approval, since 3m
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ▶ approval → setWeight 50 → pause until promote → promote
+      weight      candidate 25%, stable 75%
+      conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
+
+      ├─ candidate bbb  1/1 ready  release 2  registry.example.com/shop:2
+      └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
+
+        10m ago  Started  bbb: registry.example.com/shop:2
+    ");
 }
 
 #[test]
@@ -144,7 +190,25 @@ fn paused_with_a_held_failure_lists_all_that_can_be_done() {
         "hold": {"reason": "CrashLoopBackOff", "message": "container app of shop-bbb-x2 ended with exit code 1", "since": at("03:12:05")},
         "nextAction": "kubectl srel -n production retry shop | kubectl srel -n production skip shop | kubectl srel -n production abort shop",
     });
-    insta::assert_snapshot!(draw(under_way("Paused", 5, "setWeight", extra), &[pod("bbb", "x2", crashing())]), @"");
+    insta::assert_snapshot!(draw(under_way("Paused", 5, "setWeight", extra), &[pod("bbb", "x2", crashing())]), @"
+    production/shop  Paused (CrashLoopBackOff)
+      step 5 of 7: container app of shop-bbb-x2 ended with exit code 1
+      next        kubectl srel -n production retry shop
+                  kubectl srel -n production skip shop
+                  kubectl srel -n production abort shop
+      release     2 of revision bbb, began 10m ago
+      step        5 of 7, setWeight 50, since 3m
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ▶ setWeight 50 → pause until promote → promote
+      weight      candidate 25%, stable 75%
+      conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
+
+      ├─ candidate bbb  1/1 ready  release 2  registry.example.com/shop:2
+      │  └─ shop-bbb-x2  CrashLoopBackOff  4 restarts  3m
+      │       container app ended: Error, exit code 1
+      └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
+
+        10m ago  Started  bbb: registry.example.com/shop:2
+    ");
 }
 
 #[test]
@@ -152,14 +216,41 @@ fn paused_by_a_person_says_who_and_why() {
     let extra = json!({"reason": "PausedByCommand", "message": "step 3 of 7: paused by jane: looking at logs",
         "suspended": {"by": "jane", "reason": "looking at logs", "since": at("03:12:05")},
         "nextAction": "kubectl srel -n production resume shop"});
-    insta::assert_snapshot!(draw(under_way("Paused", 3, "pause", extra), &[]), @"");
+    insta::assert_snapshot!(draw(under_way("Paused", 3, "pause", extra), &[]), @"
+    production/shop  Paused (PausedByCommand)
+      step 3 of 7: paused by jane: looking at logs
+      next        kubectl srel -n production resume shop
+      release     2 of revision bbb, began 10m ago
+      step        3 of 7, pause 5m, since 3m
+                  ✓ prepare → ✓ setWeight 25 → ▶ pause 5m → approval → setWeight 50 → pause until promote → promote
+      weight      candidate 25%, stable 75%
+      conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
+
+      ├─ candidate bbb  1/1 ready  release 2  registry.example.com/shop:2
+      └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
+
+        10m ago  Started  bbb: registry.example.com/shop:2
+    ");
 }
 
 #[test]
 fn promoting_shows_the_last_step() {
     let extra = json!({"reason": "Promoting", "message": "step 7 of 7: all traffic to bbb",
         "weights": {"desired": {"stable": 0, "candidate": 100}, "observed": {"stable": 0, "candidate": 0}}});
-    insta::assert_snapshot!(draw(under_way("Promoting", 7, "promote", extra), &[]), @"");
+    insta::assert_snapshot!(draw(under_way("Promoting", 7, "promote", extra), &[]), @"
+    production/shop  Promoting
+      step 7 of 7: all traffic to bbb
+      release     2 of revision bbb, began 10m ago
+      step        7 of 7, promote, for 3m (fails after 10m)
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ✓ setWeight 50 → ✓ pause until promote → ▶ promote
+      weight      candidate 100%, stable 0% (observed: no ready endpoint)
+      conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
+
+      ├─ candidate bbb  1/1 ready  release 2  registry.example.com/shop:2
+      └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
+
+        10m ago  Started  bbb: registry.example.com/shop:2
+    ");
 }
 
 #[test]
@@ -176,7 +267,29 @@ fn healthy_shows_what_serves_and_what_undo_would_bring_back() {
     });
     let mut going = pod("ccc", "z1", ready());
     going["metadata"]["deletionTimestamp"] = json!(at("03:14:00"));
-    insta::assert_snapshot!(draw(status, &[pod("bbb", "x1", ready()), going]), @"");
+    insta::assert_snapshot!(draw(status, &[pod("bbb", "x1", ready()), going]), @"
+    production/shop  Healthy
+      bbb serves all traffic
+      release     2 of revision bbb, began 10m ago
+      weight      stable 100%
+      conditions  Ready=True  Reconciling=False  Stalled=False  Available=True
+
+      ├─ stable    bbb  4/4 ready  release 2  registry.example.com/shop:2
+      │  └─ shop-bbb-x1  Ready  0 restarts  3m
+      ├─ previous  aaa  no pods  release 1  registry.example.com/shop:1
+      └─ old       ccc  1 going
+         └─ shop-ccc-z1  Terminating  0 restarts  3m
+
+      (7 earlier: kubectl srel -n production history shop)
+        10m ago  Step  step 4
+         9m ago  Step  step 5
+         8m ago  Step  step 6
+         7m ago  Step  step 7
+         6m ago  Step  step 8
+         5m ago  Step  step 9 (by jane)
+         4m ago  Step  step 10
+         3m ago  Step  step 11
+    ");
 }
 
 #[test]
@@ -188,7 +301,23 @@ fn rolling_back_says_why_and_where_the_traffic_is() {
         "weights": {"desired": {"stable": 100, "candidate": 0}, "observed": {"stable": 100, "candidate": 0}},
         "draining": [{"revision": "bbb", "until": at("03:14:35")}],
     });
-    insta::assert_snapshot!(draw(under_way("RollingBack", 5, "setWeight", extra), &[pod("bbb", "x2", crashing())]), @"");
+    insta::assert_snapshot!(draw(under_way("RollingBack", 5, "setWeight", extra), &[pod("bbb", "x2", crashing())]), @"
+    production/shop  RollingBack (OOMKilled)
+      container app of shop-bbb-x2 was OOMKilled; traffic of bbb goes back
+      release     2 of revision bbb, began 10m ago
+      step        was 5 of 7, setWeight 50
+      weight      stable 100%
+      rollback    bbb of release 2 failed: OOMKilled
+                  traffic is back, pods drain: 30s left; container app of shop-bbb-x2 was OOMKilled
+      conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
+
+      ├─ candidate bbb  1/1 ready  release 2  registry.example.com/shop:2  no traffic, pods drain: 30s left
+      │  └─ shop-bbb-x2  CrashLoopBackOff  4 restarts  3m
+      │       container app ended: Error, exit code 1
+      └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
+
+        10m ago  Started  bbb: registry.example.com/shop:2
+    ");
 }
 
 #[test]
@@ -206,7 +335,18 @@ fn rolled_back_keeps_the_reason_and_says_what_to_do() {
         "weights": {"desired": {"stable": 100, "candidate": 0}, "observed": {"stable": 100, "candidate": 0}},
         "conditions": conditions("False", "False", "True", "True"),
     });
-    insta::assert_snapshot!(draw(status, &[]), @"");
+    insta::assert_snapshot!(draw(status, &[]), @"
+    production/shop  RolledBack (Aborted)
+      bbb was rolled back (errors in checkout); aaa serves
+      next        apply a template that fixes it, or kubectl srel -n production retry shop
+      release     2 of revision bbb, began 10m ago
+      weight      stable 100%
+      rollback    bbb of release 2 was aborted by jane
+                  completed 3m30s ago; errors in checkout
+      conditions  Ready=False  Reconciling=False  Stalled=True  Available=True
+
+      └─ stable    aaa  4/4 ready  release 1  registry.example.com/shop:1
+    ");
 }
 
 #[test]
@@ -217,15 +357,33 @@ fn halted_on_the_first_revision_shows_what_failed() {
         "failedRevisions": [{"revision": "bbb", "release": 1, "reason": "ErrImagePull", "message": "no such image", "at": at("03:10:00"), "latched": true}],
         "conditions": conditions("False", "False", "True", "False"),
     });
-    insta::assert_snapshot!(draw(status, &[]), @"");
+    insta::assert_snapshot!(draw(status, &[]), @"
+    production/shop  Halted (FirstRevisionFailed)
+      the first revision bbb failed, and there is nothing to go back to: ErrImagePull
+      failed      bbb 4m5s ago: ErrImagePull: no such image
+      conditions  Ready=False  Reconciling=False  Stalled=True  Available=False
+
+      no revision yet
+    ");
 }
 
 #[test]
 fn invalid_and_pending_need_no_revision() {
     let invalid = json!({"observedGeneration": 3, "phase": "Invalid", "reason": "WorkloadNotFound",
         "message": "spec.workloadRef: there is no Deployment shop in this namespace", "nextAction": "create the Deployment"});
-    insta::assert_snapshot!(draw(invalid, &[]), @"");
-    insta::assert_snapshot!(draw(json!({}), &[]), @"");
+    insta::assert_snapshot!(draw(invalid, &[]), @"
+    production/shop  Invalid (WorkloadNotFound)
+      spec.workloadRef: there is no Deployment shop in this namespace
+      next        create the Deployment
+
+      no revision yet
+    ");
+    insta::assert_snapshot!(draw(json!({}), &[]), @"
+    production/shop  Pending
+      Not about the spec as it is now: the operator has not looked at generation 3 yet (it has seen 0)
+
+      no revision yet
+    ");
 }
 
 #[test]
@@ -234,5 +392,11 @@ fn a_status_that_is_not_about_this_spec_is_marked() {
         "workload": {"observedGeneration": 12, "revision": "aaa", "adoptedReplicas": 4}});
     let set = json!({"metadata": {"name": "shop-aaa", "labels": {"servicerelease.io/revision": "aaa"}},
         "spec": {"replicas": 4, "selector": {}}, "status": {"replicas": 4, "readyReplicas": 2, "availableReplicas": 1}});
-    insta::assert_snapshot!(draw_with(status, &[], &[set], Workload::Generation(13)), @"");
+    insta::assert_snapshot!(draw_with(status, &[], &[set], Workload::Generation(13)), @"
+    production/shop  Healthy
+      aaa serves all traffic
+      Not about the spec as it is now: the operator has not looked at generation 13 of the Deployment yet (it has seen 12)
+
+      └─ stable    aaa  2/4 ready, 1 available  release 1  registry.example.com/shop:1
+    ");
 }
