@@ -158,6 +158,10 @@ pub enum Phase {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadStatus {
+    /// Its metadata.uid: another Deployment of the same name counts its generations anew.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub uid: String,
     /// Its metadata.generation that this status was decided on.
     pub observed_generation: i64,
     /// The revision that its pod template is.

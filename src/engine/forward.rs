@@ -57,14 +57,20 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     if superseded(pass) {
         return Flow::Again;
     }
+    if began_before(pass) && !is_pinned(pass) {
+        // Only the plan says what to do; it is about to be seen, or to be made.
+        pin(pass);
+        return Flow::Settled;
+    }
     let policy = pass.policy();
+    restate(pass, &policy);
     let failing = look_at_pods(pass);
     if let Some((reason, message)) = failing
         && let Some(flow) = fail(pass, &policy, &reason, message)
     {
         return flow;
     }
-    while may_advance(pass) && complete(pass, &policy) {
+    while may_advance(pass) && is_pinned(pass) && complete(pass, &policy) {
         let index = pass.status.step.as_ref().map_or(1, |step| step.index);
         if index >= policy.count() {
             promoted(pass, &policy);
@@ -80,6 +86,24 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     pin(pass);
     steer(pass, &policy);
     Flow::Settled
+}
+
+/// A release that began when the spec was another one than that which was pinned then says so.
+fn restate(pass: &mut Pass<'_>, policy: &Policy) {
+    let Some(step) = pass.status.step.clone().filter(|step| step.of != policy.count()) else { return };
+    let summary = summary(policy, step.index);
+    pass.status.step = Some(StepStatus { of: policy.count(), name: policy.step(step.index).name(), summary, ..step });
+}
+
+/// Whether the release under way is one that an earlier pass began.
+fn began_before(pass: &Pass<'_>) -> bool {
+    let stored = pass.release.status.as_ref().and_then(|status| status.release.as_ref());
+    stored.map(|release| release.number) == pass.status.release.as_ref().map(|release| release.number)
+}
+
+/// Whether the plan under way is pinned: a step counts only in the plan that it belongs to.
+fn is_pinned(pass: &Pass<'_>) -> bool {
+    pass.status.release.as_ref().is_some_and(|release| pass.plan(release.number).is_some())
 }
 
 /// Whether the release may go on to its next step in this pass (INVARIANTS T5).
@@ -117,18 +141,24 @@ fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
         pass.status.weights = Some(Weights { desired: WeightShare { stable, candidate }, observed });
     }
     let of = policy.count();
-    let summary = match step {
-        Step::SetWeight(weight) => format!("{index}/{of} setWeight {weight}"),
-        Step::Prepare => format!("{index}/{of} prepare"),
-        Step::Pause(_) => format!("{index}/{of} pause"),
-        Step::Approval => format!("{index}/{of} approval"),
-        Step::Promote => format!("{index}/{of} promote"),
-    };
+    let summary = summary(policy, index);
     if index > 1 {
         pass.status.note(pass.now, "Step", &summary, None);
     }
     pass.status.step =
         Some(StepStatus { index, of, name: step.name(), summary, started_at: pass.now, passed_by: None });
+}
+
+/// A step's place, number and name in one.
+fn summary(policy: &Policy, index: i32) -> String {
+    let of = policy.count();
+    match policy.step(index) {
+        Step::SetWeight(weight) => format!("{index}/{of} setWeight {weight}"),
+        Step::Prepare => format!("{index}/{of} prepare"),
+        Step::Pause(_) => format!("{index}/{of} pause"),
+        Step::Approval => format!("{index}/{of} approval"),
+        Step::Promote => format!("{index}/{of} promote"),
+    }
 }
 
 /// The step under way.
@@ -160,7 +190,7 @@ fn prepared(pass: &Pass<'_>, policy: &Policy) -> bool {
         sizes.iter().all(|(entry, size)| pass.revision(&entry.revision).is_some_and(|seen| seen.replicas == *size));
     let (wanted, _) = wanted(pass, policy);
     let least = if pass.status.stable.is_some() { wanted.min(1) } else { wanted };
-    settled && candidate.available >= candidate.replicas.max(least)
+    settled && candidate.warm() >= candidate.replicas.max(least)
 }
 
 /// The candidate's pods take the share of the traffic that is meant, and stable's have made room.
@@ -168,7 +198,7 @@ fn reached(pass: &Pass<'_>, policy: &Policy, weight: i32) -> bool {
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
     let (wanted, old_wanted) = wanted(pass, policy);
     let traffics = pass.traffics();
-    let serving = if weight == 0 { candidate.available } else { traffics.serving(candidate) };
+    let serving = if weight == 0 { candidate.warm() } else { traffics.serving(candidate) };
     let open = weight == 0 || wanted == 0 || traffics.selects(&candidate.hash);
     let old = old_side(pass);
     let asked: i32 = old.iter().map(|seen| seen.replicas).sum();
@@ -292,11 +322,11 @@ fn pin(pass: &mut Pass<'_>) {
 fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
     let replicas = pass.replicas();
     let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
-    let weight = if current(pass, policy) == Step::Prepare { policy.first_weight() } else { desired };
     match policy.shift {
         _ if pass.status.stable.is_none() => (replicas, 0),
         Shift::Switch => (replicas, replicas),
-        Shift::Ratio { .. } => ratio::split(policy.bounds(replicas), weight),
+        Shift::Ratio { .. } if desired == 0 => ratio::prepare(policy.bounds(replicas), policy.first_weight()),
+        Shift::Ratio { .. } => ratio::split(policy.bounds(replicas), desired),
     }
 }
 
@@ -398,14 +428,16 @@ fn selection(pass: &Pass<'_>, policy: &Policy) -> Option<Selection> {
     if promote && (traffics.selection() == alone) {
         return Some(alone);
     }
-    let enough = candidate.observed && candidate.replicas >= bounds.replicas && candidate.available >= bounds.enough();
+    // Even where all pods may be missing, traffic moves onto a pod that is there.
+    let least = bounds.enough().max(bounds.replicas.min(1));
+    let enough = candidate.observed && candidate.replicas >= bounds.replicas && candidate.warm() >= least;
     let stable_gone = old_side(pass).iter().all(|old| old.replicas == 0);
     match policy.shift {
         _ if pass.status.stable.is_none() => (promote && enough).then_some(alone),
         Shift::Switch => (promote && enough).then_some(alone),
         Shift::Ratio { .. } if promote && enough && stable_gone => Some(alone),
         Shift::Ratio { .. } => {
-            (candidate.available > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)
+            (candidate.warm() > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)
         }
     }
 }

@@ -50,6 +50,9 @@ const MOST_STAGES: usize = 8;
 pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> Decision {
     let mut pass = Pass::new(release, observed, now);
     let finalizer = release.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
+    if workload_is_stale(&pass) {
+        return pass.finish();
+    }
     if release.metadata.deletion_timestamp.is_some() {
         return give_back(pass, finalizer);
     }
@@ -74,6 +77,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
         }
     }
     hold_workload(&mut pass);
+    confirm_selection(&mut pass);
     for until in pass.status.draining.iter().map(|entry| entry.until).collect::<Vec<_>>() {
         pass.wake_at(until);
     }
@@ -90,6 +94,31 @@ fn give_back(mut pass: Pass<'_>, finalizer: bool) -> Decision {
     pass.finish()
 }
 
+/// Pods go on the strength of what the Service was seen to select. Asking for the same selection first
+/// changes nothing, and is refused if it has another by now: then they stay.
+fn confirm_selection(pass: &mut Pass<'_>) {
+    let Some(service) = pass.traffics().service() else { return };
+    let shrinks = |effect: &Effect| match effect {
+        Effect::ScaleReplicaSet { object, replicas } => {
+            pass.seen.revisions.iter().any(|seen| seen.object.name == object.name && seen.replicas > *replicas)
+        }
+        _ => false,
+    };
+    let selects = |effect: &Effect| matches!(effect, Effect::Select { object, .. } if object.name == service.object.name);
+    let Some(first) = pass.after.iter().position(shrinks) else { return };
+    if !pass.after[..first].iter().any(selects) {
+        let object = service.object.clone();
+        pass.after.insert(first, Effect::Select { object, selection: selection(service), keep_original: None });
+    }
+}
+
+/// Whether the Deployment is seen as it was before the last decision: its template of then is not what
+/// is wanted now. What the cache lacks is on its way, and comes as an event (INVARIANTS S1).
+fn workload_is_stale(pass: &Pass<'_>) -> bool {
+    let (Some(workload), Some(known)) = (&pass.seen.workload, &pass.status.workload) else { return false };
+    workload.object.uid == known.uid && workload.generation < known.observed_generation
+}
+
 /// Records the adopted Deployment as it is now.
 fn observe_workload(pass: &mut Pass<'_>) {
     let (Some(workload), Some(target)) = (&pass.seen.workload, &pass.target) else { return };
@@ -98,6 +127,7 @@ fn observe_workload(pass: &mut Pass<'_>) {
     }
     let known = pass.status.workload.as_ref();
     pass.status.workload = Some(WorkloadStatus {
+        uid: workload.object.uid.clone(),
         observed_generation: workload.generation,
         revision: target.hash.clone(),
         adopted_replicas: known.map_or(workload.replicas, |known| known.adopted_replicas),

@@ -137,6 +137,15 @@ pub struct Revision {
     pub pods: Vec<Pod>,
 }
 
+impl Revision {
+    /// Available pods that stay: a ReplicaSet that was made smaller still counts, for a while, the
+    /// pods that it is taking away.
+    #[must_use]
+    pub fn warm(&self) -> i32 {
+        self.available.min(self.replicas)
+    }
+}
+
 /// A pod, as far as its trouble goes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {

@@ -69,6 +69,17 @@ pub fn split(bounds: Bounds, weight: i32) -> (i32, i32) {
     (candidate, replicas - candidate)
 }
 
+/// The same before the candidate has traffic: as many of its first pods as there is room for beside
+/// a stable that still serves alone, whether stable's pods are well at the moment or not.
+#[must_use]
+pub fn prepare(bounds: Bounds, first_weight: i32) -> (i32, i32) {
+    let Bounds { replicas, surge, unavailable } = bounds;
+    let (share, _) = split(bounds, first_weight);
+    let spare = unavailable.min(replicas - 1).max(0);
+    let candidate = share.min(surge + spare);
+    (candidate, replicas - (candidate - surge).max(0))
+}
+
 /// The pods of one revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -157,6 +168,24 @@ mod tests {
         #[case] expected: (i32, i32),
     ) {
         assert_eq!(split(bounds(replicas, surge, 1), weight), expected);
+    }
+
+    #[rstest]
+    #[case(4, 1, 0, 50, (1, 4))]
+    #[case(4, 4, 0, 50, (2, 4))]
+    #[case(4, 0, 1, 50, (1, 3))]
+    #[case(1, 0, 1, 100, (0, 1))]
+    #[case(2, 0, 2, 100, (1, 1))]
+    #[case(1, 1, 0, 100, (1, 1))]
+    #[case(0, 1, 0, 100, (0, 0))]
+    fn before_it_has_traffic_the_candidate_takes_no_pod_that_stable_serves_with(
+        #[case] replicas: i32,
+        #[case] surge: i32,
+        #[case] unavailable: i32,
+        #[case] first_weight: i32,
+        #[case] expected: (i32, i32),
+    ) {
+        assert_eq!(prepare(bounds(replicas, surge, unavailable), first_weight), expected);
     }
 
     #[test]

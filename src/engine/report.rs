@@ -91,7 +91,7 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
     let revision = &rollback.revision;
     if retreat::stuck(pass) {
         let stable = pass.stable_hash().unwrap_or_default();
-        let available = pass.stable().map_or(0, |stable| stable.available);
+        let available = pass.stable().map_or(0, super::observed::Revision::warm);
         let message = format!(
             "{revision} is to be taken back ({}), but stable {stable} has only {available} of {} pods available; traffic stays where it is safe",
             rollback.message,
@@ -237,7 +237,7 @@ fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
 fn lack(pass: &Pass<'_>) -> Option<String> {
     let bounds = pass.bounds();
     let stable = pass.stable_hash().unwrap_or_default();
-    let available = pass.stable().map_or(0, |stable| stable.available);
+    let available = pass.stable().map_or(0, super::observed::Revision::warm);
     if available < bounds.enough() {
         let why = pass.stable().and_then(|stable| trouble::find(stable, None, pass.now));
         let why = why.map(|problem| format!("; {}", trouble::describe(&problem))).unwrap_or_default();

@@ -48,16 +48,21 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     if pass.status.stable.is_none() {
         return drive_without_stable(pass);
     }
+    let planned = pass.after.len();
     let moved = move_traffic(pass, &policy);
     let gone = moved && clear_candidate(pass, &policy);
     if !moved {
-        resize_all(pass, &policy);
-        if let Some(rollback) = &pass.status.rollback {
-            let overdue = rollback.started_at;
-            if pass.elapsed(overdue, policy.deadline) && give_up(pass) {
+        let started = pass.status.rollback.as_ref().map(|rollback| rollback.started_at);
+        let late = started.is_some_and(|started| pass.elapsed(started, policy.deadline));
+        if late && gives_up(pass) {
+            // What was about to be done for stable is not done any more.
+            let moves = pass.after.len() - planned;
+            pass.after.drain(..moves);
+            if close_around_the_rest(pass) {
                 return Flow::Again;
             }
         }
+        resize_all(pass, &policy);
     }
     if gone {
         complete(pass);
@@ -76,7 +81,7 @@ fn drive_without_stable(pass: &mut Pass<'_>) -> Flow {
     let closed = traffics.service().is_none() || shared || !traffics.selects(&candidate);
     if !closed {
         let back = if pass.seen.workload.is_some() { Selection::Original } else { Selection::Nothing };
-        pass.before.extend(traffics.select(&back, None));
+        pass.after.splice(0..0, traffics.select(&back, None));
     }
     let clear = clear_preview(pass);
     let down = pass.candidate().is_none_or(|seen| seen.replicas == 0 && seen.pods_total == 0);
@@ -98,24 +103,28 @@ fn move_traffic(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     let Some(stable) = pass.stable() else { return false };
     let alone = Selection::Revision(hash.clone());
     if !traffics.used() {
-        return stable.observed && stable.available >= bounds.enough();
+        return stable.observed && stable.warm() >= bounds.enough();
     }
     if traffics.selection() == alone {
         return traffics.only(&hash) || candidate_untouched(pass);
     }
     // Behind an open Service only pods that are endpoints already can take it all.
     let open = traffics.selects(&hash);
-    let warm = if open { traffics.serving(stable) } else { stable.available };
+    let warm = if open { traffics.serving(stable) } else { stable.warm() };
     let wanted = if stable.observed && warm >= bounds.enough() {
         Some(alone)
-    } else if matches!(policy.shift, Shift::Ratio { .. }) && !open && stable.available > 0 {
+    } else if !open && stable.warm() > 0 && traffics.selection() == Selection::Nothing {
+        // Nobody serves: any pod of stable is better, and no other revision needs to come along.
+        Some(alone)
+    } else if matches!(policy.shift, Shift::Ratio { .. }) && !open && stable.warm() > 0 && !candidate_untouched(pass) {
         Some(Selection::Release)
     } else {
         None
     };
-    if let Some(wanted) = wanted {
-        pass.before.extend(traffics.select(&wanted, Some(&stable.template)));
-    }
+    let effect = wanted.and_then(|wanted| traffics.select(&wanted, Some(&stable.template)));
+    // On record first: an observation that is older than the last decision is refused there, and does
+    // not turn the traffic round.
+    pass.after.splice(0..0, effect);
     false
 }
 
@@ -236,22 +245,25 @@ pub fn drain(pass: &mut Pass<'_>, hash: &str, delay: Duration) {
     pass.status.draining.drain(..excess);
 }
 
-/// Stable is not to be had, and there is something new to release: the fix goes forward from where
-/// the traffic is. The Service is closed around whoever serves most. Says whether that is done.
-fn give_up(pass: &mut Pass<'_>) -> bool {
+/// Whether stable is not to be had, and there is something new to release: the fix goes forward from
+/// where the traffic is.
+fn gives_up(pass: &Pass<'_>) -> bool {
     let fresh = pass.target.as_ref().is_some_and(|target| {
         let known = [pass.stable_hash(), pass.candidate_hash()];
         !known.contains(&Some(target.hash.as_str())) && !rest::is_latched(pass, &target.hash)
     });
-    if !fresh || pass.obstacle.is_some() || pass.release.spec.paused {
-        return false;
-    }
+    fresh && pass.obstacle.is_none() && !pass.release.spec.paused
+}
+
+/// Closes the Service around whoever serves most. Says whether that is done.
+fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
     let traffics = pass.traffics();
     if !traffics.used() || matches!(traffics.selection(), Selection::Revision(_)) {
         complete(pass);
         return true;
     }
-    let serving = |revision: &&Revision| traffics.serving(revision);
+    let stable = pass.stable_hash();
+    let serving = |revision: &&Revision| (traffics.serving(revision), stable != Some(&revision.hash));
     let most = pass.seen.revisions.iter().filter(|revision| !revision.deleting).max_by_key(serving);
     let wanted = most.map(|revision| Selection::Revision(revision.hash.clone()));
     pass.after.extend(wanted.and_then(|wanted| traffics.select(&wanted, None)));

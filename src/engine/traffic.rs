@@ -68,9 +68,10 @@ impl<'a> Traffics<'a> {
     /// Pods of a revision that take traffic: available, and among the Service's ready endpoints.
     pub fn serving(&self, revision: &Revision) -> i32 {
         match self.service() {
-            _ if !self.selects(&revision.hash) => 0,
-            None => revision.available,
-            Some(service) => revision.available.min(ready(service, Some(&revision.hash))),
+            // Where the Service is missing its pods are as good as before once it is there again.
+            None => revision.warm(),
+            Some(_) if !self.selects(&revision.hash) => 0,
+            Some(service) => revision.warm().min(ready(service, Some(&revision.hash))),
         }
     }
 
@@ -96,12 +97,15 @@ impl<'a> Traffics<'a> {
             (Some(revision), None) => revision.available,
         };
         let (stable, candidate) = (count(stable), count(candidate));
-        let all = stable + candidate;
+        // Others have their share, too: an adopted Deployment's own pods, an earlier candidate's.
+        let ready = |service: &Service| service.endpoints.iter().filter(|endpoint| endpoint.ready).count();
+        let all = self.service().map_or(stable + candidate, |service| i32::try_from(ready(service)).unwrap_or(i32::MAX));
         if all == 0 {
             return WeightShare::default();
         }
-        let share = (candidate * 100 + all / 2) / all;
-        WeightShare { stable: 100 - share, candidate: share }
+        let share = |pods: i32| (pods * 100 + all / 2) / all;
+        let rest = 100 - share(all - stable - candidate);
+        WeightShare { stable: rest - share(candidate).min(rest), candidate: share(candidate).min(rest) }
     }
 
     /// What has to be done so that the Service selects `wanted`; nothing if it does.

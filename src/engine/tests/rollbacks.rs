@@ -55,7 +55,7 @@ fn pods_that_never_become_ready_roll_back_at_the_progress_deadline() {
     world.wait(1);
     world.settle();
     assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::RolledBack, "ProgressDeadlineExceeded"));
-    assert!(world.status().message.contains("0 of 2 pods available; pod "), "{}", world.status().message);
+    assert!(world.status().message.contains("0 of 1 pods available; pod "), "{}", world.status().message);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn keep_previous_makes_undo_instant() {
     world.say(Action::Undo, |_| {});
     let decision = world.pass();
     let back = Selection::Revision(world.hash("v1"));
-    assert!(matches!(&decision.before[..], [Effect::Select { selection, .. }] if *selection == back), "{decision:?}");
+    assert!(matches!(&decision.after[..], [Effect::Select { selection, .. }, ..] if *selection == back), "{decision:?}");
     drain(&mut world);
     assert_eq!((world.phase(), world.stable(), world.pods("v2")), (Phase::RolledBack, "v1".into(), 0));
     assert_eq!(world.status().rollback.unwrap().cause, RollbackCause::Undone);
