@@ -20,6 +20,9 @@ use super::{
     observe::{self, Whose},
 };
 
+/// Has the API server refuse fields that it does not know.
+pub const STRICT: &str = "&fieldValidation=Strict";
+
 /// Carries out the effects of one pass.
 pub struct Executor<'a> {
     calls: &'a Calls,
@@ -182,7 +185,10 @@ impl<'a> Executor<'a> {
     async fn create_replica_set(&mut self, new: &NewReplicaSet) -> Result<(), CallError> {
         let body = build::replica_set(self.release, new);
         let place = Place::of(Kind::ReplicaSet, self.key.beside(&new.name));
-        let made = match self.calls.create(&place, &body, "").await {
+        // A template that is new has to be right to the letter. One that is on record is what runs,
+        // also where the API server has forgotten a field of it.
+        let query = if self.is_new(&new.hash) { STRICT } else { "" };
+        let made = match self.calls.create(&place, &body, query).await {
             Err(CallError::Exists { what }) => {
                 let there: Written = self.calls.get(&place).await?;
                 match observe::whose(&there, self.release, &new.hash) {
@@ -200,6 +206,14 @@ impl<'a> Executor<'a> {
         })?;
         self.saw(Kind::ReplicaSet, &new.name, &written);
         Ok(())
+    }
+
+    /// Whether a revision is not on record yet.
+    fn is_new(&self, hash: &str) -> bool {
+        let Some(status) = &self.release.status else { return true };
+        let entries = [&status.stable, &status.candidate, &status.previous];
+        !entries.into_iter().flatten().any(|entry| entry.revision == hash)
+            && !status.history.iter().any(|known| known.revision == hash)
     }
 
     /// Pins a plan under its number. A plan that a pass pinned and did not live to put on record

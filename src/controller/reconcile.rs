@@ -11,7 +11,7 @@ use tracing::{Instrument as _, debug, info_span, warn};
 
 use crate::{
     api::{ServiceRelease, ServiceReleaseStatus, Timestamp},
-    engine::{Decision, Event, Observed},
+    engine::{Decision, Effect, Event, NewReplicaSet, Observed, TemplateCheck},
     telemetry::{Metrics, PassOutcome},
 };
 
@@ -20,7 +20,7 @@ use super::{
     cache::{Cache, Cached as _, Kind, Unparsable},
     calls::{CallError, Calls, Place},
     commands,
-    execute::{self, Executor},
+    execute::{self, Executor, STRICT},
     key::Key,
     memory::Memory,
     observe::{self, View},
@@ -147,7 +147,10 @@ async fn reconcile_release(
 
     let Context { calls, cache, memory, .. } = context;
     let mut executor = Executor::new(calls, cache, memory, key, release);
-    executor.carry_out(&decision.before).await?;
+    if let Err(error) = executor.carry_out(&decision.before).await {
+        let found = found_fault(context, key, release, &decision);
+        return if found { Ok(Some(Duration::ZERO)) } else { Err(error) };
+    }
     let postponed = write_status(context, key, release, &decision, &mut executor).await?;
     executor.carry_out(&decision.after).await?;
     publish(context, key, release, &decision.events).await;
@@ -188,11 +191,12 @@ async fn observe(
     let known = context.memory.checked(key, release, &new.hash);
     let answer = match known {
         Some(answer) => answer,
+        None if makes_first(context, release, &observed, &new) => return Ok((observed, None)),
         None => {
             let place = Place::of(Kind::ReplicaSet, key.beside(&new.name));
             let body = build::replica_set(release, &new);
-            let query = "&dryRun=All&fieldValidation=Strict";
-            let answer = context.calls.create(&place, &body, query).await;
+            let query = format!("&dryRun=All{STRICT}");
+            let answer = context.calls.create(&place, &body, &query).await;
             let answer = answer.map(|_| ());
             match context.memory.learn(key, release, &new.hash, &answer) {
                 Some(learnt) => learnt,
@@ -202,6 +206,23 @@ async fn observe(
     };
     observed.template_check = answer.check;
     Ok((observed, answer.again))
+}
+
+/// Whether the ReplicaSet is the first thing that is made of its template, so that no dry run of it is
+/// needed.
+fn makes_first(context: &Context, release: &ServiceRelease, observed: &Observed, new: &NewReplicaSet) -> bool {
+    let decision = (context.decide)(release, observed, Timestamp::new(jiff::Timestamp::now()));
+    decision.before.iter().any(|effect| matches!(effect, Effect::CreateReplicaSet(made) if made.name == new.name))
+}
+
+/// Whether the API server has said what it has against a template that is not on record yet: that is a
+/// finding for the next pass, and no failure of this one.
+fn found_fault(context: &Context, key: &Key, release: &ServiceRelease, decision: &Decision) -> bool {
+    let on_record = release.status.as_ref().and_then(|status| status.candidate.as_ref());
+    let candidate = decision.status.candidate.as_ref().map(|candidate| candidate.revision.as_str());
+    let new = candidate.filter(|hash| on_record.is_none_or(|known| known.revision != *hash));
+    let answer = new.and_then(|hash| context.memory.checked(key, release, hash));
+    answer.is_some_and(|answer| answer.check != TemplateCheck::Passed)
 }
 
 async fn read_plan(context: &Context, place: &Key) -> Result<Option<crate::engine::Plan>, CallError> {

@@ -150,7 +150,7 @@ pub struct Event {
 /// fails; the next pass sees what came of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// What makes things safer and needs no record: stable up, traffic back.
+    /// What needs no record: what makes things safer (stable up), and a new candidate without pods.
     pub before: Vec<Effect>,
     /// The whole new status.
     pub status: ServiceReleaseStatus,

@@ -44,6 +44,10 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     let message = format!("release {number}: {from} to {}", target.hash);
     pass.status.note(pass.now, "Started", &message, None);
     enter(pass, &policy, 1);
+    // Without pods it takes nothing back and harms nothing, so that it may come before its record: the
+    // API server says at once what it has against the template.
+    let trial = pass.candidate_is_missing().and_then(|entry| pass.size(&entry, 0));
+    pass.before.extend(trial);
 }
 
 /// The name of the ControllerRevision that pins a release's plan.
@@ -380,7 +384,12 @@ fn steer(pass: &mut Pass<'_>, policy: &Policy) {
         && traffics.selection() == Selection::Revision(candidate.revision.clone());
     let preview = if finishing { Selection::Nothing } else { Selection::Revision(candidate.revision.clone()) };
     pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));
+    let tried = pass.before.iter().any(|effect| matches!(effect, Effect::CreateReplicaSet(_)));
     for (entry, size) in sizes(pass, policy) {
+        // Made in this pass, without pods: they follow once it is on record.
+        if tried && entry.revision == candidate.revision {
+            continue;
+        }
         // The first candidate pod waits until the Service no longer selects it (INVARIANTS T1).
         let size = if !closed && entry.revision == candidate.revision {
             pass.candidate().map_or(0, |seen| seen.replicas.min(size))

@@ -264,7 +264,7 @@ pub struct Rival {
     pub claim: String,
 }
 
-/// What the API server says of a template in a server-side dry run of its ReplicaSet.
+/// What the API server says of a template, in making its ReplicaSet or in a dry run of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TemplateCheck {
     /// Nothing was asked, because a ReplicaSet has the template already, or nothing is against it.

@@ -121,6 +121,11 @@ impl<'a> Pass<'a> {
         self.status.candidate.as_ref().and_then(|candidate| self.revision(&candidate.revision))
     }
 
+    /// The candidate, if it has no ReplicaSet.
+    pub fn candidate_is_missing(&self) -> Option<RevisionStatus> {
+        self.status.candidate.clone().filter(|candidate| self.revision(&candidate.revision).is_none())
+    }
+
     /// The ReplicaSet of stable.
     pub fn stable(&self) -> Option<&'a Revision> {
         self.status.stable.as_ref().and_then(|stable| self.revision(&stable.revision))

@@ -48,6 +48,29 @@ async fn an_object_that_does_not_parse_is_told_so_and_hurts_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_the_api_server_refuses_is_invalid_at_once_and_leaves_nothing_behind() {
+    let cluster = Cluster::new("refused").await;
+    let operator = Operator::start(&cluster, config().await).await;
+    cluster.create(release("shop")).await;
+    let before = cluster.phase("shop", "Healthy").await;
+    for (field, value) in [("restartPolicy", "Never"), ("restartPolice", "Always")] {
+        let template = json!({"spec": {"template": {"spec": {field: value}}}});
+        cluster.patch("ServiceRelease", "shop", template).await;
+        let told = cluster.phase("shop", "Invalid").await;
+        let message = told["status"]["message"].as_str().unwrap();
+        assert!(message.contains(field), "{message}");
+        assert_eq!(told["status"]["stable"], before["status"]["stable"]);
+        assert_eq!(told["status"]["release"], before["status"]["release"]);
+        assert_eq!(cluster.list("ReplicaSet").await.len(), 1);
+        assert_eq!(cluster.list("ControllerRevision").await.len(), 1);
+        let back = json!({"spec": {"template": {"spec": {field: null}}}});
+        cluster.patch("ServiceRelease", "shop", back).await;
+        cluster.phase("shop", "Healthy").await;
+    }
+    assert_eq!(metric(operator.health, "servicerelease_reconcile_errors_total").await, 0.0, "it is no failed pass");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_of_another_version_is_left_as_it_is() {
     let cluster = Cluster::new("status").await;
     cluster.create(release("shop")).await;

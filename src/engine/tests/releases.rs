@@ -33,6 +33,24 @@ fn the_first_revision_is_not_selected_before_all_its_pods_are_available() {
 }
 
 #[test]
+fn a_new_candidate_comes_before_its_record_but_its_pods_after_it() {
+    let mut world = World::healthy(canary(), 4);
+    world.set_image("v2");
+    let decision = world.pass();
+    let pods = |effects: &[Effect]| -> Vec<i32> {
+        let pods = |effect: &Effect| match effect {
+            Effect::CreateReplicaSet(new) => Some(new.replicas),
+            Effect::ScaleReplicaSet { replicas, .. } => Some(*replicas),
+            _ => None,
+        };
+        effects.iter().filter_map(pods).collect()
+    };
+    assert_eq!((pods(&decision.before), pods(&decision.after)), (vec![0], vec![]));
+    let decision = world.pass();
+    assert_eq!((pods(&decision.before), pods(&decision.after)), (vec![], vec![1]));
+}
+
+#[test]
 fn a_changed_template_goes_through_the_steps_and_becomes_stable() {
     let mut world = World::healthy(canary(), 4);
     world.set_image("v2");
