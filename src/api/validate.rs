@@ -1,1 +1,286 @@
-//! Validation beyond the CRD schema.
+//! The rules that a manifest has to keep beyond types, ranges and patterns: those that the CRDs
+//! state in CEL, as functions, for whoever has no API server at hand. A test lists the rules of both.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Action, Canary, CanaryStep, ReleaseCommandSpec, ServiceRelease, ServiceReleaseSpec};
+
+/// Longest name of a ServiceRelease: the names of its objects add a revision or a number.
+pub const MAX_NAME: usize = 52;
+
+/// A rule that is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, such as `spec.strategy.canary.steps[2].setWeight`.
+    pub field: String,
+    /// The rule, in the words of the CRD.
+    pub message: &'static str,
+}
+
+fn violation(field: impl Into<String>, message: &'static str) -> Violation {
+    Violation { field: field.into(), message }
+}
+
+/// What a ServiceRelease violates. Rules about changes (what is immutable) need the old one, and
+/// are the API server's alone.
+#[must_use]
+pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if release.metadata.name.as_ref().is_some_and(|name| name.len() > MAX_NAME) {
+        found.push(violation("metadata.name", "metadata.name must have at most 52 characters"));
+    }
+    found.extend(source(&release.spec));
+    if let Some(strategy) = &release.spec.strategy {
+        if strategy.canary.is_some() == strategy.blue_green.is_some() {
+            found.push(violation("spec.strategy", "exactly one of canary and blueGreen is needed"));
+        }
+        found.extend(strategy.canary.iter().flat_map(canary));
+    }
+    found
+}
+
+/// What is released: a template with its selector, or a workload.
+fn source(spec: &ServiceReleaseSpec) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if spec.template.is_some() == spec.workload_ref.is_some() {
+        found.push(violation("spec", "exactly one of template and workloadRef is needed"));
+    }
+    if spec.selector.is_some() != spec.template.is_some() {
+        found.push(violation("spec", "selector and template go together; with workloadRef neither is set"));
+    }
+    if let (Some(selector), Some(template)) = (&spec.selector, &spec.template) {
+        let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
+        let has = |key: &String, value: &String| labels.and_then(|labels| labels.get(key)) == Some(value);
+        if !selector.match_labels.iter().all(|(key, value)| has(key, value)) {
+            found.push(violation(
+                "spec.template.metadata.labels",
+                "template.metadata.labels must contain every label of selector.matchLabels",
+            ));
+        }
+    }
+    found
+}
+
+fn canary(canary: &Canary) -> Vec<Violation> {
+    let at = |index: usize| format!("spec.strategy.canary.steps[{index}]");
+    let mut found = Vec::new();
+    if is_none(&canary.max_surge) && is_none(&canary.max_unavailable) {
+        found.push(violation("spec.strategy.canary", "maxSurge and maxUnavailable cannot both be 0"));
+    }
+    for (field, pods) in [("maxSurge", &canary.max_surge), ("maxUnavailable", &canary.max_unavailable)] {
+        if !is_pods_or_percent(pods) {
+            let message = "maxSurge and maxUnavailable are a number of pods or 0% to 100%";
+            found.push(violation(format!("spec.strategy.canary.{field}"), message));
+        }
+    }
+    let mut highest = 0;
+    for (index, step) in canary.steps.iter().enumerate() {
+        let CanaryStep { set_weight, pause, approval } = step;
+        if [set_weight.is_some(), pause.is_some(), approval.is_some()].iter().filter(|set| **set).count() != 1 {
+            found.push(violation(at(index), "a step has exactly one of setWeight, pause, approval"));
+        }
+        if let Some(weight) = set_weight {
+            if *weight < highest {
+                let field = format!("{}.setWeight", at(index));
+                found.push(violation(field, "setWeight must not fall from step to step"));
+            }
+            highest = highest.max(*weight);
+        }
+    }
+    found
+}
+
+fn is_none(pods: &IntOrString) -> bool {
+    match pods {
+        IntOrString::Int(count) => *count == 0,
+        IntOrString::String(text) => matches!(text.as_str(), "0" | "0%"),
+    }
+}
+
+fn is_pods_or_percent(pods: &IntOrString) -> bool {
+    let text = match pods {
+        IntOrString::Int(count) => count.to_string(),
+        IntOrString::String(text) => text.clone(),
+    };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.strip_suffix('%') {
+        Some(percent) => {
+            digits(percent)
+                && (percent.len() == 1 || percent == "100" || (percent.len() == 2 && !percent.starts_with('0')))
+        }
+        None => digits(&text) && (text.len() <= 5 || text == "100000"),
+    }
+}
+
+/// What a ReleaseCommand violates.
+#[must_use]
+pub fn release_command(spec: &ReleaseCommandSpec) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let needed = matches!(spec.action, Action::Promote | Action::Approve | Action::Skip | Action::Retry);
+    if needed && spec.revision.is_none() {
+        found.push(violation(
+            "spec",
+            "revision is required for Promote, Approve, Skip and Retry (status.candidate.revision, or the failed one for Retry)",
+        ));
+    }
+    let only = [
+        (spec.full.is_some(), Action::Promote, "spec.full", "full goes with Promote only"),
+        (spec.to_revision.is_some(), Action::Undo, "spec.toRevision", "toRevision goes with Undo only"),
+        (spec.approval.is_some(), Action::Approve, "spec.approval", "approval goes with Approve only"),
+    ];
+    for (set, action, field, message) in only {
+        if set && spec.action != action {
+            found.push(violation(field, message));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kube::CustomResourceExt as _;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::ReleaseCommand;
+
+    fn release(change: impl FnOnce(&mut Value)) -> Vec<Violation> {
+        let mut object = json!({
+            "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease", "metadata": {"name": "shop"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "shop"}},
+                "template": {"metadata": {"labels": {"app": "shop", "tier": "web"}}, "spec": {}},
+                "strategy": {"canary": {"steps": [
+                    {"setWeight": 10}, {"pause": {}}, {"setWeight": 10}, {"approval": {}}, {"setWeight": 50},
+                ]}},
+            },
+        });
+        change(&mut object);
+        service_release(&serde_json::from_value(object).unwrap())
+    }
+
+    fn command(spec: Value) -> Vec<Violation> {
+        release_command(&serde_json::from_value(spec).unwrap())
+    }
+
+    /// One manifest for each rule; what each violates.
+    fn broken() -> Vec<Vec<Violation>> {
+        let steps = "/spec/strategy/canary/steps";
+        vec![
+            release(|it| it["metadata"]["name"] = json!("x".repeat(53))),
+            release(|it| it["spec"]["workloadRef"] = json!({"name": "shop"})),
+            release(|it| {
+                it["spec"]["workloadRef"] = json!({"name": "shop"});
+                it["spec"]["template"] = Value::Null;
+            }),
+            release(|it| it["spec"]["selector"]["matchLabels"]["app"] = json!("other")),
+            release(|it| it["spec"]["strategy"]["blueGreen"] = json!({})),
+            release(|it| it["spec"]["strategy"]["canary"]["maxSurge"] = json!("0%")),
+            release(|it| it["spec"]["strategy"]["canary"]["maxSurge"] = json!("101%")),
+            release(|it| {
+                *it.pointer_mut(steps).unwrap() = json!([{"setWeight": 50}, {"pause": {}}, {"setWeight": 49}])
+            }),
+            release(|it| *it.pointer_mut(steps).unwrap() = json!([{"setWeight": 50, "pause": {}}])),
+            command(json!({"release": "shop", "action": "Promote"})),
+            command(json!({"release": "shop", "action": "Abort", "full": true})),
+            command(json!({"release": "shop", "action": "Abort", "toRevision": "a"})),
+            command(json!({"release": "shop", "action": "Abort", "approval": {"kind": "Step"}})),
+        ]
+    }
+
+    #[test]
+    fn a_manifest_that_keeps_the_rules_violates_none() {
+        assert_eq!(release(|_| {}), []);
+        assert_eq!(command(json!({"release": "shop", "action": "Promote", "revision": "a", "full": true})), []);
+        assert_eq!(command(json!({"release": "shop", "action": "Abort"})), []);
+    }
+
+    #[test]
+    fn each_broken_rule_is_found_once() {
+        let found: Vec<Vec<String>> =
+            broken().into_iter().map(|all| all.into_iter().map(|it| it.field).collect()).collect();
+        assert_eq!(
+            found,
+            [
+                vec!["metadata.name"],
+                vec!["spec"],
+                vec!["spec"],
+                vec!["spec.template.metadata.labels"],
+                vec!["spec.strategy"],
+                vec!["spec.strategy.canary"],
+                vec!["spec.strategy.canary.maxSurge"],
+                vec!["spec.strategy.canary.steps[2].setWeight"],
+                vec!["spec.strategy.canary.steps[0]"],
+                vec!["spec"],
+                vec!["spec.full"],
+                vec!["spec.toRevision"],
+                vec!["spec.approval"],
+            ]
+        );
+    }
+
+    #[rstest]
+    #[case(json!(0), json!("0%"), false)]
+    #[case(json!("25%"), json!(0), true)]
+    #[case(json!(0), json!(1), true)]
+    fn one_of_surge_and_unavailable_has_to_be_there(
+        #[case] surge: Value,
+        #[case] unavailable: Value,
+        #[case] kept: bool,
+    ) {
+        let found = release(|it| {
+            it["spec"]["strategy"]["canary"]["maxSurge"] = surge;
+            it["spec"]["strategy"]["canary"]["maxUnavailable"] = unavailable;
+        });
+        assert_eq!(found.is_empty(), kept);
+    }
+
+    #[rstest]
+    #[case(json!(100_000), true)]
+    #[case(json!(100_001), false)]
+    #[case(json!(-1), false)]
+    #[case(json!("3"), true)]
+    #[case(json!("100%"), true)]
+    #[case(json!("0%"), true)]
+    #[case(json!("05%"), false)]
+    #[case(json!("%"), false)]
+    #[case(json!("a few"), false)]
+    fn pods_are_a_number_or_a_percentage(#[case] pods: Value, #[case] kept: bool) {
+        let found = release(|it| {
+            it["spec"]["strategy"]["canary"]["maxSurge"] = pods;
+            it["spec"]["strategy"]["canary"]["maxUnavailable"] = json!(1);
+        });
+        assert_eq!(found.is_empty(), kept, "{found:?}");
+    }
+
+    /// The messages of the CRDs' rules, without those about changes.
+    fn rules_of_the_crds() -> BTreeSet<String> {
+        fn collect(schema: &Value, into: &mut BTreeSet<String>) {
+            let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
+            for rule in rules.into_iter().flatten() {
+                if !rule["rule"].as_str().unwrap().contains("oldSelf") {
+                    into.insert(rule["message"].as_str().unwrap().to_owned());
+                }
+            }
+            match schema {
+                Value::Object(map) => map.values().for_each(|value| collect(value, into)),
+                Value::Array(list) => list.iter().for_each(|value| collect(value, into)),
+                _ => {}
+            }
+        }
+        let mut rules = BTreeSet::new();
+        for crd in [ServiceRelease::crd(), ReleaseCommand::crd()] {
+            collect(&serde_json::to_value(crd).unwrap(), &mut rules);
+        }
+        rules
+    }
+
+    #[test]
+    fn every_rule_of_the_crds_is_a_rule_here_in_the_same_words() {
+        let here: BTreeSet<String> = broken().into_iter().flatten().map(|it| it.message.to_owned()).collect();
+        assert_eq!(here, rules_of_the_crds());
+    }
+}

@@ -8,6 +8,7 @@ pub mod error;
 pub mod exit;
 mod get;
 mod history;
+mod lint;
 mod live;
 mod outcome;
 mod output;
@@ -74,7 +75,7 @@ async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Resume(say) => say_to(&connection, Action::Resume, &say, plain()).await,
         Command::Approve(say) => say_to(&connection, Action::Approve, &say, plain()).await,
         Command::Skip(say) => say_to(&connection, Action::Skip, &say, plain()).await,
-        Command::Lint(_) => Err(CliError::Api { what: "lint".into(), why: "not built yet".into() }),
+        Command::Lint(args) => lint::run(&args),
     }
 }
 

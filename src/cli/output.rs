@@ -1,5 +1,6 @@
 //! Writing to standard output: formats, tables, and silence when the reader is gone (`| head`).
 
+#[cfg(not(test))]
 use std::io::Write as _;
 
 use serde::Serialize;
@@ -14,12 +15,21 @@ use super::{
 ///
 /// # Errors
 /// When standard output cannot be written.
+#[cfg(not(test))]
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }
+}
+
+/// In tests, into what the test harness collects.
+#[cfg(test)]
+#[allow(clippy::unnecessary_wraps, missing_docs)] // the signature of the real one
+pub fn print(text: &str) -> Result<(), CliError> {
+    print!("{text}");
+    Ok(())
 }
 
 /// A value in a format, ending with a line break.

@@ -1,0 +1,207 @@
+//! What is allowed and will surprise: weights that so few pods cannot make, releases without a
+//! moment to stop at, two owners of one number.
+
+use super::{Finding, Severity, pod, yaml::Node};
+use crate::{
+    api::{Canary, ServiceRelease, Strategy},
+    engine::{
+        plan::{Policy, Step},
+        ratio::split,
+    },
+};
+
+/// A share that differs by so many points from the weight is worth a warning.
+const POINTS: i32 = 5;
+
+/// Looks at a release, beside all documents that were given.
+pub fn of_release(release: &ServiceRelease, document: &Node, all: &[&Node], found: &mut Vec<Finding>) {
+    let mut advice = Advice { release, document, found };
+    advice.services();
+    advice.steps(all);
+    advice.deadline();
+    advice.autoscalers(all);
+    pod::advise(document, found);
+}
+
+/// Looks at a document that is no release: a Deployment that one of the releases adopts.
+pub fn of_workload(document: &Node, releases: &[&ServiceRelease], found: &mut Vec<Finding>) {
+    if document.get("kind").and_then(Node::text) != Some("Deployment") {
+        return;
+    }
+    let adopts = |release: &&&ServiceRelease| {
+        let reference = release.spec.workload_ref.as_ref();
+        reference.is_some_and(|reference| is_named(document, &reference.name) && same_namespace(document, release))
+    };
+    let Some(release) = releases.iter().find(adopts) else { return };
+    pod::advise(document, found);
+    if document.at(&["spec", "replicas"]).is_some() {
+        let name = release.metadata.name.as_deref().unwrap_or_default();
+        found.push(Finding {
+            place: document.find("spec.replicas"),
+            field: "spec.replicas".to_owned(),
+            severity: Severity::Warning,
+            rule: "replicas",
+            message: format!(
+                "ServiceRelease {name} adopts this Deployment and holds it at 0: applying this again starts pods beside its own; remove replicas here and set them there"
+            ),
+        });
+    }
+}
+
+fn is_named(document: &Node, name: &str) -> bool {
+    document.at(&["metadata", "name"]).and_then(Node::text) == Some(name)
+}
+
+/// A namespace that is not written is given on the command line, for both.
+fn same_namespace(document: &Node, release: &ServiceRelease) -> bool {
+    let other = document.at(&["metadata", "namespace"]).and_then(Node::text);
+    match (other, &release.metadata.namespace) {
+        (Some(other), Some(own)) => other == own,
+        _ => true,
+    }
+}
+
+struct Advice<'a> {
+    release: &'a ServiceRelease,
+    document: &'a Node,
+    found: &'a mut Vec<Finding>,
+}
+
+impl Advice<'_> {
+    fn add(&mut self, severity: Severity, field: &str, rule: &'static str, message: String) {
+        self.found.push(Finding { place: self.document.find(field), field: field.to_owned(), severity, rule, message });
+    }
+
+    fn warn(&mut self, field: &str, rule: &'static str, message: String) {
+        self.add(Severity::Warning, field, rule, message);
+    }
+
+    fn services(&mut self) {
+        let Some(traffic) = &self.release.spec.traffic else { return };
+        if traffic.candidate_service.as_ref() == Some(&traffic.service) {
+            let message = "is the same as service: name another Service for the candidate".to_owned();
+            self.add(Severity::Error, "spec.traffic.candidateService", "same-service", message);
+        }
+    }
+
+    fn steps(&mut self, all: &[&Node]) {
+        match &self.release.spec.strategy {
+            Some(Strategy { blue_green: Some(_), .. }) if self.release.spec.traffic.is_none() => {
+                let message =
+                    "there is no traffic.service to switch: both versions get requests at the same time".to_owned();
+                self.warn("spec.strategy.blueGreen", "no-service", message);
+            }
+            Some(Strategy { blue_green: Some(_), .. }) => {}
+            Some(Strategy { canary: Some(canary), .. }) if !canary.steps.is_empty() => {
+                self.nothing_to_see(canary);
+                self.shares(all);
+            }
+            strategy => {
+                let field = if strategy.is_some() { "spec.strategy.canary" } else { "spec" };
+                let message = "there are no steps: a new version takes all traffic as soon as its pods are available; add setWeight and pause".to_owned();
+                self.warn(field, "no-steps", message);
+            }
+        }
+    }
+
+    /// Weights that follow each other without a pause show nothing of the new version.
+    fn nothing_to_see(&mut self, canary: &Canary) {
+        let stops = |step: &crate::api::CanaryStep| step.pause.is_some() || step.approval.is_some();
+        if !canary.steps.iter().any(stops) {
+            let message = "no step waits: the weights follow each other as fast as pods become available; add a pause or an approval".to_owned();
+            self.warn("spec.strategy.canary.steps", "no-pause", message);
+        }
+    }
+
+    /// The replicas that a release has, as far as the files say. An autoscaler's minimum counts.
+    fn replicas(&self, all: &[&Node]) -> Option<i32> {
+        let scaled = self.autoscaler(all, "ServiceRelease", self.release.metadata.name.as_deref());
+        let minimum = scaled.map(|scaler| scaler.at(&["spec", "minReplicas"]).and_then(Node::integer).unwrap_or(1));
+        if let Some(minimum) = minimum {
+            return i32::try_from(minimum).ok();
+        }
+        let workload = self.release.spec.workload_ref.as_ref();
+        match (self.release.spec.replicas, workload) {
+            (Some(replicas), _) => Some(replicas),
+            (None, None) => Some(1),
+            (None, Some(reference)) => {
+                let is_it = |node: &&&Node| {
+                    node.get("kind").and_then(Node::text) == Some("Deployment")
+                        && is_named(node, &reference.name)
+                        && same_namespace(node, self.release)
+                };
+                let replicas = all.iter().find(is_it)?.at(&["spec", "replicas"]);
+                i32::try_from(replicas.and_then(Node::integer)?).ok()
+            }
+        }
+    }
+
+    /// The share of pods that each weight comes to, by the operator's own arithmetic.
+    fn shares(&mut self, all: &[&Node]) {
+        let Some(replicas) = self.replicas(all).filter(|replicas| *replicas > 0) else { return };
+        let policy = Policy::compile(&self.release.spec, false);
+        let bounds = policy.bounds(replicas);
+        let mut shares = Vec::new();
+        for step in &policy.steps {
+            let Step::SetWeight(weight) = step else { continue };
+            let (candidate, stable) = split(bounds, *weight);
+            if *weight > 0 && candidate + stable > 0 {
+                shares.push((*weight, candidate * 100 / (candidate + stable)));
+            }
+        }
+        if !shares.iter().any(|(weight, share)| (weight - share).abs() >= POINTS) {
+            return;
+        }
+        let told: Vec<String> = shares.iter().map(|(weight, share)| format!("{weight}% is {share}%")).collect();
+        let pods = if replicas == 1 { "1 replica".to_owned() } else { format!("{replicas} replicas") };
+        let message =
+            format!("by the ratio of pods, with {pods}: {}; use more replicas or other weights", told.join(", "));
+        self.warn("spec.strategy.canary.steps", "share", message);
+    }
+
+    fn deadline(&mut self) {
+        let spec = &self.release.spec;
+        if spec.progress_deadline_seconds <= spec.min_ready_seconds {
+            let message = format!(
+                "must be more than minReadySeconds ({}): a step would fail before its pods can count as available",
+                spec.min_ready_seconds
+            );
+            self.warn("spec.progressDeadlineSeconds", "deadline", message);
+        }
+    }
+
+    fn autoscaler<'a>(&self, all: &[&'a Node], kind: &str, name: Option<&str>) -> Option<&'a Node> {
+        let targets = |node: &&&Node| {
+            let target = |field| node.at(&["spec", "scaleTargetRef", field]).and_then(Node::text);
+            node.get("kind").and_then(Node::text) == Some("HorizontalPodAutoscaler")
+                && target("kind") == Some(kind)
+                && target("name") == name
+                && same_namespace(node, self.release)
+        };
+        all.iter().find(targets).copied()
+    }
+
+    fn autoscalers(&mut self, all: &[&Node]) {
+        let scaler_name =
+            |node: &Node| node.at(&["metadata", "name"]).and_then(Node::text).unwrap_or_default().to_owned();
+        let own = self.release.metadata.name.as_deref();
+        if let Some(scaler) = self.autoscaler(all, "ServiceRelease", own)
+            && self.release.spec.replicas.is_some()
+        {
+            let message = format!(
+                "HorizontalPodAutoscaler {} sets it, too: each apply of this manifest sets it back; remove it here once the object exists (an autoscaler needs it to be set once)",
+                scaler_name(scaler)
+            );
+            self.warn("spec.replicas", "replicas", message);
+        }
+        let Some(workload) = &self.release.spec.workload_ref else { return };
+        if let Some(scaler) = self.autoscaler(all, "Deployment", Some(&workload.name)) {
+            let message = format!(
+                "HorizontalPodAutoscaler {} targets the adopted Deployment: set its scaleTargetRef to {{apiVersion: servicerelease.io/v1alpha1, kind: ServiceRelease, name: {}}}",
+                scaler_name(scaler),
+                own.unwrap_or_default()
+            );
+            self.add(Severity::Error, "spec.workloadRef", "autoscaler", message);
+        }
+    }
+}
