@@ -26,6 +26,8 @@ pub use status::{
 
 /// The API group of every kind defined here.
 pub const GROUP: &str = "servicerelease.io";
+/// The name under which the operator writes.
+pub const FIELD_MANAGER: &str = "service-release-operator";
 /// Label on everything the operator makes: the name of the ServiceRelease.
 pub const LABEL_RELEASE: &str = "servicerelease.io/release";
 /// Label on everything the operator makes for one revision: its hash.

@@ -17,10 +17,8 @@ mod run;
 mod status;
 mod watch;
 
+pub use crate::api::FIELD_MANAGER;
 pub use run::{Error, Options, run};
-
-/// The name under which the operator writes.
-pub const FIELD_MANAGER: &str = "service-release-operator";
 
 /// Makes `ring` the process's cryptography; a second call changes nothing.
 pub fn use_ring() {

@@ -1,7 +1,7 @@
 //! What makes a manifest one that cannot be acted on, beyond what the CRD's schema refuses. Each
 //! obstacle names the field or object, and the remedy.
 
-use crate::api::{LABEL_RELEASE, LABEL_REVISION};
+use crate::api::{FIELD_MANAGER, LABEL_RELEASE, LABEL_REVISION};
 
 use super::{
     observed::{Service, TemplateCheck},
@@ -92,8 +92,8 @@ fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {
         let message = format!(
             "spec.traffic.{field}: field manager {manager} applies spec.selector of Service {name}, which server-side apply cannot share"
         );
-        let remedy = "remove spec.selector from what it applies, ignore differences there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or let the operator create the Service";
-        return Some(Obstacle::new("ServiceContested", message, remedy).hands_off());
+        let remedy = share_selector(pass, service, manager);
+        return Some(Obstacle::new("ServiceContested", message, &remedy).hands_off());
     }
     let base = || service.selector.iter().filter(|(key, _)| *key != LABEL_RELEASE && *key != LABEL_REVISION);
     if !service.owned && base().next().is_none() && service.original.is_none() {
@@ -111,6 +111,19 @@ fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {
         message,
         "add the label to the pod template, or correct the Service's selector",
     ))
+}
+
+/// Whoever alone applies a field takes it away with the first manifest that no longer has it; a second
+/// applier of the same value keeps it, and with it the traffic.
+fn share_selector(pass: &Pass<'_>, service: &Service, manager: &str) -> String {
+    let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
+    let share = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": service.object.name, "namespace": namespace },
+        "spec": { "selector": service.selector }
+    });
+    format!(
+        "keep the selector: echo '{share}' | kubectl apply --server-side --field-manager={FIELD_MANAGER} -f -; after that, not before (the Service would lose its selector), remove spec.selector from what {manager} applies; or let the operator create the Service"
+    )
 }
 
 fn template(pass: &Pass<'_>) -> Option<Obstacle> {

@@ -123,6 +123,11 @@ fn a_service_selector_that_is_applied_by_somebody_else_is_not_touched() {
     world.settle();
     assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Invalid, "ServiceContested"));
     assert!(world.status().message.contains("argocd-controller"));
+    // Taken out by its only applier the selector would be gone, and the traffic with it.
+    let remedy = world.status().next_action;
+    let share = remedy.find(r#""selector":{"app":"shop"}"#).unwrap();
+    assert!(share < remedy.find("remove spec.selector").unwrap(), "{remedy}");
+    assert!(remedy.contains("--field-manager=service-release-operator"), "{remedy}");
     assert!(!world.log.iter().any(|effect| matches!(effect, Effect::Select { .. })));
 }
 
