@@ -104,7 +104,8 @@ fn confirm_selection(pass: &mut Pass<'_>) {
         }
         _ => false,
     };
-    let selects = |effect: &Effect| matches!(effect, Effect::Select { object, .. } if object.name == service.object.name);
+    let selects =
+        |effect: &Effect| matches!(effect, Effect::Select { object, .. } if object.name == service.object.name);
     let Some(first) = pass.after.iter().position(shrinks) else { return };
     if !pass.after[..first].iter().any(selects) {
         let object = service.object.clone();

@@ -99,7 +99,8 @@ impl<'a> Traffics<'a> {
         let (stable, candidate) = (count(stable), count(candidate));
         // Others have their share, too: an adopted Deployment's own pods, an earlier candidate's.
         let ready = |service: &Service| service.endpoints.iter().filter(|endpoint| endpoint.ready).count();
-        let all = self.service().map_or(stable + candidate, |service| i32::try_from(ready(service)).unwrap_or(i32::MAX));
+        let all =
+            self.service().map_or(stable + candidate, |service| i32::try_from(ready(service)).unwrap_or(i32::MAX));
         if all == 0 {
             return WeightShare::default();
         }

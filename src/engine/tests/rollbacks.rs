@@ -237,7 +237,10 @@ fn keep_previous_makes_undo_instant() {
     world.say(Action::Undo, |_| {});
     let decision = world.pass();
     let back = Selection::Revision(world.hash("v1"));
-    assert!(matches!(&decision.after[..], [Effect::Select { selection, .. }, ..] if *selection == back), "{decision:?}");
+    assert!(
+        matches!(&decision.after[..], [Effect::Select { selection, .. }, ..] if *selection == back),
+        "{decision:?}"
+    );
     drain(&mut world);
     assert_eq!((world.phase(), world.stable(), world.pods("v2")), (Phase::RolledBack, "v1".into(), 0));
     assert_eq!(world.status().rollback.unwrap().cause, RollbackCause::Undone);

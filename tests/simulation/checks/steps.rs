@@ -1,0 +1,265 @@
+//! How a release goes on from step to step, read from the status: a step is left only when it is
+//! complete or a person says so (T2), not while it waits (T5), not after an abort (C3).
+
+use servicerelease::{
+    api::{Action, CommandPhase, CommandRecord, Duration, Phase, ServiceReleaseSpec, ServiceReleaseStatus, StepName},
+    engine::Plan,
+};
+
+use crate::{model::cluster::Cluster, operator::Work};
+
+use super::{Checker, desired, limits, reliable, replicas};
+
+/// The steps of a plan as PRODUCT.md has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Prepare,
+    Weight(i32),
+    Pause(Option<Duration>),
+    Approval,
+    Promote,
+}
+
+impl Step {
+    fn name(self) -> StepName {
+        match self {
+            Self::Prepare => StepName::Prepare,
+            Self::Weight(_) => StepName::SetWeight,
+            Self::Pause(_) => StepName::Pause,
+            Self::Approval => StepName::Approval,
+            Self::Promote => StepName::Promote,
+        }
+    }
+}
+
+fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
+    let mut steps = vec![Step::Prepare];
+    if let (Some(strategy), false) = (&spec.strategy, first) {
+        for step in strategy.canary.iter().flat_map(|canary| &canary.steps) {
+            steps.push(match (step.set_weight, &step.pause) {
+                (Some(weight), _) => Step::Weight(weight),
+                (None, Some(pause)) => Step::Pause(pause.duration),
+                (None, None) => Step::Approval,
+            });
+        }
+        if strategy.blue_green.as_ref().is_some_and(|it| !it.auto_promote) {
+            steps.push(Step::Pause(None));
+        }
+    }
+    steps.push(Step::Promote);
+    steps
+}
+
+/// Commands that this status has and the one before had not.
+pub fn news(work: &Work) -> Vec<CommandRecord> {
+    let old = &work.old.commands;
+    let new = work.decision.status.commands.iter();
+    new.filter(|record| old.iter().all(|it| it.uid != record.uid)).cloned().collect()
+}
+
+fn number(status: &ServiceReleaseStatus) -> i64 {
+    status.release.as_ref().map_or(0, |it| it.number)
+}
+
+impl Checker {
+    pub fn step_rules(&mut self, cluster: &Cluster, work: &Work) {
+        let (old, new) = (&work.old, &work.decision.status);
+        self.standing_still(work);
+        let same = number(old) == number(new);
+        let candidate = |status: &ServiceReleaseStatus| status.candidate.as_ref().map(|it| it.revision.clone());
+        if !same || candidate(old) != candidate(new) || candidate(new).is_none() {
+            self.begun(cluster, work);
+            return;
+        }
+        let rolling_back =
+            new.rollback.as_ref().is_some_and(|it| it.completed_at.is_none() && it.release == number(new));
+        if rolling_back || self.aborted.contains(&number(new)) {
+            self.require(desired(new) <= desired(old), "C3", || {
+                format!("weight rises from {} to {} in a rollback", desired(old), desired(new))
+            });
+            return;
+        }
+        let (Some(from), Some(to)) = (&old.step, &new.step) else {
+            return;
+        };
+        let plan = work.view.observed.plans.iter();
+        let plan = plan.filter(|plan| plan.number == number(new)).next_back();
+        let live = cluster.live.plans.get(&number(new));
+        let Some(plan) = plan.or(live) else {
+            return;
+        };
+        let first = old.stable.is_none();
+        let steps = steps(&plan.spec, first);
+        self.shape(&steps, to.index, to.of, to.name);
+        self.require(to.index >= from.index, "T2", || format!("step falls from {} to {}", from.index, to.index));
+        self.passed(cluster, work, plan, &steps, to.index);
+        if desired(new) > desired(old) {
+            let passed = (from.index..=to.index).filter_map(|index| steps.get(place(index)));
+            let weights = passed.map(|step| match step {
+                Step::Weight(weight) => *weight,
+                Step::Promote => 100,
+                _ => desired(old),
+            });
+            let weight = weights.max().unwrap_or(0);
+            self.require(desired(new) <= weight, "T2", || {
+                format!("weight rises to {} in step {:?}", desired(new), to.name)
+            });
+        }
+    }
+
+    fn shape(&mut self, steps: &[Step], index: i32, of: i32, name: StepName) {
+        let planned = steps.get(place(index)).map(|step| step.name());
+        self.require(planned == Some(name), "T2", || {
+            format!("step {index} is {name:?}, the pinned plan has {planned:?}")
+        });
+        self.require(place(of) + 1 == steps.len(), "T2", || {
+            format!("the status has {of} steps, the pinned plan {}", steps.len())
+        });
+    }
+
+    /// Every step that was left is complete, or a command says so.
+    fn passed(&mut self, cluster: &Cluster, work: &Work, plan: &Plan, steps: &[Step], until: i32) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let Some(from) = &old.step else {
+            return;
+        };
+        let applied: Vec<Action> = news(work)
+            .into_iter()
+            .filter(|record| record.phase == CommandPhase::Applied)
+            .map(|record| record.action)
+            .collect();
+        let full = new.release.as_ref().is_some_and(|it| it.full_promotion_by.is_some());
+        let mut spent = 0;
+        for index in from.index..until {
+            let Some(step) = steps.get(place(index)) else {
+                continue;
+            };
+            let entered = (index == from.index).then_some(from.started_at);
+            let by_person = index == from.index && from.passed_by.is_some();
+            let may = |actions: &[Action]| by_person || applied.iter().any(|it| actions.contains(it));
+            let person = [Action::Promote, Action::Resume, Action::Skip];
+            let (complete, uses) = match step {
+                Step::Prepare | Step::Weight(_) => {
+                    let held = old.hold.is_some() && may(&[Action::Skip, Action::Promote]);
+                    let done = warm(cluster, work, plan, *step) && open(work, plan, *step);
+                    (held || done, held)
+                }
+                Step::Pause(Some(duration)) => {
+                    let over = entered.is_some_and(|at| work.now.since(at) >= *duration);
+                    (over || full || may(&person), !over && !full)
+                }
+                Step::Pause(None) => (full || may(&person), !full),
+                Step::Approval => (may(&[Action::Approve]), true),
+                Step::Promote => (true, false),
+            };
+            spent += usize::from(uses && !by_person);
+            self.require(complete, "T2", || format!("step {index} ({step:?}) is left although it is not complete"));
+            let waits = work.view.release.spec.paused || old.suspended.is_some();
+            let freed = !applied.is_empty();
+            self.require(!waits || freed, "T5", || {
+                format!("step {index} ({step:?}) is left while the release is paused")
+            });
+        }
+        self.require(spent <= applied.len(), "C1", || format!("{} commands pass {spent} steps", applied.len()));
+        let name = new.step.as_ref().filter(|to| to.index == from.index);
+        let name = name.and_then(|to| to.passed_by.clone());
+        let noted = from.passed_by.is_none() && name.is_some();
+        self.require(!noted || !applied.is_empty(), "T2", || {
+            format!("step {until} is passed in the name of {name:?}, who said nothing")
+        });
+    }
+
+    /// A release that begins, begins at the beginning; one that ends has passed all steps.
+    fn begun(&mut self, cluster: &Cluster, work: &Work) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let begins = new.candidate.is_some() && number(new) > number(old);
+        if !begins {
+            self.ended(cluster, work);
+            return;
+        }
+        self.require(number(new) == number(old) + 1, "R2", || {
+            format!("release {} follows {}", number(new), number(old))
+        });
+        // Pods that are warm already (kept for undo) let it pass the first steps at once.
+        let index = new.step.as_ref().map_or(1, |step| step.index);
+        let candidate = new.candidate.as_ref().map(|it| it.revision.as_str());
+        let warm = candidate.map_or(0, |it| warm_pods(cluster, work, it));
+        let wanted = replicas(&work.view.release.spec, new);
+        self.require(index == 1 || warm > 0 || wanted == 0, "T2", || {
+            format!("a release begins at step {index} with weight {} and no warm pod", desired(new))
+        });
+    }
+
+    fn ended(&mut self, cluster: &Cluster, work: &Work) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let revision = |it: &Option<servicerelease::api::RevisionStatus>| it.as_ref().map(|it| it.revision.clone());
+        let promoted = old.candidate.is_some() && revision(&new.stable) == revision(&old.candidate);
+        let plan = work.view.observed.plans.iter();
+        let plan = plan.filter(|plan| plan.number == number(old)).next_back();
+        if let (true, true, Some(plan)) = (promoted, number(old) == number(new), plan) {
+            let steps = steps(&plan.spec, old.stable.is_none());
+            let until = i32::try_from(steps.len()).unwrap_or(0);
+            self.passed(cluster, work, plan, &steps, until);
+        }
+    }
+
+    /// While it waits for a person, the weight stays or falls.
+    fn standing_still(&mut self, work: &Work) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let waits = matches!(new.phase, Phase::Paused | Phase::AwaitingApproval | Phase::Halted | Phase::Invalid);
+        let candidate = new.candidate.as_ref().map(|it| &it.revision);
+        let same = candidate == old.candidate.as_ref().map(|it| &it.revision);
+        // Entering a wait may be recorded together with the step before it.
+        let step = |status: &ServiceReleaseStatus| status.step.as_ref().map(|it| it.index);
+        if waits && same && step(old) == step(new) {
+            self.require(desired(new) <= desired(old), "T5", || {
+                format!("weight rises from {} to {} in {:?}", desired(old), desired(new), new.phase)
+            });
+        }
+    }
+}
+
+fn place(index: i32) -> usize {
+    usize::try_from(index - 1).unwrap_or(0)
+}
+
+/// Whether the pods of a step that brings pods are there.
+fn warm(cluster: &Cluster, work: &Work, plan: &Plan, step: Step) -> bool {
+    let spec = &work.view.release.spec;
+    let wanted = replicas(spec, &work.old);
+    if wanted == 0 {
+        return true;
+    }
+    let bounds = limits::allowed(&plan.spec, wanted);
+    if wanted == 1 && bounds.surge == 0 {
+        // There is no room for one of each: stable's only pod is replaced when all traffic moves.
+        return true;
+    }
+    let needed = match step {
+        Step::Weight(0) => 0,
+        Step::Weight(weight) => {
+            // The pods that a weight stands for may miss as many as may be unavailable.
+            super::effects::share(wanted, weight).min(wanted - bounds.unavailable).max(1)
+        }
+        Step::Prepare if bounds.doubled => wanted,
+        _ => 1,
+    };
+    warm_pods(cluster, work, &plan.revision) >= needed
+}
+
+/// Reliable pods, none that its ReplicaSet is about to take away.
+fn warm_pods(cluster: &Cluster, work: &Work, revision: &str) -> i32 {
+    let asked = cluster.set_of(revision).map_or(0, |set| set.replicas);
+    reliable(cluster, work, revision).min(asked)
+}
+
+/// Whether the Service was seen to select the pods that a weight is for.
+fn open(work: &Work, plan: &Plan, step: Step) -> bool {
+    let Some(service) = &work.view.observed.service else {
+        return true;
+    };
+    let wanted = replicas(&work.view.release.spec, &work.old);
+    let weight = matches!(step, Step::Weight(weight) if weight > 0);
+    let room = wanted > 1 || limits::allowed(&plan.spec, wanted).surge > 0;
+    !weight || wanted == 0 || !room || super::effects::selects(&service.selector, &plan.revision)
+}

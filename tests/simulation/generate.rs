@@ -1,0 +1,263 @@
+//! Makes cases from a seed, and makes failing ones shorter.
+
+use servicerelease::api::Action;
+
+use crate::{
+    checks::Violation,
+    event::{Aim, Event, Fault},
+    model::{catalogue::TEMPLATES, cluster::Propagation},
+    rng::Rng,
+    setup::{BOUNDS, STRATEGIES, Setup},
+};
+
+/// One case, made from its seed alone.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub setup: Setup,
+    pub events: Vec<Event>,
+    /// Whether it ends with a good template that must become Healthy.
+    pub forward: bool,
+}
+
+const ACTIONS: [Action; 8] = [
+    Action::Promote,
+    Action::Abort,
+    Action::Undo,
+    Action::Retry,
+    Action::Approve,
+    Action::Pause,
+    Action::Resume,
+    Action::Skip,
+];
+
+impl Case {
+    pub fn generate(seed: u64, length: usize) -> Self {
+        let mut rng = Rng::new(seed);
+        let setup = Setup::generate(&mut rng);
+        let mut events = Vec::new();
+        if rng.chance(70) {
+            events.push(Event::Settle(18));
+        }
+        while events.len() < length {
+            let event = event(&mut rng, &setup);
+            events.push(event);
+            // After something happened, the operator often has time to react.
+            if rng.chance(35) {
+                events.push(Event::Settle(rng.pick(&[1, 1, 2, 3, 6, 12])));
+            }
+        }
+        Self { setup, events, forward: rng.chance(50) }
+    }
+}
+
+fn event(rng: &mut Rng, setup: &Setup) -> Event {
+    match rng.below(100) {
+        0..28 => pass(rng),
+        28..46 => tick(rng),
+        46..60 => edit(rng),
+        60..76 => command(rng),
+        76..86 => pods(rng),
+        86..90 => Event::Continue(u8::from(rng.chance(50))),
+        90..93 => meddle(rng, setup),
+        93..95 => contest(rng),
+        95..97 => Event::Clock(rng.pick(&[-7_200_000, -5_000, 5_000, 3_600_000])),
+        97 if rng.chance(40) => {
+            Event::DeleteRelease(rng.pick(&[Propagation::Background, Propagation::Foreground, Propagation::Orphan]))
+        }
+        98 => Event::CreateRelease,
+        _ => Event::ApiUpgrade,
+    }
+}
+
+fn pass(rng: &mut Rng) -> Event {
+    let k = u8::try_from(rng.weighted(&[(4, 0u64), (4, 1), (3, 2), (2, 3), (1, 4), (1, 5)])).unwrap_or(0);
+    let fault = rng.weighted(&[
+        (3, Fault::None),
+        (2, Fault::CrashBefore(k)),
+        (2, Fault::CrashAfter(k)),
+        (2, Fault::Lost(k)),
+        (1, Fault::Refused(k)),
+        (2, Fault::Stopped(k)),
+    ]);
+    let mut lag = [0u8; 9];
+    match rng.below(10) {
+        0..5 => {}
+        5 => lag = [u8::try_from(rng.below(8)).unwrap_or(0); 9],
+        _ => {
+            for kind in &mut lag {
+                if rng.chance(35) {
+                    *kind = u8::try_from(rng.below(6)).unwrap_or(0);
+                }
+            }
+        }
+    }
+    Event::Pass { leader: u8::from(rng.chance(40)), lag, fault }
+}
+
+fn tick(rng: &mut Rng) -> Event {
+    let lagging = if rng.chance(35) { u8::try_from(rng.below(64)).unwrap_or(0) } else { 0 };
+    Event::Tick { millis: rng.pick(&[5, 200, 1_000, 1_000, 2_000, 4_000, 10_000, 35_000]), lagging }
+}
+
+fn edit(rng: &mut Rng) -> Event {
+    let small = |rng: &mut Rng, below: u8| u8::try_from(rng.below(u64::from(below))).unwrap_or(0);
+    match rng.below(20) {
+        0..10 => Event::Template(if rng.chance(65) { rng.pick(&['A', 'B', 'C']) } else { rng.pick(TEMPLATES).0 }),
+        10..12 => Event::Strategy(small(rng, STRATEGIES), small(rng, BOUNDS)),
+        12..15 => Event::Replicas(rng.pick(&[0, 1, 2, 3, 4, 6, 10])),
+        15..17 => Event::Paused(rng.chance(40)),
+        17 => Event::RetryToken(small(rng, 4)),
+        18 => Event::Automatic(rng.chance(60)),
+        _ if rng.chance(50) => Event::MinReady(rng.pick(&[0, 2, 5])),
+        _ => Event::HistoryLimit(rng.pick(&[0, 1, 3])),
+    }
+}
+
+fn command(rng: &mut Rng) -> Event {
+    match rng.below(20) {
+        0 => Event::Commands(rng.pick(&ACTIONS), rng.pick(&ACTIONS)),
+        1 => Event::Commands(rng.pick(&ACTIONS), Action::Abort),
+        2 => Event::RecreateCommand,
+        3 => Event::DeleteCommand,
+        _ => Event::Command {
+            action: rng.pick(&ACTIONS),
+            aim: rng.weighted(&[
+                (10, Aim::Right),
+                (4, Aim::RevisionOnly),
+                (3, Aim::Bare),
+                (1, Aim::WrongRevision),
+                (1, Aim::LateStep),
+                (1, Aim::NextStep),
+            ]),
+            full: rng.chance(25),
+        },
+    }
+}
+
+fn pods(rng: &mut Rng) -> Event {
+    let n = u8::try_from(rng.below(12)).unwrap_or(0);
+    match rng.below(9) {
+        0..3 => Event::LoseReadiness(n),
+        3 | 4 => Event::Crash(n),
+        5 | 6 => Event::Evict(n),
+        7 => Event::Drain(n),
+        _ => Event::NodeLoss,
+    }
+}
+
+fn meddle(rng: &mut Rng, setup: &Setup) -> Event {
+    let n = u8::try_from(rng.below(4)).unwrap_or(0);
+    match rng.below(4) {
+        0 => Event::DeleteSet(n),
+        1 => Event::ScaleSet(n, rng.pick(&[0, 1, 3])),
+        2 if setup.adopted => Event::ScaleDeployment(rng.pick(&[0, 1, 2])),
+        _ => Event::DeleteService(rng.chance(40)),
+    }
+}
+
+fn contest(rng: &mut Rng) -> Event {
+    match rng.below(3) {
+        0 => Event::Autoscaler(rng.chance(40)),
+        1 => Event::Rival(rng.chance(40)),
+        _ => Event::Contest(rng.chance(40)),
+    }
+}
+
+/// Makes a failing case shorter: drops events, then simplifies those that are left, as long as the
+/// same rule is broken.
+pub fn shrink(case: &Case, rule: &'static str, fails: impl Fn(&Case) -> Option<Violation>) -> Case {
+    let breaks = |case: &Case| fails(case).is_some_and(|it| it.rule == rule);
+    let mut best = case.clone();
+    let calm = Case { forward: false, ..best.clone() };
+    if best.forward && breaks(&calm) {
+        best = calm;
+    }
+    loop {
+        let before = best.events.clone();
+        let mut size = best.events.len().div_ceil(2);
+        while size > 0 {
+            let mut start = 0;
+            while start < best.events.len() {
+                let mut shorter = best.clone();
+                let end = (start + size).min(shorter.events.len());
+                shorter.events.drain(start..end);
+                if breaks(&shorter) {
+                    best = shorter;
+                } else {
+                    start += size;
+                }
+            }
+            size /= 2;
+        }
+        for index in 0..best.events.len() {
+            for simpler in simplify(&best.events[index]) {
+                let mut case = best.clone();
+                case.events[index] = simpler;
+                if breaks(&case) {
+                    best = case;
+                }
+            }
+        }
+        for setup in simplify_setup(&best.setup) {
+            let case = Case { setup, ..best.clone() };
+            if breaks(&case) {
+                best = case;
+            }
+        }
+        if best.events == before {
+            return best;
+        }
+    }
+}
+
+fn simplify(event: &Event) -> Vec<Event> {
+    match event {
+        Event::Tick { millis, lagging } if *lagging != 0 => vec![Event::Tick { millis: *millis, lagging: 0 }],
+        Event::Pass { leader, lag, fault } => {
+            let mut simpler = Vec::new();
+            let with = |lag: [u8; 9], fault: Fault| Event::Pass { leader: *leader, lag, fault };
+            if *fault != Fault::None {
+                simpler.push(with(*lag, Fault::None));
+            }
+            if lag.iter().any(|it| *it > 0) {
+                simpler.push(with([0; 9], *fault));
+            }
+            for kind in 0..9 {
+                if lag[kind] > 0 && lag.iter().filter(|it| **it > 0).count() > 1 {
+                    let mut less = *lag;
+                    less[kind] = 0;
+                    simpler.push(with(less, *fault));
+                }
+            }
+            simpler
+        }
+        Event::Settle(rounds) if *rounds > 1 => {
+            vec![Event::Settle(1), Event::Settle(rounds / 2), Event::Settle(rounds - 1)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn simplify_setup(setup: &Setup) -> Vec<Setup> {
+    let mut simpler = Vec::new();
+    let mut add = |change: &dyn Fn(&mut Setup)| {
+        let mut setup = setup.clone();
+        change(&mut setup);
+        simpler.push(setup);
+    };
+    add(&|it| it.adopted = false);
+    add(&|it| it.strategy = 0);
+    add(&|it| it.bounds = 0);
+    add(&|it| it.min_ready = 0);
+    add(&|it| it.candidate_service = false);
+    add(&|it| it.keep_previous = None);
+    add(&|it| it.replicas = Some(2));
+    add(&|it| it.replicas = Some(1));
+    add(&|it| it.first = 'A');
+    add(&|it| it.automatic = true);
+    add(&|it| it.history = 5);
+    add(&|it| it.traffic = false);
+    add(&|it| it.service_exists = false);
+    simpler.retain(|it| it != setup);
+    simpler
+}

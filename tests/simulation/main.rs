@@ -1,0 +1,89 @@
+//! The simulation: a model cluster, users and faults drive `decide()`, and INVARIANTS.md is
+//! checked by number after every write and every event. A failure prints the seed and the
+//! shortest trace; `SIM_SEED=<seed> SIM_STEPS=<steps>` runs another stretch.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod checks;
+mod coverage;
+mod event;
+mod generate;
+mod model;
+mod operator;
+mod rng;
+mod setup;
+mod users;
+mod world;
+
+use servicerelease::engine::decide;
+
+use coverage::Coverage;
+use generate::Case;
+
+/// Events in a case, before it is left to itself.
+const LENGTH: usize = 60;
+
+fn env(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value.and_then(|it| it.parse().ok()).unwrap_or(default)
+}
+
+/// `SIM_ONLY=T1` looks for breaches of one rule.
+fn only() -> Option<&'static str> {
+    let rule = std::env::var("SIM_ONLY").ok()?;
+    Some(String::leak(rule))
+}
+
+/// Prints a failing case, made as short as it gets.
+fn explain(subject: &operator::Subject, seed: u64, case: &Case, rule: &'static str) -> String {
+    let run = |case: &Case| world::run(subject, &case.setup, &case.events, case.forward, Some(rule));
+    let short = generate::shrink(case, rule, |case| run(case).violation);
+    let outcome = run(&short);
+    let violation = outcome.violation.expect("the short case fails, too");
+    let mut text = format!(
+        "{}: {}\nseed {seed}; the shortest trace has {} events ({})\n",
+        violation.rule,
+        violation.text,
+        short.events.len(),
+        short.setup
+    );
+    for line in &outcome.log {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+fn sweep(seed: u64, steps: u64) -> Result<Coverage, String> {
+    let mut coverage = Coverage::default();
+    let (mut done, mut cases) = (0, 0);
+    while done < steps {
+        let seed = seed + cases;
+        let case = Case::generate(seed, LENGTH);
+        let outcome = world::run(&decide, &case.setup, &case.events, case.forward, only());
+        if let Some(violation) = outcome.violation {
+            if std::env::var("SIM_SURVEY").is_ok() {
+                println!("{seed} {}: {}", violation.rule, violation.text);
+                done += outcome.steps;
+                cases += 1;
+                continue;
+            }
+            return Err(explain(&decide, seed, &case, violation.rule));
+        }
+        coverage.merge(&outcome.coverage);
+        done += outcome.steps;
+        cases += 1;
+    }
+    println!("{done} steps in {cases} cases from seed {seed}");
+    Ok(coverage)
+}
+
+#[test]
+fn the_engine_keeps_every_invariant() {
+    let seed = env("SIM_SEED", 1_000_000);
+    let steps = env("SIM_STEPS", 100_000);
+    match sweep(seed, steps) {
+        Ok(coverage) => println!("{}", coverage.table()),
+        Err(trace) => panic!("{trace}"),
+    }
+}

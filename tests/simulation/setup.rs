@@ -1,0 +1,251 @@
+//! How a case begins: what the manifest says and what was in the cluster before.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use servicerelease::api::{
+    Approval, BlueGreen, Canary, CanaryStep, Duration, Pause, Rollback, Selector, ServiceReleaseSpec, Strategy,
+    Traffic, WorkloadRef,
+};
+
+use crate::{
+    model::{
+        catalogue,
+        cluster::{
+            CANDIDATE_SERVICE, Cluster, DEPLOYMENT, DeploymentObject, Kind, ReleaseObject, SERVICE, ServiceObject,
+        },
+        controllers::{self, Lagging},
+    },
+    rng::Rng,
+};
+
+/// When the simulation begins: any moment will do.
+pub const BEGIN: i64 = 1_770_000_000_000;
+/// progressDeadlineSeconds of every manifest here.
+pub const DEADLINE: i32 = 60;
+/// How many strategies there are to choose from.
+pub const STRATEGIES: u8 = 9;
+/// How many pairs of maxSurge and maxUnavailable there are.
+pub const BOUNDS: u8 = 7;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setup {
+    pub adopted: bool,
+    pub traffic: bool,
+    pub candidate_service: bool,
+    pub service_exists: bool,
+    pub replicas: Option<i32>,
+    pub deployment_replicas: i32,
+    pub strategy: u8,
+    pub bounds: u8,
+    pub min_ready: i32,
+    pub automatic: bool,
+    pub keep_previous: Option<u64>,
+    pub history: i32,
+    pub first: char,
+}
+
+impl Setup {
+    pub fn generate(rng: &mut Rng) -> Self {
+        let adopted = rng.chance(25);
+        Self {
+            adopted,
+            traffic: rng.chance(85),
+            candidate_service: rng.chance(60),
+            service_exists: adopted || rng.chance(50),
+            replicas: if rng.chance(15) { None } else { Some(rng.pick(&[1, 2, 3, 4, 4, 5, 10, 0])) },
+            deployment_replicas: rng.pick(&[1, 2, 3, 4]),
+            strategy: u8::try_from(rng.below(u64::from(STRATEGIES))).unwrap_or(0),
+            bounds: u8::try_from(rng.below(u64::from(BOUNDS))).unwrap_or(0),
+            min_ready: rng.pick(&[0, 0, 3]),
+            automatic: rng.chance(80),
+            keep_previous: rng.pick(&[None, None, Some(20)]),
+            history: rng.pick(&[0, 1, 2, 5]),
+            first: rng.pick(&['A', 'A', 'A', 'A', 'A', 'A', 'S', 'N', 'K', 'X', 'R']),
+        }
+    }
+
+    /// The manifest that is applied first.
+    pub fn spec(&self) -> ServiceReleaseSpec {
+        let inline = !self.adopted;
+        ServiceReleaseSpec {
+            replicas: self.replicas,
+            selector: inline.then(|| Selector { match_labels: [("app".to_owned(), "shop".to_owned())].into() }),
+            template: inline.then(|| catalogue::written(self.first)),
+            workload_ref: self.adopted.then(|| WorkloadRef {
+                api_version: "apps/v1".into(),
+                name: DEPLOYMENT.into(),
+                ..WorkloadRef::default()
+            }),
+            min_ready_seconds: self.min_ready,
+            progress_deadline_seconds: DEADLINE,
+            revision_history_limit: self.history,
+            traffic: self.traffic.then(|| Traffic {
+                service: SERVICE.into(),
+                candidate_service: self.candidate_service.then(|| CANDIDATE_SERVICE.into()),
+                scale_down_delay: Duration::from_secs(5),
+            }),
+            strategy: strategy(self.strategy, self.bounds),
+            rollback: Rollback {
+                automatic: self.automatic,
+                keep_previous: self.keep_previous.map(Duration::from_secs),
+            },
+            ..ServiceReleaseSpec::default()
+        }
+    }
+
+    /// The cluster as it is when the manifest has just been applied.
+    pub fn cluster(&self) -> Cluster {
+        let mut cluster = Cluster::new(BEGIN);
+        if self.adopted {
+            let version = cluster.fresh();
+            cluster.live.deployment = Some(DeploymentObject {
+                uid: "deployment-1".into(),
+                version,
+                generation: 1,
+                letter: self.first,
+                replicas: self.deployment_replicas,
+                deleting: false,
+                observed_generation: 0,
+                pods: 0,
+                available: 0,
+            });
+        }
+        if self.traffic && self.service_exists {
+            let version = cluster.fresh();
+            let service = ServiceObject {
+                uid: "service-1".into(),
+                version,
+                selector: [("app".to_owned(), "shop".to_owned())].into(),
+                original: None,
+                owner: None,
+                contested_by: None,
+            };
+            cluster.live.services.insert(SERVICE.into(), service);
+        }
+        cluster.touch(Kind::Deployment);
+        cluster.touch(Kind::Services);
+        for _ in 0..6 {
+            controllers::tick(&mut cluster, 1_000, Lagging::default());
+        }
+        self.apply(&mut cluster);
+        cluster
+    }
+
+    /// Creates the ServiceRelease.
+    pub fn apply(&self, cluster: &mut Cluster) {
+        let version = cluster.fresh();
+        cluster.live.release = Some(ReleaseObject {
+            uid: format!("release-{version}"),
+            version,
+            generation: 1,
+            created: cluster.now,
+            spec: self.spec(),
+            status: None,
+            finalizer: false,
+            deleting: None,
+        });
+        cluster.touch(Kind::Release);
+        cluster.commit();
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = if self.adopted {
+            format!("Deployment of {}, template", self.deployment_replicas)
+        } else {
+            "template".to_owned()
+        };
+        let service = match (self.traffic, self.service_exists) {
+            (false, _) => "no Service",
+            (true, true) => "Service there before",
+            (true, false) => "Service to be made",
+        };
+        let preview = if self.traffic && self.candidate_service { " and a candidate Service" } else { "" };
+        write!(
+            f,
+            "{source} {}, replicas {:?}, {}, {service}{preview}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
+            self.first,
+            self.replicas,
+            describe(self.strategy, self.bounds),
+            self.min_ready,
+            self.automatic,
+            self.keep_previous,
+            self.history
+        )
+    }
+}
+
+fn weight(weight: i32) -> CanaryStep {
+    CanaryStep { set_weight: Some(weight), ..CanaryStep::default() }
+}
+
+fn pause(duration: Option<u64>) -> CanaryStep {
+    CanaryStep { pause: Some(Pause { duration: duration.map(Duration::from_millis) }), ..CanaryStep::default() }
+}
+
+fn approval() -> CanaryStep {
+    CanaryStep { approval: Some(Approval {}), ..CanaryStep::default() }
+}
+
+fn steps(index: u8) -> Vec<CanaryStep> {
+    match index {
+        1 => vec![weight(25), pause(Some(10_000)), weight(50), pause(Some(4_000))],
+        2 => vec![weight(20), pause(None), weight(60)],
+        3 => vec![weight(50), approval()],
+        4 => vec![weight(0), approval(), weight(100), pause(Some(1_500))],
+        7 => vec![pause(None), weight(50)],
+        8 => vec![weight(34), weight(67), pause(Some(6_000))],
+        _ => Vec::new(),
+    }
+}
+
+fn bounds(index: u8) -> (IntOrString, IntOrString) {
+    let percent = |text: &str| IntOrString::String(text.into());
+    match index {
+        1 => (IntOrString::Int(1), IntOrString::Int(0)),
+        2 => (IntOrString::Int(0), IntOrString::Int(1)),
+        3 => (percent("100%"), IntOrString::Int(0)),
+        4 => (percent("50%"), percent("50%")),
+        5 => (IntOrString::Int(0), percent("25%")),
+        6 => (IntOrString::Int(2), IntOrString::Int(1)),
+        _ => (percent("25%"), IntOrString::Int(0)),
+    }
+}
+
+/// The strategy of a number, with a pair of bounds.
+pub fn strategy(index: u8, pair: u8) -> Option<Strategy> {
+    let (canary, blue_green) = match index {
+        0 => return None,
+        5 | 6 => (None, Some(BlueGreen { auto_promote: index == 5 })),
+        _ => {
+            let (max_surge, max_unavailable) = bounds(pair);
+            let steps = steps(index);
+            let canary = Canary { max_surge, max_unavailable, steps };
+            (Some(canary), None)
+        }
+    };
+    Some(Strategy { canary, blue_green })
+}
+
+/// The same in words.
+pub fn describe(index: u8, pair: u8) -> String {
+    let (surge, unavailable) = bounds(pair);
+    let text = |bound: IntOrString| match bound {
+        IntOrString::Int(pods) => pods.to_string(),
+        IntOrString::String(text) => text,
+    };
+    let steps = match index {
+        0 => return "no strategy".into(),
+        5 => return "blueGreen".into(),
+        6 => return "blueGreen by hand".into(),
+        1 => "25%, pause 10s, 50%, pause 4s",
+        2 => "20%, pause, 60%",
+        3 => "50%, approval",
+        4 => "0%, approval, 100%, pause 1.5s",
+        7 => "pause, 50%",
+        _ => "34%, 67%, pause 6s",
+    };
+    format!("canary ({steps}; maxSurge {}, maxUnavailable {})", text(surge), text(unavailable))
+}

@@ -1,0 +1,397 @@
+//! One case: the cluster, the users, two operator processes and the checks, driven by events.
+
+use servicerelease::api::{Action, Phase, Timestamp};
+
+use crate::{
+    checks::{self, Checker, Rest, Violation},
+    coverage::{Coverage, Point},
+    event::{Aim, Event, Fault},
+    model::{
+        catalogue,
+        cluster::{Cluster, KINDS, Kind},
+        controllers::{self, Lagging},
+    },
+    operator::{Context, End, Operator, Subject},
+    setup::{DEADLINE, Setup},
+    users::{self, Users},
+};
+
+pub struct World<'a> {
+    subject: &'a Subject,
+    setup: Setup,
+    cluster: Cluster,
+    users: Users,
+    operators: [Operator; 2],
+    /// How far the operators' clock is off.
+    clock: i64,
+    checker: Checker,
+    coverage: Coverage,
+    log: Vec<String>,
+    steps: u64,
+    last: &'static str,
+}
+
+/// What came of a case.
+pub struct Outcome {
+    pub violation: Option<Violation>,
+    pub log: Vec<String>,
+    pub steps: u64,
+    pub coverage: Coverage,
+}
+
+/// Runs a case to its end, or to the first violation.
+pub fn run(subject: &Subject, setup: &Setup, events: &[Event], forward: bool, only: Option<&'static str>) -> Outcome {
+    let mut world = World {
+        subject,
+        setup: setup.clone(),
+        cluster: setup.cluster(),
+        users: Users::default(),
+        operators: Default::default(),
+        clock: 0,
+        checker: Checker::new(only),
+        coverage: Coverage::default(),
+        log: Vec::new(),
+        steps: 0,
+        last: "created",
+    };
+    for event in events {
+        world.happen(event);
+        if world.broken() {
+            break;
+        }
+    }
+    if !world.broken() {
+        world.finish();
+    }
+    if forward && !world.broken() {
+        world.forward();
+    }
+    Outcome { violation: world.checker.violation, log: world.log, steps: world.steps, coverage: world.coverage }
+}
+
+impl World<'_> {
+    fn broken(&self) -> bool {
+        self.checker.violation.is_some()
+    }
+
+    fn status(&self) -> servicerelease::api::ServiceReleaseStatus {
+        checks::stored(&self.cluster)
+    }
+
+    fn happen(&mut self, event: &Event) {
+        self.steps += 1;
+        self.log.push(format!("- {event}"));
+        match event {
+            Event::Tick { millis, lagging } => {
+                self.last = event.kind();
+                let lagging = Lagging::from_bits(*lagging);
+                if lagging.any() {
+                    // A lagging controller is one more way for pods and endpoints to part.
+                    self.checker.excuse(self.cluster.now + millis + 15_000);
+                }
+                controllers::tick(&mut self.cluster, *millis, lagging);
+            }
+            Event::Pass { leader, lag, fault } => {
+                self.pass(usize::from(*leader % 2), *lag, *fault);
+            }
+            Event::Continue(leader) => self.resume(usize::from(*leader % 2)),
+            Event::Settle(rounds) => self.settle(*rounds),
+            Event::Clock(by) => {
+                self.last = event.kind();
+                self.clock += by;
+            }
+            _ => self.act(event),
+        }
+        self.checker.always(&self.cluster);
+    }
+
+    fn act(&mut self, event: &Event) {
+        self.last = event.kind();
+        let now = self.cluster.now;
+        match event {
+            Event::Replicas(_) => self.checker.replicas_changed(&self.cluster),
+            Event::ScaleSet(..) | Event::DeleteSet(_) => {
+                self.checker.meddled = true;
+                self.checker.excuse(now + 120_000);
+            }
+            Event::LoseReadiness(_)
+            | Event::Crash(_)
+            | Event::Evict(_)
+            | Event::Drain(_)
+            | Event::NodeLoss
+            | Event::DeleteService(_)
+            | Event::ScaleDeployment(_) => self.checker.excuse(now + 60_000),
+            _ => {}
+        }
+        let note = self.users.act(&mut self.cluster, &self.setup, event);
+        if !note.is_empty() {
+            self.log.push(format!("    ({note})"));
+        }
+    }
+
+    fn pass(&mut self, leader: usize, lag: [u8; 9], fault: Fault) -> End {
+        self.steps += 1;
+        let phase = self.status().phase;
+        let mut context =
+            Context { cluster: &mut self.cluster, checker: &mut self.checker, log: &mut self.log, written: Vec::new() };
+        let end = self.operators[leader].pass(self.subject, lag, fault, self.clock, &mut context);
+        let written = context.written;
+        self.wrote(leader, &written, &end);
+        let stale = lag.iter().any(|lag| *lag > 0);
+        match &end {
+            End::Cut(fault, part) => {
+                self.coverage.reach(phase, self.last, Point::of(*fault, *part));
+            }
+            End::Done if stale => self.coverage.reach(phase, self.last, Point::Stale),
+            End::Done => self.coverage.reach(phase, self.last, Point::Whole),
+            End::Idle { .. } | End::Nothing => {}
+        }
+        end
+    }
+
+    fn resume(&mut self, leader: usize) {
+        let mut context =
+            Context { cluster: &mut self.cluster, checker: &mut self.checker, log: &mut self.log, written: Vec::new() };
+        let end = self.operators[leader].resume(&mut context);
+        let written = context.written;
+        self.wrote(leader, &written, &end);
+    }
+
+    /// Operator 0 leads: it has seen whatever was written by either. Operator 1 led before, and may
+    /// see anything old but its own writes.
+    fn wrote(&mut self, leader: usize, written: &[Kind], end: &End) {
+        for kind in written {
+            self.operators[leader].caches.catch_up(&self.cluster, *kind);
+            self.operators[0].caches.catch_up(&self.cluster, *kind);
+        }
+        let died = matches!(end, End::Cut(Fault::CrashAfter(_) | Fault::CrashBefore(_), _));
+        if died && leader == 0 {
+            for kind in KINDS {
+                self.operators[0].caches.catch_up(&self.cluster, kind);
+            }
+        } else if died {
+            self.operators[1].caches.restart();
+        }
+    }
+
+    /// The process that is alive; one that was stopped is started again if there is no other.
+    fn leader(&mut self) -> usize {
+        if !self.operators[0].is_stopped() {
+            return 0;
+        }
+        if self.operators[1].is_stopped() {
+            self.operators[0].restart();
+            return 0;
+        }
+        1
+    }
+
+    fn settle(&mut self, rounds: u8) {
+        for _ in 0..rounds {
+            if self.broken() {
+                return;
+            }
+            self.quiet_passes(4);
+            self.tick(1_000);
+            self.checker.always(&self.cluster);
+        }
+    }
+
+    fn tick(&mut self, millis: i64) -> bool {
+        self.steps += 1;
+        self.log.push(format!("  .. {millis} ms"));
+        let changed = controllers::tick(&mut self.cluster, millis, Lagging::default());
+        self.checker.always(&self.cluster);
+        changed
+    }
+
+    /// Passes without faults until nothing is to be done. None if that does not end.
+    fn quiet_passes(&mut self, most: usize) -> Option<Option<Timestamp>> {
+        let leader = self.leader();
+        for _ in 0..most {
+            match self.pass(leader, [0; 9], Fault::None) {
+                End::Idle { wake } => return Some(wake),
+                End::Nothing => return Some(None),
+                _ if self.broken() => return None,
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Lets a fair cluster run until nothing moves (L1), and looks at where it came to rest.
+    fn finish(&mut self) -> bool {
+        let rest = self.come_to_rest();
+        if self.broken() {
+            return false;
+        }
+        let Some(rest) = rest else {
+            let status = self.status();
+            let text = format!("no rest is found: {:?} ({}) {}", status.phase, status.reason, status.message);
+            self.checker.fail("L1", text);
+            return false;
+        };
+        if !self.waits_for_a_bad_deployment() {
+            self.checker.rest(&self.cluster, rest);
+        }
+        self.checker.handed_back(&self.cluster);
+        if rest == Rest::Quiet {
+            self.still();
+        }
+        !self.broken()
+    }
+
+    fn come_to_rest(&mut self) -> Option<Rest> {
+        let mut mark = (Phase::Pending, 0, 0);
+        let mut since = self.cluster.now;
+        let mut waited = 0;
+        for round in 0..1_500 {
+            let wake = self.quiet_passes(15);
+            if self.broken() {
+                return None;
+            }
+            let Some(wake) = wake else {
+                self.checker.fail("L1", "15 passes in a row, and none has nothing to do");
+                return None;
+            };
+            let status = self.status();
+            let now_at = (
+                status.phase,
+                status.step.as_ref().map_or(0, |step| step.index),
+                status.release.as_ref().map_or(0, |it| it.number),
+            );
+            if now_at != mark {
+                (mark, since, waited) = (now_at, self.cluster.now, round);
+            }
+            if self.tick(5) {
+                if !self.may_flap() || round - waited < 40 {
+                    continue;
+                }
+            }
+            let next = controllers::next_change(&self.cluster);
+            let alarm = wake.map(|at| at.as_millis() - self.clock);
+            let staying =
+                self.cluster.live.release.is_none() || self.may_stay(status.phase) || self.waits_for_a_bad_deployment();
+            if next.is_none() && alarm.is_none() {
+                return Some(Rest::Quiet);
+            }
+            if staying && self.may_flap() && round - waited >= 40 {
+                return Some(Rest::Flapping);
+            }
+            let due = next.into_iter().chain(alarm).min().unwrap_or(0);
+            let step = (due - self.cluster.now).max(5);
+            let long = self.cluster.now + step - since > i64::from(DEADLINE) * 1000 * 8;
+            if long && !staying && !self.waits_for_a_bad_deployment() {
+                let text = format!(
+                    "{:?} ({}) goes on for more than {} s: {}",
+                    status.phase,
+                    status.reason,
+                    DEADLINE * 8,
+                    status.message
+                );
+                self.checker.fail("L3", text);
+                return None;
+            }
+            self.tick(step);
+        }
+        None
+    }
+
+    fn may_stay(&self, phase: Phase) -> bool {
+        let deleting = self.cluster.live.release.as_ref().is_some_and(|it| it.deleting.is_some());
+        let waits = matches!(phase, Phase::Paused | Phase::AwaitingApproval);
+        !deleting && (waits || matches!(phase, Phase::Healthy | Phase::RolledBack | Phase::Halted | Phase::Invalid))
+    }
+
+    /// A hand-back keeps our pods as long as the Deployment's own do not come up, and says so.
+    fn waits_for_a_bad_deployment(&self) -> bool {
+        let live = &self.cluster.live;
+        let deleting = live.release.as_ref().is_some_and(|it| it.deleting.is_some());
+        let bad = live.deployment.as_ref().is_some_and(|it| !catalogue::is_good(it.letter));
+        deleting && bad && self.status().message.contains("Deployment")
+    }
+
+    fn may_flap(&self) -> bool {
+        self.cluster.live.pods.values().any(|pod| pod.active() && !catalogue::is_good(pod.letter))
+    }
+
+    /// The same observation, now and later: no effect, no write, and twice the same answer (L2).
+    fn still(&mut self) {
+        let mut operator = Operator::default();
+        let Some(view) = operator.caches.look(&self.cluster, |_| 0) else {
+            return;
+        };
+        let now = self.cluster.now + self.clock;
+        for later in [0, 0, 1_000, 3_600_000] {
+            let at = Timestamp::from_millis(now + later);
+            let decision = (self.subject)(&view.release, &view.observed, at);
+            let same = Some(&decision.status) == view.release.status.as_ref();
+            let effects = decision.before.len() + decision.after.len();
+            self.checker.require(same && effects == 0, "L2", || {
+                format!("{later} ms into the rest it writes: status {same}, {effects} effects")
+            });
+            self.checker.require(decision.events.is_empty(), "L2", || {
+                format!("{later} ms into the rest it says {:?}", decision.events)
+            });
+        }
+        // A clock that was put back may be noted once.
+        let at = Timestamp::from_millis(now - 3_600_000);
+        let mut release = view.release;
+        for _ in 0..2 {
+            let decision = (self.subject)(&release, &view.observed, at);
+            let effects = decision.before.len() + decision.after.len();
+            self.checker.require(effects == 0, "L2", || format!("the clock is put back at rest: {effects} effects"));
+            release.status = Some(decision.status);
+        }
+        let again = (self.subject)(&release, &view.observed, at);
+        self.checker.require(Some(again.status) == release.status, "L2", || {
+            "the clock is put back at rest, and the status is written again and again".into()
+        });
+    }
+
+    /// Everything that stands in the way is removed, a good template is applied, and a person
+    /// answers what is asked: it must end Healthy.
+    fn forward(&mut self) {
+        let deleted = self.cluster.live.release.as_ref().is_none_or(|it| it.deleting.is_some());
+        if deleted {
+            return;
+        }
+        let letter = checks::wanted_letter(&self.cluster);
+        let fresh = if letter == Some('Z') { 'Y' } else { 'Z' };
+        self.log.push(format!("- all obstacles are removed, the template becomes {fresh}"));
+        for event in [
+            Event::Autoscaler(false),
+            Event::Rival(false),
+            Event::Contest(false),
+            Event::Paused(false),
+            Event::Template(fresh),
+        ] {
+            self.act(&event);
+        }
+        users::edit(&mut self.cluster, |spec| {
+            spec.replicas = spec.replicas.map(|it| it.clamp(1, 5));
+        });
+        self.cluster.touch(Kind::Pods);
+        self.cluster.commit();
+        self.checker.replicas_changed(&self.cluster);
+        for _ in 0..8 {
+            if !self.finish() {
+                return;
+            }
+            let status = self.status();
+            if status.phase == Phase::Healthy {
+                return;
+            }
+            let action = match status.phase {
+                Phase::AwaitingApproval => Action::Approve,
+                Phase::Paused => Action::Resume,
+                _ => break,
+            };
+            self.log.push(format!("- a person answers: {action:?}"));
+            self.act(&Event::Command { action, aim: Aim::Right, full: false });
+        }
+        let status = self.status();
+        let text = format!("a good template ends in {:?} ({}): {}", status.phase, status.reason, status.message);
+        self.checker.fail("L1", text);
+    }
+}
