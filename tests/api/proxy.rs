@@ -50,6 +50,12 @@ impl Call {
         self.query.contains("watch=true")
     }
 
+    /// The version from which a watch asks to be told.
+    pub fn resource_version(&self) -> Option<u64> {
+        let parts = self.query.split('&').filter(|_| self.watches());
+        parts.filter_map(|part| part.strip_prefix("resourceVersion=")).find_map(|version| version.parse().ok())
+    }
+
     /// Whether it changes something, the lease and Events aside.
     pub fn writes(&self) -> bool {
         self.method != Method::GET
