@@ -180,7 +180,7 @@ pub fn event(key: &Key, uid: &str, event: &Event, instance: &str, now: jiff::Tim
         "reportingInstance": instance.chars().take(128).collect::<String>(),
         "action": event.action,
         "reason": event.reason,
-        "note": crate::api::status::bounded(&event.note, 1024),
+        "note": short(&event.note),
         "type": if event.warning { "Warning" } else { "Normal" },
         "regarding": {
             "apiVersion": format!("{GROUP}/v1alpha1"),
@@ -190,6 +190,16 @@ pub fn event(key: &Key, uid: &str, event: &Event, instance: &str, now: jiff::Tim
             "uid": uid,
         },
     })
+}
+
+/// A note as an Event can hold it: at most 1 KiB.
+fn short(note: &str) -> String {
+    const MOST: usize = 1024;
+    if note.len() <= MOST {
+        return note.to_owned();
+    }
+    let end = note.floor_char_boundary(MOST - '…'.len_utf8());
+    format!("{}…", &note[..end])
 }
 
 /// Applies a JSON merge patch (RFC 7396).
@@ -236,4 +246,115 @@ pub fn difference(old: &Value, new: &Value) -> Option<Value> {
         }
     }
     Some(Value::Object(patch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release() -> ServiceRelease {
+        let body = json!({
+            "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease",
+            "metadata": {"name": "shop", "namespace": "ns", "uid": "u-1"}, "spec": {},
+        });
+        serde_json::from_value(body).unwrap()
+    }
+
+    fn object() -> ObjectVersion {
+        ObjectVersion { name: "shop".into(), uid: "u-2".into(), resource_version: "7".into() }
+    }
+
+    fn new_set(owned: bool) -> NewReplicaSet {
+        NewReplicaSet {
+            name: "shop-abc".into(),
+            hash: "abc".into(),
+            fingerprint: "f".into(),
+            match_labels: [("app".to_owned(), "shop".to_owned())].into(),
+            template: engine::Template::new(
+                json!({"metadata": {"labels": {"app": "shop", "x": "y"}}, "spec": {"a": 1}}),
+            ),
+            replicas: 2,
+            min_ready_seconds: 5,
+            owned,
+        }
+    }
+
+    #[test]
+    fn a_replica_set_has_only_our_labels_and_its_pods_have_them_too() {
+        let body = replica_set(&release(), &new_set(true));
+        let own = json!({LABEL_RELEASE: "shop", LABEL_REVISION: "abc"});
+        assert_eq!(body["metadata"]["labels"], own);
+        let selector = json!({"app": "shop", LABEL_RELEASE: "shop", LABEL_REVISION: "abc"});
+        assert_eq!(body["spec"]["selector"]["matchLabels"], selector);
+        let pods = json!({"app": "shop", "x": "y", LABEL_RELEASE: "shop", LABEL_REVISION: "abc"});
+        assert_eq!(body["spec"]["template"]["metadata"]["labels"], pods);
+        assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "u-1");
+        assert_eq!(body["metadata"]["ownerReferences"][0]["controller"], true);
+    }
+
+    #[test]
+    fn what_must_outlive_the_release_is_not_owned_by_it() {
+        let body = replica_set(&release(), &new_set(false));
+        assert_eq!(body["metadata"].get("ownerReferences"), None);
+    }
+
+    #[test]
+    fn the_template_read_back_is_the_one_that_was_written() {
+        let new = new_set(true);
+        let body = replica_set(&release(), &new);
+        assert_eq!(engine::Template::new(body["spec"]["template"].clone()), new.template);
+    }
+
+    #[test]
+    fn selecting_the_original_takes_away_all_that_is_ours() {
+        let body = select("shop", &object(), &Selection::Original, None);
+        let mut service = json!({
+            "metadata": {"annotations": {ANNOTATION_ORIGINAL_SELECTOR: "{}", "other": "x"}},
+            "spec": {"selector": {"app": "shop", LABEL_RELEASE: "shop", LABEL_REVISION: "abc"}},
+        });
+        merge(&mut service, &body);
+        assert_eq!(service["spec"]["selector"], json!({"app": "shop"}));
+        assert_eq!(service["metadata"]["annotations"], json!({"other": "x"}));
+        assert_eq!(service["metadata"]["resourceVersion"], "7");
+        assert_eq!(service["metadata"]["uid"], "u-2");
+    }
+
+    #[test]
+    fn selections_are_read_as_they_are_written() {
+        let all = [Selection::Nothing, Selection::Revision("abc".into()), Selection::Release, Selection::Original];
+        for selection in all {
+            let mut selector = json!({"app": "shop", LABEL_REVISION: "old", LABEL_RELEASE: "shop"});
+            merge(&mut selector, &selector_keys("shop", &selection));
+            let service =
+                engine::Service { selector: serde_json::from_value(selector).unwrap(), ..engine::Service::default() };
+            assert_eq!(engine::selection(&service), selection);
+        }
+    }
+
+    #[test]
+    fn a_port_with_a_name_leads_to_that_name() {
+        let named = port(&ServicePort { name: "http".into(), port: 8080, protocol: "TCP".into() });
+        assert_eq!(named["targetPort"], "http");
+        let nameless = port(&ServicePort { name: "tcp-8080".into(), port: 8080, protocol: "TCP".into() });
+        assert_eq!(nameless["targetPort"], 8080);
+    }
+
+    #[test]
+    fn a_difference_makes_the_new_of_the_old() {
+        let old = json!({"a": 1, "b": {"c": [1], "d": 2}, "e": {"f": 1}});
+        let new = json!({"a": 1, "b": {"c": [1, 2]}, "g": null, "h": {"i": 1}});
+        let patch = difference(&old, &new).unwrap();
+        assert_eq!(patch.get("a"), None);
+        let mut merged = old.clone();
+        merge(&mut merged, &patch);
+        assert_eq!(merged, json!({"a": 1, "b": {"c": [1, 2]}, "h": {"i": 1}}));
+        assert_eq!(difference(&old, &old), None);
+    }
+
+    #[test]
+    fn a_note_is_cut_between_characters() {
+        let cut = short(&"ä".repeat(600));
+        assert!(cut.len() <= 1024 && cut.ends_with("ä…"), "{} {cut}", cut.len());
+        assert_eq!(short("short"), "short");
+    }
 }

@@ -267,5 +267,46 @@ pub fn whose(object: &Written, release: &ServiceRelease, hash: &str) -> Whose {
 #[must_use]
 pub fn owned(object: &Written, release: &ServiceRelease) -> bool {
     let owner = object.metadata.controller();
-    owner.is_some_and(|owner| Some(&owner.uid) == release.metadata.uid.as_ref())
+    owner.is_some_and(|owner| owner.is_release() && Some(&owner.uid) == release.metadata.uid.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    const OURS: &str = "servicerelease.io/v1alpha1";
+
+    #[rstest]
+    #[case::ours("shop", "abc", Some((OURS, "ServiceRelease", "u-1")), Whose::Ours)]
+    #[case::ours_without_an_owner("shop", "abc", None, Whose::Ours)]
+    #[case::of_an_object_that_had_the_name("shop", "abc", Some((OURS, "ServiceRelease", "u-0")), Whose::Predecessors)]
+    #[case::of_a_deployment("shop", "abc", Some(("apps/v1", "Deployment", "u-1")), Whose::Others)]
+    #[case::of_another_release("other", "abc", None, Whose::Others)]
+    #[case::of_another_revision("shop", "xyz", Some((OURS, "ServiceRelease", "u-1")), Whose::Others)]
+    fn a_replica_set_that_has_the_name_is_told_apart(
+        #[case] release: &str,
+        #[case] revision: &str,
+        #[case] owner: Option<(&str, &str, &str)>,
+        #[case] whose_it_is: Whose,
+    ) {
+        let owners = owner.map(|(version, kind, uid)| {
+            json!([{"apiVersion": version, "kind": kind, "uid": uid, "name": "shop", "controller": true}])
+        });
+        let object = json!({"metadata": {
+            "labels": {LABEL_RELEASE: release, LABEL_REVISION: revision}, "ownerReferences": owners,
+        }});
+        let shop = json!({"metadata": {"name": "shop", "uid": "u-1"}, "spec": {}});
+        let (object, shop) = (serde_json::from_value(object).unwrap(), serde_json::from_value(shop).unwrap());
+        assert_eq!(whose(&object, &shop, "abc"), whose_it_is);
+    }
+
+    #[test]
+    fn a_plan_that_somebody_spoilt_is_no_plan() {
+        assert_eq!(read_plan(1, "null"), None);
+        assert_eq!(read_plan(1, r#"{"revision": "a", "spec": {"replicas": "many"}, "template": {}}"#), None);
+        assert!(read_plan(1, r#"{"revision": "a", "spec": {"paused": false}, "template": {}}"#).is_some());
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde_json::Value;
+
 use crate::api::ServiceReleaseSpec;
 
 /// Something in a namespace that one ServiceRelease at a time can have.
@@ -30,6 +32,25 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// The claims of a spec that cannot be read as a whole: what it holds stays its own meanwhile.
+    #[must_use]
+    pub fn of_unparsable(spec: &Value) -> Vec<Self> {
+        let text = |pointer| spec.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let labels = spec.pointer("/selector/matchLabels").cloned();
+        let labels = labels.and_then(|labels| serde_json::from_value(labels).ok());
+        [
+            text("/workloadRef/name").map(Self::Deployment),
+            text("/traffic/service").map(Self::Service),
+            text("/traffic/candidateService").map(Self::Service),
+            labels.map(Self::Selector),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -44,5 +65,28 @@ impl fmt::Display for Claim {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_spec_claims_the_same_whether_it_parses_or_not() {
+        let mut spec = json!({
+            "selector": {"matchLabels": {"app": "shop", "tier": "web"}},
+            "template": {"metadata": {"labels": {"app": "shop", "tier": "web"}}, "spec": {}},
+            "traffic": {"service": "shop", "candidateService": "preview"},
+        });
+        let claims = Claim::of(&serde_json::from_value(spec.clone()).unwrap());
+        spec["replicas"] = json!("many");
+        assert_eq!(Claim::of_unparsable(&spec), claims);
+        let texts: Vec<String> = claims.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["Service shop", "Service preview", "selector app=shop,tier=web"]);
+        let adopting = json!({"workloadRef": {"name": "shop"}, "paused": 1});
+        assert_eq!(Claim::of_unparsable(&adopting), [Claim::Deployment("shop".into())]);
     }
 }

@@ -6,6 +6,8 @@ pub mod claim;
 pub mod entry;
 pub mod own;
 pub mod shelf;
+#[cfg(test)]
+mod tests;
 pub mod traffic;
 pub mod wait;
 pub mod workloads;
@@ -151,6 +153,9 @@ impl Shelved for CachedRelease {
             return Vec::new();
         };
         let Key { namespace, name } = either.meta().key.clone();
+        if change.new.is_none() {
+            world.waits.remove(&either.meta().key);
+        }
         let claims = |entry: &Option<Self>| {
             let entry = entry.as_ref();
             entry.map(|entry| (entry.meta().uid.clone(), entry.claims.clone()))

@@ -85,14 +85,18 @@ impl Cached for CachedRelease {
     const KIND: Kind = Kind::Release;
 
     fn read(meta: &RawMeta, raw: RawOwn) -> Option<Self> {
-        let object = parse_release(meta, &raw).map(Arc::new).map_err(|(message, in_status)| Unparsable {
+        let parsed = parse_release(meta, &raw);
+        let claims = match &parsed {
+            Ok(release) => Claim::of(&release.spec),
+            Err(_) => Claim::of_unparsable(&raw.spec),
+        };
+        let object = parsed.map(Arc::new).map_err(|(message, in_status)| Unparsable {
             message,
             in_status,
             generation: meta.generation,
             status: Arc::new(raw.status),
         });
-        let claims = object.as_ref().map(|release| Claim::of(&release.spec));
-        Some(Self { meta: meta.slim(), claims: claims.unwrap_or_default(), object })
+        Some(Self { meta: meta.slim(), object, claims })
     }
 
     fn meta(&self) -> &Meta {
