@@ -14,6 +14,9 @@ use super::build;
 /// each pod.
 pub const COUNTS_WAIT: Duration = Duration::from_secs(1);
 
+/// The condition whose message is a count of pods.
+const AVAILABLE: &str = "Available";
+
 /// The merge patch from one status to another; none if they are the same.
 ///
 /// # Errors
@@ -46,6 +49,10 @@ fn uncounted(status: &ServiceReleaseStatus) -> ServiceReleaseStatus {
     }
     status.replicas = 0;
     status.weights = status.weights.map(|weights| Weights { observed: Default::default(), ..weights });
+    // Its message says how many pods take traffic; whether they are enough is its status.
+    for condition in status.conditions.iter_mut().filter(|condition| condition.type_ == AVAILABLE) {
+        condition.message.clear();
+    }
     status
 }
 
@@ -117,6 +124,20 @@ mod tests {
             message: "spec.replicas: invalid type".into(),
             next_action: "correct it".into(),
         }
+    }
+
+    #[test]
+    fn a_count_in_the_message_of_available_is_a_count_and_its_status_is_not() {
+        let status = |value: &str, message: &str| -> ServiceReleaseStatus {
+            let condition = json!({"type": "Available", "status": value, "reason": "EnoughPods", "message": message,
+                "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let status = ServiceReleaseStatus::default();
+            let conditions = vec![serde_json::from_value(condition).unwrap()];
+            ServiceReleaseStatus { conditions, ..status }
+        };
+        let old = status("True", "4 of 4 pods take traffic");
+        assert!(only_counts_differ(&old, &status("True", "5 of 4 pods take traffic")));
+        assert!(!only_counts_differ(&old, &status("False", "3 of 4 pods take traffic")));
     }
 
     #[test]
