@@ -1,6 +1,6 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit simulation packaging api bench generate cluster cluster-down cluster-selftest
+.PHONY: help demo test lint unit simulation packaging api e2e bench generate cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
@@ -40,6 +40,9 @@ packaging: ## chart, kustomize, roles, admission policy, examples, Argo CD scrip
 api: ## the controller on simulated nodes, with faults between it and the API server
 	@DEVCLUSTER_NAME=api tests/devcluster/devcluster up --nodes simulated
 	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api -- --nocapture
+
+e2e: ## scenarios on a real cluster, under a client that never retries (ARGS='words of names' or --list)
+	@bash -euc 'export ADDONS=metrics-server; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
 
 bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more)
 	@echo "takes about 9 minutes after the build; leave the machine alone meanwhile"

@@ -22,7 +22,7 @@ use crate::outcome::{Failure, Kind, Mode, Outcome};
 use crate::stamp;
 
 /// How many failures are told in detail: the first ones, which say what began it.
-const DETAILED: usize = 50;
+const DETAILED: usize = 200;
 /// How many seconds are remembered one by one.
 const SECONDS: usize = 60;
 /// Latencies are counted in buckets that grow by this factor, from one microsecond.

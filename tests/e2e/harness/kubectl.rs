@@ -1,0 +1,38 @@
+//! Commands as a person types them.
+
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+/// What a command answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// What it printed, standard error after standard output.
+    pub text: String,
+}
+
+impl Answer {
+    /// The text of a command that must have succeeded.
+    pub fn expect_success(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.text);
+        self.text
+    }
+}
+
+/// Runs a program with arguments.
+pub async fn run(program: &str, arguments: &[&str]) -> Answer {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Answer { code: output.status.code().unwrap_or(-1), text }
+}
+
+/// Runs `kubectl -n NAMESPACE WORDS`; the words are separated by blanks and have none in them.
+pub async fn kubectl(namespace: &str, words: &str) -> Answer {
+    let words: Vec<&str> = ["-n", namespace].into_iter().chain(words.split_whitespace()).collect();
+    run("kubectl", &words).await
+}

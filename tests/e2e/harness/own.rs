@@ -1,0 +1,90 @@
+//! An operator of a scenario's own: a process on this machine that looks after the scenario's namespace
+//! only, through a proxy that does it harm. Started again at once whenever it is killed.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::{
+    process::{Child, Command},
+    sync::Mutex,
+};
+
+use super::{
+    World,
+    proxy::{Harm, Kill, Proxy},
+};
+
+/// A running operator and its proxy.
+pub struct OwnOperator {
+    /// What it is harmed by.
+    pub proxy: Proxy,
+    child: Arc<Mutex<Option<Child>>>,
+}
+
+impl OwnOperator {
+    /// Starts one for the namespace of a scenario.
+    pub async fn start(world: &World, harm: Harm) -> Self {
+        let child = Arc::new(Mutex::new(None::<Child>));
+        let program = Arc::new(OnceLock::<Program>::new());
+        let kill: Kill = {
+            let (child, program) = (child.clone(), program.clone());
+            Arc::new(move || {
+                let (child, program) = (child.clone(), program.clone());
+                Box::pin(async move {
+                    let mut running = child.lock().await;
+                    if let Some(mut old) = running.take() {
+                        old.kill().await.expect("SIGKILL");
+                    }
+                    *running = program.get().map(Program::start);
+                })
+            })
+        };
+        let proxy = Proxy::start(world.cluster.client.clone(), harm, kill.clone()).await;
+        assert!(program.set(Program::prepare(world, &proxy)).is_ok());
+        kill().await;
+        Self { proxy, child }
+    }
+
+    /// Asserts that it never ended by itself.
+    pub async fn assert_running(&self) {
+        let mut child = self.child.lock().await;
+        let ended = child.as_mut().and_then(|child| child.try_wait().expect("its state"));
+        assert!(ended.is_none(), "the operator ended by itself: {ended:?}");
+    }
+}
+
+struct Program {
+    path: PathBuf,
+    namespace: String,
+    kubeconfig: PathBuf,
+    log: PathBuf,
+}
+
+impl Program {
+    fn prepare(world: &World, proxy: &Proxy) -> Self {
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e");
+        std::fs::create_dir_all(&directory).expect("a directory for logs");
+        let namespace = world.namespace.clone();
+        let kubeconfig = directory.join(format!("{namespace}.kubeconfig"));
+        let text = include_str!("own.kubeconfig.yaml").replace("ADDRESS", &proxy.address.to_string());
+        std::fs::write(&kubeconfig, text).expect("a kubeconfig");
+        let log = directory.join(format!("{namespace}.operator.log"));
+        Self { path: env!("CARGO_BIN_EXE_service-release-operator").into(), namespace, kubeconfig, log }
+    }
+
+    fn start(&self) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("a log");
+        let mut command = Command::new(&self.path);
+        command
+            .args(["run", "--no-leader-election", "--health-addr", "127.0.0.1:0", "--namespaces", &self.namespace])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .kill_on_drop(true);
+        command.spawn().expect("the operator starts")
+    }
+}

@@ -1,0 +1,149 @@
+//! A scenario's own namespace.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    core::{DynamicObject, GroupVersionKind, NamespaceResourceScope, TypeMeta},
+    discovery::ApiResource,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Cluster, Load, Shop,
+    kubectl::{self, Answer},
+    witness::Witness,
+};
+
+/// A scenario's namespace, and who watches it.
+#[derive(Clone)]
+pub struct World {
+    /// The cluster that it is in.
+    pub cluster: Cluster,
+    /// Its name.
+    pub namespace: String,
+    /// Records what happens to its pods and endpoints.
+    pub witness: Witness,
+}
+
+impl World {
+    /// Makes a namespace for a scenario.
+    pub async fn new(cluster: &Cluster, scenario: &str) -> Self {
+        let api: Api<Namespace> = Api::all(cluster.client.clone());
+        let namespace = Namespace {
+            metadata: kube::core::ObjectMeta {
+                generate_name: Some(format!("e2e-{}-", scenario.replace(['_', '/'], "-"))),
+                labels: Some([("servicerelease.io/e2e".to_owned(), "true".to_owned())].into()),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let namespace = api.create(&PostParams::default(), &namespace).await.expect("a namespace").name_any();
+        let witness = Witness::of(cluster, &namespace);
+        Self { cluster: cluster.clone(), namespace, witness }
+    }
+
+    /// Deletes the namespace, without waiting for its end.
+    pub async fn remove(&self) {
+        let releases: Api<servicerelease::api::ServiceRelease> = self.api();
+        // Deleted first, as a person would: its hand-back is not in a race with the namespace's end.
+        for release in releases.list(&Default::default()).await.into_iter().flatten() {
+            let _ = releases.delete(&release.name_any(), &DeleteParams::default()).await;
+        }
+        let api: Api<Namespace> = Api::all(self.cluster.client.clone());
+        let _ = api.delete(&self.namespace, &DeleteParams::default()).await;
+    }
+
+    /// The API of a kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    /// Applies an object of any kind, as `kubectl apply --server-side` does. `TESTAPP_IMAGE` in it
+    /// stands for the test application's image.
+    pub async fn apply(&self, manifest: &str) -> DynamicObject {
+        self.apply_value(super::yaml(manifest)).await
+    }
+
+    /// The same for a manifest that was read already.
+    pub async fn apply_value(&self, manifest: Value) -> DynamicObject {
+        let (object, api) = self.object(&manifest);
+        let patch = PatchParams::apply("e2e").force();
+        let applied = api.patch(&object.name_any(), &patch, &Patch::Apply(&object)).await;
+        applied.unwrap_or_else(|error| panic!("{error}; applying {manifest}"))
+    }
+
+    /// Creates an object of any kind: nobody's field manager holds on to its fields by server-side apply.
+    pub async fn create(&self, manifest: &str) {
+        let (object, api) = self.object(&super::yaml(manifest));
+        let made = api.create(&PostParams::default(), &object).await;
+        made.unwrap_or_else(|error| panic!("{error}; creating {manifest}"));
+    }
+
+    fn object(&self, manifest: &Value) -> (DynamicObject, Api<DynamicObject>) {
+        let text = manifest.to_string().replace("TESTAPP_IMAGE", &self.cluster.testapp);
+        let object: DynamicObject = serde_json::from_str(&text).expect("a Kubernetes object");
+        let types = object.types.clone().expect("apiVersion and kind");
+        let api = Api::namespaced_with(self.cluster.client.clone(), &self.namespace, &resource(&types));
+        (object, api)
+    }
+
+    /// `kubectl -n NAMESPACE WORDS`.
+    pub async fn kubectl(&self, words: &str) -> Answer {
+        kubectl::kubectl(&self.namespace, words).await
+    }
+
+    /// The release `shop` of three or so pods of the test application, version v1; `spec` is put over
+    /// its spec. Comes back when it is Healthy.
+    pub async fn shop(&self, spec: &str) -> Shop {
+        let shop = self.starting_shop(spec).await;
+        shop.healthy().await;
+        shop
+    }
+
+    /// The same, without waiting.
+    pub async fn starting_shop(&self, spec: &str) -> Shop {
+        let mut manifest = super::yaml(include_str!("shop.yaml"));
+        super::merge(&mut manifest, json!({ "spec": super::yaml(spec) }));
+        self.apply_value(manifest).await;
+        Shop::watch(self, "shop").await
+    }
+
+    /// A client that calls Service `shop` from now on.
+    pub async fn load(&self) -> Load {
+        Load::start(self, "http://shop:8080/").await
+    }
+
+    /// What is there to be seen when a scenario failed.
+    pub async fn dump(&self) -> String {
+        let mut text = String::new();
+        for words in [
+            "get servicerelease -o yaml --show-managed-fields=false",
+            "get pods,replicasets,services,endpointslices,deployments,releasecommands -o wide",
+            "get events --sort-by=.metadata.creationTimestamp",
+            "logs client --tail=20",
+        ] {
+            text.push_str(&format!("--- kubectl -n {} {words}\n{}\n", self.namespace, self.kubectl(words).await.text));
+        }
+        text.push_str("--- endpoints and crashes, as they were seen\n");
+        text.push_str(&self.witness.tell());
+        let logs = "logs -l app.kubernetes.io/name=service-release-operator --since=5m --tail=-1 --prefix";
+        let logs = kubectl::kubectl(super::operator::NAMESPACE, logs).await.text;
+        text.push_str("--- the operator on this namespace\n");
+        for line in logs.lines().filter(|line| line.contains(&self.namespace)) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The resource of a kind: the plurals of the kinds that are used here are regular.
+fn resource(types: &TypeMeta) -> ApiResource {
+    let kind = GroupVersionKind::try_from(types).expect("apiVersion and kind");
+    ApiResource::from_gvk(&kind)
+}
