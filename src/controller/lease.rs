@@ -5,6 +5,11 @@
 //! last renewal. So two never believe that they lead, however their wall clocks differ, and a
 //! process that was stopped finds the fence closed before its next write. A standby learns of
 //! renewals by a watch: it asks nothing while the leader lives.
+//!
+//! Four seconds, renewed every second and a half: a standby acts within five seconds of a leader's
+//! sudden end, one renewal may fail without consequence, and the price is 40 small requests a
+//! minute. What was in flight when a lease ran out is harmless: it carries the version that it was
+//! decided on, or makes what has one name only.
 
 use std::{
     sync::{

@@ -104,9 +104,14 @@ fn report(resource: &str, error: &watcher::Error) {
 }
 
 /// A version that is no longer kept is usually told as an event, after which the watcher lists by
-/// itself. Told as the answer to the request, it would ask for the same version for ever.
+/// itself. Told as the answer to the request it would ask for the same version for ever; the same
+/// goes for a version that does not exist yet, because etcd was restored from an older snapshot.
 fn must_list_again(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
+        return false;
+    };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 410 || causes.any(|cause| cause.reason == "ResourceVersionTooLarge")
 }
 
 /// Quick at first, since most breaks are short, then gentle to an API server in trouble.

@@ -36,6 +36,9 @@ pub enum Fate {
     Expired,
 }
 
+/// The code by which an API server refuses a watch from a version that it has not reached.
+pub const FROM_THE_FUTURE: u16 = 504;
+
 /// A request as faults are chosen by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -215,9 +218,12 @@ fn refusal(code: u16) -> Response<Body> {
         429 => "TooManyRequests",
         _ => "InternalError",
     };
-    let status = serde_json::json!({
+    let mut status = serde_json::json!({
         "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "injected",
     });
+    if code == FROM_THE_FUTURE {
+        status["details"] = serde_json::json!({"causes": [{"reason": "ResourceVersionTooLarge"}]});
+    }
     let mut answer = Response::new(Body::from(status.to_string()));
     *answer.status_mut() = StatusCode::from_u16(code).unwrap();
     answer.headers_mut().insert("content-type", "application/json".parse().unwrap());
