@@ -120,6 +120,15 @@ impl Load {
         );
     }
 
+    /// The first second of the last minute in which a version answered.
+    pub async fn first_answer_of(&self, version: &str) -> Option<Timestamp> {
+        let seconds = self.report().await.seconds;
+        seconds
+            .iter()
+            .find(|second| second.by_version_new.get(version).is_some_and(|count| *count > 0))
+            .map(|one| one.second)
+    }
+
     /// Waits until so many more requests were made: time in which something could go wrong.
     pub async fn more_requests(&self, count: u64) {
         let until = self.report().await.total + count;

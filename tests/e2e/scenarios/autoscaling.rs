@@ -33,6 +33,9 @@ async fn autoscaled_by_cpu(world: World) {
     })
     .await;
     assert_eq!(world.api::<ServiceRelease>().get("shop").await.unwrap().spec.replicas, Some(3));
+    shop.always("more pods are no release", |status| {
+        status.release.as_ref().is_none_or(|release| release.number == 1) && status.rollback.is_none()
+    });
 
     shop.release("v2", &[]).await;
     shop.step("3/4 pause", Phase::Paused).await;
