@@ -2,7 +2,7 @@
 //! checked by number after every write and every event. A failure prints the seed and the
 //! shortest trace; `SIM_SEED=<seed> SIM_STEPS=<steps>` runs another stretch.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::filter_next, clippy::collapsible_if)]
 
 mod checks;
 mod coverage;
