@@ -467,6 +467,7 @@ pub fn group(pass: &Pass<'_>, entry: &RevisionStatus, wanted: i32) -> Group {
         replicas: seen.map_or(0, |seen| seen.replicas),
         pods: seen.map_or(0, |seen| seen.pods_total),
         serving: seen.map_or(0, |seen| pass.traffics().serving(seen)),
+        warm: seen.filter(|seen| pass.traffics().reaches(&seen.hash)).map_or(0, Revision::warm),
         wanted,
     }
 }

@@ -89,6 +89,8 @@ pub struct Group {
     pub pods: i32,
     /// Those of them that take traffic: available and, behind a Service, among its ready endpoints.
     pub serving: i32,
+    /// Those that take it now or as soon as an endpoint is there: what would be lost with them.
+    pub warm: i32,
     /// Where it should end up.
     pub wanted: i32,
 }
@@ -109,7 +111,8 @@ pub fn next_sizes(bounds: Bounds, groups: &[Group]) -> Vec<i32> {
     // min(serving, size). Growth is not serving yet: it counts as nothing here.
     let secure =
         |sizes: &[i32]| -> i32 { groups.iter().zip(sizes).map(|(group, size)| group.serving.min(*size)).sum() };
-    let needed = bounds.enough().min(secure(&sizes));
+    let warm: i32 = groups.iter().zip(&sizes).map(|(group, size)| group.warm.min(*size)).sum();
+    let needed = bounds.enough().min(warm);
     for (index, group) in groups.iter().enumerate().rev() {
         if group.wanted >= group.replicas {
             continue;
@@ -190,9 +193,16 @@ mod tests {
 
     #[test]
     fn pods_that_do_not_serve_go_without_waiting() {
-        let broken_stable = Group { replicas: 4, pods: 4, serving: 0, wanted: 0 };
-        let fixed = Group { replicas: 1, pods: 1, serving: 1, wanted: 4 };
+        let broken_stable = Group { replicas: 4, pods: 4, serving: 0, warm: 0, wanted: 0 };
+        let fixed = Group { replicas: 1, pods: 1, serving: 1, warm: 1, wanted: 4 };
         assert_eq!(next_sizes(bounds(4, 1, 0), &[fixed, broken_stable]), [1, 0]);
+    }
+
+    #[test]
+    fn the_only_pod_that_is_well_stays_although_no_endpoint_shows_it_yet() {
+        let broken_stable = Group { replicas: 1, pods: 1, serving: 0, warm: 0, wanted: 1 };
+        let candidate = Group { replicas: 1, pods: 1, serving: 0, warm: 1, wanted: 0 };
+        assert_eq!(next_sizes(bounds(1, 1, 0), &[broken_stable, candidate]), [1, 1]);
     }
 
     /// A fair ReplicaSet controller: pods follow the size, all of them serve.
@@ -201,6 +211,7 @@ mod tests {
             group.replicas = *size;
             group.pods = *size;
             group.serving = *size;
+            group.warm = *size;
         }
     }
 
@@ -214,7 +225,7 @@ mod tests {
             prop_assume!(surge + unavailable > 0);
             let old = bounds(replicas, surge, unavailable);
             let (candidate, stable) = split(old, from);
-            let group = |size, wanted| Group { replicas: size, pods: size, serving: size, wanted };
+            let group = |size, wanted| Group { replicas: size, pods: size, serving: size, warm: size, wanted };
             let new = bounds(later, surge, unavailable.min(later));
             prop_assume!(new.surge + new.unavailable > 0);
             let (to_candidate, to_stable) = split(new, to);

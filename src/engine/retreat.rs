@@ -48,7 +48,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     if pass.status.stable.is_none() {
         return drive_without_stable(pass);
     }
-    let planned = pass.after.len();
+    let (safer, planned) = (pass.before.len(), pass.after.len());
     let moved = move_traffic(pass, &policy);
     let gone = moved && clear_candidate(pass, &policy);
     if !moved {
@@ -65,6 +65,9 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         resize_all(pass, &policy);
     }
     if gone {
+        // What comes next says how many pods there are to be.
+        pass.before.truncate(safer);
+        pass.after.truncate(planned);
         complete(pass);
         return Flow::Again;
     }
@@ -208,7 +211,16 @@ pub fn next_sizes(pass: &Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus
         Shift::Switch => entries.iter().map(|(_, wanted)| *wanted).collect(),
         Shift::Ratio { .. } => {
             let groups: Vec<_> = entries.iter().map(|(entry, wanted)| group(pass, entry, *wanted)).collect();
-            ratio::next_sizes(bounds, &groups)
+            let mut sizes = ratio::next_sizes(bounds, &groups);
+            // The counts of a ReplicaSet that has not seen its size yet are those of another size:
+            // nobody goes on their strength.
+            let seen = entries.iter().filter_map(|(entry, _)| pass.revision(&entry.revision));
+            if seen.into_iter().any(|seen| !seen.observed) {
+                for (size, group) in sizes.iter_mut().zip(&groups) {
+                    *size = group.replicas.max(*size);
+                }
+            }
+            sizes
         }
     };
     entries.into_iter().zip(sizes).map(|((entry, _), size)| (entry, size)).collect()

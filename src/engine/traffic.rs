@@ -58,6 +58,11 @@ impl<'a> Traffics<'a> {
         }
     }
 
+    /// The same where the Service is missing for a moment: then it is as if it selected all.
+    pub fn reaches(&self, hash: &str) -> bool {
+        self.service().is_none() || self.selects(hash)
+    }
+
     /// The labels that select this service's pods.
     pub fn match_labels(&self) -> BTreeMap<String, String> {
         let inline = self.release.spec.selector.as_ref().map(|selector| selector.match_labels.clone());

@@ -6,4 +6,5 @@ mod commands;
 mod recorded;
 mod releases;
 mod rollbacks;
+mod unfair;
 pub mod world;
