@@ -9,6 +9,7 @@ mod coverage;
 mod event;
 mod generate;
 mod model;
+mod mutants;
 mod operator;
 mod rng;
 mod setup;
@@ -86,4 +87,35 @@ fn the_engine_keeps_every_invariant() {
         Ok(coverage) => println!("{}", coverage.table()),
         Err(trace) => panic!("{trace}"),
     }
+}
+
+/// Cases that a mutant may survive.
+const PATIENCE: u64 = 400;
+
+/// The number of the first case in which a mutant is caught by the rule that it breaks.
+fn killed(mutant: &mutants::Mutant) -> Option<u64> {
+    (0..PATIENCE).find(|case| {
+        let case = Case::generate(2_000_000 + case, LENGTH);
+        let outcome = world::run(&mutant.decide, &case.setup, &case.events, case.forward, Some(mutant.rule));
+        outcome.violation.is_some()
+    })
+}
+
+#[test]
+fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
+    let mut survivors = Vec::new();
+    for mutant in mutants::MUTANTS {
+        let case = killed(mutant);
+        println!(
+            "{} {:<55} {}",
+            mutant.rule,
+            mutant.name,
+            case.map_or("survives".to_owned(), |case| format!("case {case}"))
+        );
+        if case.is_none() {
+            survivors.push(mutant.name);
+        }
+    }
+    assert!(mutants::MUTANTS.len() >= 20);
+    assert!(survivors.is_empty(), "these survive {PATIENCE} cases: {survivors:?}");
 }

@@ -1,0 +1,324 @@
+//! Mutants of `decide()`: each distorts what the engine sees or says as a plausible bug would, and
+//! names the rule that has to catch it.
+
+use servicerelease::{
+    api::{Action, CommandPhase, Phase, ServiceRelease, ServiceReleaseStatus, StepName, Timestamp},
+    engine::{Decision, Effect, Observed, Selection, decide},
+};
+
+use crate::model::cluster::{CANDIDATE_SERVICE, SERVICE};
+
+/// A mutant: its name, the rule that it breaks, and what it does instead of `decide()`.
+pub struct Mutant {
+    pub name: &'static str,
+    pub rule: &'static str,
+    pub decide: fn(&ServiceRelease, &Observed, Timestamp) -> Decision,
+}
+
+const fn mutant(
+    name: &'static str,
+    rule: &'static str,
+    decide: fn(&ServiceRelease, &Observed, Timestamp) -> Decision,
+) -> Mutant {
+    Mutant { name, rule, decide }
+}
+
+pub const MUTANTS: &[Mutant] = &[
+    mutant("does nothing at all", "L1", |release, _, _| Decision {
+        status: release.status.clone().unwrap_or_default(),
+        ..Decision::default()
+    }),
+    mutant("counts pods that exist as available", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for set in &mut seen.revisions {
+                set.available = set.replicas;
+                set.ready = set.replicas;
+                set.observed = true;
+            }
+        })
+    }),
+    mutant("opens the Service before the candidate is ready", "T1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let preparing = decision.status.step.as_ref().is_some_and(|step| step.name == StepName::Prepare);
+        if let Some(service) = seen.service.as_ref().filter(|_| preparing) {
+            let (object, selection) = (service.object.clone(), Selection::Release);
+            decision.after.push(Effect::Select { object, selection, keep_original: None });
+        }
+        decision
+    }),
+    mutant("writes effects before their record", "T1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.before.append(&mut decision.after);
+        decision
+    }),
+    mutant("goes back to stable without waiting for its pods", "T3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let stable = decision.status.stable.as_ref().map(|entry| entry.revision.clone());
+        if let (true, Some(stable), Some(service)) = (going_back(&decision.status), stable, &seen.service) {
+            let (object, selection) = (service.object.clone(), Selection::Revision(stable));
+            decision.after.insert(0, Effect::Select { object, selection, keep_original: None });
+        }
+        decision
+    }),
+    mutant("cleans up before traffic moves back", "T3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.after.reverse();
+        decision
+    }),
+    mutant("takes more pods than maxSurge", "T4", |release, seen, now| {
+        with_effects(release, seen, now, |effect| {
+            if let Effect::ScaleReplicaSet { replicas, .. } = effect {
+                *replicas += 2;
+            }
+        })
+    }),
+    mutant("takes stable's pods away at once", "T4", |release, seen, now| {
+        with_effects(release, seen, now, |effect| {
+            if let Effect::ScaleReplicaSet { object, replicas } = effect {
+                let before = seen.revisions.iter().find(|set| set.object == *object);
+                if before.is_some_and(|set| set.replicas > *replicas) {
+                    *replicas = 0;
+                }
+            }
+        })
+    }),
+    mutant("ignores spec.paused", "T5", |release, seen, now| {
+        let mut release = release.clone();
+        release.spec.paused = false;
+        decide(&release, seen, now)
+    }),
+    mutant("leaves the candidate Service on its pods", "T6", |release, seen, now| {
+        let mut decision = decide(release, &no_preview(seen), now);
+        decision.after.retain(|effect| !matches!(effect, Effect::CreateService(new) if new.name == CANDIDATE_SERVICE && seen.candidate_service.is_some()));
+        decision
+    }),
+    mutant("passes approvals by itself", "T2", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            if let Some(step) = status.step.as_mut().filter(|step| step.name == StepName::Approval) {
+                step.passed_by = Some("nobody".into());
+            }
+        })
+    }),
+    mutant("ends pauses before their time", "T2", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            if let Some(step) = &mut status.step {
+                step.started_at = Timestamp::from_millis(step.started_at.as_millis() - 9_000);
+            }
+        })
+    }),
+    mutant("gives all traffic at the first weight", "T2", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let setting = decision.status.step.as_ref().is_some_and(|step| step.name == StepName::SetWeight);
+        if let Some(weights) = decision.status.weights.as_mut().filter(|_| setting) {
+            weights.desired.candidate = 100;
+            weights.desired.stable = 0;
+        }
+        decision
+    }),
+    mutant("promotes while pods are missing", "R2", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let status = &mut decision.status;
+        if status.phase == Phase::Progressing && status.candidate.is_some() && !going_back(status) {
+            status.stable = status.candidate.take();
+            status.step = None;
+        }
+        decision
+    }),
+    mutant("forgets the latch", "R3", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            for failed in &mut status.failed_revisions {
+                failed.latched = false;
+            }
+        })
+    }),
+    mutant("scales an aborted candidate up again", "R3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let back = decision.status.rollback.as_ref().filter(|_| going_back(&decision.status));
+        let back = back.map(|rollback| rollback.revision.clone());
+        if let Some(set) = seen.revisions.iter().find(|set| Some(&set.hash) == back.as_ref()) {
+            let (object, replicas) = (set.object.clone(), set.replicas + 1);
+            decision.after.push(Effect::ScaleReplicaSet { object, replicas });
+        }
+        decision
+    }),
+    mutant("deletes the previous revision", "R4", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let previous = decision.status.previous.as_ref().map(|entry| entry.revision.clone());
+        if let Some(set) = seen.revisions.iter().find(|set| Some(&set.hash) == previous.as_ref()) {
+            decision.after.push(Effect::DeleteReplicaSet { object: set.object.clone() });
+        }
+        decision
+    }),
+    mutant("does not record commands", "C1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.status.commands.clear();
+        decision
+    }),
+    mutant("answers commands before they are on record", "C1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let answers = decision.after.extract_if(.., |effect| matches!(effect, Effect::AnswerCommand { .. }));
+        let answers: Vec<Effect> = answers.collect();
+        decision.before.extend(answers);
+        decision
+    }),
+    mutant("does not hear an Abort", "C1", |release, seen, now| {
+        with_seen(release, seen, now, |seen| seen.commands.retain(|command| command.action != Action::Abort))
+    }),
+    mutant("follows commands for another revision", "C2", |release, seen, now| {
+        let status = release.status.clone().unwrap_or_default();
+        let candidate = status.candidate.map(|entry| entry.revision);
+        with_seen(release, seen, now, |seen| {
+            for command in seen.commands.iter_mut().filter(|command| command.revision.is_some()) {
+                command.revision = candidate.clone().or(command.revision.take());
+            }
+        })
+    }),
+    mutant("follows commands for another step", "C2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for command in &mut seen.commands {
+                command.step = None;
+            }
+        })
+    }),
+    mutant("rejects every Abort", "C3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let news = |uid: &str| {
+            let old = release.status.iter().flat_map(|status| &status.commands);
+            old.clone().all(|record| record.uid != uid)
+        };
+        for record in &mut decision.status.commands {
+            if record.action == Action::Abort && news(&record.uid) {
+                record.phase = CommandPhase::Rejected;
+            }
+        }
+        decision
+    }),
+    mutant("gives weight back to an aborted candidate", "C3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let back = going_back(&decision.status);
+        if let Some(weights) = decision.status.weights.as_mut().filter(|_| back) {
+            weights.desired.candidate = 50;
+            weights.desired.stable = 50;
+        }
+        decision
+    }),
+    mutant("claims a generation that it never saw", "S1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.status.observed_generation += 1;
+        decision
+    }),
+    mutant("does not say which generation it saw", "S1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.status.observed_generation =
+            release.status.as_ref().map_or(1, |status| status.observed_generation.max(1));
+        decision
+    }),
+    mutant("acts on an old view of the Deployment", "S1", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            if let Some(workload) = &mut status.workload {
+                workload.uid = String::new();
+            }
+        })
+    }),
+    mutant("is Ready whenever it is Healthy", "S2", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        if decision.status.phase == Phase::Healthy {
+            for condition in &mut decision.status.conditions {
+                let on = if condition.type_ == "Ready" { "True" } else { "False" };
+                condition.status = on.into();
+            }
+        }
+        decision
+    }),
+    mutant("is Ready and Reconciling at once", "S3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        for condition in &mut decision.status.conditions {
+            if matches!(condition.type_.as_str(), "Ready" | "Reconciling") {
+                condition.status = "True".into();
+            }
+        }
+        decision
+    }),
+    mutant("does not say what a person can do", "S4", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.status.next_action.clear();
+        decision
+    }),
+    mutant("never forgets the timeline", "S5", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        if let Some(last) = decision.status.timeline.last().cloned() {
+            decision.status.timeline.resize(30, last);
+        }
+        decision
+    }),
+    mutant("never looks again by itself", "L1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.wake = None;
+        decision
+    }),
+    mutant("writes the time into the message", "L2", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.status.message = format!("{} ({now})", decision.status.message);
+        decision
+    }),
+    mutant("waits without a deadline", "L3", |release, seen, now| {
+        let mut release = release.clone();
+        release.spec.progress_deadline_seconds = 86_400;
+        with_seen(&release, seen, now, |seen| {
+            for plan in &mut seen.plans {
+                plan.spec.progress_deadline_seconds = 86_400;
+            }
+        })
+    }),
+    mutant("asks for everything many times", "L4", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.after = decision.after.iter().cycle().take(decision.after.len() * 30).cloned().collect();
+        decision
+    }),
+];
+
+fn going_back(status: &ServiceReleaseStatus) -> bool {
+    let rollback = status.rollback.as_ref();
+    status.candidate.is_some() && rollback.is_some_and(|rollback| rollback.completed_at.is_none())
+}
+
+fn no_preview(seen: &Observed) -> Observed {
+    let mut seen = seen.clone();
+    if let Some(service) = &mut seen.candidate_service
+        && service.object.name != SERVICE
+    {
+        service.selector.insert(servicerelease::api::LABEL_REVISION.into(), "none".into());
+    }
+    seen
+}
+
+fn with_seen(
+    release: &ServiceRelease,
+    seen: &Observed,
+    now: Timestamp,
+    change: impl FnOnce(&mut Observed),
+) -> Decision {
+    let mut seen = seen.clone();
+    change(&mut seen);
+    decide(release, &seen, now)
+}
+
+fn with_status(
+    release: &ServiceRelease,
+    seen: &Observed,
+    now: Timestamp,
+    change: impl FnOnce(&mut ServiceReleaseStatus),
+) -> Decision {
+    let mut release = release.clone();
+    if let Some(status) = &mut release.status {
+        change(status);
+    }
+    decide(&release, seen, now)
+}
+
+fn with_effects(release: &ServiceRelease, seen: &Observed, now: Timestamp, change: impl Fn(&mut Effect)) -> Decision {
+    let mut decision = decide(release, seen, now);
+    let Decision { before, after, .. } = &mut decision;
+    before.iter_mut().chain(after).for_each(change);
+    decision
+}
