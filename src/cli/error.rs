@@ -10,6 +10,9 @@ use super::exit;
 pub const INSTALL: &str = "helm install service-release-operator charts/service-release-operator \
                            -n service-release-system --create-namespace";
 
+/// How to see whether the operator runs.
+pub const FIND_OPERATOR: &str = "kubectl get pods -A -l app.kubernetes.io/name=service-release-operator";
+
 /// Why a command could not be done. [`CliError::remedy`] says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -162,11 +165,13 @@ fn remedy_for_forbidden(message: &str) -> String {
         return "leave requestedBy to this command: it fills in who you are (kubectl auth whoami)".to_owned();
     }
     if message.contains("ValidatingAdmissionPolicy") {
-        return "each command is a permission of its own: ask for the verb (abort, approve, promote, ...) on servicereleases.servicerelease.io, \
-                or for the role service-release-releaser or service-release-approver in this namespace"
+        return "each command is a permission of its own; the ClusterRoles service-release-operator-releaser and \
+                service-release-operator-approver, bound in the namespace, have them"
             .to_owned();
     }
-    "ask whoever manages the cluster's RBAC for it; `kubectl auth can-i --list` shows what you may do".to_owned()
+    "the ClusterRole service-release-operator-viewer (to read), -releaser or -approver (to give commands), bound in the \
+     namespace, allows it; `kubectl auth can-i --list` shows what you may do"
+        .to_owned()
 }
 
 /// An error and its causes, each once, in one line.
@@ -224,6 +229,6 @@ mod tests {
         assert!(policy.to_string().contains("jane may not abort shop"));
         assert!(policy.remedy().unwrap().contains("permission of its own"));
         let rbac = refused(403, "User \"jane\" cannot create resource \"releasecommands\"", "x");
-        assert!(rbac.remedy().unwrap().contains("can-i"));
+        assert!(rbac.remedy().unwrap().contains("-viewer"));
     }
 }

@@ -13,7 +13,7 @@ use super::{
     exit, output,
     output::{Cell, table},
     paint::{Paint, Tone},
-    time,
+    time, words,
 };
 use crate::api::{Phase, ServiceRelease, ServiceReleaseStatus, TimelineEntry, Timestamp};
 
@@ -25,6 +25,9 @@ pub struct History {
     pub namespace: String,
     /// metadata.name
     pub name: String,
+    /// Why the plans could not be read, so that only what the status remembers is here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<String>,
     /// The releases, oldest first.
     pub releases: Vec<Attempt>,
     /// What happened, oldest first.
@@ -55,11 +58,14 @@ pub struct Attempt {
 /// Runs `history`.
 ///
 /// # Errors
-/// When the release or its plans cannot be read.
+/// When the release cannot be read.
 pub async fn run(cluster: &Cluster, args: &args::History) -> Result<u8, CliError> {
     let release = cluster.release(&args.name).await?;
-    let plans: Vec<ControllerRevision> = cluster.of_release(&args.name, "ControllerRevisions").await?;
-    let history = collect(&release, &plans);
+    let (plans, gap) = match cluster.of_release::<ControllerRevision>(&args.name, "ControllerRevisions").await {
+        Ok(plans) => (plans, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let history = History { gap, ..collect(&release, &plans) };
     match args.output {
         Some(format) => output::print(&output::format(&history, format)?)?,
         None => output::print(&render(&history, Paint::for_stdout()))?,
@@ -88,6 +94,7 @@ pub fn collect(release: &ServiceRelease, plans: &[ControllerRevision]) -> Histor
     History {
         namespace: release.namespace().unwrap_or_default(),
         name: release.name_any(),
+        gap: None,
         releases: attempts.into_values().collect(),
         timeline: status.timeline,
         timeline_dropped: status.timeline_dropped,
@@ -146,8 +153,7 @@ fn outcome(attempt: &Attempt, status: &ServiceReleaseStatus) -> (String, String)
     let rollback =
         status.rollback.as_ref().filter(|rollback| rollback.release == number && rollback.revision == attempt.revision);
     if let Some(rollback) = rollback {
-        let by = rollback.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        return (format!("{:?}{by}", rollback.cause), format!("{}: {}", rollback.reason, rollback.message));
+        return (words::fate(rollback), rollback.message.clone());
     }
     let failed = status.failed_revisions.iter().rev().find(|failed| failed.release == number);
     if let Some(failed) = failed {
@@ -180,14 +186,19 @@ fn is_end(kind: &str) -> bool {
 /// The table and the timeline.
 #[must_use]
 pub fn render(history: &History, paint: Paint) -> String {
+    let gap = history.gap.as_ref().map(|gap| paint.text(Tone::Warn, &format!("Incomplete: {gap}")) + "\n");
+    gap.unwrap_or_default() + &tables(history, paint)
+}
+
+fn tables(history: &History, paint: Paint) -> String {
     if history.releases.is_empty() {
         return format!("{}/{} has not been released yet.\n", history.namespace, history.name);
     }
     let row = |attempt: &Attempt| {
-        let tone = match attempt.outcome.as_str() {
+        let tone = match attempt.outcome.split([' ', ':']).next().unwrap_or_default() {
             "Serves" | "Promoted" => Tone::Good,
             "Progressing" | "Promoting" | "Pending" => Tone::Busy,
-            "Paused" | "AwaitingApproval" | "Superseded" => Tone::Warn,
+            "Paused" | "AwaitingApproval" | "Superseded" | "superseded" => Tone::Warn,
             "Unknown" => Tone::Faint,
             _ => Tone::Bad,
         };

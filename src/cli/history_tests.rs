@@ -67,7 +67,7 @@ fn the_rollback_tells_more_than_the_failed_revision() {
     });
     let history = collect(&release(status), &[plan(2, "bbb", "shop:2")]);
     assert_eq!(history.releases.len(), 1);
-    assert_eq!(history.releases[0].outcome, "Aborted by jane");
+    assert_eq!(history.releases[0].outcome, "aborted by jane");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod say;
 mod screen;
 mod status;
 mod time;
+mod words;
 
 #[cfg(test)]
 mod fake;

@@ -69,27 +69,49 @@ impl<T: Into<String>> From<T> for Cell {
 /// Columns three spaces apart; empty cells of the middle are shown as `-`.
 #[must_use]
 pub fn table(header: &[&str], rows: &[Vec<Cell>], paint: Paint) -> String {
-    let header: Vec<Cell> = header.iter().map(|title| Cell::toned(*title, Tone::Faint)).collect();
-    let all: Vec<&Vec<Cell>> = std::iter::once(&header).chain(rows).collect();
-    let width = |column: usize| {
-        all.iter().filter_map(|row| row.get(column)).map(|cell| shown(cell).chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let mut text = String::new();
-    for row in all {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let content = shown(cell);
-            let padding = widths.get(column).map_or(0, |width| width - content.chars().count()) + 3;
-            line += &cell.tone.map_or_else(|| content.to_owned(), |tone| paint.text(tone, content));
-            if column + 1 < row.len() {
-                line += &" ".repeat(padding);
+    let mut columns = Columns::default();
+    columns.header(header, rows, paint) + &columns.body(rows, paint)
+}
+
+/// Columns that only ever grow wider, for tables that are written bit by bit.
+#[derive(Debug, Default)]
+pub struct Columns {
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// The titles over some rows.
+    pub fn header(&mut self, header: &[&str], rows: &[Vec<Cell>], paint: Paint) -> String {
+        let header: Vec<Cell> = header.iter().map(|title| Cell::toned(*title, Tone::Faint)).collect();
+        self.fit(rows);
+        self.body(&[header], paint)
+    }
+
+    /// Some more rows.
+    pub fn body(&mut self, rows: &[Vec<Cell>], paint: Paint) -> String {
+        self.fit(rows);
+        let mut text = String::new();
+        for row in rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&self.widths) {
+                let content = shown(cell);
+                line += &cell.tone.map_or_else(|| content.to_owned(), |tone| paint.text(tone, content));
+                line += &" ".repeat(width - content.chars().count() + 3);
+            }
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+
+    fn fit(&mut self, rows: &[Vec<Cell>]) {
+        for row in rows {
+            self.widths.resize(self.widths.len().max(row.len()), 0);
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(shown(cell).chars().count());
             }
         }
-        text += line.trim_end();
-        text.push('\n');
     }
-    text
 }
 
 fn shown(cell: &Cell) -> &str {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     args::{Format, Say},
     connect::Cluster,
-    error::CliError,
+    error::{CliError, FIND_OPERATOR},
     exit,
     live::Live,
     output,
@@ -54,7 +54,7 @@ pub async fn run(cluster: &Cluster, action: Action, say: &Say, wish: &Wish) -> R
         return Ok(exit::OK);
     }
     let answer = answer(cluster, &sent, say).await?;
-    let (text, code) = conclude(&what, &sent.name_any(), answer.as_ref(), say, Paint::for_stdout());
+    let (text, code) = conclude(action, &sent, answer.as_ref(), say, Paint::for_stdout());
     output::print(&text)?;
     Ok(code)
 }
@@ -107,6 +107,7 @@ fn failed(status: &ServiceReleaseStatus) -> Option<String> {
 
 fn nothing_to(action: Action, release: &ServiceRelease, status: &ServiceReleaseStatus) -> CliError {
     let name = release.name_any();
+    let srel = format!("kubectl srel -n {}", release.namespace().unwrap_or_default());
     let why = match action {
         Action::Retry => "no revision of it has failed",
         Action::Approve if status.candidate.is_some() => "the step under way does not wait for an approval",
@@ -115,10 +116,10 @@ fn nothing_to(action: Action, release: &ServiceRelease, status: &ServiceReleaseS
     let stands = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
     let remedy = match status.phase {
         Phase::RolledBack | Phase::Halted if action != Action::Retry => {
-            format!("it is {:?}{stands}\n  to try the failed revision again: kubectl srel retry {name}", status.phase)
+            format!("it is {:?}{stands}\n  to try the failed revision again: {srel} retry {name}", status.phase)
         }
-        Phase::Healthy if matches!(action, Action::Abort | Action::Retry) => {
-            format!("it is Healthy{stands}\n  to go back to the revision before: kubectl srel undo {name}")
+        Phase::Healthy if action == Action::Retry => {
+            format!("it is Healthy{stands}\n  to go back to the revision before: {srel} undo {name}")
         }
         phase => format!("it is {phase:?}{stands}"),
     };
@@ -175,24 +176,30 @@ async fn answer(cluster: &Cluster, sent: &ReleaseCommand, say: &Say) -> Result<O
 }
 
 /// The last words, and the exit code.
-fn conclude(what: &str, name: &str, answer: Option<&ReleaseCommandStatus>, say: &Say, paint: Paint) -> (String, u8) {
+fn conclude(
+    action: Action,
+    sent: &ReleaseCommand,
+    answer: Option<&ReleaseCommandStatus>,
+    say: &Say,
+    paint: Paint,
+) -> (String, u8) {
+    let (name, namespace, release) = (sent.name_any(), sent.namespace().unwrap_or_default(), &say.name);
+    let what = format!("{} {namespace}/{release}", verb(action));
     match answer {
         Some(ReleaseCommandStatus { phase: CommandPhase::Applied, message, .. }) => {
             (format!("{what}: {}: {message}\n", paint.text(Tone::Good, "Applied")), exit::OK)
         }
         Some(ReleaseCommandStatus { phase: CommandPhase::Rejected, message, .. }) => {
             let rejected = paint.text(Tone::Bad, "Rejected");
-            (
-                format!("{what}: {rejected}: {message}\n  see how it stands: kubectl srel get {}\n", say.name),
-                exit::REJECTED,
-            )
+            let look = format!("kubectl srel -n {namespace} get {release}");
+            (format!("{what}: {rejected}: {message}\n  see how it stands: {look}\n"), exit::REJECTED)
         }
         None => {
             let late = paint.text(Tone::Warn, "no answer");
             let text = format!(
                 "{what}: {late} in {}; ReleaseCommand {name} stays and is decided as soon as the operator runs\n  \
-                 is it running? kubectl get pods -A -l app.kubernetes.io/name=service-release-operator\n  \
-                 to take it back: kubectl delete releasecommand {name}\n",
+                 is it running? {FIND_OPERATOR}\n  \
+                 to take it back: kubectl -n {namespace} delete releasecommand {name}\n",
                 say.timeout
             );
             (text, exit::TIMEOUT)

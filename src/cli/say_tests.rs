@@ -9,7 +9,7 @@ use crate::{
 
 fn under_way(step: &str) -> Value {
     json!({
-        "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease", "metadata": {"name": "shop"},
+        "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease", "metadata": {"name": "shop", "namespace": "production"},
         "spec": {},
         "status": {
             "phase": "Paused", "message": "step 3 of 5",
@@ -21,7 +21,7 @@ fn under_way(step: &str) -> Value {
 
 fn at_rest(phase: &str) -> Value {
     json!({
-        "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease", "metadata": {"name": "shop"},
+        "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease", "metadata": {"name": "shop", "namespace": "production"},
         "spec": {},
         "status": {
             "phase": phase, "message": "aaa serves", "stable": {"revision": "aaa"},
@@ -137,12 +137,13 @@ async fn without_an_answer_it_says_what_becomes_of_the_command() {
     fake.put(&release_path("shop"), under_way("pause"));
     let code = run(&cluster, Action::Abort, &say(Duration::from_secs(30)), &Wish::default()).await.unwrap();
     assert_eq!(code, exit::TIMEOUT);
-    let (text, _) =
-        conclude("abort production/shop", "shop-abort-x7k2p", None, &say(Duration::from_secs(30)), Paint::plain());
+    let mut sent: ReleaseCommand = serde_json::from_value(fake.created()[0].clone()).unwrap();
+    sent.metadata.name = Some("shop-abort-x7k2p".into());
+    let (text, _) = conclude(Action::Abort, &sent, None, &say(Duration::from_secs(30)), Paint::plain());
     insta::assert_snapshot!(text, @"
     abort production/shop: no answer in 30s; ReleaseCommand shop-abort-x7k2p stays and is decided as soon as the operator runs
       is it running? kubectl get pods -A -l app.kubernetes.io/name=service-release-operator
-      to take it back: kubectl delete releasecommand shop-abort-x7k2p
+      to take it back: kubectl -n production delete releasecommand shop-abort-x7k2p
     ");
 }
 

@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::{
     args,
     connect::Cluster,
-    error::CliError,
+    error::{CliError, FIND_OPERATOR},
     exit,
     live::Live,
     outcome::{End, Outcome, Workload, judge},
     output,
     paint::{Paint, Tone},
+    words,
 };
 use crate::api::{ServiceRelease, ServiceReleaseStatus};
 
@@ -161,9 +162,7 @@ fn timed_out(
     }
     let unseen = unseen(&outcome);
     if !unseen.is_empty() {
-        detail = format!(
-            "{detail}: {unseen}; is it running? kubectl get pods -A -l app.kubernetes.io/name=service-release-operator"
-        );
+        detail = format!("{detail}: {unseen}; is it running? {FIND_OPERATOR}");
     }
     Ok(report(&release, "TimedOut", exit::TIMEOUT, detail))
 }
@@ -211,8 +210,7 @@ fn summary(report: &Report, paint: Paint) -> String {
         text += &format!("  last seen: {:?}: {}\n", status.phase, status.message);
     }
     if let Some(rollback) = status.rollback.as_ref().filter(|_| report.outcome == format!("{:?}", End::RolledBack)) {
-        let by = rollback.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        text += &format!("  why: {:?}{by}, {}: {}\n", rollback.cause, rollback.reason, rollback.message);
+        text += &format!("  why: {}: {}\n", words::fate(rollback), rollback.message);
     }
     if !status.next_action.is_empty() && report.exit_code != exit::OK {
         text += &format!("  next: {}\n", status.next_action);

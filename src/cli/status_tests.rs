@@ -202,7 +202,7 @@ fn a_rollback_is_reported_with_its_reason_and_what_to_do() {
     let report = report(&release, "RolledBack", exit::ROLLED_BACK, String::new());
     insta::assert_snapshot!(summary(&report, Paint::plain()), @"
     production/shop RolledBack: b was rolled back; a serves
-      why: Failed, CrashLoopBackOff: container app of shop-b-1 ended with exit code 1
+      why: failed: CrashLoopBackOff: container app of shop-b-1 ended with exit code 1
       next: apply a template that fixes it, or kubectl srel -n production retry shop
     ");
 }

@@ -66,7 +66,7 @@ fn render_list(
     let rows: Vec<table::Row> = releases.iter().map(table::row).collect();
     match format {
         Some(format) => output::format(&json!({ "items": rows }), format),
-        None => Ok(table::render(&rows, namespaces, time::now(), paint)),
+        None => Ok(table::List::new(namespaces).add(&rows, time::now(), paint)),
     }
 }
 

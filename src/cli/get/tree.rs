@@ -8,15 +8,18 @@ use super::{
     view::{RevisionView, View},
 };
 use crate::{
-    api::{Phase, RollbackCause, Timestamp},
+    api::{Phase, Timestamp},
     cli::{
         paint::{Paint, Tone},
         time::{ago, left, rough},
+        words,
     },
 };
 
 /// Timeline entries that are shown.
 const TIMELINE: usize = 8;
+/// Pods of a revision that are shown, those in trouble first.
+const PODS: usize = 8;
 
 /// The whole picture. Times are shown as they are at `now`.
 #[must_use]
@@ -159,19 +162,12 @@ impl Canvas<'_> {
 
     fn rollback(&self) -> Vec<String> {
         let Some(rollback) = &self.view.rollback else { return Vec::new() };
-        let by = rollback.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        let what = match rollback.cause {
-            RollbackCause::Failed => format!("failed: {}", rollback.reason),
-            RollbackCause::Aborted => format!("was aborted{by}"),
-            RollbackCause::Undone => format!("was undone{by}"),
-            RollbackCause::Superseded => "was superseded".to_owned(),
-        };
         let when = match (rollback.completed_at, rollback.drain_until) {
             (Some(at), _) => format!("completed {}", ago(at, self.now)),
             (None, Some(until)) => format!("traffic is back, pods drain: {}", left(until, self.now)),
             (None, None) => format!("under way for {}", rough(self.now.since(rollback.started_at))),
         };
-        let title = format!("{} of release {} {what}", rollback.revision, rollback.release);
+        let title = format!("{} (release {}), {}", rollback.revision, rollback.release, words::fate(rollback));
         vec![self.paint.text(Tone::Bad, &title), format!("{when}; {}", rollback.message)]
     }
 
@@ -236,32 +232,37 @@ impl Canvas<'_> {
     }
 
     fn pods(&self, revision: &RevisionView) -> Vec<String> {
-        let width =
-            |of: fn(&PodView) -> &str| revision.pods.iter().map(|pod| of(pod).chars().count()).max().unwrap_or(0);
-        let (names, states) = (width(|pod| &pod.name), width(|pod| &pod.state));
-        let count = revision.pods.len();
+        let mut pods: Vec<&PodView> = revision.pods.iter().collect();
+        pods.sort_by_key(|pod| (pod.ready, pod.problem.is_none(), &pod.name));
+        let hidden = if pods.len() > PODS { pods.split_off(PODS - 1) } else { Vec::new() };
+        let width = |of: fn(&PodView) -> &str| pods.iter().map(|pod| of(pod).chars().count()).max().unwrap_or(0);
+        let widths = (width(|pod| &pod.name), width(|pod| &pod.state));
         let mut lines = Vec::new();
-        for (index, pod) in revision.pods.iter().enumerate() {
-            let last = index + 1 == count;
-            let branch = if last { "└─" } else { "├─" };
-            let tone = if pod.ready {
-                Tone::Good
-            } else if pod.problem.is_some() {
-                Tone::Bad
-            } else {
-                Tone::Busy
-            };
-            let state = self.paint.text(tone, &format!("{:<states$}", pod.state));
-            let restarts =
-                if pod.restarts == 1 { "1 restart".to_owned() } else { format!("{} restarts", pod.restarts) };
-            let age = pod.created.map(|created| rough(self.now.since(created))).unwrap_or_default();
-            lines.push(format!("{branch} {:<names$}  {state}  {restarts:<10}  {age}", pod.name));
+        for (index, pod) in pods.iter().enumerate() {
+            let last = index + 1 == pods.len() && hidden.is_empty();
+            lines.push(format!("{} {}", if last { "└─" } else { "├─" }, self.pod(pod, widths)));
             if let Some(problem) = &pod.problem {
                 let stem = if last { "   " } else { "│  " };
                 lines.push(format!("{stem}{}", self.paint.text(Tone::Bad, &format!("  {problem}"))));
             }
         }
+        if !hidden.is_empty() {
+            let ready = hidden.iter().filter(|pod| pod.ready).count();
+            lines.push(format!("└─ and {} more, {ready} of them ready", hidden.len()));
+        }
         lines
+    }
+
+    fn pod(&self, pod: &PodView, (names, states): (usize, usize)) -> String {
+        let tone = match (pod.ready, &pod.problem) {
+            (true, _) => Tone::Good,
+            (false, Some(_)) => Tone::Bad,
+            (false, None) => Tone::Busy,
+        };
+        let state = self.paint.text(tone, &format!("{:<states$}", pod.state));
+        let restarts = if pod.restarts == 1 { "1 restart".to_owned() } else { format!("{} restarts", pod.restarts) };
+        let age = pod.created.map(|created| rough(self.now.since(created))).unwrap_or_default();
+        format!("{:<names$}  {state}  {restarts:<10}  {age}", pod.name)
     }
 
     fn timeline(&self) -> Vec<String> {

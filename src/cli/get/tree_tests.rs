@@ -153,9 +153,9 @@ fn progressing_towards_a_weight_shows_how_long_it_may_take_and_what_is_wrong() {
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 
       ├─ candidate bbb  1/2 ready  release 2  registry.example.com/shop:2
-      │  ├─ shop-bbb-x1  Ready             0 restarts  3m
-      │  └─ shop-bbb-x2  CrashLoopBackOff  4 restarts  3m
-      │       container app ended: Error, exit code 1
+      │  ├─ shop-bbb-x2  CrashLoopBackOff  4 restarts  3m
+      │  │    container app ended: Error, exit code 1
+      │  └─ shop-bbb-x1  Ready             0 restarts  3m
       └─ stable    aaa  3/3 ready  release 1  registry.example.com/shop:1
 
         10m ago  Started  bbb: registry.example.com/shop:2
@@ -307,7 +307,7 @@ fn rolling_back_says_why_and_where_the_traffic_is() {
       release     2 of revision bbb, began 10m ago
       step        was 5 of 7, setWeight 50
       weight      stable 100%
-      rollback    bbb of release 2 failed: OOMKilled
+      rollback    bbb (release 2), failed: OOMKilled
                   traffic is back, pods drain: 30s left; container app of shop-bbb-x2 was OOMKilled
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 
@@ -341,7 +341,7 @@ fn rolled_back_keeps_the_reason_and_says_what_to_do() {
       next        apply a template that fixes it, or kubectl srel -n production retry shop
       release     2 of revision bbb, began 10m ago
       weight      stable 100%
-      rollback    bbb of release 2 was aborted by jane
+      rollback    bbb (release 2), aborted by jane
                   completed 3m30s ago; errors in checkout
       conditions  Ready=False  Reconciling=False  Stalled=True  Available=True
 
@@ -398,5 +398,26 @@ fn a_status_that_is_not_about_this_spec_is_marked() {
       Not about the spec as it is now: the operator has not looked at generation 13 of the Deployment yet (it has seen 12)
 
       └─ stable    aaa  2/4 ready, 1 available  release 1  registry.example.com/shop:1
+    ");
+}
+
+#[test]
+fn of_many_pods_those_in_trouble_are_shown() {
+    let status = json!({"observedGeneration": 3, "phase": "Healthy", "stable": revision("aaa", 1, 1, 40, 39)});
+    let mut pods: Vec<Value> = (10..49).map(|number| pod("aaa", &format!("p{number}"), ready())).collect();
+    pods.push(pod("aaa", "zz", crashing()));
+    insta::assert_snapshot!(draw(status, &pods), @"
+    production/shop  Healthy
+
+      └─ stable    aaa  39/40 ready  release 1  registry.example.com/shop:1
+         ├─ shop-aaa-zz   CrashLoopBackOff  4 restarts  3m
+         │    container app ended: Error, exit code 1
+         ├─ shop-aaa-p10  Ready             0 restarts  3m
+         ├─ shop-aaa-p11  Ready             0 restarts  3m
+         ├─ shop-aaa-p12  Ready             0 restarts  3m
+         ├─ shop-aaa-p13  Ready             0 restarts  3m
+         ├─ shop-aaa-p14  Ready             0 restarts  3m
+         ├─ shop-aaa-p15  Ready             0 restarts  3m
+         └─ and 33 more, 33 of them ready
     ");
 }

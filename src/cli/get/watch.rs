@@ -10,7 +10,9 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt as _, runtime::watcher};
 
-use super::{render_list, render_one, scope, view};
+use serde_json::json;
+
+use super::{render_list, render_one, scope, table, view};
 use crate::{
     api::{LABEL_RELEASE, ServiceRelease, ServiceReleaseSpec},
     cli::{
@@ -22,6 +24,7 @@ use crate::{
         output,
         paint::Paint,
         screen::Screen,
+        time,
     },
 };
 
@@ -73,7 +76,7 @@ pub async fn list(cluster: &Cluster, args: &args::Get) -> Result<(), CliError> {
     let what = format!("watch the ServiceReleases of {place}");
     let mut releases = Live::new(api, watcher::Config::default(), what, &cluster.server);
     let mut show = Show::new(args.output);
-    let mut lines = BTreeMap::new();
+    let mut appended = Appended { list: table::List::new(args.all_namespaces), known: BTreeMap::new() };
     loop {
         tokio::select! {
             changed = releases.changed() => changed?,
@@ -84,38 +87,40 @@ pub async fn list(cluster: &Cluster, args: &args::Get) -> Result<(), CliError> {
             let picture = render_list(&now, args.all_namespaces, None, Paint::for_stdout())?;
             show.show(&picture, String::new())?;
         } else {
-            append_changed(&now, args, &mut lines)?;
+            appended.changed(&now, args.output)?;
         }
     }
 }
 
-fn append_changed(
-    releases: &[ServiceRelease],
-    args: &args::Get,
-    known: &mut BTreeMap<(String, String), String>,
-) -> Result<(), CliError> {
-    let key = |release: &ServiceRelease| (release.namespace().unwrap_or_default(), release.name_any());
-    let first = known.is_empty();
-    let mut changed = Vec::new();
-    for release in releases {
-        let row = super::table::row(release);
-        let stamp = serde_json::to_string(&row).map_err(|error| CliError::Format(error.to_string()))?;
-        if known.insert(key(release), stamp.clone()) != Some(stamp) {
-            changed.push(release.clone());
+/// A list that is appended to.
+struct Appended {
+    list: table::List,
+    known: BTreeMap<(String, String), String>,
+}
+
+impl Appended {
+    /// Appends the lines that changed.
+    fn changed(&mut self, releases: &[ServiceRelease], format: Option<Format>) -> Result<(), CliError> {
+        let key = |release: &ServiceRelease| (release.namespace().unwrap_or_default(), release.name_any());
+        let mut rows = Vec::new();
+        for release in releases {
+            let row = table::row(release);
+            let stamp = serde_json::to_string(&row).map_err(|error| CliError::Format(error.to_string()))?;
+            if self.known.insert(key(release), stamp.clone()) != Some(stamp) {
+                rows.push(row);
+            }
+        }
+        let here: Vec<_> = releases.iter().map(key).collect();
+        for (namespace, name) in self.known.keys().filter(|known| !here.contains(known)) {
+            eprintln!("ServiceRelease {namespace}/{name} was deleted.");
+        }
+        self.known.retain(|known, _| here.contains(known));
+        match format {
+            _ if rows.is_empty() => Ok(()),
+            Some(format) => output::print(&output::format(&json!({ "items": rows }), format)?),
+            None => output::print(&self.list.add(&rows, time::now(), Paint::for_stdout())),
         }
     }
-    let here: Vec<_> = releases.iter().map(key).collect();
-    for (namespace, name) in known.keys().filter(|known| !here.contains(known)) {
-        eprintln!("ServiceRelease {namespace}/{name} was deleted.");
-    }
-    known.retain(|known, _| here.contains(known));
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let text = render_list(&changed, args.all_namespaces, args.output, Paint::for_stdout())?;
-    let body =
-        if first || args.output.is_some() { text.as_str() } else { text.split_once('\n').map_or("", |(_, body)| body) };
-    output::print(body)
 }
 
 /// What one release consists of, kept up to date.
