@@ -15,7 +15,7 @@ Exit codes:
   3  status: Halted, it cannot go on without a person
   4  status: Invalid, the manifest cannot be acted on
   5  status: it waits for a person (at once with --no-wait-for-person, else when the time is up)
-  6  the time is up before there was an outcome or an answer
+  6  no outcome or answer before the time was up (with --watch=false: not yet)
   7  the command was rejected by the operator";
 
 /// See what a release is doing, and tell it what to do.

@@ -212,7 +212,7 @@ fn summary(report: &Report, paint: Paint) -> String {
     if let Some(rollback) = status.rollback.as_ref().filter(|_| report.outcome == format!("{:?}", End::RolledBack)) {
         text += &format!("  why: {}: {}\n", words::fate(rollback), rollback.message);
     }
-    if !status.next_action.is_empty() && report.exit_code != exit::OK {
+    if !status.next_action.is_empty() && report.exit_code != exit::OK && about_this_spec {
         text += &format!("  next: {}\n", status.next_action);
     }
     text
