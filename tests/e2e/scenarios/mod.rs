@@ -6,7 +6,9 @@ mod autoscaling;
 mod blue_green;
 mod canary_by_hand;
 mod canary_to_the_end;
+mod changes_in_the_middle;
 mod changes_of_mind;
+mod commands;
 mod disruptions;
 #[allow(dead_code)] // not in ALL yet: not seen green
 mod killed_at_every_write;
@@ -22,6 +24,8 @@ pub const ALL: &[&[Scenario]] = &[
     canary_by_hand::ALL,
     canary_to_the_end::ALL,
     changes_of_mind::ALL,
+    changes_in_the_middle::ALL,
+    commands::ALL,
     adoption::ALL,
     blue_green::ALL,
     plugin::ALL,
