@@ -278,8 +278,7 @@ const fn none() -> IntOrString {
 /// Its values are limited by a CEL rule: what a structural schema says of integers and strings at the
 /// same time is not enforced by type.
 fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
-    // Not nullable, so that the API server puts the default in the place of a null.
-    json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 6, "nullable": false })
+    json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 6 })
 }
 
 /// One step of a canary: exactly one of its fields.

@@ -134,7 +134,7 @@ fn body(schema: &schema::Schema, document: &Node, found: &mut Vec<Finding>) {
 
 /// The document as its type; if it does not fit and nothing was found that says why, the reason is.
 fn typed<T: DeserializeOwned>(document: &Node, before: usize, found: &mut Vec<Finding>) -> Option<T> {
-    match serde_path_to_error::deserialize::<Value, T>(document.to_json()) {
+    match serde_path_to_error::deserialize::<Value, T>(document.to_json_without_nulls()) {
         Ok(typed) => Some(typed),
         Err(why) => {
             if !found[before..].iter().any(|finding| finding.severity == Severity::Error) {
@@ -164,11 +164,14 @@ fn violations(document: &Node, violations: Vec<validate::Violation>, found: &mut
 fn empty_steps(document: &Node, found: &mut Vec<Finding>) {
     let steps = document.at(&["spec", "strategy", "canary", "steps"]);
     for (index, step) in steps.map(Node::items).unwrap_or_default().iter().enumerate() {
-        for name in ["pause", "approval"] {
-            if step.get(name).is_some_and(|value| matches!(value.content, Content::Scalar(Value::Null))) {
-                let field = format!("spec.strategy.canary.steps[{index}].{name}");
-                found.push(error(document, &field, "empty-step", format!("has no value; write {name}: {{}}")));
-            }
+        let Content::Map(entries) = &step.content else { continue };
+        // Beside another field it counts as not written.
+        if let [(key, value)] = entries.as_slice()
+            && matches!(value.content, Content::Scalar(Value::Null))
+            && ["pause", "approval"].contains(&key.name.as_str())
+        {
+            let field = format!("spec.strategy.canary.steps[{index}].{}", key.name);
+            found.push(error(document, &field, "empty-step", format!("has no value; write {}: {{}}", key.name)));
         }
     }
 }

@@ -168,6 +168,27 @@ fn the_rules_between_fields_are_those_of_the_crd() {
 }
 
 #[test]
+fn a_null_stands_for_the_default_where_the_api_server_has_one() {
+    insta::assert_snapshot!(with("replicas: 4", "replicas:"), @"
+    shop.yaml:32:7: warning: spec.strategy.canary.steps: by the ratio of pods, with 1 replica: 25% is 50%; use more replicas or other weights [share]
+    0 errors, 1 warning in 1 document
+    ");
+    assert_eq!(
+        with("  traffic:", "  minReadySeconds:\n  rollback:\n  traffic:"),
+        "0 errors, 0 warnings in 1 document\n"
+    );
+    assert_eq!(with("- setWeight: 25", "- setWeight: 25\n        pause:"), "0 errors, 0 warnings in 1 document\n");
+    insta::assert_snapshot!(with("    service: shop", "    service:"), @"
+    shop.yaml:28:3: error: spec.traffic: service is missing [required]
+    1 error, 0 warnings in 1 document
+    ");
+    insta::assert_snapshot!(with("- setWeight: 25", "- setWeight: 25\n      -"), @"
+    shop.yaml:34:8: error: spec.strategy.canary.steps[1]: must be a map, but is empty [type]
+    1 error, 0 warnings in 1 document
+    ");
+}
+
+#[test]
 fn kinds_and_versions_that_do_not_exist_are_errors() {
     insta::assert_snapshot!(with("v1alpha1", "v1"), @"
     shop.yaml:1:1: error: apiVersion: must be servicerelease.io/v1alpha1 [api-version]
@@ -322,7 +343,7 @@ fn commands_are_checked_too() {
 #[test]
 fn what_cannot_be_read_or_is_about_something_else_is_said() {
     insta::assert_snapshot!(lint("spec:\n  image: {{ .Values.image }}\n  other: [\n"), @"
-    shop.yaml:2:11: error: expected string scalar at line 2, column 11; a template has to be rendered first: helm template ... | kubectl srel lint -f - [yaml]
+    shop.yaml:2:11: error: expected string scalar; a template has to be rendered first: helm template ... | kubectl srel lint -f - [yaml]
     1 error, 0 warnings in 0 documents
     ");
     insta::assert_snapshot!(lint("kind: ConfigMap\napiVersion: v1\n"), @"

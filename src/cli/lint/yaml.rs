@@ -69,9 +69,15 @@ pub struct Unreadable {
 pub fn parse(text: &str) -> Result<Vec<Node>, Unreadable> {
     let documents = serde_saphyr::from_multiple::<Spanned<Raw>>(text).map_err(|error| Unreadable {
         place: error.location().map(Place::of).unwrap_or_default(),
-        message: error.without_snippet().to_string(),
+        message: reason(&error.without_snippet().to_string()),
     })?;
     Ok(documents.into_iter().map(|document| node(document, text)).collect())
+}
+
+/// The parser's words without the place, which is told apart, and without advice for programmers.
+fn reason(message: &str) -> String {
+    let end = [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|tail| message.find(tail)).min();
+    message[..end.unwrap_or(message.len())].to_owned()
 }
 
 /// A value as the parser gives it, every part with its place.
@@ -150,6 +156,11 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        // `4.0` is a whole number to the API server.
+        #[allow(clippy::cast_possible_truncation)] // only where nothing is lost
+        if value.fract() == 0.0 && value.abs() < 1e15 {
+            return Ok(Raw::Scalar((value as i64).into()));
+        }
         Ok(Raw::Scalar(value.into()))
     }
 
@@ -180,7 +191,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 impl Node {
     /// The value as JSON.
-    #[must_use]
+    #[cfg(test)]
     pub fn to_json(&self) -> Value {
         match &self.content {
             Content::Scalar(value) => value.clone(),
@@ -188,6 +199,20 @@ impl Node {
             Content::Map(entries) => {
                 Value::Object(entries.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect())
             }
+        }
+    }
+
+    /// The value as the API server takes it: a null stands for the default, as if nothing was written.
+    #[must_use]
+    pub fn to_json_without_nulls(&self) -> Value {
+        let is_null = |node: &Self| matches!(node.content, Content::Scalar(Value::Null));
+        match &self.content {
+            Content::Map(entries) => {
+                let set = entries.iter().filter(|(_, value)| !is_null(value));
+                Value::Object(set.map(|(key, value)| (key.name.clone(), value.to_json_without_nulls())).collect())
+            }
+            Content::List(items) => items.iter().map(Self::to_json_without_nulls).collect(),
+            Content::Scalar(value) => value.clone(),
         }
     }
 
@@ -268,6 +293,7 @@ spec:
   on: yes
   quoted: \"yes\"
   number: 1.5
+  whole: 4.0
 ---
 kind: B
 ---
@@ -284,7 +310,7 @@ kind: B
         assert_eq!(at("spec.steps[1].pause.duration"), Place { line: 6, column: 14 });
         assert_eq!(at("spec.steps[1]"), Place { line: 6, column: 5 });
         assert_eq!(at("spec.missing.deeper"), Place { line: 3, column: 1 });
-        assert_eq!(documents[1].find("kind"), Place { line: 11, column: 1 });
+        assert_eq!(documents[1].find("kind"), Place { line: 12, column: 1 });
     }
 
     #[test]
@@ -293,6 +319,7 @@ kind: B
         assert_eq!(spec["on"], json!(true));
         assert_eq!(spec["quoted"], json!("yes"));
         assert_eq!(spec["number"], json!(1.5));
+        assert_eq!(spec["whole"], json!(4));
         assert_eq!(spec["steps"], json!([{"setWeight": 10}, {"pause": {"duration": "5m"}}]));
     }
 
@@ -308,6 +335,6 @@ kind: B
         assert!(error.place.line >= 2, "{error:?}");
         let error = parse("a: 1\na: 2\n").unwrap_err();
         assert_eq!(error.place.line, 2);
-        assert!(error.message.contains("duplicate"), "{}", error.message);
+        assert_eq!(error.message, "duplicate mapping key: a");
     }
 }

@@ -42,7 +42,7 @@ impl OwnOperator {
                 })
             })
         };
-        let proxy = Proxy::start(world.cluster.client.clone(), harm, kill.clone()).await;
+        let proxy = Proxy::start(world.cluster.client.clone(), harm, kill.clone(), log(world)).await;
         assert!(program.set(Program::prepare(world, &proxy)).is_ok());
         kill().await;
         Self { proxy, child }
@@ -56,6 +56,13 @@ impl OwnOperator {
     }
 }
 
+/// Where the operator's log goes, and the proxy's.
+fn log(world: &World) -> PathBuf {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e");
+    std::fs::create_dir_all(&directory).expect("a directory for logs");
+    directory.join(format!("{}.operator.log", world.namespace))
+}
+
 struct Program {
     path: PathBuf,
     namespace: String,
@@ -65,13 +72,11 @@ struct Program {
 
 impl Program {
     fn prepare(world: &World, proxy: &Proxy) -> Self {
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e");
-        std::fs::create_dir_all(&directory).expect("a directory for logs");
+        let log = log(world);
         let namespace = world.namespace.clone();
-        let kubeconfig = directory.join(format!("{namespace}.kubeconfig"));
+        let kubeconfig = log.with_extension("kubeconfig");
         let text = include_str!("own.kubeconfig.yaml").replace("ADDRESS", &proxy.address.to_string());
         std::fs::write(&kubeconfig, text).expect("a kubeconfig");
-        let log = directory.join(format!("{namespace}.operator.log"));
         Self { path: env!("CARGO_BIN_EXE_service-release-operator").into(), namespace, kubeconfig, log }
     }
 

@@ -2,7 +2,9 @@
 //! does harm at each of them. Leases, Events and dry runs are not counted.
 
 use std::{
+    io::Write as _,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -48,6 +50,8 @@ struct Between {
     kill: Kill,
     attempts: AtomicUsize,
     harmed: AtomicUsize,
+    /// A line for each write.
+    log: PathBuf,
 }
 
 impl Drop for Proxy {
@@ -58,9 +62,9 @@ impl Drop for Proxy {
 
 impl Proxy {
     /// Starts one in front of the cluster of a client.
-    pub async fn start(client: Client, harm: Harm, kill: Kill) -> Self {
+    pub async fn start(client: Client, harm: Harm, kill: Kill, log: PathBuf) -> Self {
         let state =
-            Arc::new(Between { client, harm, kill, attempts: AtomicUsize::new(0), harmed: AtomicUsize::new(0) });
+            Arc::new(Between { client, harm, kill, attempts: AtomicUsize::new(0), harmed: AtomicUsize::new(0), log });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let router = Router::new().fallback(pass).with_state(state.clone());
@@ -77,6 +81,11 @@ impl Proxy {
 }
 
 impl Between {
+    fn tell(&self, line: &str) {
+        let file = std::fs::File::options().create(true).append(true).open(&self.log);
+        let _ = file.and_then(|mut file| writeln!(file, "write {line}"));
+    }
+
     /// In a task of its own: this request is dropped when the connection of the killed process ends.
     async fn kill(&self) {
         let _ = tokio::spawn((self.kill)()).await;
@@ -94,25 +103,26 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
     if !is_write_of_a_release(&request) {
         return forward(&between.client, request).await;
     }
+    let what = format!("{} {}", request.method(), request.uri().path());
     let attempt = between.attempts.fetch_add(1, Ordering::SeqCst);
+    let harmless = between.harm == Harm::KillBefore && attempt % 2 == 1;
+    if !harmless {
+        between.harmed.fetch_add(1, Ordering::SeqCst);
+    }
+    if between.harm == Harm::KillBefore && !harmless {
+        between.tell(&format!("{what}: killed before it"));
+        between.kill().await;
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let answer = forward(&between.client, request).await;
+    between.tell(&format!("{what}: {}", answer.status()));
     match between.harm {
-        Harm::KillBefore if attempt % 2 == 0 => {
-            between.harmed.fetch_add(1, Ordering::SeqCst);
-            between.kill().await;
-            StatusCode::BAD_GATEWAY.into_response()
-        }
-        Harm::KillBefore => forward(&between.client, request).await,
+        Harm::KillBefore => answer,
         Harm::KillAfter => {
-            between.harmed.fetch_add(1, Ordering::SeqCst);
-            let answer = forward(&between.client, request).await;
             between.kill().await;
             answer
         }
-        Harm::LoseAnswer => {
-            between.harmed.fetch_add(1, Ordering::SeqCst);
-            let _ = forward(&between.client, request).await;
-            cut()
-        }
+        Harm::LoseAnswer => cut(),
     }
 }
 

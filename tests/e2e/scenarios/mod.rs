@@ -10,7 +10,6 @@ mod changes_in_the_middle;
 mod changes_of_mind;
 mod commands;
 mod disruptions;
-#[allow(dead_code)] // not in ALL yet: not seen green
 mod killed_at_every_write;
 mod operator_disturbed;
 mod plugin;
@@ -31,4 +30,5 @@ pub const ALL: &[&[Scenario]] = &[
     plugin::ALL,
     disruptions::ALL,
     operator_disturbed::ALL,
+    killed_at_every_write::ALL,
 ];
