@@ -108,7 +108,9 @@ impl Place {
         format!("{}/{}{subresource}", self.collection(), key.name)
     }
 
-    fn describe(&self, verb: &str) -> String {
+    /// A call in words.
+    #[must_use]
+    pub fn describe(&self, verb: &str) -> String {
         let (_, _, kind, _) = self.kind.resource();
         format!("{verb} {kind}{} {}", self.subresource, self.key)
     }

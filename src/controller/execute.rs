@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Has the API server refuse fields that it does not know.
-pub const STRICT: &str = "&fieldValidation=Strict";
+const STRICT: &str = "&fieldValidation=Strict";
 
 /// Carries out the effects of one pass.
 pub struct Executor<'a> {
@@ -67,6 +67,7 @@ impl<'a> Executor<'a> {
                 Some(object) => self.delete(Kind::Plan, &object).await,
                 None => Ok(()),
             },
+            Effect::TryTemplate(new) => self.try_template(new).await,
             Effect::CreateReplicaSet(new) => self.create_replica_set(new).await,
             Effect::ScaleReplicaSet { object, replicas } => {
                 let spec = json!({ "replicas": replicas });
@@ -87,6 +88,7 @@ impl<'a> Executor<'a> {
             Effect::Select { object, selection, keep_original } => {
                 self.select(object, selection, keep_original.as_ref()).await
             }
+            Effect::ConfirmService { object } => self.confirm(Kind::Service, object).await,
             Effect::AnswerCommand { object, phase, message, at } => {
                 let status = json!(ReleaseCommandStatus { phase: *phase, message: message.clone(), at: *at });
                 self.change(Kind::Command, object, Place::status, "status", status).await
@@ -164,6 +166,19 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
+    /// Reads an object, and goes on only if it is at the version that was decided on.
+    async fn confirm(&mut self, kind: Kind, object: &ObjectVersion) -> Result<(), CallError> {
+        let object = self.current(kind, object);
+        let place = Place::of(kind, self.key.beside(&object.name));
+        let there: Written = self.calls.get(&place).await?;
+        if there.version(&object.name) == object {
+            return Ok(());
+        }
+        let moved = CallError::Conflict { what: place.describe("confirm") };
+        self.failed(kind, &object, &moved);
+        Err(moved)
+    }
+
     async fn delete(&mut self, kind: Kind, object: &ObjectVersion) -> Result<(), CallError> {
         let object = self.current(kind, object);
         let key = self.key.beside(&object.name);
@@ -177,6 +192,17 @@ impl<'a> Executor<'a> {
                 self.failed(kind, &object, &error);
                 Err(error)
             }
+        }
+    }
+
+    /// Asks in a dry run. Any answer is good, and remembered for the next pass.
+    async fn try_template(&self, new: &NewReplicaSet) -> Result<(), CallError> {
+        let body = build::replica_set(self.release, new);
+        let place = Place::of(Kind::ReplicaSet, self.key.beside(&new.name));
+        let answer = self.calls.create(&place, &body, &format!("&dryRun=All{STRICT}")).await.map(|_| ());
+        match self.memory.learn(self.key, self.release, &new.hash, &answer) {
+            Some(_) => Ok(()),
+            None => answer,
         }
     }
 

@@ -10,8 +10,7 @@ use tracing::warn;
 use crate::{
     api::{LABEL_RELEASE, LABEL_REVISION, ServiceRelease, ServiceReleaseSpec},
     engine::{
-        Command, Endpoint, NewReplicaSet, Observed, Plan, Revision, Rival, Service, Template, TemplateCheck, Workload,
-        revision,
+        self, Command, Endpoint, Observed, Plan, Revision, Rival, Service, Template, TemplateCheck, Workload, revision,
     },
 };
 
@@ -209,33 +208,11 @@ pub fn read_plan(number: i64, data: &str) -> Option<Plan> {
     }
 }
 
-/// The ReplicaSet of the template that is wanted, if its template has to be put before the API
-/// server: no ReplicaSet has it, and no release of it is under way.
+/// The hash of the template that is wanted, if the API server has to be asked about it.
 #[must_use]
-pub fn untried(release: &ServiceRelease, observed: &Observed) -> Option<NewReplicaSet> {
+pub fn untried(release: &ServiceRelease, observed: &Observed) -> Option<String> {
     let target = revision::target(release, observed)?;
-    let known = observed.revisions.iter().any(|revision| revision.hash == target.hash);
-    let status = release.status.as_ref();
-    let under_way = status.and_then(|status| status.candidate.as_ref());
-    if known || under_way.is_some_and(|candidate| candidate.revision == target.hash) {
-        return None;
-    }
-    let inline = release.spec.selector.as_ref();
-    let adopted = observed.workload.as_ref();
-    let name = release.metadata.name.as_deref().unwrap_or_default();
-    Some(NewReplicaSet {
-        name: format!("{name}-{}", target.hash),
-        hash: target.hash,
-        fingerprint: target.fingerprint,
-        match_labels: inline
-            .map(|selector| selector.match_labels.clone())
-            .or_else(|| adopted.map(|workload| workload.match_labels.clone()))
-            .unwrap_or_default(),
-        template: target.template,
-        replicas: 0,
-        min_ready_seconds: release.spec.min_ready_seconds,
-        owned: release.spec.workload_ref.is_none(),
-    })
+    engine::is_untried(release, observed, &target.hash).then_some(target.hash)
 }
 
 /// Whose an object is that has the name of a ReplicaSet to be made.

@@ -11,7 +11,7 @@ use tracing::{Instrument as _, debug, info_span, warn};
 
 use crate::{
     api::{ServiceRelease, ServiceReleaseStatus, Timestamp},
-    engine::{Decision, Effect, Event, NewReplicaSet, Observed, TemplateCheck},
+    engine::{Decision, Event, Observed, TemplateCheck},
     telemetry::{Metrics, PassOutcome},
 };
 
@@ -20,7 +20,7 @@ use super::{
     cache::{Cache, Cached as _, Kind, Unparsable},
     calls::{CallError, Calls, Place},
     commands,
-    execute::{self, Executor, STRICT},
+    execute::{self, Executor},
     key::Key,
     memory::Memory,
     observe::{self, View},
@@ -174,8 +174,8 @@ fn describe(release: &ServiceRelease) {
     }
 }
 
-/// What the cache knows, with what has to be asked for: plans that are not in memory, and the API
-/// server's opinion of a new template.
+/// What the cache knows, with plans that have to be read, and what is remembered of the API server's
+/// opinion of a new template.
 async fn observe(
     context: &Context,
     key: &Key,
@@ -185,34 +185,13 @@ async fn observe(
     for plan in unread_plans {
         observed.plans.extend(read_plan(context, &plan).await?);
     }
-    let Some(new) = observe::untried(release, &observed) else {
+    let Some(hash) = observe::untried(release, &observed) else {
         return Ok((observed, None));
     };
-    let known = context.memory.checked(key, release, &new.hash);
-    let answer = match known {
-        Some(answer) => answer,
-        None if makes_first(context, release, &observed, &new) => return Ok((observed, None)),
-        None => {
-            let place = Place::of(Kind::ReplicaSet, key.beside(&new.name));
-            let body = build::replica_set(release, &new);
-            let query = format!("&dryRun=All{STRICT}");
-            let answer = context.calls.create(&place, &body, &query).await;
-            let answer = answer.map(|_| ());
-            match context.memory.learn(key, release, &new.hash, &answer) {
-                Some(learnt) => learnt,
-                None => return answer.map(|()| (observed, None)),
-            }
-        }
-    };
-    observed.template_check = answer.check;
-    Ok((observed, answer.again))
-}
-
-/// Whether the ReplicaSet is the first thing that is made of its template, so that no dry run of it is
-/// needed.
-fn makes_first(context: &Context, release: &ServiceRelease, observed: &Observed, new: &NewReplicaSet) -> bool {
-    let decision = (context.decide)(release, observed, Timestamp::new(jiff::Timestamp::now()));
-    decision.before.iter().any(|effect| matches!(effect, Effect::CreateReplicaSet(made) if made.name == new.name))
+    let answer = context.memory.checked(key, release, &hash);
+    let again = answer.as_ref().and_then(|answer| answer.again);
+    observed.template_check = answer.map_or(TemplateCheck::Unknown, |answer| answer.check);
+    Ok((observed, again))
 }
 
 /// Whether the API server has said what it has against a template that is not on record yet: that is a

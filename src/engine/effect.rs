@@ -22,6 +22,9 @@ pub enum Effect {
         /// The release's number.
         number: i64,
     },
+    /// Ask the API server what it has against a ReplicaSet, in a dry run. The answer comes with the next
+    /// observation.
+    TryTemplate(Box<NewReplicaSet>),
     /// Create the ReplicaSet of a revision.
     CreateReplicaSet(Box<NewReplicaSet>),
     /// Set a ReplicaSet's spec.replicas.
@@ -53,6 +56,11 @@ pub enum Effect {
         selection: Selection,
         /// The selector to keep in the annotation, when the Service was there before and has none yet.
         keep_original: Option<BTreeMap<String, String>>,
+    },
+    /// Go on only if a Service is still what it was seen to be. Writes nothing.
+    ConfirmService {
+        /// The Service.
+        object: ObjectVersion,
     },
     /// Write a decision into a ReleaseCommand's status.
     AnswerCommand {

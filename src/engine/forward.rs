@@ -113,12 +113,18 @@ fn is_pinned(pass: &Pass<'_>) -> bool {
 /// Whether the release may go on to its next step in this pass (INVARIANTS T5).
 fn may_advance(pass: &Pass<'_>) -> bool {
     let status = &pass.status;
-    !pass.release.spec.paused && status.suspended.is_none() && status.hold.is_none() && pass.obstacle.is_none()
+    !pass.release.spec.paused
+        && status.suspended.is_none()
+        && status.hold.is_none()
+        && pass.obstacle.is_none()
+        && !pass.awaits_trial()
 }
 
 /// Another template in the middle, or stable's again: the candidate goes back first.
 fn superseded(pass: &mut Pass<'_>) -> bool {
-    let Some(target) = pass.target.clone().filter(|_| pass.obstacle.is_none()) else { return false };
+    let Some(target) = pass.target.clone().filter(|_| pass.obstacle.is_none() && !pass.awaits_trial()) else {
+        return false;
+    };
     if pass.candidate_hash() == Some(&target.hash) {
         return false;
     }
@@ -206,7 +212,8 @@ fn reached(pass: &Pass<'_>, policy: &Policy, weight: i32) -> bool {
     let open = weight == 0 || wanted == 0 || traffics.selects(&candidate.hash);
     let old = old_side(pass);
     let asked: i32 = old.iter().map(|seen| seen.replicas).sum();
-    let room = asked == old_wanted && old.iter().all(|seen| seen.observed && seen.pods_total <= seen.replicas);
+    let gone = |seen: &&Revision| seen.pods_total <= seen.replicas && traffics.endpoints(seen) <= seen.replicas;
+    let room = asked == old_wanted && old.iter().all(|seen| seen.observed && gone(seen));
     open && candidate.replicas == wanted && serving >= wanted && room
 }
 

@@ -132,7 +132,7 @@ fn template(pass: &Pass<'_>) -> Option<Obstacle> {
             let message = format!("the API server refuses the pod template: {why}");
             Some(Obstacle::new("TemplateRefused", message, "correct the field it names; what runs was not changed"))
         }
-        TemplateCheck::Passed | TemplateCheck::NameTaken => None,
+        TemplateCheck::Passed | TemplateCheck::Unknown | TemplateCheck::NameTaken => None,
     }
 }
 

@@ -78,6 +78,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
     }
     hold_workload(&mut pass);
     confirm_selection(&mut pass);
+    try_template(&mut pass);
     for until in pass.status.draining.iter().map(|entry| entry.until).collect::<Vec<_>>() {
         pass.wake_at(until);
     }
@@ -94,8 +95,28 @@ fn give_back(mut pass: Pass<'_>, finalizer: bool) -> Decision {
     pass.finish()
 }
 
-/// Pods go on the strength of what the Service was seen to select. Asking for the same selection first
-/// changes nothing, and is refused if it has another by now: then they stay.
+/// Whether the API server has to be asked about the template that is wanted: no ReplicaSet has it, and no
+/// release of it is under way.
+#[must_use]
+pub fn is_untried(release: &ServiceRelease, observed: &Observed, hash: &str) -> bool {
+    let candidate = release.status.as_ref().and_then(|status| status.candidate.as_ref());
+    observed.revisions.iter().all(|seen| seen.hash != hash)
+        && candidate.is_none_or(|candidate| candidate.revision != hash)
+}
+
+/// Asks it, last of all: whatever else is to be done does not wait for the answer.
+fn try_template(pass: &mut Pass<'_>) {
+    let made = |effect: &Effect| matches!(effect, Effect::CreateReplicaSet(_));
+    if !pass.awaits_trial() || pass.before.iter().any(made) {
+        return;
+    }
+    let Some(target) = &pass.target else { return };
+    let new = pass.new_replica_set(&target.hash, target.template.clone(), 0);
+    pass.after.push(Effect::TryTemplate(Box::new(new)));
+    pass.wake_at(pass.now.plus(crate::api::Duration::from_millis(1)));
+}
+
+/// Pods go on the strength of what the Service was seen to select. If that is not so any more, they stay.
 fn confirm_selection(pass: &mut Pass<'_>) {
     let Some(service) = pass.traffics().service() else { return };
     let shrinks = |effect: &Effect| match effect {
@@ -108,8 +129,7 @@ fn confirm_selection(pass: &mut Pass<'_>) {
         |effect: &Effect| matches!(effect, Effect::Select { object, .. } if object.name == service.object.name);
     let Some(first) = pass.after.iter().position(shrinks) else { return };
     if !pass.after[..first].iter().any(selects) {
-        let object = service.object.clone();
-        pass.after.insert(first, Effect::Select { object, selection: selection(service), keep_original: None });
+        pass.after.insert(first, Effect::ConfirmService { object: service.object.clone() });
     }
 }
 
@@ -136,17 +156,27 @@ fn observe_workload(pass: &mut Pass<'_>) {
     });
 }
 
-/// Adoption ends with the Deployment at 0, once stable has its traffic. It is put there once: later
-/// somebody else's hand is reported, not fought.
+/// Adoption ends with the Deployment at 0, once stable has its traffic and connections to the Deployment's
+/// own pods had their time to end. It is put there once: later somebody else's hand is reported, not fought.
 fn hold_workload(pass: &mut Pass<'_>) {
-    let (Some(workload), Some(known)) = (&pass.seen.workload, &mut pass.status.workload) else { return };
     let hands_off = pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off);
-    if known.held || pass.status.stable.is_none() || hands_off {
+    let held = pass.status.workload.as_ref().is_none_or(|known| known.held);
+    let enough = pass.bounds().enough();
+    let serves = pass.stable().is_some_and(|stable| stable.observed && stable.warm() >= enough);
+    if held || !serves || hands_off || !deployment_drained(pass) {
         return;
     }
+    let (Some(workload), Some(known)) = (&pass.seen.workload, &mut pass.status.workload) else { return };
     if workload.replicas == 0 {
         known.held = true;
     } else {
         pass.after.push(Effect::ScaleWorkload { object: workload.object.clone(), replicas: 0 });
     }
+}
+
+/// Whether scaleDownDelay has passed since the first promotion on record.
+fn deployment_drained(pass: &mut Pass<'_>) -> bool {
+    let switched = pass.status.history.first().map(|first| first.at);
+    let delay = pass.policy().scale_down_delay;
+    switched.is_none_or(|switched| pass.elapsed(switched, delay))
 }

@@ -267,9 +267,11 @@ pub struct Rival {
 /// What the API server says of a template, in making its ReplicaSet or in a dry run of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TemplateCheck {
-    /// Nothing was asked, because a ReplicaSet has the template already, or nothing is against it.
+    /// A ReplicaSet has the template already, or nothing is against it.
     #[default]
     Passed,
+    /// It was not asked yet.
+    Unknown,
     /// It is refused, with the API server's message, which names the field.
     Refused(String),
     /// The ReplicaSet's name belongs to an object of somebody else.

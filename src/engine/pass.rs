@@ -9,7 +9,7 @@ use crate::api::{
 use super::{
     effect::{Decision, Effect, Event, NewReplicaSet},
     invalid::Obstacle,
-    observed::{Observed, Plan, Revision, Template},
+    observed::{Observed, Plan, Revision, Template, TemplateCheck},
     plan::Policy,
     ratio::Bounds,
     revision::{self, Target},
@@ -106,9 +106,20 @@ impl<'a> Pass<'a> {
         Policy::compile(spec, self.status.stable.is_none())
     }
 
+    /// What would hold if the release were pinned now.
+    pub fn next_policy(&self) -> Policy {
+        Policy::compile(&self.release.spec, self.status.stable.is_none())
+    }
+
     /// The limits on pods now.
     pub fn bounds(&self) -> Bounds {
         self.policy().bounds(self.replicas())
+    }
+
+    /// Whether nobody knows yet what the API server has against the template that is wanted.
+    pub fn awaits_trial(&self) -> bool {
+        let untried = |target: &Target| super::is_untried(self.release, self.seen, &target.hash);
+        self.seen.template_check == TemplateCheck::Unknown && self.target.as_ref().is_some_and(untried)
     }
 
     /// The ReplicaSet of a revision; one that is being deleted is as good as gone.
@@ -158,18 +169,22 @@ impl<'a> Pass<'a> {
             (None, Some(plan)) => plan.template.clone(),
             (None, None) => return None,
         };
-        let owned = self.release.spec.workload_ref.is_none();
+        Some(Effect::CreateReplicaSet(Box::new(self.new_replica_set(&status.revision, template, replicas))))
+    }
+
+    /// The ReplicaSet of a revision that has none.
+    pub fn new_replica_set(&self, hash: &str, template: Template, replicas: i32) -> NewReplicaSet {
         let name = self.release.metadata.name.as_deref().unwrap_or_default();
-        Some(Effect::CreateReplicaSet(Box::new(NewReplicaSet {
-            name: format!("{name}-{}", status.revision),
-            hash: status.revision.clone(),
+        NewReplicaSet {
+            name: format!("{name}-{hash}"),
+            hash: hash.to_owned(),
             fingerprint: revision::fingerprint(&template),
             match_labels: self.traffics().match_labels(),
             template,
             replicas,
             min_ready_seconds: self.policy().min_ready_seconds,
-            owned,
-        })))
+            owned: self.release.spec.workload_ref.is_none(),
+        }
     }
 
     /// A revision's entry in the status.

@@ -83,7 +83,14 @@ fn find(pass: &mut Pass<'_>) -> Report {
     if let Some(obstacle) = &pass.obstacle {
         return Report::new(Phase::Invalid, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
     }
-    if pass.status.candidate.is_some() { progressing(pass) } else { resting(pass) }
+    if pass.status.candidate.is_none() {
+        return resting(pass);
+    }
+    let mut report = progressing(pass);
+    if pass.policy() != pass.next_policy() {
+        report.message.push_str("; the strategy was edited meanwhile, which counts from the next release on");
+    }
+    report
 }
 
 fn rolling_back(pass: &Pass<'_>) -> Report {

@@ -264,7 +264,7 @@ fn gives_up(pass: &Pass<'_>) -> bool {
         let known = [pass.stable_hash(), pass.candidate_hash()];
         !known.contains(&Some(target.hash.as_str())) && !rest::is_latched(pass, &target.hash)
     });
-    fresh && pass.obstacle.is_none() && !pass.release.spec.paused
+    fresh && pass.obstacle.is_none() && !pass.awaits_trial() && !pass.release.spec.paused
 }
 
 /// Closes the Service around whoever serves most. Says whether that is done.

@@ -69,6 +69,9 @@ func (c *Cluster) createNamespace() error {
 		// Refuse what leads out at once: a pull from a registry would else wait for its time-outs.
 		for _, chain := range []string{"OUTPUT", "FORWARD"} {
 			steps = append(steps, []string{"iptables", "-A", chain, "-o", "node0", "!", "-d", "198.18.0.0/15", "-j", "REJECT"})
+			// And what goes to a Service before kube-proxy has its rules: conntrack would remember for two
+			// minutes that this connection is not to be redirected, and fail another from the same port.
+			steps = append(steps, []string{"iptables", "-A", chain, "-d", c.serviceCIDR(), "-j", "REJECT"})
 		}
 	}
 	for _, step := range steps {

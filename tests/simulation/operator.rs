@@ -85,11 +85,12 @@ fn kind(write: &Write) -> Kind {
         Write::Before(effect) | Write::After(effect) => match effect {
             Effect::AddFinalizer | Effect::RemoveFinalizer => Kind::Release,
             Effect::PinPlan(_) | Effect::DeletePlan { .. } => Kind::Plans,
-            Effect::CreateReplicaSet(_) | Effect::ScaleReplicaSet { .. } | Effect::DeleteReplicaSet { .. } => {
-                Kind::Sets
-            }
+            Effect::TryTemplate(_)
+            | Effect::CreateReplicaSet(_)
+            | Effect::ScaleReplicaSet { .. }
+            | Effect::DeleteReplicaSet { .. } => Kind::Sets,
             Effect::ScaleWorkload { .. } => Kind::Deployment,
-            Effect::CreateService(_) | Effect::Select { .. } => Kind::Services,
+            Effect::CreateService(_) | Effect::Select { .. } | Effect::ConfirmService { .. } => Kind::Services,
             Effect::AnswerCommand { .. } | Effect::DeleteCommand { .. } => Kind::Commands,
         },
     }
@@ -174,7 +175,11 @@ impl Operator {
                 Fault::Refused(k) if k == index => return End::Cut(fault, part),
                 _ => {}
             }
-            if !apply(&mut work, &write, context) {
+            let applied = apply(&mut work, &write, context);
+            if let Write::Before(effect) | Write::After(effect) = &write {
+                self.caches.learn(effect, &work.view.release);
+            }
+            if !applied {
                 return End::Cut(Fault::None, part);
             }
             match fault {

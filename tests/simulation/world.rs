@@ -317,8 +317,8 @@ impl World<'_> {
 
     /// The same observation, now and later: no effect, no write, and twice the same answer (L2).
     fn still(&mut self) {
-        let mut operator = Operator::default();
-        let Some(view) = operator.caches.look(&self.cluster, |_| 0) else {
+        let leader = self.leader();
+        let Some(view) = self.operators[leader].caches.look(&self.cluster, |_| 0) else {
             return;
         };
         let now = self.cluster.now + self.clock;

@@ -12,6 +12,8 @@ use crate::{
 fn settled() -> World {
     let mut world = adopted();
     world.settle();
+    world.wait(30);
+    world.settle();
     assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
     world
 }
@@ -25,12 +27,19 @@ fn set_image(world: &mut World, image: &str) {
 #[test]
 fn adoption_scales_the_deployment_to_zero_only_once_our_pods_have_the_traffic() {
     let mut world = adopted();
-    world.settle_watching(|world| {
+    let look = |world: &World| {
         let own = world.seen.workload.as_ref().unwrap().replicas;
         let ready = world.seen.service.as_ref().unwrap().endpoints.len();
         assert!(ready >= 3, "{ready} endpoints");
         assert!(own == 3 || world.selected() == Selection::Revision(world.hash("v1")));
-    });
+    };
+    world.settle_watching(look);
+    world.wait(29);
+    world.settle_watching(look);
+    let own = world.seen.workload.as_ref().unwrap().replicas;
+    assert_eq!((own, world.phase()), (3, Phase::Healthy), "connections to its pods have their time to end");
+    world.wait(1);
+    world.settle_watching(look);
     assert_eq!((world.seen.workload.as_ref().unwrap().replicas, world.pods("v1")), (0, 3));
     assert_eq!((world.phase(), world.status().workload.unwrap().adopted_replicas), (Phase::Healthy, 3));
     assert_eq!(world.seen.service.as_ref().unwrap().original.as_ref().unwrap().len(), 1);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     api::{Action, Phase},
-    engine::{Effect, Observed, Selection, decide},
+    engine::{Effect, Endpoint, Observed, Selection, TemplateCheck, decide},
 };
 
 use super::world::{World, adopted};
@@ -53,8 +53,61 @@ fn pods_go_only_after_the_selection_was_confirmed() {
     world.edit(|spec| spec.replicas = Some(2));
     let decision = decide(&world.release, &world.seen, world.now);
     let shrinks = decision.after.iter().position(|effect| matches!(effect, Effect::ScaleReplicaSet { .. })).unwrap();
-    let confirms = |effect: &Effect| matches!(effect, Effect::Select { selection: Selection::Release, .. });
+    let confirms = |effect: &Effect| matches!(effect, Effect::ConfirmService { object } if object.name == "shop");
     assert!(decision.after[..shrinks].iter().any(confirms), "{:?}", decision.after);
+}
+
+#[test]
+fn a_template_in_the_middle_is_tried_before_the_candidate_makes_way() {
+    let mut world = halfway();
+    world.seen.template_check = TemplateCheck::Unknown;
+    world.set_image("v3");
+    let candidate = world.candidate();
+    let decision = world.pass();
+    assert!(matches!(&decision.after[..], [Effect::TryTemplate(new)] if new.replicas == 0), "{:?}", decision.after);
+    assert_eq!(world.candidate(), candidate);
+    world.settle();
+    assert_eq!((world.phase(), world.pods("v3"), world.pods("v2")), (Phase::Paused, 2, 0));
+}
+
+#[test]
+fn a_template_that_is_refused_in_the_middle_leaves_the_candidate() {
+    let mut world = halfway();
+    world.answer_about_templates = TemplateCheck::Refused("spec.template.spec.containers[0].image: Required".into());
+    world.seen.template_check = TemplateCheck::Unknown;
+    world.set_image("v3");
+    let candidate = world.candidate();
+    world.settle();
+    assert_eq!((world.phase(), world.candidate(), world.pods("v2")), (Phase::Invalid, candidate, 2));
+    assert!(world.status().message.contains("image: Required"), "{}", world.status().message);
+}
+
+#[test]
+fn the_way_back_does_not_wait_for_an_answer_about_a_template() {
+    let mut world = halfway();
+    world.seen.template_check = TemplateCheck::Unknown;
+    world.set_image("v3");
+    world.say(Action::Abort, |_| {});
+    let decision = decide(&world.release, &world.seen, world.now);
+    assert!(decision.status.rollback.is_some());
+    assert!(matches!(decision.after.last(), Some(Effect::TryTemplate(_))), "asked last: {:?}", decision.after);
+}
+
+#[test]
+fn a_weight_is_reached_when_no_endpoint_of_stable_is_too_many() {
+    let mut world = World::healthy(canary(), 4);
+    world.set_image("v2");
+    let stable = world.hash("v1");
+    for _ in 0..30 {
+        world.pass();
+        let leaving = Endpoint { revision: Some(stable.clone()), ready: true };
+        let service = world.seen.service.as_mut().unwrap();
+        let theirs = service.endpoints.iter().filter(|endpoint| **endpoint == leaving).count();
+        service.endpoints.extend((theirs..3).map(|_| leaving.clone()));
+    }
+    assert_eq!(world.status().step.unwrap().index, 2, "a third pod of stable still takes traffic");
+    world.settle();
+    assert_eq!(world.status().step.unwrap().index, 3);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::{
     },
     engine::{
         Command, Container, Decision, Effect, Ended, Endpoint, NO_REVISION, ObjectVersion, Observed, Pod, Revision,
-        Selection, Service, Template, Workload, decide,
+        Selection, Service, Template, TemplateCheck, Workload, decide,
     },
 };
 
@@ -58,6 +58,8 @@ pub struct World {
     pub log: Vec<Effect>,
     /// Images whose pods do not become available, besides those that say so in their name.
     pub broken: Vec<String>,
+    /// What the API server says when it is asked about a template.
+    pub answer_about_templates: TemplateCheck,
     said: usize,
 }
 
@@ -93,7 +95,15 @@ impl World {
         };
         let release = ServiceRelease { metadata, spec, status: None };
         let now = Timestamp::from_millis(1_000_000_000);
-        Self { release, seen: Observed::default(), now, log: Vec::new(), broken: Vec::new(), said: 0 }
+        Self {
+            release,
+            seen: Observed::default(),
+            now,
+            log: Vec::new(),
+            broken: Vec::new(),
+            answer_about_templates: TemplateCheck::Passed,
+            said: 0,
+        }
     }
 
     pub fn status(&self) -> ServiceReleaseStatus {
@@ -216,6 +226,8 @@ impl World {
                 self.seen.plans.retain(|plan| plan.number != *number);
                 self.seen.plan_numbers.retain(|known| known != number);
             }
+            Effect::TryTemplate(_) => self.seen.template_check = self.answer_about_templates.clone(),
+            Effect::ConfirmService { .. } => {}
             Effect::CreateReplicaSet(new) => revisions.push(Revision {
                 object: object(&new.name),
                 hash: new.hash.clone(),

@@ -304,7 +304,7 @@ pub fn labels(pod: &Pod) -> BTreeMap<&str, String> {
     labels
 }
 
-fn check(precondition: Option<(&str, &str)>, uid: &str, version: u64) -> Result<(), Refusal> {
+pub fn check(precondition: Option<(&str, &str)>, uid: &str, version: u64) -> Result<(), Refusal> {
     match precondition {
         Some((want, _)) if want != uid => Err(Refusal::Conflict),
         Some((_, want)) if want != version.to_string() => Err(Refusal::Conflict),

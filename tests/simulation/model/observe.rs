@@ -1,13 +1,16 @@
 //! What one operator process sees: caches of each kind, which may lag behind independently.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use servicerelease::{
     api::{FINALIZER, ServiceRelease, Timestamp},
     engine::{
-        Command, Container, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Service, TemplateCheck, Workload,
-        revision,
+        self, Command, Container, Effect, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Service,
+        TemplateCheck, Workload, revision,
     },
 };
 
@@ -25,6 +28,8 @@ use super::{
 pub struct Caches {
     /// The oldest snapshot that may still be shown, by kind: a cache does not go back in time.
     floors: BTreeMap<Kind, u64>,
+    /// The ReplicaSets of which the API server has said what it has against them, with the generation.
+    tried: BTreeSet<(String, Option<i64>)>,
 }
 
 /// One consistent-looking look at the world.
@@ -41,7 +46,14 @@ pub struct View {
 impl Caches {
     /// Forgets everything: the process was started again.
     pub fn restart(&mut self) {
-        self.floors.clear();
+        *self = Self::default();
+    }
+
+    /// Remembers that the API server answered about the ReplicaSet that an effect is about.
+    pub fn learn(&mut self, effect: &Effect, release: &ServiceRelease) {
+        if let Effect::TryTemplate(new) | Effect::CreateReplicaSet(new) = effect {
+            self.tried.insert((new.name.clone(), release.metadata.generation));
+        }
     }
 
     /// Shows from now on what was written by now: a process waits for its own writes, and a new
@@ -64,7 +76,7 @@ impl Caches {
         let seen: BTreeMap<Kind, Rc<Stores>> = KINDS.iter().map(|kind| (*kind, take(*kind))).collect();
         let object = seen[&Kind::Release].release.as_ref()?;
         let release = as_release(object);
-        let observed = observe(cluster, &seen, &release);
+        let observed = observe(cluster, &seen, &self.tried, &release);
         let sets = &seen[&Kind::Sets].sets;
         Some(View {
             release_version: object.version,
@@ -97,7 +109,12 @@ fn as_release(object: &ReleaseObject) -> ServiceRelease {
     release
 }
 
-fn observe(cluster: &Cluster, seen: &BTreeMap<Kind, Rc<Stores>>, release: &ServiceRelease) -> Observed {
+fn observe(
+    cluster: &Cluster,
+    seen: &BTreeMap<Kind, Rc<Stores>>,
+    tried: &BTreeSet<(String, Option<i64>)>,
+    release: &ServiceRelease,
+) -> Observed {
     let sets = &seen[&Kind::Sets].sets;
     let plans = &seen[&Kind::Plans].plans;
     let services = &seen[&Kind::Services].services;
@@ -135,10 +152,11 @@ fn observe(cluster: &Cluster, seen: &BTreeMap<Kind, Rc<Stores>>, release: &Servi
     };
     let target = revision::target(release, &observed);
     if let Some(target) = target {
-        let has_set = observed.revisions.iter().any(|set| set.hash == target.hash);
-        if !has_set {
-            let name = format!("{RELEASE}-{}", target.hash);
-            observed.template_check = cluster.dry_run(&name, &target.template);
+        let name = format!("{RELEASE}-{}", target.hash);
+        let known = tried.contains(&(name.clone(), release.metadata.generation));
+        if engine::is_untried(release, &observed, &target.hash) {
+            observed.template_check =
+                if known { cluster.dry_run(&name, &target.template) } else { TemplateCheck::Unknown };
         }
     }
     observed

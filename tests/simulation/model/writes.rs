@@ -69,6 +69,7 @@ impl Cluster {
                 self.live.plans.remove(number).ok_or(Refusal::NotFound)?;
                 self.touch(Kind::Plans);
             }
+            Effect::TryTemplate(_) => {}
             Effect::CreateReplicaSet(new) => self.create_set(new)?,
             Effect::ScaleReplicaSet { object, replicas } => {
                 let set = self.set_mut(&object.name, precondition(object))?;
@@ -90,7 +91,6 @@ impl Cluster {
             }
             Effect::CreateService(new) => self.create_service(new)?,
             Effect::Select { object, selection, keep_original } => {
-                let before = self.live.services.get(&object.name).cloned();
                 let service = self.service_mut(&object.name, precondition(object))?;
                 if let Some(original) = keep_original {
                     service.original = Some(original.clone());
@@ -101,12 +101,10 @@ impl Cluster {
                 if *selection == Selection::Original {
                     service.original = None;
                 }
-                // The API server checks the precondition, and writes nothing if nothing changes.
-                if let Some(before) = before
-                    .filter(|before| (&before.selector, &before.original) == (&service.selector, &service.original))
-                {
-                    service.version = before.version;
-                }
+            }
+            Effect::ConfirmService { object } => {
+                let there = self.live.services.get(&object.name).ok_or(Refusal::NotFound)?;
+                super::cluster::check(precondition(object), &there.uid, there.version)?;
             }
             Effect::AnswerCommand { object, phase, message, at } => {
                 let command = self.command_mut(object)?;
@@ -137,7 +135,7 @@ impl Cluster {
             return Err(Refusal::AlreadyExists);
         }
         match self.dry_run(&new.name, &new.template) {
-            TemplateCheck::Passed => {}
+            TemplateCheck::Passed | TemplateCheck::Unknown => {}
             TemplateCheck::Refused(_) => return Err(Refusal::Invalid),
             TemplateCheck::NameTaken => return Err(Refusal::AlreadyExists),
         }
