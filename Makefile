@@ -12,7 +12,7 @@ demo: ## four releases on a real cluster, two of them bad, under a client that c
 	@deploy/demo/run
 
 # In the order of what they cost. Each can be run by itself.
-STAGES := lint unit simulation packaging api
+STAGES := lint unit simulation packaging api e2e
 
 test: ## everything: the stages below, one after the other
 	@began=$$(date +%s); for stage in $(STAGES); do \

@@ -62,7 +62,8 @@ async fn strategy_edited_in_the_middle(world: World) {
 
     // With the steps edited, the release under way keeps its own.
     shop.patch("{spec: {strategy: {canary: {steps: [{setWeight: 25}, {approval: {}}]}}}}").await;
-    shop.step("3/4 pause", Phase::Paused).await;
+    let status = shop.step("3/4 pause", Phase::Paused).await;
+    assert!(status.message.contains("edited meanwhile, which counts from the next release on"), "{}", status.message);
     load.assert_share("v2", 50.0).await;
     shop.say("Promote").await;
     shop.healthy().await;
