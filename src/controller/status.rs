@@ -12,7 +12,7 @@ use super::build;
 
 /// How long a change of mere counts may wait for others, so that a rollout does not write once for
 /// each pod.
-pub const COUNTS_WAIT: Duration = Duration::from_secs(1);
+pub const COUNTS_WAIT: Duration = Duration::from_secs(5);
 
 /// The condition whose message is a count of pods.
 const AVAILABLE: &str = "Available";

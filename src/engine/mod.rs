@@ -163,7 +163,9 @@ fn hold_workload(pass: &mut Pass<'_>) {
     let held = pass.status.workload.as_ref().is_none_or(|known| known.held);
     let enough = pass.bounds().enough();
     let serves = pass.stable().is_some_and(|stable| stable.observed && stable.warm() >= enough);
-    if held || !serves || hands_off || !deployment_drained(pass) {
+    let drained_at = workload_drained_at(pass);
+    if held || !serves || hands_off || drained_at.is_some_and(|at| at > pass.now) {
+        drained_at.into_iter().for_each(|at| pass.wake_at(at));
         return;
     }
     let (Some(workload), Some(known)) = (&pass.seen.workload, &mut pass.status.workload) else { return };
@@ -174,9 +176,9 @@ fn hold_workload(pass: &mut Pass<'_>) {
     }
 }
 
-/// Whether scaleDownDelay has passed since the first promotion on record.
-fn deployment_drained(pass: &mut Pass<'_>) -> bool {
-    let switched = pass.status.history.first().map(|first| first.at);
-    let delay = pass.policy().scale_down_delay;
-    switched.is_none_or(|switched| pass.elapsed(switched, delay))
+/// When scaleDownDelay has passed since the first promotion on record, while the Deployment has pods.
+fn workload_drained_at(pass: &Pass<'_>) -> Option<Timestamp> {
+    let held = pass.status.workload.as_ref().is_none_or(|known| known.held);
+    let switched = pass.status.history.first().filter(|_| !held)?.at;
+    Some(switched.plus(pass.policy().scale_down_delay))
 }

@@ -237,7 +237,9 @@ fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
     if let Some(lack) = lack(pass) {
         return Report::new(Phase::Healthy, "PodsUnavailable", format!("{stable} is what the spec wants; {lack}"));
     }
-    Report::new(Phase::Healthy, "", format!("{stable} serves all traffic"))
+    let leaving = super::workload_drained_at(pass).filter(|at| *at > pass.now);
+    let leaving = leaving.map(|at| format!("; the Deployment's own pods stay until {at}, so that connections end"));
+    Report::new(Phase::Healthy, "", format!("{stable} serves all traffic{}", leaving.unwrap_or_default()))
 }
 
 /// What stable lacks to serve as it should (INVARIANTS S2).
