@@ -20,8 +20,8 @@ pub use release::{
 pub use scalar::{Duration, Timestamp};
 pub use status::{
     CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision, ReleaseStatus, RevisionStatus,
-    RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepStatus, Suspension, TimelineEntry, WeightShare,
-    Weights, WorkloadStatus,
+    RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepProgress, StepStatus, Suspension, TimelineEntry,
+    WeightShare, Weights, WorkloadStatus,
 };
 
 /// The API group of every kind defined here.

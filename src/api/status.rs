@@ -276,6 +276,23 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub passed_by: Option<String>,
+    /// When a person said Retry, Skip or Promote to a failure of it: what the pods said before is past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_at: Option<Timestamp>,
+    /// How far it has come, and when it got there: the progress deadline runs from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StepProgress>,
+}
+
+/// Progress of a step.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StepProgress {
+    /// Available pods of the candidate less the pods of all other revisions: it rises with each pod that
+    /// comes or makes way.
+    pub pods: i32,
+    /// When it rose last.
+    pub at: Timestamp,
 }
 
 /// The kinds of steps.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{FINALIZER, ReleaseCommandStatus, ServiceRelease},
+    api::{FINALIZER, LABEL_RELEASE, ReleaseCommandStatus, ServiceRelease},
     engine::{self, Effect, NewReplicaSet, ObjectVersion, Plan, Selection},
 };
 
@@ -71,6 +71,10 @@ impl<'a> Executor<'a> {
             Effect::CreateReplicaSet(new) => self.create_replica_set(new).await,
             Effect::ScaleReplicaSet { object, replicas } => {
                 let spec = json!({ "replicas": replicas });
+                self.change(Kind::ReplicaSet, object, Place::of, "spec", spec).await
+            }
+            Effect::SetMinReadySeconds { object, seconds } => {
+                let spec = json!({ "minReadySeconds": seconds });
                 self.change(Kind::ReplicaSet, object, Place::of, "spec", spec).await
             }
             Effect::DeleteReplicaSet { object } => self.delete(Kind::ReplicaSet, object).await,
@@ -251,8 +255,12 @@ impl<'a> Executor<'a> {
         let written = match self.calls.create(&place, &body, "").await {
             Err(CallError::Exists { what }) => {
                 let there: PinnedPlan = self.calls.get(&place).await?;
-                if there.data != body["data"] || !observe::owned(&there.object, self.release) {
-                    if observe::owned(&there.object, self.release) && !self.on_record(plan.number) {
+                let owned = observe::owned(&there.object, self.release);
+                if there.data != body["data"] || !owned {
+                    let meta = &there.object.metadata;
+                    // Left by a release of this name that was deleted as an orphan.
+                    let orphan = meta.controller().is_none() && meta.label(LABEL_RELEASE) == Some(&*self.key.name);
+                    if orphan || (owned && !self.on_record(plan.number)) {
                         let object = there.object.version(&name);
                         self.delete(Kind::Plan, &object).await?;
                     }

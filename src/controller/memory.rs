@@ -38,6 +38,7 @@ struct Remembered {
     doubts: HashSet<(Kind, Key)>,
     status_written: Option<Instant>,
     checked: Option<Checked>,
+    refusal: Option<String>,
 }
 
 #[derive(Debug)]
@@ -83,14 +84,26 @@ impl Memory {
         self.releases.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// A pass went through: the next failure is the first again.
-    pub fn succeeded(&self, key: &Key) {
+    /// A pass went through: the next failure is the first again. Says whether something had been refused
+    /// before.
+    pub fn succeeded(&self, key: &Key) -> bool {
         let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = releases.get_mut(key) {
-            known.failures = 0;
-            known.conflicts = 0;
-            known.rest_until = None;
-        }
+        let Some(known) = releases.get_mut(key) else { return false };
+        known.failures = 0;
+        known.conflicts = 0;
+        known.rest_until = None;
+        known.refusal.take().is_some()
+    }
+
+    /// Remembers what the API server refused.
+    pub fn refused(&self, key: &Key, refusal: String) {
+        self.with(key, |known| known.refusal = Some(refusal));
+    }
+
+    /// What it refused in the last pass.
+    #[must_use]
+    pub fn refusal(&self, key: &Key) -> Option<String> {
+        self.peek(key, |known| known.refusal.clone())
     }
 
     /// How long to wait after one more failure.

@@ -50,6 +50,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
             .map(|autoscaler| autoscaler.meta().key.name.to_string())
             .collect(),
         template_check: TemplateCheck::Passed,
+        refusal: None,
         plans: Vec::new(),
         plan_numbers: Vec::new(),
     };
@@ -82,10 +83,12 @@ fn observe_revision(world: &World, key: &Key, uid: &str, set: &ReplicaSet) -> Re
         template: set.template.clone(),
         created: meta.created,
         replicas: set.replicas,
+        min_ready_seconds: set.min_ready_seconds,
         observed: set.observed,
         pods_total: set.pods,
         ready: set.ready,
         available: set.available,
+        failure: set.failure.as_deref().map(str::to_owned),
         deleting: meta.deleting || orphaned,
         pods: world
             .pods
@@ -104,15 +107,19 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
         original: cached.original.clone(),
         owned: cached.owner.as_deref() == Some(uid),
         contested_by: cached.contested_by.as_deref().map(str::to_owned),
-        endpoints: endpoints(world, key, service),
+        target_ports: cached.target_ports.iter().map(ToString::to_string).collect(),
+        endpoints: endpoints(world, key, service, cached.ports),
     })
 }
 
-/// Each pod once, also when it has an address in more than one family.
-fn endpoints(world: &World, key: &Key, service: &Key) -> Vec<Endpoint> {
+/// Each pod once, also when it has an address in more than one family. It is ready with all the ports that
+/// the Service has, or not at all.
+fn endpoints(world: &World, key: &Key, service: &Key, ports: usize) -> Vec<Endpoint> {
     let mut by_pod: BTreeMap<&Key, bool> = BTreeMap::new();
-    for (pod, ready) in world.slices.of(service).flat_map(|slice| &slice.endpoints) {
-        *by_pod.entry(pod).or_default() |= ready;
+    for slice in world.slices.of(service) {
+        for (pod, ready) in &slice.endpoints {
+            *by_pod.entry(pod).or_default() |= *ready && slice.ports >= ports;
+        }
     }
     let revision = |pod: &Key| {
         let pod = world.pods.get(pod)?;

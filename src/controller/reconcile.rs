@@ -10,7 +10,10 @@ use futures::FutureExt as _;
 use tracing::{Instrument as _, debug, info_span, warn};
 
 use crate::{
-    api::{ServiceRelease, ServiceReleaseStatus, Timestamp},
+    api::{
+        ServiceRelease, ServiceReleaseStatus, Timestamp,
+        status::{MAX_TEXT, bounded},
+    },
     engine::{Decision, Event, Observed, TemplateCheck},
     telemetry::{Metrics, PassOutcome},
 };
@@ -74,8 +77,9 @@ pub async fn pass(context: &Context, key: &Key) -> Option<Duration> {
     let _entered = span.clone().entered();
     let (outcome, next) = match result {
         Ok(Ok(next)) => {
-            context.memory.succeeded(key);
-            (PassOutcome::Done, next)
+            // The status says still that something was refused.
+            let again = context.memory.succeeded(key).then_some(Duration::ZERO);
+            (PassOutcome::Done, again.or(next))
         }
         Ok(Err(error)) => failed(context, key, &error),
         Err(panic) => {
@@ -96,6 +100,9 @@ fn failed(context: &Context, key: &Key, error: &CallError) -> (PassOutcome, Opti
         }
         CallError::NotLeading { .. } => (PassOutcome::Failed, None),
         error => {
+            if let CallError::Refused { what, message, .. } = error {
+                context.memory.refused(key, bounded(&format!("{what}: {message}"), MAX_TEXT));
+            }
             let delay = context.memory.failed(key);
             warn!(%error, retry_in = ?delay, "the pass failed");
             (PassOutcome::Failed, Some(delay))
@@ -182,6 +189,7 @@ async fn observe(
     release: &ServiceRelease,
 ) -> Result<(Observed, Option<Duration>), CallError> {
     let View { mut observed, unread_plans } = observe::observe(&context.cache.world(), key, release);
+    observed.refusal = context.memory.refusal(key);
     for plan in unread_plans {
         observed.plans.extend(read_plan(context, &plan).await?);
     }

@@ -48,6 +48,14 @@ fn uncounted(status: &ServiceReleaseStatus) -> ServiceReleaseStatus {
         revision.available_replicas = 0;
     }
     status.replicas = 0;
+    if let Some(step) = &mut status.step {
+        step.progress = None;
+    }
+    if status.reason == "PodsUnavailable" {
+        // Its message says how many.
+        status.message.clear();
+        status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+    }
     status.weights = status.weights.map(|weights| Weights { observed: Default::default(), ..weights });
     // Its message says how many pods take traffic; whether they are enough is its status.
     for condition in status.conditions.iter_mut().filter(|condition| condition.type_ == AVAILABLE) {

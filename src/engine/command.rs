@@ -135,8 +135,11 @@ fn abort(pass: &mut Pass<'_>, command: &Command) -> Answer {
         return Err("no release is under way; Undo takes back one that was promoted".into());
     }
     let message = command.reason.clone().unwrap_or_else(|| format!("aborted by {}", by(command)));
-    match pass.status.rollback.as_mut().filter(|rollback| rollback.completed_at.is_none()) {
+    match pass.status.rollback.as_ref().filter(|rollback| rollback.completed_at.is_none()) {
         Some(RollbackStatus { cause: RollbackCause::Superseded, .. }) => {}
+        Some(RollbackStatus { cause: RollbackCause::Undone, .. }) if retreat::stuck(pass) => {
+            return take_back_undo(pass, command, &message);
+        }
         Some(rollback) => return Err(format!("it is being rolled back already ({})", rollback.reason)),
         None => {
             retreat::begin(pass, RollbackCause::Aborted, "Aborted", &message, Some(by(command)));
@@ -152,9 +155,22 @@ fn abort(pass: &mut Pass<'_>, command: &Command) -> Answer {
     Ok("the candidate that is being taken back counts as aborted".into())
 }
 
+/// An Undo to a revision that does not come up: the one that still serves is stable again.
+fn take_back_undo(pass: &mut Pass<'_>, command: &Command, message: &str) -> Answer {
+    let Some(serves) = pass.status.candidate.clone() else { return Err("no release is under way".into()) };
+    let answer = format!("{} stays; it serves still", serves.revision);
+    retreat::undo(pass, serves, message, by(command));
+    Ok(answer)
+}
+
 fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
     if pass.status.candidate.is_some() {
         let to_stable = command.to_revision.as_deref().is_none_or(|to| Some(to) == pass.stable_hash());
+        if let Some(rollback) = pass.status.rollback.as_ref().filter(|_| to_stable && retreat::under_way(pass))
+            && rollback.cause != RollbackCause::Superseded
+        {
+            return Err(format!("it is being rolled back already ({})", rollback.reason));
+        }
         return if to_stable { abort(pass, command) } else { Err("a release is under way; abort it first".into()) };
     }
     let Some(stable) = pass.stable_hash().map(str::to_owned) else {
@@ -186,11 +202,14 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
 
 fn retry(pass: &mut Pass<'_>) -> Answer {
     if pass.status.hold.take().is_some() {
-        restart_step(pass, None);
+        retry_step(pass, None);
         return Ok("the step is tried again".into());
     }
     if pass.status.candidate.is_some() {
-        return Err("the release is under way, nothing has failed".into());
+        return Err(match retreat::under_way(pass) {
+            true => "the release is being rolled back".into(),
+            false => "the release is under way, nothing has failed".into(),
+        });
     }
     let Some(target) = pass.target.as_ref().map(|target| target.hash.clone()) else {
         return Err("there is no template to release".into());
@@ -273,7 +292,7 @@ fn approve(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
 fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
     held_by_person(pass)?;
     if pass.status.hold.take().is_some() {
-        restart_step(pass, Some(by(command)));
+        retry_step(pass, Some(by(command)));
         return Ok("what failed is passed over; traffic still waits for available pods".into());
     }
     match step {
@@ -330,6 +349,15 @@ fn passed(pass: &Pass<'_>) -> bool {
 fn pass_step(pass: &mut Pass<'_>, by: &str) {
     if let Some(step) = &mut pass.status.step {
         step.passed_by = Some(by.to_owned());
+    }
+}
+
+/// After a failure: what pods said until now is past.
+pub fn retry_step(pass: &mut Pass<'_>, passed_by: Option<&str>) {
+    restart_step(pass, passed_by);
+    let now = pass.now;
+    if let Some(step) = &mut pass.status.step {
+        step.retried_at = Some(now);
     }
 }
 

@@ -34,6 +34,13 @@ pub enum Effect {
         /// Pods wanted.
         replicas: i32,
     },
+    /// Set a ReplicaSet's spec.minReadySeconds.
+    SetMinReadySeconds {
+        /// The ReplicaSet.
+        object: ObjectVersion,
+        /// For how long a pod must have been ready.
+        seconds: i32,
+    },
     /// Delete a ReplicaSet, and its pods if it has any.
     DeleteReplicaSet {
         /// The ReplicaSet.
@@ -78,6 +85,18 @@ pub enum Effect {
         /// The command.
         object: ObjectVersion,
     },
+}
+
+impl Effect {
+    /// Its place among the effects of a pass, the first first.
+    pub(super) const fn urgency(&self) -> u8 {
+        match self {
+            Self::AnswerCommand { .. } => 1,
+            Self::TryTemplate(_) => 2,
+            Self::DeletePlan { .. } | Self::DeleteReplicaSet { .. } | Self::DeleteCommand { .. } => 3,
+            _ => 0,
+        }
+    }
 }
 
 /// What a Service of this release selects, over and above its original selector.

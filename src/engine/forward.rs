@@ -2,15 +2,15 @@
 //! (status.step, status.weights.desired) is written before what it does to traffic.
 
 use crate::api::{
-    FailedRevision, Hold, RecordedRevision, ReleaseStatus, RevisionStatus, RollbackCause, StepStatus, WeightShare,
-    Weights, status::MAX_HISTORY,
+    FailedRevision, Hold, RecordedRevision, ReleaseStatus, RevisionStatus, RollbackCause, StepProgress, StepStatus,
+    WeightShare, Weights, status::MAX_HISTORY,
 };
 
 use super::{
     Flow,
     effect::{Effect, Selection},
     observed::{Plan, Revision},
-    pass::Pass,
+    pass::{Pass, set_min_ready},
     plan::{Policy, Shift, Step},
     ratio::{self, Group},
     retreat,
@@ -68,6 +68,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     }
     let policy = pass.policy();
     restate(pass, &policy);
+    note_progress(pass);
     let failing = look_at_pods(pass);
     if let Some((reason, message)) = failing
         && let Some(flow) = fail(pass, &policy, &reason, message)
@@ -82,14 +83,31 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         }
         enter(pass, &policy, index + 1);
     }
-    if let Some((reason, message)) = overdue(pass, &policy)
+    pin(pass);
+    let planned = pass.after.len();
+    steer(pass, &policy);
+    // What is only about to be done, perhaps after a time without an operator, was not waited for yet.
+    if pass.after.len() == planned
+        && let Some((reason, message)) = overdue(pass, &policy)
         && let Some(flow) = fail(pass, &policy, &reason, message)
     {
         return flow;
     }
-    pin(pass);
-    steer(pass, &policy);
     Flow::Settled
+}
+
+/// Records how far the step has come, so that its deadline runs from the last progress, as a Deployment's
+/// does.
+fn note_progress(pass: &mut Pass<'_>) {
+    let available = pass.candidate().map_or(0, Revision::warm);
+    let old: i32 = old_side(pass).iter().map(|old| old.replicas.max(old.pods_total)).sum();
+    let (pods, now) = (available - old, pass.now);
+    let Some(step) = pass.status.step.as_mut().filter(|step| step.name.waits_for_cluster()) else { return };
+    match &mut step.progress {
+        Some(known) if known.pods >= pods => {}
+        Some(known) => *known = StepProgress { pods, at: now },
+        none => *none = Some(StepProgress { pods, at: step.started_at }),
+    }
 }
 
 /// A release that began when the spec was another one than that which was pinned then says so.
@@ -155,8 +173,16 @@ fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
     if index > 1 {
         pass.status.note(pass.now, "Step", &summary, None);
     }
-    pass.status.step =
-        Some(StepStatus { index, of, name: step.name(), summary, started_at: pass.now, passed_by: None });
+    pass.status.step = Some(StepStatus {
+        index,
+        of,
+        name: step.name(),
+        summary,
+        started_at: pass.now,
+        passed_by: None,
+        retried_at: None,
+        progress: None,
+    });
 }
 
 /// A step's place, number and name in one.
@@ -271,7 +297,10 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
 fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
     let revision = pass.candidate()?;
     let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.clone());
-    let problem = trouble::find(revision, known.as_ref(), pass.now);
+    let began = pass.status.release.as_ref().map(|release| release.started_at);
+    let retried = pass.status.step.as_ref().and_then(|step| step.retried_at);
+    let since = began.max(retried).unwrap_or(pass.now);
+    let problem = trouble::find(revision, known.as_ref(), since, pass.now);
     if let Some(candidate) = &mut pass.status.candidate {
         candidate.problem.clone_from(&problem);
     }
@@ -290,16 +319,18 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
         return None;
     }
     let step = pass.status.step.clone()?;
-    if !pass.elapsed(step.started_at, policy.deadline) {
+    let since = step.progress.map_or(step.started_at, |progress| progress.at.max(step.started_at));
+    if !pass.elapsed(since, policy.deadline) {
         return None;
     }
     let (wanted, _) = wanted(pass, policy);
     let available = pass.candidate().map_or(0, |candidate| candidate.available);
     let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref()).map(trouble::describe);
-    let why = known.or_else(|| pass.candidate().and_then(trouble::unready));
+    let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
+    let why = known.or_else(failure).or_else(|| pass.candidate().and_then(trouble::unready));
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     let message = format!(
-        "step {} was not done after {}: {available} of {wanted} pods available{why}",
+        "step {} made no progress for {}: {available} of {wanted} pods available{why}",
         step.summary, policy.deadline
     );
     Some(("ProgressDeadlineExceeded".into(), message))
@@ -313,6 +344,7 @@ fn fail(pass: &mut Pass<'_>, policy: &Policy, reason: &str, message: String) -> 
     }
     if pass.status.hold.is_none() {
         pass.status.note(pass.now, "Held", &message, None);
+        let message = crate::api::status::bounded(&message, 512);
         pass.status.hold = Some(Hold { reason: reason.to_owned(), message, since: pass.now });
     }
     None
@@ -381,10 +413,13 @@ fn steer(pass: &mut Pass<'_>, policy: &Policy) {
     if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
         return;
     }
+    pass.after.extend(pass.candidate().and_then(|seen| set_min_ready(seen, policy.min_ready_seconds)));
     let closed = close(pass);
+    let frozen = !may_advance(pass) && current(pass, policy).name().waits_for_cluster();
     let traffics = pass.traffics();
     let template = pass.target.as_ref().map(|target| target.template.clone());
-    if let Some(wanted) = selection(pass, policy) {
+    let serving = matches!(traffics.selection(), Selection::Revision(_) | Selection::Release);
+    if let Some(wanted) = selection(pass, policy).filter(|_| !(frozen && serving)) {
         pass.after.extend(traffics.select(&wanted, template.as_ref()));
     }
     let finishing = current(pass, policy) == Step::Promote
@@ -397,11 +432,13 @@ fn steer(pass: &mut Pass<'_>, policy: &Policy) {
         if tried && entry.revision == candidate.revision {
             continue;
         }
-        // The first candidate pod waits until the Service no longer selects it (INVARIANTS T1).
-        let size = if !closed && entry.revision == candidate.revision {
-            pass.candidate().map_or(0, |seen| seen.replicas.min(size))
-        } else {
-            size
+        let seen = pass.revision(&entry.revision).map(|seen| seen.replicas);
+        let size = match entry.revision == candidate.revision {
+            // The first candidate pod waits until the Service no longer selects it (INVARIANTS T1), and
+            // while the release is held no share of the traffic moves with pods (T5).
+            true if !closed || frozen => size.min(seen.unwrap_or(0)),
+            false if frozen => size.max(seen.unwrap_or(0)),
+            _ => size,
         };
         let effect = pass.size(&entry, size);
         pass.after.extend(effect);
@@ -416,11 +453,16 @@ fn close(pass: &mut Pass<'_>) -> bool {
         return true;
     }
     let candidate = pass.candidate_hash().unwrap_or_default().to_owned();
+    let first = pass.status.stable.is_none();
+    let serves = pass.candidate().is_some_and(|candidate| traffics.serving(candidate) > 0);
+    let adopting = pass.seen.workload.as_ref().is_some_and(|workload| workload.replicas > 0 && !workload.deleting);
     let closed = match traffics.selection() {
         Selection::Nothing => traffics.service().is_some(),
-        Selection::Revision(hash) => hash != candidate,
-        // Pods of somebody else serve behind a Service that was there before: they stay reachable.
-        Selection::Original => pass.status.stable.is_none() && traffics.foreign_endpoints() > 0,
+        // One that serves already, left by a release that was deleted as an orphan, goes on serving.
+        Selection::Revision(hash) => hash != candidate || (first && serves),
+        // Pods of somebody else serve behind a Service that was there before: they stay reachable, also
+        // through a moment in which none is ready.
+        Selection::Original => first && (adopting || traffics.foreign_endpoints() > 0),
         Selection::Release => false,
     };
     if !closed {

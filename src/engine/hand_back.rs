@@ -4,8 +4,10 @@
 
 use super::{
     effect::{Effect, Selection},
+    invalid,
     observed::Workload,
     pass::Pass,
+    rest,
 };
 
 /// What is being waited for, for the message.
@@ -13,6 +15,8 @@ use super::{
 pub enum Waiting {
     /// The Deployment's pods are not available yet.
     ForWorkload(String),
+    /// The Deployment's template is the one that was rolled back.
+    ForTemplate(String),
     /// The Service does not reach them yet.
     ForEndpoints,
     /// The release's own pods are going.
@@ -37,6 +41,11 @@ fn to_workload(pass: &mut Pass<'_>, workload: &Workload) -> Waiting {
     let serving: i32 = pass.seen.revisions.iter().map(|seen| seen.replicas).sum();
     let replicas = pass.replicas();
     if serving > 0 {
+        // Deleting the release does not bring back what it took back.
+        let failed = pass.target.as_ref().is_some_and(|target| rest::is_latched(pass, &target.hash));
+        if failed && pass.stable().is_some_and(|stable| stable.warm() > 0) {
+            return Waiting::ForTemplate(workload.object.name.clone());
+        }
         if workload.replicas < replicas {
             pass.after.push(Effect::ScaleWorkload { object: workload.object.clone(), replicas });
             return Waiting::ForWorkload(workload.object.name.clone());
@@ -70,6 +79,9 @@ fn let_go(pass: &mut Pass<'_>) -> Waiting {
 
 /// Takes the operator's keys out of selectors that are not its own. Says whether they are out.
 fn services_are_original(pass: &mut Pass<'_>) -> bool {
+    if invalid::rival(pass).is_some() {
+        return true;
+    }
     let traffics = pass.traffics();
     let borrowed = |service: &Option<super::observed::Service>| service.as_ref().is_some_and(|service| !service.owned);
     let adopting = pass.release.spec.workload_ref.is_some();

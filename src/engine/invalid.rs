@@ -37,7 +37,8 @@ pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
     rival(pass).or_else(|| workload(pass)).or_else(|| services(pass)).or_else(|| template(pass))
 }
 
-fn rival(pass: &Pass<'_>) -> Option<Obstacle> {
+/// An older object that claims the same: nothing of that is this one's.
+pub fn rival(pass: &Pass<'_>) -> Option<Obstacle> {
     let meta = &pass.release.metadata;
     let created = meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond());
     let mine = (created, meta.name.clone().unwrap_or_default());
@@ -101,6 +102,19 @@ fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {
         return Some(Obstacle::new("ServiceWithoutSelector", message, "give it a selector, or name another Service"));
     }
     let target = pass.target.as_ref()?.template.to_value();
+    let named = |port: &str| {
+        let containers = target.pointer("/spec/containers").and_then(|value| value.as_array());
+        let ports = containers.into_iter().flatten().filter_map(|container| container.get("ports")?.as_array());
+        ports.flatten().any(|known| known.get("name").and_then(|name| name.as_str()) == Some(port))
+    };
+    if let Some(port) = service.target_ports.iter().find(|port| !named(port)) {
+        let message = format!(
+            "spec.traffic.{field}: Service {name} sends to port {port}, which no container of the pod template has: its pods would get no traffic"
+        );
+        let remedy =
+            "name that port in a container of the pod template, or change the Service's targetPort to a number";
+        return Some(Obstacle::new("ServicePortMissing", message, remedy));
+    }
     let label = |key: &str| target.pointer("/metadata/labels")?.get(key)?.as_str().map(str::to_owned);
     let (key, value) = base().find(|(key, value)| label(key).as_ref() != Some(value))?;
     let message = format!(
@@ -130,7 +144,11 @@ fn template(pass: &Pass<'_>) -> Option<Obstacle> {
     match &pass.seen.template_check {
         TemplateCheck::Refused(why) => {
             let message = format!("the API server refuses the pod template: {why}");
-            Some(Obstacle::new("TemplateRefused", message, "correct the field it names; what runs was not changed"))
+            Some(Obstacle::new(
+                "TemplateRefused",
+                message,
+                "correct the field, or satisfy the quota or policy, that it names; what runs was not changed",
+            ))
         }
         TemplateCheck::Passed | TemplateCheck::Unknown | TemplateCheck::NameTaken => None,
     }
@@ -139,6 +157,9 @@ fn template(pass: &Pass<'_>) -> Option<Obstacle> {
 /// Whether the Service is somebody else's to give back on deletion.
 pub fn has_something_to_give_back(pass: &Pass<'_>) -> bool {
     let borrowed = |service: &Option<Service>| service.as_ref().is_some_and(|service| !service.owned);
+    if rival(pass).is_some() {
+        return false;
+    }
     pass.release.spec.workload_ref.is_some()
         || (Traffics::new(pass.release, pass.seen).used()
             && (borrowed(&pass.seen.service) || borrowed(&pass.seen.candidate_service)))

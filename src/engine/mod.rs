@@ -79,6 +79,8 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
     hold_workload(&mut pass);
     confirm_selection(&mut pass);
     try_template(&mut pass);
+    // What fails holds up what comes after it: traffic and pods first, tidying up last.
+    pass.after.sort_by_key(Effect::urgency);
     for until in pass.status.draining.iter().map(|entry| entry.until).collect::<Vec<_>>() {
         pass.wake_at(until);
     }

@@ -31,6 +31,8 @@ pub struct Observed {
     pub autoscalers: Vec<String>,
     /// What the API server says of the template wanted now, when no ReplicaSet has it yet.
     pub template_check: TemplateCheck,
+    /// What the API server refused in the last pass, with its reason.
+    pub refusal: Option<String>,
 }
 
 /// A pod template as canonical JSON: keys sorted, no white space, without the labels
@@ -123,6 +125,8 @@ pub struct Revision {
     pub created: Timestamp,
     /// spec.replicas
     pub replicas: i32,
+    /// spec.minReadySeconds
+    pub min_ready_seconds: i32,
     /// Whether the ReplicaSet controller has seen this spec (status.observedGeneration is current).
     pub observed: bool,
     /// status.replicas: pods that exist and are not terminating.
@@ -131,6 +135,9 @@ pub struct Revision {
     pub ready: i32,
     /// status.availableReplicas: ready for minReadySeconds.
     pub available: i32,
+    /// Why pods of it cannot be made, in the API server's words (condition ReplicaFailure): a quota, Pod
+    /// Security, a webhook.
+    pub failure: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Its pods.
@@ -187,6 +194,8 @@ pub struct Ended {
     pub exit_code: i32,
     /// The signal, if one ended it.
     pub signal: Option<i32>,
+    /// When, if the kubelet says so.
+    pub at: Option<Timestamp>,
 }
 
 /// A plan pinned in a ControllerRevision.
@@ -215,6 +224,8 @@ pub struct Service {
     pub owned: bool,
     /// Another field manager that applied spec.selector, so that it cannot be shared.
     pub contested_by: Option<String>,
+    /// The names among its targetPorts; a pod that lacks one gets no traffic on it.
+    pub target_ports: Vec<String>,
     /// The endpoints in its EndpointSlices.
     pub endpoints: Vec<Endpoint>,
 }
@@ -224,7 +235,7 @@ pub struct Service {
 pub struct Endpoint {
     /// The revision of its pod; none for a pod that is not this release's.
     pub revision: Option<String>,
-    /// conditions.ready: it gets new connections.
+    /// conditions.ready, in a slice with all ports of the Service: it gets new connections.
     pub ready: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, apimachinery::pkg::apis::meta::v1::Time, jiff};
 
-use crate::api::{Phase, RollbackCause, Strategy, Weights, conditions};
+use crate::api::{Phase, RollbackCause, Strategy, Timestamp, Weights, conditions};
 
 use super::{
     effect::{Event, Selection},
@@ -49,6 +49,8 @@ pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
     let report = match waiting {
         Waiting::ForWorkload(name) => Report::new(phase, "HandingBack", format!("waiting for Deployment {name}: its own pods must be available before this release's pods go"))
             .next(format!("kubectl rollout status deployment {name}; if its template is broken: kubectl rollout undo deployment {name}")),
+        Waiting::ForTemplate(name) => Report::new(phase, "HandingBack", format!("Deployment {name} has the template that was rolled back: its pods do not take over; what is stable serves on"))
+            .next(format!("kubectl rollout undo deployment {name}, or give it another template")),
         Waiting::ForEndpoints => Report::new(phase, "HandingBack", "waiting for the Service to reach the pods that stay".into()),
         Waiting::ForPods => Report::new(phase, "HandingBack", "the release's own pods are going".into()),
         Waiting::Done => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
@@ -56,7 +58,13 @@ pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
     apply(pass, report);
 }
 
-fn apply(pass: &mut Pass<'_>, report: Report) {
+fn apply(pass: &mut Pass<'_>, mut report: Report) {
+    if let Some(refusal) = &pass.seen.refusal {
+        report.message = format!("{}; refused by the API server: {refusal}", report.message);
+        if report.next_action.is_empty() {
+            report.next_action = "allow it (role, quota or admission policy); it is tried again every minute".into();
+        }
+    }
     let generation = pass.release.metadata.generation.unwrap_or_default();
     let was = pass.release.status.clone().unwrap_or_default();
     pass.status.observed_generation = generation;
@@ -157,7 +165,9 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     }
     let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
     let trouble = pass.status.candidate.as_ref().and_then(|entry| entry.problem.as_ref());
-    let trouble = trouble.map(|problem| format!("; {}", trouble::describe(problem))).unwrap_or_default();
+    let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
+    let trouble = trouble.map(trouble::describe).or_else(failure);
+    let trouble = trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
     match step {
         Step::Approval => Report::new(
             Phase::AwaitingApproval,
@@ -202,10 +212,12 @@ fn resting(pass: &Pass<'_>) -> Report {
             Report::new(Phase::RolledBack, &failed.reason, message).next(next)
         }
         (None, Some(failed)) => {
-            let message = format!(
-                "the first revision {} failed, and there is nothing to go back to: {}",
-                failed.revision, failed.message
+            let workload = pass.seen.workload.as_ref().filter(|workload| workload.replicas > 0);
+            let left = workload.map_or_else(
+                || "there is nothing to go back to".to_owned(),
+                |workload| format!("Deployment {}'s own pods serve as before", workload.object.name),
             );
+            let message = format!("the first revision {} failed, {left}: {}", failed.revision, failed.message);
             let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
             Report::new(Phase::Halted, "FirstRevisionFailed", message).next(next)
         }
@@ -248,8 +260,10 @@ fn lack(pass: &Pass<'_>) -> Option<String> {
     let stable = pass.stable_hash().unwrap_or_default();
     let available = pass.stable().map_or(0, super::observed::Revision::warm);
     if available < bounds.enough() {
-        let why = pass.stable().and_then(|stable| trouble::find(stable, None, pass.now));
-        let why = why.map(|problem| format!("; {}", trouble::describe(&problem))).unwrap_or_default();
+        let why = pass.stable().and_then(|stable| trouble::find(stable, None, Timestamp::from_millis(0), pass.now));
+        let failure = || pass.stable().and_then(|stable| stable.failure.clone());
+        let why = why.map(|problem| trouble::describe(&problem)).or_else(failure);
+        let why = why.map(|why| format!("; {why}")).unwrap_or_default();
         return Some(format!("{available} of {} pods are available{why}", bounds.replicas));
     }
     let traffics = pass.traffics();

@@ -4,11 +4,11 @@
 use crate::api::{WeightShare, Weights};
 
 use super::{
-    Flow,
+    Flow, command,
     effect::{Effect, Selection},
     forward,
     observed::{Revision, TemplateCheck},
-    pass::{Pass, resize},
+    pass::{Pass, resize, set_min_ready},
     revision::{self, Target},
 };
 
@@ -51,7 +51,13 @@ pub fn release_latches(pass: &mut Pass<'_>) {
     let Some(target) = pass.target.as_ref().map(|target| target.hash.clone()) else { return };
     let token = &pass.release.spec.retry_token;
     let retried = *token != pass.status.retry_token && pass.status.release.is_some();
-    pass.status.retry_token.clone_from(token);
+    if pass.status.candidate.is_none() {
+        pass.status.retry_token.clone_from(token);
+    } else if retried && pass.status.hold.take().is_some() {
+        pass.status.retry_token.clone_from(token);
+        command::retry_step(pass, None);
+    }
+    // A token that comes while a release goes forward or back waits for its end.
     for failed in &mut pass.status.failed_revisions {
         if failed.revision != target || retried {
             failed.latched = false;
@@ -72,6 +78,9 @@ fn settle_weights(pass: &mut Pass<'_>) {
 /// Stable has its pods, and the Services select them and nobody else.
 fn keep_stable(pass: &mut Pass<'_>) {
     let Some(entry) = pass.status.stable.clone() else { return };
+    // A revision that comes back may have been made under another spec.
+    let seconds = pass.policy().min_ready_seconds;
+    pass.after.extend(pass.stable().and_then(|stable| set_min_ready(stable, seconds)));
     let effect = pass.size(&entry, pass.replicas());
     pass.after.extend(effect);
     let template = pass.stable().map(|stable| stable.template.clone());

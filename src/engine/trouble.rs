@@ -39,14 +39,15 @@ fn class(reason: &str) -> Option<Class> {
     }
 }
 
-/// The worst problem of a revision's pods, carrying on what was known of the same problem before.
+/// The worst problem of a revision's pods, carrying on what was known of the same problem before. What
+/// ended a container before `since` is no problem of now.
 #[must_use]
-pub fn find(revision: &Revision, known: Option<&PodProblem>, now: Timestamp) -> Option<PodProblem> {
+pub fn find(revision: &Revision, known: Option<&PodProblem>, since: Timestamp, now: Timestamp) -> Option<PodProblem> {
     let mut problems: Vec<(Class, PodProblem)> = revision
         .pods
         .iter()
         .filter(|pod| !pod.terminating && !pod.disrupted)
-        .flat_map(|pod| problems(pod, now))
+        .flat_map(|pod| problems(pod, since, now))
         .collect();
     // The same pod as before is preferred, so that its attempts are counted to the end.
     let other = |problem: &PodProblem| known.is_none_or(|known| known.pod != problem.pod);
@@ -109,8 +110,8 @@ pub fn describe(problem: &PodProblem) -> String {
     text
 }
 
-fn problems(pod: &Pod, now: Timestamp) -> Vec<(Class, PodProblem)> {
-    let mut found: Vec<_> = pod.containers.iter().filter_map(|container| problem(pod, container, now)).collect();
+fn problems(pod: &Pod, since: Timestamp, now: Timestamp) -> Vec<(Class, PodProblem)> {
+    let mut found: Vec<_> = pod.containers.iter().filter_map(|container| problem(pod, container, since, now)).collect();
     if let Some(why) = &pod.unschedulable {
         let unschedulable = PodProblem { message: bounded(why, MAX_TEXT), ..blank(pod, "Unschedulable", now) };
         found.push((Class::Waiting, unschedulable));
@@ -118,8 +119,10 @@ fn problems(pod: &Pod, now: Timestamp) -> Vec<(Class, PodProblem)> {
     found
 }
 
-fn problem(pod: &Pod, container: &Container, now: Timestamp) -> Option<(Class, PodProblem)> {
-    let ended = container.ended.as_ref();
+fn problem(pod: &Pod, container: &Container, since: Timestamp, now: Timestamp) -> Option<(Class, PodProblem)> {
+    // The kubelet's times have whole seconds.
+    let second = Duration::from_secs(1);
+    let ended = container.ended.as_ref().filter(|ended| ended.at.is_none_or(|at| at.plus(second) > since));
     let killed = ended.map(|ended| ended.reason.as_str()).filter(|reason| *reason == "OOMKilled");
     let reason = killed.or(container.waiting.as_deref())?;
     let class = class(reason)?;
@@ -181,7 +184,7 @@ mod tests {
     }
 
     fn pod(name: &str, waiting: Option<&str>, ended: Option<(&str, i32)>) -> Pod {
-        let ended = ended.map(|(reason, exit_code)| Ended { reason: reason.into(), exit_code, signal: None });
+        let ended = ended.map(|(reason, exit_code)| Ended { reason: reason.into(), exit_code, signal: None, at: None });
         let container = Container {
             name: "app".into(),
             waiting: waiting.map(str::to_owned),
@@ -203,7 +206,7 @@ mod tests {
     #[case("ErrImageNeverPull")]
     #[case("CrashLoopBackOff")]
     fn some_reasons_fail_at_once(#[case] reason: &str) {
-        let problem = find(&revision(vec![pod("a", Some(reason), Some(("Error", 3)))]), None, at(0)).unwrap();
+        let problem = find(&revision(vec![pod("a", Some(reason), Some(("Error", 3)))]), None, at(0), at(0)).unwrap();
         assert!(fails(&problem, at(0)));
         assert_eq!((problem.exit_code, problem.restarts), (Some(3), 2));
         assert_eq!(problem.message, "", "these messages can quote others than the kubelet");
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn an_oom_kill_fails_at_once_also_when_the_container_runs_again() {
-        let problem = find(&revision(vec![pod("a", None, Some(("OOMKilled", 137)))]), None, at(0)).unwrap();
+        let problem = find(&revision(vec![pod("a", None, Some(("OOMKilled", 137)))]), None, at(0), at(0)).unwrap();
         assert!(fails(&problem, at(0)));
         assert_eq!(describe(&problem), "pod a, container app: OOMKilled (exit code 137, restarted 2 times)");
     }
@@ -219,8 +222,8 @@ mod tests {
     #[test]
     fn a_config_error_fails_after_thirty_seconds() {
         let seen = revision(vec![pod("a", Some("CreateContainerConfigError"), None)]);
-        let first = find(&seen, None, at(0)).unwrap();
-        let later = find(&seen, Some(&first), at(29)).unwrap();
+        let first = find(&seen, None, at(0), at(0)).unwrap();
+        let later = find(&seen, Some(&first), at(0), at(29)).unwrap();
         assert!(!fails(&later, at(29)));
         assert!(fails(&later, at(30)));
         assert_eq!(fails_at(&later), Some(at(30)));
@@ -236,11 +239,11 @@ mod tests {
                 .enumerate()
         {
             let time = at(i64::try_from(second).unwrap());
-            let problem = find(&revision(vec![pod("a", Some(reason), None)]), known.as_ref(), time).unwrap();
+            let problem = find(&revision(vec![pod("a", Some(reason), None)]), known.as_ref(), at(0), time).unwrap();
             assert!(!fails(&problem, time), "{problem:?}");
             known = Some(problem);
         }
-        let third = find(&revision(vec![pod("a", Some(PULL_BACK_OFF), None)]), known.as_ref(), at(9)).unwrap();
+        let third = find(&revision(vec![pod("a", Some(PULL_BACK_OFF), None)]), known.as_ref(), at(0), at(9)).unwrap();
         assert!(fails(&third, at(9)));
     }
 
@@ -249,13 +252,13 @@ mod tests {
         let broken = pod("a", Some("CrashLoopBackOff"), None);
         let evicted = Pod { disrupted: true, ..broken.clone() };
         let leaving = Pod { terminating: true, ..broken };
-        assert_eq!(find(&revision(vec![evicted, leaving]), None, at(0)), None);
+        assert_eq!(find(&revision(vec![evicted, leaving]), None, at(0), at(0)), None);
     }
 
     #[test]
     fn unschedulable_is_told_but_does_not_fail() {
         let pod = Pod { name: "a".into(), unschedulable: Some("0/1 nodes".into()), ..Pod::default() };
-        let problem = find(&revision(vec![pod]), None, at(0)).unwrap();
+        let problem = find(&revision(vec![pod]), None, at(0), at(0)).unwrap();
         assert_eq!(problem.reason, "Unschedulable");
         assert!(!fails(&problem, at(100_000)));
     }

@@ -88,6 +88,7 @@ fn kind(write: &Write) -> Kind {
             Effect::TryTemplate(_)
             | Effect::CreateReplicaSet(_)
             | Effect::ScaleReplicaSet { .. }
+            | Effect::SetMinReadySeconds { .. }
             | Effect::DeleteReplicaSet { .. } => Kind::Sets,
             Effect::ScaleWorkload { .. } => Kind::Deployment,
             Effect::CreateService(_) | Effect::Select { .. } | Effect::ConfirmService { .. } => Kind::Services,

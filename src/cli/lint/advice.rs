@@ -189,7 +189,7 @@ impl Advice<'_> {
             && self.release.spec.replicas.is_some()
         {
             let message = format!(
-                "HorizontalPodAutoscaler {} sets it, too: each apply of this manifest sets it back; remove it here once the object exists (an autoscaler needs it to be set once)",
+                "HorizontalPodAutoscaler {} sets it, too: each apply of this manifest sets it back; remove it here with server-side apply, or after kubectl apply edit-last-applied (a plain kubectl apply would take it away from the object, which the autoscaler needs set)",
                 scaler_name(scaler)
             );
             self.warn("spec.replicas", "replicas", message);

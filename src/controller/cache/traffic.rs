@@ -23,6 +23,10 @@ pub struct CachedService {
     pub original: Option<BTreeMap<String, String>>,
     /// Who else applied spec.selector.
     pub contested_by: Option<Arc<str>>,
+    /// How many ports it has.
+    pub ports: usize,
+    /// The names among its targetPorts.
+    pub target_ports: Vec<Box<str>>,
 }
 
 /// The fields of a Service that are read.
@@ -36,6 +40,13 @@ pub struct RawService {
 #[serde(default)]
 struct RawServiceSpec {
     selector: Option<BTreeMap<String, String>>,
+    ports: Option<Vec<RawPort>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPort {
+    target_port: serde_json::Value,
 }
 
 impl Cached for CachedService {
@@ -44,7 +55,10 @@ impl Cached for CachedService {
 
     fn read(meta: &RawMeta, raw: RawService) -> Option<Self> {
         let owner = meta.controller().filter(|owner| owner.is_release());
+        let ports = raw.spec.ports.unwrap_or_default();
         Some(Self {
+            ports: ports.len(),
+            target_ports: ports.iter().filter_map(|port| port.target_port.as_str()).map(Box::from).collect(),
             meta: meta.slim(),
             owner: owner.map(|owner| owner.uid.as_str().into()),
             selector: raw.spec.selector.unwrap_or_default(),
@@ -67,6 +81,8 @@ impl Cached for CachedService {
 pub struct Slice {
     meta: Meta,
     service: Arc<str>,
+    /// How many ports its endpoints have: less than the Service, where pods lack a named one.
+    pub ports: usize,
     /// Its endpoints: the pod's key, and whether it gets new connections.
     pub endpoints: Vec<(Key, bool)>,
 }
@@ -76,7 +92,11 @@ pub struct Slice {
 #[serde(default)]
 pub struct RawSlice {
     endpoints: Option<Vec<RawEndpoint>>,
+    ports: Option<Vec<serde::de::IgnoredAny>>,
 }
+
+/// Who writes the slices of pods that a selector finds. Those of others are not steered by it.
+const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -111,8 +131,11 @@ impl Cached for Slice {
             let name = pod.map_or_else(|| format!("address:{}", raw.addresses.join(",")), |pod| pod.name);
             (key.beside(&name), raw.conditions.ready.unwrap_or(true))
         };
-        let endpoints = raw.endpoints.into_iter().flatten().map(endpoint).collect();
-        Some(Self { service: meta.label("kubernetes.io/service-name")?.into(), endpoints, meta: meta.slim() })
+        let steered = meta.label("endpointslice.kubernetes.io/managed-by") == Some(CONTROLLER);
+        let endpoints = raw.endpoints.filter(|_| steered).into_iter().flatten().map(endpoint).collect();
+        let ports = raw.ports.map_or(0, |ports| ports.len());
+        let service = meta.label("kubernetes.io/service-name")?.into();
+        Some(Self { service, ports, endpoints, meta: meta.slim() })
     }
 
     fn meta(&self) -> &Meta {

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::{ANNOTATION_FINGERPRINT, LABEL_RELEASE, LABEL_REVISION},
+    api::{
+        ANNOTATION_FINGERPRINT, LABEL_RELEASE, LABEL_REVISION, Timestamp,
+        status::{MAX_TEXT, bounded},
+    },
     engine::{Container, Ended, Pod, Template},
 };
 
@@ -27,6 +30,8 @@ pub struct ReplicaSet {
     pub template: Template,
     /// spec.replicas
     pub replicas: i32,
+    /// spec.minReadySeconds
+    pub min_ready_seconds: i32,
     /// Whether its controller has seen this generation.
     pub observed: bool,
     /// status.replicas
@@ -35,6 +40,8 @@ pub struct ReplicaSet {
     pub ready: i32,
     /// status.availableReplicas
     pub available: i32,
+    /// The message of its condition ReplicaFailure, if that is True.
+    pub failure: Option<Box<str>>,
 }
 
 /// The fields of a ReplicaSet or Deployment that are read.
@@ -49,6 +56,7 @@ pub struct RawWorkload {
 #[serde(rename_all = "camelCase", default)]
 struct RawWorkloadSpec {
     replicas: Option<i32>,
+    min_ready_seconds: i32,
     selector: RawSelector,
     template: Value,
 }
@@ -67,6 +75,15 @@ struct RawWorkloadStatus {
     updated_replicas: i32,
     ready_replicas: i32,
     available_replicas: i32,
+    conditions: Option<Vec<RawCondition>>,
+}
+
+impl RawWorkloadStatus {
+    fn failure(&self) -> Option<Box<str>> {
+        let mut conditions = self.conditions.iter().flatten();
+        let failed = conditions.find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True")?;
+        Some(bounded(&failed.message, MAX_TEXT).into())
+    }
 }
 
 impl Cached for ReplicaSet {
@@ -85,8 +102,10 @@ impl Cached for ReplicaSet {
             owner: controller.map(|owner| owner.uid.as_str().into()),
             template: Template::new(raw.spec.template),
             replicas: raw.spec.replicas.unwrap_or(1),
+            min_ready_seconds: raw.spec.min_ready_seconds,
             observed: raw.status.observed_generation >= meta.generation,
             pods: raw.status.replicas,
+            failure: raw.status.failure(),
             ready: raw.status.ready_replicas,
             available: raw.status.available_replicas,
             meta: meta.slim(),
@@ -266,6 +285,7 @@ struct RawTerminated {
     reason: String,
     exit_code: i32,
     signal: Option<i32>,
+    finished_at: Option<String>,
 }
 
 /// status.reason of pods that were taken away from their node.
@@ -299,6 +319,7 @@ impl From<RawContainer> for Container {
             reason: ended.reason,
             exit_code: ended.exit_code,
             signal: ended.signal,
+            at: ended.finished_at.and_then(|at| at.parse().ok()).map(Timestamp::new),
         });
         Self {
             name: raw.name,

@@ -29,10 +29,12 @@ pub fn revision(hash: &str, pods: Vec<Pod>) -> Revision {
         template: Template::new(json!({})),
         created: Timestamp::from_millis(0),
         replicas: size,
+        min_ready_seconds: 0,
         observed: true,
         pods_total: size,
         ready: 0,
         available: 0,
+        failure: None,
         deleting: false,
         pods,
     }
@@ -235,11 +237,15 @@ impl World {
                 template: new.template.clone(),
                 created: self.now,
                 replicas: new.replicas,
+                min_ready_seconds: new.min_ready_seconds,
                 pods_total: 0,
                 ..revision(&new.hash, Vec::new())
             }),
             Effect::ScaleReplicaSet { object, replicas } => {
                 revisions.iter_mut().find(|seen| seen.object == *object).unwrap().replicas = *replicas;
+            }
+            Effect::SetMinReadySeconds { object, seconds } => {
+                revisions.iter_mut().find(|seen| seen.object == *object).unwrap().min_ready_seconds = *seconds;
             }
             Effect::DeleteReplicaSet { object } => revisions.retain(|seen| seen.object != *object),
             Effect::ScaleWorkload { replicas, .. } => self.seen.workload.as_mut().unwrap().replicas = *replicas,
@@ -310,7 +316,7 @@ fn pod(name: &str, image: &str, broken: bool) -> Pod {
         name: "app".into(),
         waiting: crashing.then(|| "CrashLoopBackOff".into()),
         restarts: if crashing { 2 } else { 0 },
-        ended: crashing.then(|| Ended { reason: "Error".into(), exit_code: 3, signal: None }),
+        ended: crashing.then(|| Ended { reason: "Error".into(), exit_code: 3, signal: None, at: None }),
         ..Container::default()
     };
     Pod { name: name.into(), ready: !broken, containers: vec![container], ..Pod::default() }

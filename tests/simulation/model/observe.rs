@@ -149,6 +149,7 @@ fn observe(
         autoscalers: others.autoscalers.clone(),
         revisions,
         template_check: TemplateCheck::Passed,
+        refusal: None,
     };
     let target = revision::target(release, &observed);
     if let Some(target) = target {
@@ -195,6 +196,7 @@ fn as_service(
         original: object.original.clone(),
         owned: object.owner.is_some() && object.owner == release.metadata.uid,
         contested_by: object.contested_by.clone(),
+        target_ports: Vec::new(),
         endpoints: slice
             .iter()
             .map(|endpoint| Endpoint { revision: endpoint.revision.clone(), ready: endpoint.ready })
@@ -214,10 +216,12 @@ fn as_revision(name: &str, set: &SetObject, pods: &Stores, api_version: u8) -> R
         template: catalogue::read_back(set.letter, api_version),
         created: time(set.created),
         replicas: set.replicas,
+        min_ready_seconds: i32::try_from(set.min_ready / 1000).unwrap_or(i32::MAX),
         observed: set.observed_generation == set.generation,
         pods_total: set.pods,
         ready: set.ready,
         available: set.available,
+        failure: None,
         deleting: set.deleting,
         pods: pods
             .pods

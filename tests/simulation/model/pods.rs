@@ -1,6 +1,6 @@
 //! Pods and the kubelet that runs them: when they become ready, how they fail, how they go.
 
-use servicerelease::engine::Ended;
+use servicerelease::{api::Timestamp, engine::Ended};
 
 use super::catalogue::{Quality, quality};
 
@@ -170,6 +170,7 @@ impl Pod {
             reason: if out_of_memory { "OOMKilled" } else { "Error" }.into(),
             exit_code: if out_of_memory { 137 } else { 1 },
             signal: out_of_memory.then_some(9),
+            at: Some(Timestamp::from_millis(now)),
         });
         self.next_change = Some(now + 10_000);
     }

@@ -78,6 +78,11 @@ impl Cluster {
                     set.generation += 1;
                 }
             }
+            Effect::SetMinReadySeconds { object, seconds } => {
+                let set = self.set_mut(&object.name, precondition(object))?;
+                set.min_ready = i64::from(*seconds) * 1000;
+                set.generation += 1;
+            }
             Effect::DeleteReplicaSet { object } => {
                 self.set_mut(&object.name, precondition(object))?;
                 self.live.sets.remove(&object.name);
