@@ -217,7 +217,7 @@ impl<'a> Pass<'a> {
 /// Sets for how long pods of a revision must have been ready; nothing if it is so.
 pub fn set_min_ready(revision: &Revision, seconds: i32) -> Option<Effect> {
     let object = revision.object.clone();
-    (revision.min_ready_seconds != seconds).then(|| Effect::SetMinReadySeconds { object, seconds })
+    (revision.min_ready_seconds != seconds).then_some(Effect::SetMinReadySeconds { object, seconds })
 }
 
 /// Sets a ReplicaSet's size; nothing if it has it.

@@ -306,7 +306,7 @@ fn a_release_is_seen_beside_what_is_in_the_other_files() {
         )
     };
     insta::assert_snapshot!(files(GOOD, beside("ServiceRelease", "shop")), @"
-    a.yaml:6:3: warning: spec.replicas: HorizontalPodAutoscaler scaler sets it, too: each apply of this manifest sets it back; remove it here once the object exists (an autoscaler needs it to be set once) [replicas]
+    a.yaml:6:3: warning: spec.replicas: HorizontalPodAutoscaler scaler sets it, too: each apply of this manifest sets it back; remove it here with server-side apply, or after kubectl apply edit-last-applied (a plain kubectl apply would take it away from the object, which the autoscaler needs set) [replicas]
     a.yaml:32:7: warning: spec.strategy.canary.steps: by the ratio of pods, with 3 replicas: 25% is 33%; use more replicas or other weights [share]
     0 errors, 2 warnings in 1 document
     ");

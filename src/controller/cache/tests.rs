@@ -105,7 +105,9 @@ fn services_slices_deployments_and_autoscalers_wake_who_claims_them() {
     put::<CachedRelease>(&mut world, release("old", 2, json!({"workloadRef": {"name": "legacy"}})));
     let service = json!({"metadata": meta("web", 3, json!({})), "spec": {"selector": {"app": "shop"}}});
     assert_eq!(put::<CachedService>(&mut world, service), keys(&["shop"]));
-    let labels = json!({"labels": {"kubernetes.io/service-name": "web"}});
+    let labels = json!({"labels": {
+        "kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    }});
     let slice = json!({"metadata": meta("web-1", 4, labels), "endpoints": []});
     assert_eq!(put::<Slice>(&mut world, slice), keys(&["shop"]));
     let deployment = json!({"metadata": meta("legacy", 5, json!({})), "spec": {"template": {}}});
@@ -236,7 +238,9 @@ fn endpoints_are_told_by_pod_and_each_pod_once() {
     put::<CachedPod>(&mut world, json!({"metadata": meta("pod-2", 3, labelled("another"))}));
     put::<CachedService>(&mut world, json!({"metadata": meta("web", 4, json!({})), "spec": {}}));
     let endpoint = |pod: &str, ready: Value| json!({"addresses": ["198.18.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}});
-    let labels = json!({"labels": {"kubernetes.io/service-name": "web"}});
+    let labels = json!({"labels": {
+        "kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    }});
     for (name, ready) in [("web-v4", json!(true)), ("web-v6", json!(false))] {
         let endpoints = [endpoint("pod-1", ready), endpoint("pod-2", Value::Null)];
         put::<Slice>(&mut world, json!({"metadata": meta(name, 5, labels.clone()), "endpoints": endpoints}));

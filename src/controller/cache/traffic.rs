@@ -146,3 +146,39 @@ impl Cached for Slice {
         &self.service
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::controller::cache::Slim;
+
+    #[rstest]
+    #[case::of_the_selector(CONTROLLER, json!([{"port": 8080}]), (1, 1))]
+    #[case::without_a_named_port(CONTROLLER, json!(null), (1, 0))]
+    #[case::of_somebody_else("me", json!([{"port": 8080}]), (0, 1))]
+    fn slices_count_as_far_as_the_selector_steers_them(
+        #[case] manager: &str,
+        #[case] ports: serde_json::Value,
+        #[case] endpoints_and_ports: (usize, usize),
+    ) {
+        let labels = json!({
+            "kubernetes.io/service-name": "shop", "endpointslice.kubernetes.io/managed-by": manager,
+        });
+        let endpoint = json!({"addresses": ["198.18.0.1"], "targetRef": {"kind": "Pod", "name": "shop-a"}});
+        let metadata = json!({"name": "shop-1", "namespace": "default", "labels": labels});
+        let slice = json!({"metadata": metadata, "endpoints": [endpoint], "ports": ports});
+        let slice = serde_json::from_value::<Slim<Slice>>(slice).unwrap().entry.unwrap();
+        assert_eq!((slice.endpoints.len(), slice.ports), endpoints_and_ports);
+    }
+
+    #[test]
+    fn a_service_is_known_by_the_names_among_its_target_ports() {
+        let ports = json!([{"port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 8081}, {"port": 82}]);
+        let service = json!({"metadata": {"name": "shop", "namespace": "default"}, "spec": {"ports": ports}});
+        let service = serde_json::from_value::<Slim<CachedService>>(service).unwrap().entry.unwrap();
+        assert_eq!((service.ports, &*service.target_ports), (3, &["http".into()][..]));
+    }
+}

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod commands;
+mod held;
 mod recorded;
 mod releases;
 mod rollbacks;
