@@ -8,7 +8,7 @@ DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## four releases on a real cluster, two of them bad, under a client that counts (15 min cold, 3 min warm)
+demo: ## four releases on a real cluster, two of them bad, under a client that counts (20 min cold, 2 min warm)
 	@deploy/demo/run
 
 # In the order of what they cost. Each can be run by itself.
@@ -21,20 +21,20 @@ test: ## everything: the stages below, one after the other
 		echo "== $$stage passed in $$(( $$(date +%s) - start )) s"; \
 	done; echo "== all passed in $$(( $$(date +%s) - began )) s"
 
-lint: ## format, clippy, docs, generated files
+lint: ## format, clippy, docs
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 	cd tests/devcluster && test -z "$$(gofmt -l .)" && go vet .
 
-unit: ## tests of the parts, and of the test application
+unit: ## tests of the parts and of the test application, generated files
 	cargo test --quiet --workspace --lib --bins
 	cargo test --quiet -p testapp
 
 simulation: ## the engine in an unfair cluster in memory, and mutants of it
 	cargo test --quiet --test simulation -- --nocapture
 
-packaging: ## chart, kustomize, roles, admission policy, examples, Argo CD scripts; on simulated nodes
+packaging: ## chart, kustomize, generated files, roles, admission policy, examples, Argo CD scripts; on simulated nodes
 	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 .
 
 api: ## the controller on simulated nodes, with faults between it and the API server

@@ -154,6 +154,9 @@ pub struct Say {
     /// Print the command as a manifest and do not send it
     #[arg(long)]
     pub dry_run: bool,
+    /// Print the command with the operator's answer in this format
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
 }
 
 /// `promote`

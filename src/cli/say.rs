@@ -43,18 +43,27 @@ pub async fn run(cluster: &Cluster, action: Action, say: &Say, wish: &Wish) -> R
     let mut command = ReleaseCommand::new(&name(&say.name, action, &suffix()), spec);
     command.metadata.namespace = Some(cluster.namespace.clone());
     if say.dry_run {
-        output::print(&output::format(&command, Format::Yaml)?)?;
+        output::print(&output::format(&command, say.output.unwrap_or(Format::Yaml))?)?;
         return Ok(exit::OK);
     }
     let what = format!("{} {}/{}", verb(action), cluster.namespace, say.name);
     let api: Api<ReleaseCommand> = cluster.api();
-    let sent = cluster.call(&what, api.create(&PostParams::default(), &command)).await?;
+    let mut sent = cluster.call(&what, api.create(&PostParams::default(), &command)).await?;
     if say.timeout.as_millis() == 0 {
+        if let Some(format) = say.output {
+            output::print(&output::format(&sent, format)?)?;
+            return Ok(exit::OK);
+        }
         output::print(&format!("{what}: sent as ReleaseCommand {}\n", sent.name_any()))?;
         return Ok(exit::OK);
     }
     let answer = answer(cluster, &sent, say).await?;
     let (text, code) = conclude(action, &sent, answer.as_ref(), say, Paint::for_stdout());
+    if let Some(format) = say.output {
+        sent.status = answer;
+        output::print(&output::format(&sent, format)?)?;
+        return Ok(code);
+    }
     output::print(&text)?;
     Ok(code)
 }

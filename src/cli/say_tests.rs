@@ -104,7 +104,7 @@ fn names_can_be_read_and_differ() {
 }
 
 fn say(timeout: Duration) -> Say {
-    Say { name: "shop".into(), reason: Some("errors in checkout".into()), timeout, dry_run: false }
+    Say { name: "shop".into(), reason: Some("errors in checkout".into()), timeout, dry_run: false, output: None }
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ use super::{
     key::Key,
     memory::Memory,
     observe::{self, View},
-    status::{self, COUNTS_WAIT, Trouble},
+    status::{self, Trouble},
 };
 
 /// How soon a view that is behind our own writes is looked at again, if no event comes before.
@@ -146,11 +146,11 @@ async fn reconcile_release(
     key: &Key,
     release: &ServiceRelease,
 ) -> Result<Option<Duration>, CallError> {
-    describe(release);
     commands::reject_unparsable(context, key).await?;
     let (observed, recheck) = observe(context, key, release).await?;
     let now = Timestamp::new(jiff::Timestamp::now());
     let decision = (context.decide)(release, &observed, now);
+    describe(&decision.status);
 
     let Context { calls, cache, memory, .. } = context;
     let mut executor = Executor::new(calls, cache, memory, key, release);
@@ -159,19 +159,18 @@ async fn reconcile_release(
         return if found { Ok(Some(Duration::ZERO)) } else { Err(error) };
     }
     let postponed = write_status(context, key, release, &decision, &mut executor).await?;
-    executor.carry_out(&decision.after).await?;
-    publish(context, key, release, &decision.events).await;
+    let carried_out = executor.carry_out(&decision.after).await;
+    // They tell of what is on record, whatever became of the rest.
+    publish(context, key, release.metadata.uid.as_deref().unwrap_or_default(), &decision.events).await;
+    carried_out?;
 
     let wake = decision.wake.map(|wake| Duration::from_millis(wake.since(now).as_millis()));
     Ok([wake, postponed, recheck].into_iter().flatten().min())
 }
 
 /// Puts the release's numbers into the span of the pass.
-fn describe(release: &ServiceRelease) {
+fn describe(status: &ServiceReleaseStatus) {
     let span = tracing::Span::current();
-    let Some(status) = &release.status else {
-        return;
-    };
     if let Some(release) = &status.release {
         span.record("number", release.number);
         span.record("revision", release.revision.as_str());
@@ -267,15 +266,12 @@ fn wait_for_counts(
     old: Option<&ServiceReleaseStatus>,
     new: &ServiceReleaseStatus,
 ) -> Option<Duration> {
-    if !status::only_counts_differ(old?, new) {
-        return None;
-    }
-    COUNTS_WAIT.checked_sub(context.memory.status_age(key)?).filter(|left| !left.is_zero())
+    let wait = status::may_wait(old?, new)?;
+    wait.checked_sub(context.memory.status_age(key)?).filter(|left| !left.is_zero())
 }
 
 /// Events are for people: one that does not arrive is not worth holding up a release for.
-async fn publish(context: &Context, key: &Key, release: &ServiceRelease, events: &[Event]) {
-    let uid = release.metadata.uid.as_deref().unwrap_or_default();
+async fn publish(context: &Context, key: &Key, uid: &str, events: &[Event]) {
     for event in events {
         let now = jiff::Timestamp::now();
         let body = build::event(key, uid, event, &context.instance, now);
@@ -322,7 +318,10 @@ async fn tell(
     warn!(reason = trouble.reason, "{}", trouble.message);
     let place = Place::status(Kind::Release, key.clone());
     let body = build::patch(&object, "status", patch);
-    context.calls.patch(&place, &body).await.map(|_| ())
+    context.calls.patch(&place, &body).await?;
+    let (reason, note) = (trouble.reason.to_owned(), trouble.message.clone());
+    publish(context, key, &object.uid, &[Event { warning: true, reason, action: "Reconciling".into(), note }]).await;
+    Ok(())
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

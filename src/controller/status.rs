@@ -12,7 +12,9 @@ use super::build;
 
 /// How long a change of mere counts may wait for others, so that a rollout does not write once for
 /// each pod.
-pub const COUNTS_WAIT: Duration = Duration::from_secs(5);
+const COUNTS_WAIT: Duration = Duration::from_secs(5);
+/// The same where pods were lost that are still asked for.
+const LOSSES_WAIT: Duration = Duration::from_millis(500);
 
 /// The condition whose message is a count of pods.
 const AVAILABLE: &str = "Available";
@@ -33,10 +35,16 @@ pub fn patch(
     Ok(build::difference(&before, &serde_json::to_value(new)?))
 }
 
-/// Whether two statuses differ in nothing but how many pods were counted.
+/// How long after the last write the next may wait, if the statuses differ in nothing but how many pods
+/// were counted.
 #[must_use]
-pub fn only_counts_differ(old: &ServiceReleaseStatus, new: &ServiceReleaseStatus) -> bool {
-    uncounted(old) == uncounted(new)
+pub fn may_wait(old: &ServiceReleaseStatus, new: &ServiceReleaseStatus) -> Option<Duration> {
+    let revisions = |status: &ServiceReleaseStatus| [status.stable.clone(), status.candidate.clone()];
+    let lost = revisions(old).into_iter().zip(revisions(new)).any(|pair| match pair {
+        (Some(old), Some(new)) => new.replicas >= old.replicas && new.available_replicas < old.available_replicas,
+        _ => false,
+    });
+    (uncounted(old) == uncounted(new)).then_some(if lost { LOSSES_WAIT } else { COUNTS_WAIT })
 }
 
 fn uncounted(status: &ServiceReleaseStatus) -> ServiceReleaseStatus {
@@ -124,6 +132,7 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::RevisionStatus;
 
     fn trouble() -> Trouble {
         Trouble {
@@ -144,8 +153,14 @@ mod tests {
             ServiceReleaseStatus { conditions, ..status }
         };
         let old = status("True", "4 of 4 pods take traffic");
-        assert!(only_counts_differ(&old, &status("True", "5 of 4 pods take traffic")));
-        assert!(!only_counts_differ(&old, &status("False", "3 of 4 pods take traffic")));
+        assert_eq!(may_wait(&old, &status("True", "5 of 4 pods take traffic")), Some(COUNTS_WAIT));
+        assert_eq!(may_wait(&old, &status("False", "3 of 4 pods take traffic")), None);
+        let pods = |available: i32| ServiceReleaseStatus {
+            stable: Some(RevisionStatus { replicas: 4, available_replicas: available, ..RevisionStatus::default() }),
+            ..old.clone()
+        };
+        assert_eq!(may_wait(&pods(3), &pods(4)), Some(COUNTS_WAIT));
+        assert_eq!(may_wait(&pods(4), &pods(3)), Some(LOSSES_WAIT));
     }
 
     #[test]

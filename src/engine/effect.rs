@@ -173,8 +173,8 @@ pub struct Event {
 }
 
 /// What a pass decides. The executor carries out, in this order: `before`, then the status if it
-/// differs from the one that was read, then `after`, then the events. It stops at the first that
-/// fails; the next pass sees what came of it.
+/// differs from the one that was read, then `after`, then the events. It stops at the first effect that
+/// fails, but for the events of what is on record; the next pass sees what came of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
     /// What needs no record: what makes things safer (stable up), and a new candidate without pods.

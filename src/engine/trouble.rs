@@ -99,7 +99,11 @@ pub fn describe(problem: &PodProblem) -> String {
     let mut facts = Vec::new();
     facts.extend(problem.exit_code.map(|code| format!("exit code {code}")));
     facts.extend(problem.signal.map(|signal| format!("signal {signal}")));
-    facts.extend((problem.restarts > 0).then(|| format!("restarted {} times", problem.restarts)));
+    facts.extend(match problem.restarts {
+        ..=0 => None,
+        1 => Some("restarted once".to_owned()),
+        restarts => Some(format!("restarted {restarts} times")),
+    });
     facts.extend((problem.count > 1).then(|| format!("{} attempts", problem.count)));
     if !facts.is_empty() {
         let _ = write!(text, " ({})", facts.join(", "));

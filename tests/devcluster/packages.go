@@ -10,8 +10,10 @@ import (
 )
 
 var (
-	networkTools = map[string]string{"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "sysctl": "procps"}
-	nodeTools    = map[string]string{"containerd": "containerd", "ctr": "containerd", "runc": "runc",
+	networkTools = map[string]string{"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "sysctl": "procps",
+		// Not of the cluster's own, but of everything that is run on it.
+		"jq": "jq", "strip": "binutils"}
+	nodeTools = map[string]string{"containerd": "containerd", "ctr": "containerd", "runc": "runc",
 		"/usr/lib/cni/ptp": "containernetworking-plugins", "iptables": "iptables"}
 	imageTools = map[string]string{"buildah": "buildah"}
 )

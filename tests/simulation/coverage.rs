@@ -11,7 +11,8 @@ use crate::{event::Fault, operator::Part};
 pub enum Point {
     Whole,
     Stale,
-    Crash(Part),
+    CrashBefore(Part),
+    CrashAfter(Part),
     Lost(Part),
     Refused(Part),
     Stopped(Part),
@@ -21,7 +22,8 @@ pub enum Point {
 impl Point {
     pub fn of(fault: Fault, part: Part) -> Self {
         match fault {
-            Fault::CrashBefore(_) | Fault::CrashAfter(_) => Self::Crash(part),
+            Fault::CrashBefore(_) => Self::CrashBefore(part),
+            Fault::CrashAfter(_) => Self::CrashAfter(part),
             Fault::Lost(_) => Self::Lost(part),
             Fault::Refused(_) => Self::Refused(part),
             Fault::Stopped(_) => Self::Stopped(part),
@@ -30,8 +32,8 @@ impl Point {
     }
 }
 
-/// How many points there are: whole, stale, and five kinds of faults at three places.
-const POINTS: usize = 17;
+/// How many points there are: whole, stale, and six kinds of faults at three places.
+const POINTS: usize = 20;
 
 /// The cells that were reached, and how often.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +50,11 @@ impl Coverage {
         for (cell, count) in &other.cells {
             *self.cells.entry(*cell).or_default() += count;
         }
+    }
+
+    /// Whether a point was reached in a phase, whatever the event before it.
+    pub fn reached(&self, phase: Phase, point: Point) -> bool {
+        self.cells.keys().any(|(p, _, at)| *p == phase && *at == point)
     }
 
     pub fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 //! checked by number after every write and every event. A failure prints the seed and the
 //! shortest trace; `SIM_SEED=<seed> SIM_STEPS=<steps>` runs another stretch.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::filter_next, clippy::collapsible_if)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod checks;
 mod coverage;
@@ -16,10 +16,11 @@ mod setup;
 mod users;
 mod world;
 
-use servicerelease::engine::decide;
+use servicerelease::{api::Phase, engine::decide};
 
-use coverage::Coverage;
+use coverage::{Coverage, Point};
 use generate::Case;
+use operator::Part;
 
 /// Events in a case, before it is left to itself.
 const LENGTH: usize = 60;
@@ -79,12 +80,24 @@ fn sweep(seed: u64, steps: u64) -> Result<Coverage, String> {
     Ok(coverage)
 }
 
+/// Cells of (phase x event x point) that so many steps reach at least.
+const LEAST_CELLS: usize = 700;
+
 #[test]
 fn the_engine_keeps_every_invariant() {
     let seed = env("SIM_SEED", 1_000_000);
     let steps = env("SIM_STEPS", 100_000);
     match sweep(seed, steps) {
-        Ok(coverage) => println!("{}", coverage.table()),
+        Ok(coverage) => {
+            println!("{}", coverage.table());
+            for phase in [Phase::Pending, Phase::Progressing, Phase::Promoting, Phase::RollingBack, Phase::Paused] {
+                for point in [Point::CrashBefore, Point::CrashAfter] {
+                    let point = point(Part::Status);
+                    assert!(coverage.reached(phase, point), "no {point:?} in {phase:?}");
+                }
+            }
+            assert!(coverage.len() >= LEAST_CELLS, "only {} cells were reached", coverage.len());
+        }
         Err(trace) => panic!("{trace}"),
     }
 }

@@ -263,10 +263,8 @@ impl World<'_> {
             if now_at != mark {
                 (mark, since, waited) = (now_at, self.cluster.now, round);
             }
-            if self.tick(5) {
-                if !self.may_flap() || round - waited < 40 {
-                    continue;
-                }
+            if self.tick(5) && (!self.may_flap() || round - waited < 40) {
+                continue;
             }
             let next = controllers::next_change(&self.cluster);
             let alarm = wake.map(|at| at.as_millis() - self.clock);

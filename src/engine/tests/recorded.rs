@@ -100,6 +100,12 @@ fn cases() -> Vec<Case> {
     vec![
         ("no-status", || World::new(json!({"canary": {}}), 4)),
         ("stale", || edited(open_pause(), |spec| spec.replicas = Some(6))),
+        ("pending", || {
+            let mut world = World::new(json!({"canary": {}}), 4);
+            world.seen.template_check = crate::engine::TemplateCheck::NameTaken;
+            world.pass();
+            world
+        }),
         ("preparing", || at(releasing(json!([{"setWeight": 25}])), Phase::Progressing)),
         ("timed-pause", || settled(releasing(json!([{"setWeight": 25}, {"pause": {"duration": "5m"}}])))),
         ("awaiting-approval", || settled(releasing(json!([{"setWeight": 25}, {"approval": {}}])))),

@@ -70,10 +70,9 @@ async fn invalid_image_name(world: World) {
 
 async fn image_never_pulled(world: World) {
     let (shop, load) = serving(&world).await;
-    shop.patch(
-        "{spec: {template: {spec: {containers: [{name: app, image: 'localhost/not-here:1', imagePullPolicy: Never}]}}}}",
-    )
-    .await;
+    let ports = "[{name: http, containerPort: 8080}]";
+    let container = format!("{{name: app, image: 'localhost/not-here:1', imagePullPolicy: Never, ports: {ports}}}");
+    shop.patch(&format!("{{spec: {{template: {{spec: {{containers: [{container}]}}}}}}}}")).await;
     taken_back(&shop, "ErrImageNeverPull").await;
     nobody_noticed(&load).await;
 }

@@ -52,8 +52,12 @@ async fn aborted_in_motion(world: World) {
     let shop = world.shop(STEPS).await;
     let load = world.load().await;
     shop.release("v2", &[]).await;
-    for place in ["1/7 prepare", "2/7 setWeight 25", "5/7 setWeight 50", "6/7 pause"] {
+    for place in ["1/7 prepare", "2/7 setWeight 25", "5/7 setWeight 50", "6/7 pause", "7/7 promote"] {
         match place {
+            "7/7 promote" => {
+                to_the_second_half(&shop).await;
+                shop.step(place, Phase::Promoting).await;
+            }
             "5/7 setWeight 50" => to_the_second_half(&shop).await,
             "6/7 pause" => {
                 to_the_second_half(&shop).await;
@@ -84,22 +88,19 @@ async fn paused_in_motion(world: World) {
     shop.say("Pause").await;
     let paused = shop.step("1/7 prepare", Phase::Paused).await;
     assert_eq!(paused.reason, "PausedByCommand");
-    // Its pod comes up meanwhile, and has no traffic.
-    shop.reaches("an available pod", |status| {
-        at(status, "1/7 prepare")
-            && status.candidate.as_ref().is_some_and(|candidate| candidate.available_replicas == 1)
-    })
-    .await;
+    let sizes = shop.sizes().await;
     assert!(shop.refused("Pause", "").await.contains("already"));
     load.assert_share("v1", 100.0).await;
+    assert_eq!(shop.sizes().await, sizes, "nothing moves while it is paused");
     shop.say("Resume").await;
 
     to_the_second_half(&shop).await;
     shop.say("Pause").await;
     let paused = shop.step("5/7 setWeight 50", Phase::Paused).await;
-    let weight = paused.weights.unwrap().desired;
+    let (weight, sizes) = (paused.weights.unwrap().desired, shop.sizes().await);
     load.more_requests(600).await;
     let status = shop.status().await;
+    assert_eq!(shop.sizes().await, sizes, "nothing moves while it is paused");
     assert!(at(&status, "5/7 setWeight 50"), "{:?}", status.step);
     assert_eq!(status.weights.unwrap().desired, weight, "nothing moves while it is paused");
     assert!(shop.refused("Promote", "").await.contains("Resume first"));

@@ -19,8 +19,8 @@ impl Checker {
                 format!("{} is decided again: {:?}, before {known:?}", record.name, record.phase)
             });
             self.decided.insert(record.uid.clone(), record.phase);
-            let command = work.view.observed.commands.iter();
-            let command = command.filter(|it| it.object.uid == record.uid).next_back();
+            let mut command = work.view.observed.commands.iter();
+            let command = command.rfind(|it| it.object.uid == record.uid);
             if let Some(command) = command {
                 self.judge(work, command, record);
             }
@@ -54,8 +54,8 @@ impl Checker {
     /// Abort first, then the oldest first.
     fn order(&mut self, work: &Work, records: &[CommandRecord]) {
         let key = |record: &CommandRecord| {
-            let commands = work.view.observed.commands.iter();
-            let command = commands.filter(|it| it.object.uid == record.uid).next_back()?;
+            let mut commands = work.view.observed.commands.iter();
+            let command = commands.rfind(|it| it.object.uid == record.uid)?;
             let version: u64 = command.object.resource_version.parse().ok()?;
             Some((command.action != Action::Abort, command.created, version))
         };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use servicerelease::{
-    api::{Duration, LABEL_RELEASE, LABEL_REVISION},
+    api::{Duration, LABEL_RELEASE, LABEL_REVISION, Phase},
     engine::{self, Effect, Selection},
 };
 
@@ -74,6 +74,17 @@ impl Scene<'_> {
     }
 }
 
+/// T5: no pods move towards the candidate while the release is held in the middle of a step.
+fn held(scene: &Scene<'_>, revision: &str, grows: bool) -> Judged {
+    let status = &scene.work.decision.status;
+    let moving = status.step.as_ref().is_some_and(|step| step.name.waits_for_cluster());
+    let candidate = status.candidate.as_ref().is_some_and(|it| it.revision == revision);
+    if status.phase == Phase::Paused && moving && candidate && grows {
+        return vec![("T5", format!("candidate {revision} gets pods while the release is held"))];
+    }
+    Vec::new()
+}
+
 impl Checker {
     pub fn judge_effect(&mut self, cluster: &Cluster, work: &Work, effect: &Effect) -> Judged {
         let seen = replicas(&work.view.release.spec, &work.old);
@@ -91,11 +102,13 @@ impl Checker {
                 let Some(set) = cluster.live.sets.get(&object.name) else {
                     return Vec::new();
                 };
-                if *replicas < set.replicas {
+                let mut judged = if *replicas < set.replicas {
                     taken_away(&scene, &object.name, *replicas)
                 } else {
                     added(&scene, &set.hash, *replicas, set.replicas)
-                }
+                };
+                judged.extend(held(&scene, &set.hash, *replicas > set.replicas));
+                judged
             }
             Effect::DeleteReplicaSet { object } => {
                 let Some(set) = cluster.live.sets.get(&object.name) else {

@@ -119,8 +119,8 @@ impl Checker {
             && target == stable
         {
             let hash = new.stable.as_ref().map(|it| it.revision.clone());
-            let sets = work.view.observed.revisions.iter();
-            let set = sets.filter(|set| Some(&set.hash) == hash.as_ref()).next_back();
+            let mut sets = work.view.observed.revisions.iter();
+            let set = sets.rfind(|set| Some(&set.hash) == hash.as_ref());
             // At rest the spec's bounds count, those of the last plan no more.
             let least = wanted - limits::allowed(&work.view.release.spec, wanted).unavailable;
             let enough = set.is_some_and(|set| set.observed && set.available.min(set.replicas) >= least);
@@ -137,8 +137,8 @@ impl Checker {
         let status = &work.decision.status;
         let roles = [&status.stable, &status.candidate, &status.previous];
         for role in roles.into_iter().flatten() {
-            let sets = work.view.observed.revisions.iter();
-            let set = sets.filter(|set| set.hash == role.revision).next_back();
+            let mut sets = work.view.observed.revisions.iter();
+            let set = sets.rfind(|set| set.hash == role.revision);
             let (ready, available) = set.map_or((0, 0), |set| (set.ready, set.available));
             let holds = role.ready_replicas <= ready && role.available_replicas <= available;
             self.require(holds, "S4", || {

@@ -82,8 +82,8 @@ impl Checker {
         let (Some(from), Some(to)) = (&old.step, &new.step) else {
             return;
         };
-        let plan = work.view.observed.plans.iter();
-        let plan = plan.filter(|plan| plan.number == number(new)).next_back();
+        let mut plan = work.view.observed.plans.iter();
+        let plan = plan.rfind(|plan| plan.number == number(new));
         let live = cluster.live.plans.get(&number(new));
         let Some(plan) = plan.or(live) else {
             return;
@@ -194,8 +194,8 @@ impl Checker {
         let (old, new) = (&work.old, &work.decision.status);
         let revision = |it: &Option<servicerelease::api::RevisionStatus>| it.as_ref().map(|it| it.revision.clone());
         let promoted = old.candidate.is_some() && revision(&new.stable) == revision(&old.candidate);
-        let plan = work.view.observed.plans.iter();
-        let plan = plan.filter(|plan| plan.number == number(old)).next_back();
+        let mut plan = work.view.observed.plans.iter();
+        let plan = plan.rfind(|plan| plan.number == number(old));
         if let (true, true, Some(plan)) = (promoted, number(old) == number(new), plan) {
             let steps = steps(&plan.spec, old.stable.is_none());
             let until = i32::try_from(steps.len()).unwrap_or(0);
