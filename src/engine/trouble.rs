@@ -213,7 +213,17 @@ mod tests {
         let problem = find(&revision(vec![pod("a", Some(reason), Some(("Error", 3)))]), None, at(0), at(0)).unwrap();
         assert!(fails(&problem, at(0)));
         assert_eq!((problem.exit_code, problem.restarts), (Some(3), 2));
-        assert_eq!(problem.message, "", "these messages can quote others than the kubelet");
+    }
+
+    #[rstest]
+    #[case("CrashLoopBackOff")]
+    #[case(PULL_BACK_OFF)]
+    fn no_text_that_a_container_or_a_registry_wrote_is_in_the_status(#[case] reason: &str) {
+        let mut pod = pod("a", Some(reason), Some(("Error", 137)));
+        pod.containers[0].ended.as_mut().unwrap().signal = Some(9);
+        let problem = find(&revision(vec![pod]), None, at(0), at(0)).unwrap();
+        assert_eq!((problem.message.as_str(), problem.container.as_deref()), ("", Some("app")));
+        assert!(describe(&problem).contains("exit code 137, signal 9, restarted 2 times"), "{}", describe(&problem));
     }
 
     #[test]

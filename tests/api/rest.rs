@@ -55,11 +55,31 @@ async fn a_start_lists_and_writes_nothing() {
     settled(&operator).await;
     operator.stop().await;
     let events = told(&cluster).await;
+    assert!(events > RELEASES, "{events} Events of {RELEASES} releases");
     let operator = Operator::start(&cluster, config().await).await;
     let asked = settled(&operator).await;
     let unexpected: Vec<_> = asked.iter().filter(|line| !line.contains("verb=\"list\"")).collect();
     assert!(unexpected.is_empty(), "{unexpected:#?}");
     assert_eq!(told(&cluster).await, events);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_phase_of_a_release_is_told_in_an_event() {
+    let cluster = Cluster::new("told").await;
+    let _operator = Operator::start(&cluster, config().await).await;
+    cluster.create(release("shop")).await;
+    cluster.phase("shop", "Healthy").await;
+    let mut reasons = Vec::new();
+    for _ in 0..100 {
+        let events = cluster.list("Event").await;
+        let about = events.iter().filter(|event| event["regarding"]["name"] == "shop");
+        reasons = about.filter_map(|event| event["reason"].as_str().map(str::to_owned)).collect();
+        if ["Preparing", "Promoting", "Healthy"].iter().all(|wanted| reasons.iter().any(|reason| reason == wanted)) {
+            return;
+        }
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    panic!("Events of {reasons:?} only");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 
 use servicerelease::{
     api::{Action, CommandPhase, Phase, ServiceRelease, ServiceReleaseStatus, StepName, Timestamp},
-    engine::{Decision, Effect, Observed, Selection, decide},
+    engine::{Decision, Effect, Observed, Selection, Template, decide},
 };
 
 use crate::model::cluster::{CANDIDATE_SERVICE, SERVICE};
@@ -114,6 +114,13 @@ pub const MUTANTS: &[Mutant] = &[
             weights.desired.stable = 0;
         }
         decision
+    }),
+    mutant("knows a revision by the hash of what the API server returns", "R1", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for revision in &mut seen.revisions {
+                revision.template = Template::new(serde_json::json!({}));
+            }
+        })
     }),
     mutant("promotes while pods are missing", "R2", |release, seen, now| {
         let mut decision = decide(release, seen, now);

@@ -241,11 +241,25 @@ impl Checker {
         self.stable_changes(cluster, work);
         self.latches(work);
         let (old, new) = (&work.old, &work.decision.status);
+        self.identity(work);
         if old.stable.is_none() && new.stable.is_none() {
             let strategy =
                 new.step.as_ref().is_some_and(|step| !matches!(step.name, StepName::Prepare | StepName::Promote));
             self.require(!strategy, "R5", || "the first revision has strategy steps".into());
         }
+    }
+
+    /// R1: what stable has already is not released again, whatever the API server adds to it.
+    fn identity(&mut self, work: &Work) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let number = |status: &ServiceReleaseStatus| status.release.as_ref().map(|it| it.number);
+        let Some(stable) = old.stable.as_ref().filter(|_| number(new) > number(old)) else { return };
+        // Without its ReplicaSet a Deployment's template is known by its hash only.
+        let there = work.view.observed.revisions.iter().any(|set| set.hash == stable.revision && !set.deleting);
+        let letter = self.letters.get(&stable.revision).copied();
+        self.require(!there || letter.is_none() || target(work) != letter, "R1", || {
+            format!("release {:?} is of the template that {} has", number(new), stable.revision)
+        });
     }
 
     /// R2
