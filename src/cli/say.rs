@@ -14,12 +14,9 @@ use super::{
     output,
     paint::{Paint, Tone},
 };
-use crate::{
-    api::{
-        Action, ApprovalKind, CommandApproval, CommandPhase, Phase, ReleaseCommand, ReleaseCommandSpec,
-        ReleaseCommandStatus, ServiceRelease, ServiceReleaseStatus, StepName,
-    },
-    engine::effect::verb,
+use crate::api::{
+    Action, ApprovalKind, CommandApproval, CommandPhase, Phase, ReleaseCommand, ReleaseCommandSpec,
+    ReleaseCommandStatus, ServiceRelease, ServiceReleaseStatus, StepName,
 };
 
 /// What is asked for, over and above the action.
@@ -133,6 +130,20 @@ fn nothing_to(action: Action, release: &ServiceRelease, status: &ServiceReleaseS
         phase => format!("it is {phase:?}{stands}"),
     };
     CliError::NotNow { what: format!("there is nothing to {} in {name}: {why}", verb(action)), remedy }
+}
+
+/// The subcommand of an action.
+const fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Promote => "promote",
+        Action::Abort => "abort",
+        Action::Undo => "undo",
+        Action::Retry => "retry",
+        Action::Approve => "approve",
+        Action::Pause => "pause",
+        Action::Resume => "resume",
+        Action::Skip => "skip",
+    }
 }
 
 /// `shop-abort-x7k2p`: readable in a list, and never the name of an earlier command.

@@ -64,7 +64,6 @@ fn workload(deployment: &Deployment) -> Workload {
         generation: deployment.generation,
         observed: deployment.observed,
         replicas: deployment.replicas,
-        pods: deployment.pods,
         available: deployment.available,
         match_labels: deployment.match_labels.clone(),
         template: deployment.template.clone(),

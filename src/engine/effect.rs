@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{Action, CommandPhase, ServiceReleaseStatus, Timestamp};
+use crate::api::{CommandPhase, ServiceReleaseStatus, Timestamp};
 
 use super::observed::{ObjectVersion, Plan, Template};
 
@@ -187,19 +187,4 @@ pub struct Decision {
     pub events: Vec<Event>,
     /// When to look again although nothing happened.
     pub wake: Option<Timestamp>,
-}
-
-/// What a command does, for messages.
-#[must_use]
-pub const fn verb(action: Action) -> &'static str {
-    match action {
-        Action::Promote => "promote",
-        Action::Abort => "abort",
-        Action::Undo => "undo",
-        Action::Retry => "retry",
-        Action::Approve => "approve",
-        Action::Pause => "pause",
-        Action::Resume => "resume",
-        Action::Skip => "skip",
-    }
 }

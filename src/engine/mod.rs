@@ -16,6 +16,7 @@ mod report;
 mod rest;
 mod retreat;
 pub mod revision;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod traffic;

@@ -97,8 +97,6 @@ pub struct Workload {
     pub observed: bool,
     /// spec.replicas
     pub replicas: i32,
-    /// status.replicas: its own pods that are not terminating.
-    pub pods: i32,
     /// Its own pods of its present template that are available (status.availableReplicas, 0 unless
     /// all of them are updated).
     pub available: i32,

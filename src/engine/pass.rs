@@ -2,7 +2,7 @@
 //! (`rest`, `forward`, `retreat`, `hand_back`) write into it.
 
 use crate::api::{
-    Duration, RevisionStatus, ServiceRelease, ServiceReleaseStatus, Timestamp, Traffic,
+    Duration, RevisionStatus, ServiceRelease, ServiceReleaseStatus, Timestamp, Traffic, WeightShare, Weights,
     status::{MAX_IMAGES, MAX_TEXT, bounded},
 };
 
@@ -73,6 +73,13 @@ impl<'a> Pass<'a> {
         let end = start.plus(duration);
         self.wake_at(end);
         end <= self.now
+    }
+
+    /// Decides the candidate's share of the traffic, in percent; the rest is stable's, if there is one.
+    pub fn want_weight(&mut self, candidate: i32) {
+        let stable = if self.status.stable.is_some() { 100 - candidate } else { 0 };
+        let observed = self.status.weights.map(|weights| weights.observed).unwrap_or_default();
+        self.status.weights = Some(Weights { desired: WeightShare { stable, candidate }, observed });
     }
 
     /// How many pods serve when nothing is going on.

@@ -1,8 +1,6 @@
 //! Nothing is being released: stable is looked after, what is left of earlier releases goes, and a
 //! new release is begun when the spec wants another revision than stable.
 
-use crate::api::{WeightShare, Weights};
-
 use super::{
     Flow, command,
     effect::{Effect, Selection},
@@ -22,7 +20,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         forward::start(pass, &target);
         return Flow::Again;
     }
-    settle_weights(pass);
+    pass.want_weight(0);
     if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
         return Flow::Settled;
     }
@@ -66,13 +64,6 @@ pub fn release_latches(pass: &mut Pass<'_>) {
     if pass.status.candidate.is_none() && pass.stable_hash() == Some(&target) {
         pass.status.rollback = None;
     }
-}
-
-fn settle_weights(pass: &mut Pass<'_>) {
-    let stable = if pass.status.stable.is_some() { 100 } else { 0 };
-    let desired = WeightShare { stable, candidate: 0 };
-    let observed = pass.status.weights.map(|weights| weights.observed).unwrap_or_default();
-    pass.status.weights = Some(Weights { desired, observed });
 }
 
 /// Stable has its pods, and the Services select them and nobody else.

@@ -3,17 +3,17 @@
 //! undone in the candidate's place, Undo.
 
 use crate::api::{
-    Draining, Duration, FailedRevision, RevisionStatus, RollbackCause, RollbackStatus, WeightShare, Weights,
+    Draining, Duration, FailedRevision, RevisionStatus, RollbackCause, RollbackStatus, status::MAX_FAILED,
 };
 
 use super::{
     Flow,
     effect::Selection,
-    forward::{self, group},
     observed::Revision,
     pass::{Pass, resize},
     plan::{Policy, Shift},
     ratio, rest,
+    steer::group,
     traffic::Traffics,
 };
 
@@ -21,9 +21,7 @@ use super::{
 pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &str, by: Option<&str>) {
     let Some(candidate) = pass.status.candidate.clone() else { return };
     let from_weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
-    let stable = if pass.status.stable.is_some() { 100 } else { 0 };
-    let observed = pass.status.weights.map(|weights| weights.observed).unwrap_or_default();
-    pass.status.weights = Some(Weights { desired: WeightShare { stable, candidate: 0 }, observed });
+    pass.want_weight(0);
     pass.status.hold = None;
     pass.status.suspended = None;
     pass.status.rollback = Some(RollbackStatus {
@@ -291,7 +289,7 @@ fn complete(pass: &mut Pass<'_>) {
         return;
     }
     let wanted = pass.target.as_ref().is_some_and(|target| target.hash == candidate.revision);
-    forward::latch(
+    latch(
         pass,
         FailedRevision {
             revision: candidate.revision.clone(),
@@ -309,6 +307,15 @@ fn complete(pass: &mut Pass<'_>) {
     pass.status.note(pass.now, "RolledBack", &message, None);
     rollback.completed_at = Some(pass.now);
     pass.status.rollback = Some(rollback);
+}
+
+/// Records a revision as failed; the newest last.
+fn latch(pass: &mut Pass<'_>, failed: FailedRevision) {
+    let list = &mut pass.status.failed_revisions;
+    list.retain(|known| known.revision != failed.revision);
+    list.push(failed);
+    let excess = list.len().saturating_sub(MAX_FAILED);
+    list.drain(..excess);
 }
 
 /// Whether a way back is under way.
@@ -337,9 +344,6 @@ pub fn undo(pass: &mut Pass<'_>, to: RevisionStatus, message: &str, by: &str) {
         .retain(|entry| pass.status.stable.as_ref().is_none_or(|stable| stable.revision != entry.revision));
     pass.status.previous = None;
     pass.status.candidate = Some(undone);
-    pass.status.weights = Some(Weights {
-        desired: WeightShare { stable: 0, candidate: 100 },
-        observed: pass.status.weights.map(|weights| weights.observed).unwrap_or_default(),
-    });
+    pass.want_weight(100);
     begin(pass, RollbackCause::Undone, "Undone", message, Some(by));
 }

@@ -131,8 +131,6 @@ pub struct Deployment {
     pub observed: bool,
     /// spec.replicas
     pub replicas: i32,
-    /// status.replicas
-    pub pods: i32,
     /// Available pods of its present template.
     pub available: i32,
     /// spec.selector.matchLabels
@@ -154,7 +152,6 @@ impl Cached for Deployment {
             generation: meta.generation,
             observed,
             replicas: spec.replicas.unwrap_or(1),
-            pods: status.replicas,
             available: if all_updated { status.available_replicas } else { 0 },
             match_labels: spec.selector.match_labels.unwrap_or_default(),
             template: Template::new(spec.template),

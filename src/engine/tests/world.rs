@@ -287,7 +287,6 @@ impl World {
             revision.available = revision.ready;
         }
         if let Some(workload) = &mut self.seen.workload {
-            workload.pods = workload.replicas;
             workload.available = workload.replicas;
         }
         for service in [&mut self.seen.service, &mut self.seen.candidate_service].into_iter().flatten() {
@@ -350,7 +349,6 @@ pub fn adopted() -> World {
         generation: 1,
         observed: true,
         replicas: 3,
-        pods: 3,
         available: 3,
         match_labels: match_labels.clone(),
         template: Template::new(template("v1")),

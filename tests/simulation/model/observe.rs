@@ -260,7 +260,6 @@ fn as_workload(cluster: &Cluster, stores: &Stores) -> Option<Workload> {
         generation: object.generation,
         observed: object.observed_generation == object.generation,
         replicas: object.replicas,
-        pods: object.pods,
         available: object.available,
         match_labels: [("app".to_owned(), "shop".to_owned())].into(),
         template: catalogue::read_back(object.letter, cluster.api_version),

@@ -1,0 +1,172 @@
+//! What the step under way needs done now, when a release goes forward: what the Service is to select,
+//! and how many pods each revision gets.
+
+use crate::api::RevisionStatus;
+
+use super::{
+    effect::{Effect, Selection},
+    forward::{current, may_advance},
+    observed::Revision,
+    pass::{Pass, set_min_ready},
+    plan::{Policy, Shift, Step},
+    ratio::{self, Group},
+    retreat,
+};
+
+/// The revisions that make room for the candidate: all others but those that only drain.
+pub fn old_side<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
+    let candidate = pass.candidate_hash().unwrap_or_default();
+    let old = |seen: &&Revision| seen.hash != candidate && !retreat::drains(pass, &seen.hash);
+    pass.seen.revisions.iter().filter(old).collect()
+}
+
+/// Pods wanted for the candidate and for stable at the weight that is desired.
+pub fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
+    let replicas = pass.replicas();
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    match policy.shift {
+        _ if pass.status.stable.is_none() => (replicas, 0),
+        Shift::Switch => (replicas, replicas),
+        Shift::Ratio { .. } if desired == 0 => ratio::prepare(policy.bounds(replicas), policy.first_weight()),
+        Shift::Ratio { .. } => ratio::split(policy.bounds(replicas), desired),
+    }
+}
+
+/// The next size of every revision that has or gets pods.
+pub fn sizes(pass: &Pass<'_>, policy: &Policy) -> Vec<(RevisionStatus, i32)> {
+    let (candidate, old) = wanted(pass, policy);
+    let mut entries: Vec<(RevisionStatus, i32)> = Vec::new();
+    entries.extend(pass.status.candidate.clone().map(|entry| (entry, candidate)));
+    entries.extend(pass.status.stable.clone().map(|entry| (entry, old)));
+    let mut leftovers = retreat::leftovers(pass, &entries);
+    if let Shift::Ratio { .. } = policy.shift {
+        share_among_old(pass, old, &mut entries, &mut leftovers);
+    }
+    entries.extend(leftovers);
+    retreat::next_sizes(pass, policy, entries)
+}
+
+/// When stable does not serve and an earlier candidate still does (a fix that goes forward), the
+/// pods of the old side are those that serve.
+fn share_among_old(
+    pass: &Pass<'_>,
+    old: i32,
+    entries: &mut [(RevisionStatus, i32)],
+    leftovers: &mut [(RevisionStatus, i32)],
+) {
+    let mut left = old;
+    let stable = pass.stable().map_or(0, |stable| pass.traffics().serving(stable));
+    for (entry, wanted) in leftovers.iter_mut().filter(|(_, wanted)| *wanted == 0) {
+        let serving = pass.revision(&entry.revision).map_or(0, |seen| pass.traffics().serving(seen));
+        *wanted = serving.min((left - stable).max(0));
+        left -= *wanted;
+    }
+    if let Some((_, wanted)) = entries.get_mut(1) {
+        *wanted = left;
+    }
+}
+
+/// What the step under way needs done now: Services first, then pods.
+pub fn steer(pass: &mut Pass<'_>, policy: &Policy) {
+    let Some(candidate) = pass.status.candidate.clone() else { return };
+    if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
+        return;
+    }
+    pass.after.extend(pass.candidate().and_then(|seen| set_min_ready(seen, policy.min_ready_seconds)));
+    let closed = close(pass);
+    let frozen = !may_advance(pass) && current(pass, policy).name().waits_for_cluster();
+    let traffics = pass.traffics();
+    let template = pass.target.as_ref().map(|target| target.template.clone());
+    let serving = matches!(traffics.selection(), Selection::Revision(_) | Selection::Release);
+    if let Some(wanted) = selection(pass, policy).filter(|_| !(frozen && serving)) {
+        pass.after.extend(traffics.select(&wanted, template.as_ref()));
+    }
+    let finishing = current(pass, policy) == Step::Promote
+        && traffics.selection() == Selection::Revision(candidate.revision.clone());
+    let preview = if finishing { Selection::Nothing } else { Selection::Revision(candidate.revision.clone()) };
+    pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));
+    let tried = pass.before.iter().any(|effect| matches!(effect, Effect::CreateReplicaSet(_)));
+    for (entry, size) in sizes(pass, policy) {
+        // Made in this pass, without pods: they follow once it is on record.
+        if tried && entry.revision == candidate.revision {
+            continue;
+        }
+        let seen = pass.revision(&entry.revision).map(|seen| seen.replicas);
+        let size = match entry.revision == candidate.revision {
+            // The first candidate pod waits until the Service no longer selects it (INVARIANTS T1), and
+            // while the release is held no share of the traffic moves with pods (T5).
+            true if !closed || frozen => size.min(seen.unwrap_or(0)),
+            false if frozen => size.max(seen.unwrap_or(0)),
+            _ => size,
+        };
+        let effect = pass.size(&entry, size);
+        pass.after.extend(effect);
+    }
+}
+
+/// Without traffic for the candidate, the Service must not select it. Says whether it does not.
+fn close(pass: &mut Pass<'_>) -> bool {
+    let traffics = pass.traffics();
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    if desired > 0 || !traffics.used() {
+        return true;
+    }
+    let candidate = pass.candidate_hash().unwrap_or_default().to_owned();
+    let first = pass.status.stable.is_none();
+    let serves = pass.candidate().is_some_and(|candidate| traffics.serving(candidate) > 0);
+    let adopting = pass.seen.workload.as_ref().is_some_and(|workload| workload.replicas > 0 && !workload.deleting);
+    let closed = match traffics.selection() {
+        Selection::Nothing => traffics.service().is_some(),
+        // One that serves already, left by a release that was deleted as an orphan, goes on serving.
+        Selection::Revision(hash) => hash != candidate || (first && serves),
+        // Pods of somebody else serve behind a Service that was there before: they stay reachable, also
+        // through a moment in which none is ready.
+        Selection::Original => first && (adopting || traffics.foreign_endpoints() > 0),
+        Selection::Release => false,
+    };
+    if !closed {
+        let wanted = pass.stable_hash().map_or(Selection::Nothing, |hash| Selection::Revision(hash.to_owned()));
+        let template = pass.target.as_ref().map(|target| target.template.clone());
+        pass.after.extend(traffics.select(&wanted, template.as_ref()));
+    }
+    // A Service that is made now selects nothing from the start.
+    closed || traffics.service().is_none()
+}
+
+/// What the Service should select for the traffic that is desired, when that is more than nothing.
+fn selection(pass: &Pass<'_>, policy: &Policy) -> Option<Selection> {
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let candidate = pass.candidate().filter(|_| desired > 0)?;
+    let traffics = pass.traffics();
+    let bounds = policy.bounds(pass.replicas());
+    let alone = Selection::Revision(candidate.hash.clone());
+    let promote = current(pass, policy) == Step::Promote;
+    // Once all traffic is the candidate's it stays so, whatever happens to a pod.
+    if promote && (traffics.selection() == alone) {
+        return Some(alone);
+    }
+    // Even where all pods may be missing, traffic moves onto a pod that is there.
+    let least = bounds.enough().max(bounds.replicas.min(1));
+    let enough = candidate.observed && candidate.replicas >= bounds.replicas && candidate.warm() >= least;
+    let stable_gone = old_side(pass).iter().all(|old| old.replicas == 0);
+    match policy.shift {
+        _ if pass.status.stable.is_none() => (promote && enough).then_some(alone),
+        Shift::Switch => (promote && enough).then_some(alone),
+        Shift::Ratio { .. } if promote && enough && stable_gone => Some(alone),
+        Shift::Ratio { .. } => {
+            (candidate.warm() > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)
+        }
+    }
+}
+
+/// The group of a revision for the arithmetic of sizes.
+pub fn group(pass: &Pass<'_>, entry: &RevisionStatus, wanted: i32) -> Group {
+    let seen = pass.revision(&entry.revision);
+    Group {
+        replicas: seen.map_or(0, |seen| seen.replicas),
+        pods: seen.map_or(0, |seen| seen.pods_total),
+        serving: seen.map_or(0, |seen| pass.traffics().serving(seen)),
+        warm: seen.filter(|seen| pass.traffics().reaches(&seen.hash)).map_or(0, Revision::warm),
+        wanted,
+    }
+}
