@@ -34,7 +34,7 @@ use super::{Duration, status::ServiceReleaseStatus};
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must have at most 52 characters"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step.summary"),
-    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weights.desired.candidate", description = "Percent of the traffic meant for the candidate"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weights.observed.candidate", description = "Percent of the traffic that the candidate was seen to get"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Release", type_ = "integer", json_path = ".status.release.number", priority = 1),

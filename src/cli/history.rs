@@ -13,7 +13,7 @@ use super::{
     exit, output,
     output::{Cell, table},
     paint::{Paint, Tone},
-    time, words,
+    time,
 };
 use crate::api::{Phase, ServiceRelease, ServiceReleaseStatus, TimelineEntry, Timestamp};
 
@@ -153,14 +153,19 @@ fn outcome(attempt: &Attempt, status: &ServiceReleaseStatus) -> (String, String)
     let rollback =
         status.rollback.as_ref().filter(|rollback| rollback.release == number && rollback.revision == attempt.revision);
     if let Some(rollback) = rollback {
-        return (words::fate(rollback), rollback.message.clone());
+        return (format!("{:?}", rollback.cause), signed(&rollback.message, rollback.by.as_deref()));
     }
     let failed = status.failed_revisions.iter().rev().find(|failed| failed.release == number);
     if let Some(failed) = failed {
-        return (
-            if failed.latched { "Failed" } else { "Failed before" }.to_owned(),
-            format!("{}: {}", failed.reason, failed.message),
-        );
+        return match failed.reason.as_str() {
+            reason @ ("Aborted" | "Undone") => (reason.to_owned(), failed.message.clone()),
+            reason => ("Failed".to_owned(), format!("{reason}: {}", failed.message)),
+        };
+    }
+    // Its revision was released once more since.
+    let of = |kind: &str| status.timeline.iter().rev().find(|entry| entry.release == number && entry.kind == kind);
+    if let (Some(end), Some(begin)) = (of("RolledBack"), of("RollingBack")) {
+        return (end.kind.clone(), signed(&begin.message, begin.by.as_deref()));
     }
     let serves =
         status.stable.as_ref().is_some_and(|stable| stable.revision == attempt.revision && stable.release == number);
@@ -176,6 +181,12 @@ fn outcome(attempt: &Attempt, status: &ServiceReleaseStatus) -> (String, String)
         None if current && status.phase != Phase::Healthy => (format!("{:?}", status.phase), status.message.clone()),
         None => ("Unknown".to_owned(), "before what the status remembers".to_owned()),
     }
+}
+
+/// What happened, and who wanted it.
+fn signed(message: &str, by: Option<&str>) -> String {
+    let by = by.filter(|by| !message.contains(by)).map(|by| format!(" (by {by})"));
+    format!("{message}{}", by.unwrap_or_default())
 }
 
 /// Timeline entries that end a release.
@@ -198,7 +209,7 @@ fn tables(history: &History, paint: Paint) -> String {
         let tone = match attempt.outcome.split([' ', ':']).next().unwrap_or_default() {
             "Serves" | "Promoted" => Tone::Good,
             "Progressing" | "Promoting" | "Pending" => Tone::Busy,
-            "Paused" | "AwaitingApproval" | "Superseded" | "superseded" => Tone::Warn,
+            "Paused" | "AwaitingApproval" | "Superseded" => Tone::Warn,
             "Unknown" => Tone::Faint,
             _ => Tone::Bad,
         };

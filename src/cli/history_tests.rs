@@ -67,7 +67,33 @@ fn the_rollback_tells_more_than_the_failed_revision() {
     });
     let history = collect(&release(status), &[plan(2, "bbb", "shop:2")]);
     assert_eq!(history.releases.len(), 1);
-    assert_eq!(history.releases[0].outcome, "aborted by jane");
+    assert_eq!(
+        (history.releases[0].outcome.as_str(), history.releases[0].detail.as_str()),
+        ("Aborted", "errors (by jane)")
+    );
+}
+
+#[test]
+fn a_release_that_was_undone_stays_so_when_its_revision_is_released_again() {
+    let status = json!({
+        "phase": "RolledBack",
+        "release": {"number": 3, "plan": "shop-plan-3", "revision": "bbb", "startedAt": at(3)},
+        "stable": {"revision": "aaa", "release": 1},
+        "rollback": {"fromWeight": 50, "cause": "Aborted", "revision": "bbb", "release": 3, "reason": "Aborted", "message": "aborted by jane", "by": "jane",
+            "startedAt": at(3), "completedAt": at(3)},
+        "failedRevisions": [{"revision": "bbb", "release": 3, "reason": "Aborted", "message": "aborted by jane", "at": at(3), "latched": true}],
+        "history": [{"revision": "bbb", "release": 2, "at": at(2)}],
+        "timeline": [
+            {"at": at(2), "type": "Promoted", "release": 2, "message": "bbb serves all traffic"},
+            {"at": at(2), "type": "RollingBack", "release": 2, "message": "back from bbb to aaa", "by": "kim"},
+            {"at": at(2), "type": "RolledBack", "release": 2, "message": "aaa serves all traffic again"},
+        ],
+    });
+    let history = collect(&release(status), &[plan(2, "bbb", "shop:2"), plan(3, "bbb", "shop:2")]);
+    let told: Vec<_> =
+        history.releases.iter().map(|attempt| (attempt.outcome.as_str(), attempt.detail.as_str())).collect();
+    assert!(told.contains(&("RolledBack", "back from bbb to aaa (by kim)")), "{told:?}");
+    assert!(told.contains(&("Aborted", "aborted by jane")), "{told:?}");
 }
 
 #[test]

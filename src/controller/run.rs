@@ -79,7 +79,12 @@ impl Health for Vitals {
     }
 
     fn reading(&self) -> Reading {
+        // Of several replicas one counts, so that a sum over them is true.
+        let leader = self.fence.holds();
         let mut releases = BTreeMap::new();
+        if !leader {
+            return Reading { releases, queued: 0, running: self.queue.running(), leader };
+        }
         for cached in self.cache.world().releases.iter() {
             let status = cached.object.as_ref().map(|release| &release.status);
             let phase = match status {
@@ -89,7 +94,7 @@ impl Health for Vitals {
             };
             *releases.entry(phase).or_insert(0) += 1;
         }
-        Reading { releases, queued: self.queue.depth(), running: self.queue.running(), leader: self.fence.holds() }
+        Reading { releases, queued: self.queue.depth(), running: self.queue.running(), leader }
     }
 }
 

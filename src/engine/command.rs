@@ -21,6 +21,7 @@ pub fn decide_all(pass: &mut Pass<'_>) {
         if !make_room(pass) {
             break;
         }
+        let noted = noted(pass);
         let answer = decide(pass, command);
         let (phase, message) = match answer {
             Ok(done) => (CommandPhase::Applied, done),
@@ -29,6 +30,10 @@ pub fn decide_all(pass: &mut Pass<'_>) {
         if phase == CommandPhase::Applied {
             let reason = command.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             pass.status.note(pass.now, "Command", &format!("{:?}{reason}", command.action), Some(by(command)));
+            // The command stands before what came of it.
+            let (noted, timeline) = (self::noted(pass) - noted, &mut pass.status.timeline);
+            let first = timeline.len().saturating_sub(usize::try_from(noted).unwrap_or(0));
+            timeline[first..].rotate_right(1);
         }
         pass.status.commands.push(CommandRecord {
             uid: command.object.uid.clone(),
@@ -40,6 +45,11 @@ pub fn decide_all(pass: &mut Pass<'_>) {
         });
     }
     answer_all(pass);
+}
+
+/// How many entries the timeline ever got.
+fn noted(pass: &Pass<'_>) -> i64 {
+    pass.status.timeline_dropped + i64::try_from(pass.status.timeline.len()).unwrap_or(i64::MAX)
 }
 
 /// Who asks, for the timeline.
@@ -187,11 +197,13 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
     };
     let Some(to) = to.cloned() else {
         let all: Vec<&str> = known.map(|entry| entry.revision.as_str()).filter(|hash| good(hash)).collect();
-        let wanted = command.to_revision.as_deref().unwrap_or("an earlier revision");
-        return Err(format!(
-            "{wanted} is not a revision that was stable, has not failed and is still kept; those are: [{}]",
-            all.join(", ")
-        ));
+        let why = "was stable, has not failed and is still kept";
+        return Err(match (all.as_slice(), &command.to_revision) {
+            ([], _) => format!("there is nothing to go back to: no other revision {why}"),
+            (all, to) => {
+                format!("{} is none that {why}; those are {}", to.as_deref().unwrap_or_default(), all.join(", "))
+            }
+        });
     };
     let Some(seen) = pass.revision(&to.revision) else { return Err("its ReplicaSet is gone".into()) };
     let entry = pass.describe(&to.revision, &seen.template, to.release);

@@ -37,8 +37,14 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     for draining in &mut pass.status.draining {
         draining.until = draining.until.min(latest);
     }
-    let from = pass.stable_hash().map_or_else(|| "nothing".to_owned(), str::to_owned);
-    let message = format!("release {number}: {from} to {}", target.hash);
+    let message = match (pass.stable_hash(), &pass.seen.workload) {
+        (Some(stable), _) => format!("release {number}: {stable} to {}", target.hash),
+        (None, Some(workload)) => {
+            let (name, pods) = (&workload.object.name, workload.replicas);
+            format!("release {number}: adopts Deployment {name}, {pods} pods, as {}", target.hash)
+        }
+        (None, None) => format!("release {number}: {} is the first revision", target.hash),
+    };
     pass.status.note(pass.now, "Started", &message, None);
     enter(pass, &policy, 1);
     // Without pods it takes nothing back and harms nothing, so that it may come before its record: the

@@ -37,13 +37,20 @@ pub fn drive(pass: &mut Pass<'_>) -> Waiting {
     waiting
 }
 
+/// Whether the Deployment has the template that was rolled back, while a good one serves: deleting the
+/// release does not bring back what it took back.
+pub fn waits_for_person(pass: &Pass<'_>) -> bool {
+    pass.release.metadata.deletion_timestamp.is_some()
+        && pass.release.spec.workload_ref.is_some()
+        && pass.target.as_ref().is_some_and(|target| rest::is_latched(pass, &target.hash))
+        && pass.stable().is_some_and(|stable| stable.warm() > 0)
+}
+
 fn to_workload(pass: &mut Pass<'_>, workload: &Workload) -> Waiting {
     let serving: i32 = pass.seen.revisions.iter().map(|seen| seen.replicas).sum();
     let replicas = pass.replicas();
     if serving > 0 {
-        // Deleting the release does not bring back what it took back.
-        let failed = pass.target.as_ref().is_some_and(|target| rest::is_latched(pass, &target.hash));
-        if failed && pass.stable().is_some_and(|stable| stable.warm() > 0) {
+        if waits_for_person(pass) {
             return Waiting::ForTemplate(workload.object.name.clone());
         }
         if workload.replicas < replicas {

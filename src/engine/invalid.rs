@@ -34,7 +34,8 @@ impl Obstacle {
 
 /// The first obstacle, if there is one.
 pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
-    rival(pass).or_else(|| workload(pass)).or_else(|| services(pass)).or_else(|| template(pass))
+    // What the API server says of the template explains what the Services lack of it.
+    rival(pass).or_else(|| workload(pass)).or_else(|| template(pass)).or_else(|| services(pass))
 }
 
 /// An older object that claims the same: nothing of that is this one's.

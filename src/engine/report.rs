@@ -7,7 +7,7 @@ use crate::api::{Phase, RollbackCause, Strategy, Timestamp, Weights, conditions}
 use super::{
     effect::{Event, Selection},
     forward,
-    hand_back::Waiting,
+    hand_back::{self, Waiting},
     pass::Pass,
     plan::Step,
     retreat, trouble,
@@ -46,11 +46,12 @@ pub fn compose(pass: &mut Pass<'_>) {
 pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
     pass.refresh_counts();
     let phase = pass.status.phase;
+    let kubectl = kubectl(pass);
     let report = match waiting {
         Waiting::ForWorkload(name) => Report::new(phase, "HandingBack", format!("waiting for Deployment {name}: its own pods must be available before this release's pods go"))
-            .next(format!("kubectl rollout status deployment {name}; if its template is broken: kubectl rollout undo deployment {name}")),
+            .next(format!("{kubectl} rollout status deployment {name}; if its template is broken: {kubectl} rollout undo deployment {name}")),
         Waiting::ForTemplate(name) => Report::new(phase, "HandingBack", format!("Deployment {name} has the template that was rolled back: its pods do not take over; what is stable serves on"))
-            .next(format!("kubectl rollout undo deployment {name}, or give it another template")),
+            .next(format!("{kubectl} rollout undo deployment {name}, or give it another template")),
         Waiting::ForEndpoints => Report::new(phase, "HandingBack", "waiting for the Service to reach the pods that stay".into()),
         Waiting::ForPods => Report::new(phase, "HandingBack", "the release's own pods are going".into()),
         Waiting::Done => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
@@ -71,7 +72,8 @@ fn apply(pass: &mut Pass<'_>, mut report: Report) {
     if was.phase != report.phase || was.reason != report.reason {
         pass.events.push(Event {
             warning: matches!(report.phase, Phase::RollingBack | Phase::RolledBack | Phase::Halted | Phase::Invalid)
-                || pass.status.hold.is_some(),
+                || pass.status.hold.is_some()
+                || report.reason == "WorkloadContested",
             reason: if report.reason.is_empty() { format!("{:?}", report.phase) } else { report.reason.clone() },
             action: format!("{:?}", report.phase),
             note: report.message.clone(),
@@ -113,7 +115,8 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
             pass.replicas(),
         );
         let next = format!(
-            "look at the pods of {stable} (kubectl get pods -l servicerelease.io/revision={stable}), or apply a template that fixes it"
+            "look at the pods of {stable} ({} get pods -l servicerelease.io/revision={stable}), or apply a template that fixes it",
+            kubectl(pass)
         );
         return Report::new(Phase::Halted, "StableUnavailable", message).next(next);
     }
@@ -138,10 +141,24 @@ fn name<'a>(pass: &Pass<'a>) -> &'a str {
     pass.release.metadata.name.as_deref().unwrap_or_default()
 }
 
+fn kubectl(pass: &Pass<'_>) -> String {
+    format!("kubectl -n {}", pass.release.metadata.namespace.as_deref().unwrap_or("default"))
+}
+
 /// The plugin's command line for a person.
 fn command(pass: &Pass<'_>, words: &str) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     format!("kubectl srel -n {namespace} {words} {}", name(pass))
+}
+
+/// The candidate's share, with what was seen of it where that is something else.
+fn at_weight(pass: &Pass<'_>) -> String {
+    let weights = pass.status.weights.unwrap_or_default();
+    let (desired, observed) = (weights.desired.candidate, weights.observed.candidate);
+    match desired == observed {
+        true => format!("{desired}%"),
+        false => format!("{desired}% ({observed}% observed)"),
+    }
 }
 
 fn progressing(pass: &mut Pass<'_>) -> Report {
@@ -163,7 +180,7 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         return Report::new(Phase::Paused, "PausedByCommand", format!("{place}: paused by {}{why}", suspended.by))
             .next(command(pass, "resume"));
     }
-    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let weight = at_weight(pass);
     let trouble = pass.status.candidate.as_ref().and_then(|entry| entry.problem.as_ref());
     let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
     let trouble = trouble.map(trouble::describe).or_else(failure);
@@ -172,25 +189,27 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         Step::Approval => Report::new(
             Phase::AwaitingApproval,
             "AwaitingApproval",
-            format!("{place}: {candidate} at {weight}% waits for approval"),
+            format!("{place}: {candidate} at {weight} waits for approval"),
         )
         .next(command(pass, "approve")),
         Step::Pause(None) => Report::new(
             Phase::Paused,
             "PauseStep",
-            format!("{place}: {candidate} at {weight}% waits for promote{trouble}"),
+            format!("{place}: {candidate} at {weight} waits for promote or resume{trouble}"),
         )
-        .next(command(pass, "promote")),
+        .next(["promote", "abort"].map(|words| command(pass, words)).join(" | ")),
         Step::Pause(Some(duration)) => {
             let until = state.started_at.plus(duration);
             Report::new(
                 Phase::Progressing,
                 "PauseStep",
-                format!("{place}: {candidate} stays at {weight}% until {until}{trouble}"),
+                format!("{place}: {candidate} stays at {weight} until {until}{trouble}"),
             )
         }
         Step::Prepare => {
-            Report::new(Phase::Progressing, "Preparing", format!("{place}: bringing up {candidate}{trouble}"))
+            let own = adopted_pods(pass).map(|(name, _)| format!("; Deployment {name}'s own pods serve meanwhile"));
+            let own = own.unwrap_or_default();
+            Report::new(Phase::Progressing, "Preparing", format!("{place}: bringing up {candidate}{own}{trouble}"))
         }
         Step::SetWeight(weight) => {
             Report::new(Phase::Progressing, "SettingWeight", format!("{place}: {weight}% to {candidate}{trouble}"))
@@ -207,7 +226,14 @@ fn resting(pass: &Pass<'_>) -> Report {
     match (pass.stable_hash(), failed) {
         (Some(stable), None) if stable == target.hash => healthy(pass, stable),
         (Some(stable), Some(failed)) => {
-            let message = format!("{} was rolled back ({}); {stable} serves", failed.revision, failed.message);
+            let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.revision != failed.revision);
+            let undone = undone.map(|undone| format!("; {} was undone ({})", undone.revision, undone.message));
+            let message = format!(
+                "{} was rolled back ({}){}; {stable} serves",
+                failed.revision,
+                failed.message,
+                undone.unwrap_or_default()
+            );
             let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
             Report::new(Phase::RolledBack, &failed.reason, message).next(next)
         }
@@ -242,7 +268,8 @@ fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
             workload.replicas
         );
         let next = format!(
-            "remove spec.replicas from the Deployment's manifest, then kubectl scale deployment {name} --replicas=0"
+            "remove spec.replicas from the Deployment's manifest, then {} scale deployment {name} --replicas=0",
+            kubectl(pass)
         );
         return Report::new(Phase::Healthy, "WorkloadContested", message).next(next);
     }
@@ -269,6 +296,13 @@ fn lack(pass: &Pass<'_>) -> Option<String> {
     let traffics = pass.traffics();
     let selected = !traffics.used() || traffics.selection() == Selection::Revision(stable.to_owned());
     (!selected).then(|| "the Service does not select it yet".to_owned())
+}
+
+/// Before anything of the release serves: the adopted Deployment and how many of its own pods do.
+fn adopted_pods<'a>(pass: &Pass<'a>) -> Option<(&'a str, i32)> {
+    let untouched = pass.status.stable.is_none() && pass.traffics().selection() == Selection::Original;
+    let workload = pass.seen.workload.as_ref().filter(|workload| untouched && workload.available > 0)?;
+    Some((&workload.object.name, workload.available))
 }
 
 /// Pods that take traffic, of whatever revision.
@@ -310,14 +344,23 @@ fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
         Phase::RolledBack | Phase::Halted | Phase::Invalid if pass.release.metadata.deletion_timestamp.is_none() => {
             conditions::State::Stalled
         }
+        // Only a person can bring this deletion to its end.
+        _ if hand_back::waits_for_person(pass) => conditions::State::Stalled,
         _ => conditions::State::Reconciling,
     };
     let reason = word(&format!("{:?}", status.phase));
     let mut wanted = conditions::of(kind, &reason, &status.message);
     // Whoever serves counts: in a canary the candidate's pods are part of the capacity.
     let serving = serving(pass);
-    let enough = status.stable.is_some() && serving >= bounds.enough();
-    let note = format!("{serving} of {} pods take traffic", bounds.replicas);
+    let own = adopted_pods(pass);
+    let enough = match own {
+        Some((_, available)) => available >= bounds.enough(),
+        None => status.stable.is_some() && serving >= bounds.enough(),
+    };
+    let note = match own {
+        Some((name, available)) => format!("{available} pods of Deployment {name} take traffic"),
+        None => format!("{serving} of {} pods take traffic", bounds.replicas),
+    };
     wanted.push(("Available", enough.into(), if enough { "EnoughPods" } else { "TooFewPods" }.to_owned(), note));
     let now = Time(
         jiff::Timestamp::from_second(pass.now.as_millis().div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH),

@@ -23,7 +23,11 @@ pub fn fingerprint(template: &Template) -> String {
     hex(&Sha256::digest(template.as_str()))
 }
 
-/// The short hash that names a new revision: ten hex digits, of the template and the collision count.
+/// The sixteen letters of a short hash. Without digits YAML never takes it for a number (`12345e6789` is
+/// one), without vowels it is no word.
+const LETTERS: &[u8; 16] = b"bcdfghjklmnpqrst";
+
+/// The short hash that names a new revision: ten letters, of the template and the collision count.
 #[must_use]
 pub fn short_hash(template: &Template, collision_count: i64) -> String {
     let mut digest = Sha256::new();
@@ -31,7 +35,8 @@ pub fn short_hash(template: &Template, collision_count: i64) -> String {
     if collision_count > 0 {
         digest.update(format!("#{collision_count}"));
     }
-    hex(&digest.finalize())[..10].to_owned()
+    let nibbles = digest.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.take(10).map(|nibble| char::from(LETTERS[usize::from(nibble)])).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -85,8 +90,8 @@ mod tests {
             "metadata": {"labels": {"app": "shop", "a": "b"}},
             "spec": {"containers": [{"name": "app", "image": "shop:1", "unknown": 1.5}]},
         }));
-        assert_eq!(short_hash(&template, 0), "b6cc32f028");
-        assert_eq!(short_hash(&template, 1), "9967f60ca1");
+        assert_eq!(short_hash(&template, 0), "pjqqfdtbdl");
+        assert_eq!(short_hash(&template, 1), "mmjktjbqnc");
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn label(step: Step) -> String {
     match step {
         Step::SetWeight(weight) => format!("setWeight {weight}"),
         Step::Pause(Some(duration)) => format!("pause {duration}"),
-        Step::Pause(None) => "pause until promote".to_owned(),
+        Step::Pause(None) => "pause until resumed".to_owned(),
         other => name(other.name()).to_owned(),
     }
 }

@@ -48,7 +48,7 @@ pub fn row(release: &ServiceRelease) -> Row {
         name: release.name_any(),
         phase: status.phase,
         step: status.step.filter(|_| under_way).map(|step| step.summary).unwrap_or_default(),
-        weight: status.weights.filter(|_| under_way).map(|weights| weights.desired.candidate),
+        weight: status.weights.filter(|_| under_way).map(|weights| weights.observed.candidate),
         ready: stable.map(|stable| format!("{}/{}", stable.ready_replicas, stable.replicas)).unwrap_or_default(),
         image: stable.and_then(|stable| stable.images.first().cloned()).unwrap_or_default(),
         reason: if unseen { "NotSeenYet".to_owned() } else { status.reason },

@@ -118,7 +118,7 @@ fn progressing_in_a_pause_shows_the_way_and_the_time_left() {
       step 3 of 7: bbb stays at 25% until 2026-01-02T03:16:05.000Z
       release     2 of revision bbb, began 10m ago
       step        3 of 7, pause 5m: 2m left
-                  ✓ prepare → ✓ setWeight 25 → ▶ pause 5m → approval → setWeight 50 → pause until promote → promote
+                  ✓ prepare → ✓ setWeight 25 → ▶ pause 5m → approval → setWeight 50 → pause until resumed → promote
       weight      candidate 25%, stable 75%
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 
@@ -148,7 +148,7 @@ fn progressing_towards_a_weight_shows_how_long_it_may_take_and_what_is_wrong() {
       step 5 of 7: 50% to bbb
       release     2 of revision bbb, began 10m ago
       step        5 of 7, setWeight 50, for 3m (fails after 10m)
-                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ▶ setWeight 50 → pause until promote → promote
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ▶ setWeight 50 → pause until resumed → promote
       weight      candidate 50%, stable 50% (observed: candidate 25%, stable 75%)
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 
@@ -172,7 +172,7 @@ fn awaiting_approval_names_the_command() {
       next        kubectl srel -n production approve shop
       release     2 of revision bbb, began 10m ago
       step        4 of 7, approval, since 3m
-                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ▶ approval → setWeight 50 → pause until promote → promote
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ▶ approval → setWeight 50 → pause until resumed → promote
       weight      candidate 25%, stable 75%
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 
@@ -198,7 +198,7 @@ fn paused_with_a_held_failure_lists_all_that_can_be_done() {
                   kubectl srel -n production abort shop
       release     2 of revision bbb, began 10m ago
       step        5 of 7, setWeight 50, since 3m
-                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ▶ setWeight 50 → pause until promote → promote
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ▶ setWeight 50 → pause until resumed → promote
       weight      candidate 25%, stable 75%
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 
@@ -222,7 +222,7 @@ fn paused_by_a_person_says_who_and_why() {
       next        kubectl srel -n production resume shop
       release     2 of revision bbb, began 10m ago
       step        3 of 7, pause 5m, since 3m
-                  ✓ prepare → ✓ setWeight 25 → ▶ pause 5m → approval → setWeight 50 → pause until promote → promote
+                  ✓ prepare → ✓ setWeight 25 → ▶ pause 5m → approval → setWeight 50 → pause until resumed → promote
       weight      candidate 25%, stable 75%
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 
@@ -242,7 +242,7 @@ fn promoting_shows_the_last_step() {
       step 7 of 7: all traffic to bbb
       release     2 of revision bbb, began 10m ago
       step        7 of 7, promote, for 3m (fails after 10m)
-                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ✓ setWeight 50 → ✓ pause until promote → ▶ promote
+                  ✓ prepare → ✓ setWeight 25 → ✓ pause 5m → ✓ approval → ✓ setWeight 50 → ✓ pause until resumed → ▶ promote
       weight      candidate 100%, stable 0% (observed: no ready endpoint)
       conditions  Ready=Unknown  Reconciling=True  Stalled=False  Available=True
 

@@ -94,6 +94,7 @@ impl Advice<'_> {
             Some(Strategy { blue_green: Some(_), .. }) => {}
             Some(Strategy { canary: Some(canary), .. }) if !canary.steps.is_empty() => {
                 self.nothing_to_see(canary);
+                self.pauses_of_no_time(canary);
                 self.shares(all);
             }
             strategy => {
@@ -110,6 +111,17 @@ impl Advice<'_> {
         if !canary.steps.iter().any(stops) {
             let message = "no step waits: the weights follow each other as fast as pods become available; add a pause or an approval".to_owned();
             self.warn("spec.strategy.canary.steps", "no-pause", message);
+        }
+    }
+
+    fn pauses_of_no_time(&mut self, canary: &Canary) {
+        for (index, step) in canary.steps.iter().enumerate() {
+            let duration = step.pause.as_ref().and_then(|pause| pause.duration);
+            if duration.is_some_and(|duration| duration == crate::api::Duration::default()) {
+                let field = format!("spec.strategy.canary.steps[{index}].pause.duration");
+                let message = "is no pause; write pause: {} to wait for a person".to_owned();
+                self.warn(&field, "no-pause", message);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! What in a pod spec loses requests during a release, or makes releases that are none.
+//! What in a pod spec is refused for pods that serve, loses requests during a release, or makes releases
+//! that are none.
 
 use super::{Finding, Severity, yaml::Node};
 
@@ -17,6 +18,13 @@ pub fn advise(document: &Node, found: &mut Vec<Finding>) {
     let containers = pod.get("containers").map(Node::items).unwrap_or_default();
     let serves = |container: &Node| container.get("ports").is_some_and(|ports| !ports.items().is_empty());
     let none_has_ports = !containers.iter().any(serves);
+    if pod.get("containers").is_some_and(|list| list.items().is_empty()) {
+        advice.error("spec.template.spec.containers", "containers", "needs at least one container".to_owned());
+    }
+    if let Some(policy) = pod.get("restartPolicy").and_then(Node::text).filter(|policy| *policy != "Always") {
+        let message = format!("{policy} is refused: pods that serve have Always, which is the default");
+        advice.error("spec.template.spec.restartPolicy", "restart-policy", message);
+    }
     let grace = pod.get("terminationGracePeriodSeconds").and_then(Node::integer).unwrap_or(GRACE);
     for (index, container) in containers.iter().enumerate() {
         let field = format!("spec.template.spec.containers[{index}]");
@@ -44,13 +52,15 @@ struct Advice<'a> {
 
 impl Advice<'_> {
     fn warn(&mut self, field: &str, rule: &'static str, message: String) {
-        self.found.push(Finding {
-            place: self.document.find(field),
-            field: field.to_owned(),
-            severity: Severity::Warning,
-            rule,
-            message,
-        });
+        self.tell(Severity::Warning, field, rule, message);
+    }
+
+    fn error(&mut self, field: &str, rule: &'static str, message: String) {
+        self.tell(Severity::Error, field, rule, message);
+    }
+
+    fn tell(&mut self, severity: Severity, field: &str, rule: &'static str, message: String) {
+        self.found.push(Finding { place: self.document.find(field), field: field.to_owned(), severity, rule, message });
     }
 
     fn readiness(&mut self, container: &Node, field: &str) {

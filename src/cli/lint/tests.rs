@@ -400,3 +400,18 @@ fn the_examples_of_the_project_are_good() {
         assert!(found.is_empty(), "{path:?}: {found:?}");
     }
 }
+
+#[rstest::rstest]
+#[case("      containers:\n", "      restartPolicy: Never\n      containers:\n", "spec.template.spec.restartPolicy")]
+#[case("pause: {duration: 5m}", "pause: {duration: 0s}", "steps[1].pause.duration: is no pause")]
+fn what_the_api_server_refuses_or_does_not_mean_is_named(#[case] from: &str, #[case] to: &str, #[case] told: &str) {
+    assert!(with(from, to).contains(told), "{}", with(from, to));
+}
+
+#[test]
+fn a_pod_without_containers_is_an_error() {
+    let (head, rest) = GOOD.split_once("      containers:\n").unwrap();
+    let tail = rest.find("  traffic:").map(|at| &rest[at..]).unwrap();
+    let text = lint(&format!("{head}      containers: []\n{tail}"));
+    assert!(text.contains("spec.template.spec.containers: needs at least one container"), "{text}");
+}

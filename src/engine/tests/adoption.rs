@@ -28,6 +28,8 @@ fn set_image(world: &mut World, image: &str) {
 fn adoption_scales_the_deployment_to_zero_only_once_our_pods_have_the_traffic() {
     let mut world = adopted();
     let look = |world: &World| {
+        let available = world.status().conditions.into_iter().find(|condition| condition.type_ == "Available");
+        assert!(available.is_none_or(|condition| condition.status == "True"), "{:?}", world.status());
         let own = world.seen.workload.as_ref().unwrap().replicas;
         let ready = world.seen.service.as_ref().unwrap().endpoints.len();
         assert!(ready >= 3, "{ready} endpoints");

@@ -135,12 +135,21 @@ fn a_command_created_again_under_its_name_is_refused() {
     assert_eq!(world.status().step.unwrap().index, 5);
 }
 
+#[test]
+fn the_timeline_tells_a_command_before_what_came_of_it() {
+    let mut world = at(json!([{"setWeight": 25}, {"pause": {}}]));
+    say(&mut world, Action::Abort);
+    let kinds: Vec<String> = world.status().timeline.iter().map(|entry| entry.kind.clone()).collect();
+    let place = |kind: &str| kinds.iter().rposition(|known| known == kind);
+    assert!(place("Command").is_some() && place("Command") < place("RollingBack"), "{kinds:?}");
+}
+
 #[rstest]
 #[case(Action::Abort, "no release is under way")]
 #[case(Action::Pause, "spec.paused holds back the next one")]
 #[case(Action::Approve, "no release is under way")]
 #[case(Action::Retry, "has not failed")]
-#[case(Action::Undo, "is not a revision that was stable")]
+#[case(Action::Undo, "there is nothing to go back to")]
 fn at_rest_these_are_refused(#[case] action: Action, #[case] why: &str) {
     let mut world = World::healthy(json!({"canary": {}}), 2);
     world.say(action, |_| {});

@@ -207,7 +207,13 @@ fn deleting_the_release_does_not_bring_back_what_it_took_back() {
     world.release.metadata.deletion_timestamp = world.release.metadata.creation_timestamp.clone();
     world.settle();
     assert_eq!((world.pods("v1"), world.seen.workload.as_ref().unwrap().replicas), (3, 0));
-    assert!(world.status().next_action.contains("kubectl rollout undo deployment shop"), "{:?}", world.status());
+    assert!(
+        world.status().next_action.contains("kubectl -n default rollout undo deployment shop"),
+        "{:?}",
+        world.status()
+    );
+    let stalled = world.status().conditions.into_iter().find(|condition| condition.type_ == "Stalled");
+    assert_eq!(stalled.map(|condition| condition.status).as_deref(), Some("True"), "only a person ends this");
     set_image(&mut world, "v1");
     world.settle();
     assert_eq!(world.seen.workload.as_ref().unwrap().replicas, 3);
