@@ -161,7 +161,7 @@ async fn scaled_up_by_somebody(world: World) {
     change(&world, &shop, "scale deployment/shop --replicas=2").await;
     let status = shop.reaches("told of", |status| status.reason == "WorkloadContested").await;
     assert_eq!(status.phase, Phase::Healthy);
-    assert!(status.next_action.contains("kubectl scale deployment shop --replicas=0"), "{}", status.next_action);
+    assert!(status.next_action.contains("scale deployment shop --replicas=0"), "{}", status.next_action);
     world.kubectl("rollout status deployment/shop --timeout=60s").await.expect_success();
     load.more_requests(300).await;
     let theirs = ListParams::default().labels(&format!("app=shop,!{LABEL_RELEASE}"));
