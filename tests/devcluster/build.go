@@ -28,7 +28,7 @@ const (
 type program struct {
 	name    string
 	module  string
-	target  string
+	target  string // none: there is nothing to build, only something to copy
 	ldflags string
 	links   []string // further names under which the program behaves differently
 	edition string   // changes the key when `extra` changes
@@ -45,6 +45,8 @@ var programs = []program{
 	{name: "metrics-server", module: "tools/metrics-server", target: "sigs.k8s.io/metrics-server/cmd/metrics-server", cold: "3 min"},
 	{name: "helm", module: "tools/helm", target: "helm.sh/helm/v3/cmd/helm", cold: "2 min"},
 	{name: "kubectl", module: "kube", target: "k8s.io/kubernetes/cmd/kubectl", cold: "1.5 min", ldflags: versionFlags},
+	{name: "gateway-api", module: "tools/gateway-api", cold: "5 s", extra: copyGatewayCRDs, edition: "standard"},
+	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "10 min"},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }
 
@@ -165,11 +167,13 @@ func (p program) build(dir string) error {
 	if err := os.MkdirAll(temporary, 0o755); err != nil {
 		return err
 	}
-	command := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w"+p.ldflags, "-o", filepath.Join(temporary, p.name), p.target)
-	command.Dir = filepath.Join(source, p.module)
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
-	if err := runWithProgress(command, p.name, p.cold); err != nil {
-		return err
+	if p.target != "" {
+		command := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w"+p.ldflags, "-o", filepath.Join(temporary, p.name), p.target)
+		command.Dir = filepath.Join(source, p.module)
+		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
+		if err := runWithProgress(command, p.name, p.cold); err != nil {
+			return err
+		}
 	}
 	for _, link := range p.links {
 		if err := os.Symlink(p.name, filepath.Join(temporary, link)); err != nil {
@@ -248,15 +252,13 @@ func copyStages(p program, dir string) error {
 	if err != nil {
 		return err
 	}
-	command := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok")
-	command.Dir = filepath.Join(source, p.module)
-	out, err := command.Output()
+	kwok, err := moduleDir(filepath.Join(source, p.module), "sigs.k8s.io/kwok")
 	if err != nil {
-		return fmt.Errorf("find the sources of kwok: %w", err)
+		return err
 	}
 	var all bytes.Buffer
 	for _, pattern := range []string{"node/fast/node-*.yaml", "node/heartbeat-with-lease/node-*.yaml"} {
-		files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "kustomize", "stage", pattern))
+		files, err := filepath.Glob(filepath.Join(kwok, "kustomize", "stage", pattern))
 		if err != nil || len(files) == 0 {
 			return fmt.Errorf("kwok has no stages %s", pattern)
 		}
@@ -269,4 +271,15 @@ func copyStages(p program, dir string) error {
 		}
 	}
 	return os.WriteFile(filepath.Join(dir, "stages.yaml"), all.Bytes(), 0o644)
+}
+
+// moduleDir is where Go keeps the sources of a module that another one requires.
+func moduleDir(from, name string) (string, error) {
+	command := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", name)
+	command.Dir = from
+	out, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("find the sources of %s: %w", name, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }

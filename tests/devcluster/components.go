@@ -19,7 +19,7 @@ type component struct {
 	name    string
 	program string // the build that has it; none: a program of the system
 	nodes   string // realNodes, simulatedNodes, or both when empty
-	addon   bool   // runs only when asked for
+	addon   string // runs only with this add-on
 	args    func(c *Cluster) []string
 }
 
@@ -43,14 +43,15 @@ var components = []component{
 		return []string{"-conf", c.path("config", "Corefile")}
 	}},
 	{name: "kwok", program: "kwok", nodes: simulatedNodes, args: kwokArgs},
-	{name: "metrics-server", program: "metrics-server", nodes: realNodes, addon: true, args: metricsServerArgs},
+	{name: "metrics-server", program: "metrics-server", nodes: realNodes, addon: "metrics-server", args: metricsServerArgs},
+	{name: "traefik", program: "traefik", nodes: realNodes, addon: gatewayAddon, args: traefikArgs},
 }
 
 func (c *Cluster) wants(part component) bool {
 	if part.nodes != "" && part.nodes != c.Nodes {
 		return false
 	}
-	return !part.addon || c.hasAddon(part.name)
+	return part.addon == "" || c.hasAddon(part.addon)
 }
 
 func (c *Cluster) hasAddon(name string) bool {
@@ -202,6 +203,9 @@ func (c *Cluster) programsNeeded() []string {
 	}
 	if !c.simulated() {
 		names = append(names, "pause")
+	}
+	if c.hasAddon(gatewayAddon) {
+		names = append(names, "gateway-api")
 	}
 	return names
 }

@@ -23,7 +23,7 @@ const usage = `usage: devcluster [--name NAME] COMMAND
                           start the cluster, or heal it, and print its kubeconfig
   down                    end it and remove every trace
   status                  list clusters and their components
-  addon NAME              add metrics-server to a running cluster
+  addon NAME              add metrics-server or gateway to a running cluster
   kubeconfig              print the path of the administrator's kubeconfig
   logs COMPONENT [-f]     show the end of a component's log
   kill|stop|cont COMPONENT...   SIGKILL, SIGSTOP, SIGCONT ("kill all": every process, container and the network)
@@ -101,8 +101,11 @@ func onCluster(c *Cluster, command string, args []string) error {
 	again := func() error { return up(request{name: c.Name, output: defaultKubeconfig(c.Name)}) }
 	switch command {
 	case "addon":
-		if len(args) != 1 || args[0] != "metrics-server" {
-			return errors.New("the one add-on there is: metrics-server")
+		if len(args) != 1 {
+			return errors.New("usage: devcluster addon NAME; there are metrics-server and gateway")
+		}
+		if err := checkAddon(args[0]); err != nil {
+			return err
 		}
 		return up(request{name: c.Name, addons: args, output: defaultKubeconfig(c.Name)})
 	case "kubeconfig":
@@ -158,12 +161,19 @@ func upCommand(name string, args []string) error {
 		return fmt.Errorf("nodes are %s or %s, not %q", realNodes, simulatedNodes, want.nodes)
 	}
 	for _, addon := range strings.FieldsFunc(*addons, func(r rune) bool { return r == ',' || r == ' ' }) {
-		if addon != "metrics-server" {
-			return fmt.Errorf("no add-on %q; there is metrics-server", addon)
+		if err := checkAddon(addon); err != nil {
+			return err
 		}
 		want.addons = append(want.addons, addon)
 	}
 	return up(want)
+}
+
+func checkAddon(name string) error {
+	if name != "metrics-server" && name != gatewayAddon {
+		return fmt.Errorf("no add-on %q; there are metrics-server and gateway", name)
+	}
+	return nil
 }
 
 func toolCommand(args []string) error {

@@ -34,7 +34,7 @@ type identity struct {
 
 func (c *Cluster) ensurePKI() error {
 	if _, err := os.Stat(c.path("pki", "complete")); err == nil {
-		return nil
+		return c.writeKubeconfigs(false)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -57,7 +57,7 @@ func (c *Cluster) ensurePKI() error {
 	if err := c.serviceAccountKeys(); err != nil {
 		return err
 	}
-	if err := c.writeKubeconfigs(); err != nil {
+	if err := c.writeKubeconfigs(true); err != nil {
 		return err
 	}
 	return writeFile(c.path("pki", "complete"), nil, 0o644)
@@ -79,6 +79,7 @@ func (c *Cluster) identities() []identity {
 		{file: "kubelet", user: "system:node:" + c.nodeName(), groups: []string{"system:nodes"}},
 		{file: "coredns", user: "coredns", groups: admins},
 		{file: "kwok", user: "kwok", groups: admins},
+		{file: "traefik", user: "traefik", groups: admins},
 	}
 }
 
@@ -170,14 +171,22 @@ func (c *Cluster) pki(name string) string               { return c.path("pki", n
 func (c *Cluster) kubeconfigOf(component string) string { return c.path("kubeconfigs", component) }
 
 // writeKubeconfigs gives the components the address inside the namespace, and the administrator
-// the one that the host reaches.
-func (c *Cluster) writeKubeconfigs() error {
-	for _, user := range []string{"admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "coredns", "kwok", "metrics-server"} {
+// the one that the host reaches: all of them anew, or those that are missing.
+func (c *Cluster) writeKubeconfigs(anew bool) error {
+	for _, user := range []string{"admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "coredns", "kwok", "metrics-server", "traefik"} {
 		server := "https://" + c.nodeIP() + ":6443"
 		if user == "admin" {
 			server = c.server()
 		}
-		text, err := c.kubeconfig(user, server)
+		if _, err := os.Stat(c.kubeconfigOf(user)); err == nil && !anew {
+			continue
+		}
+		identity := user
+		if _, err := os.Stat(c.pki(user + ".crt")); errors.Is(err, fs.ErrNotExist) {
+			// A component that came after this cluster: the authority's key is not kept.
+			identity = "admin"
+		}
+		text, err := c.kubeconfig(identity, server)
 		if err != nil {
 			return err
 		}

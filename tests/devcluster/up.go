@@ -173,7 +173,7 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 		if !c.wants(part) || c.running(part.name) {
 			continue
 		}
-		if err := c.before(part.name); err != nil {
+		if err := c.before(part.name, dirs); err != nil {
 			return started, err
 		}
 		if err := c.spawn(part.name, part.executable(dirs), part.args(c)); err != nil {
@@ -183,6 +183,9 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 		if err := c.after(part.name, dirs); err != nil {
 			return started, err
 		}
+	}
+	if c.simulated() && c.hasAddon(gatewayAddon) {
+		return started, c.applyGatewayAPI(dirs["gateway-api"])
 	}
 	return started, nil
 }
@@ -219,15 +222,21 @@ func (c *Cluster) endLeftovers() error {
 }
 
 // before makes sure of what a component needs in order to start at all.
-func (c *Cluster) before(name string) error {
+func (c *Cluster) before(name string, dirs map[string]string) error {
 	switch name {
 	case "kube-apiserver", "etcd", "containerd":
 		return nil
 	}
-	if err := c.awaitAPI(); err != nil || name != "kwok" {
+	if err := c.awaitAPI(); err != nil {
 		return err
 	}
-	return c.releaseNodes()
+	switch name {
+	case "kwok":
+		return c.releaseNodes()
+	case "traefik":
+		return c.applyGatewayAPI(dirs["gateway-api"])
+	}
+	return nil
 }
 
 func (c *Cluster) after(name string, dirs map[string]string) error {
@@ -240,6 +249,8 @@ func (c *Cluster) after(name string, dirs map[string]string) error {
 		return c.applyNameService()
 	case "metrics-server":
 		return c.applyMetricsService()
+	case "traefik":
+		return c.applyGateway()
 	}
 	return nil
 }

@@ -37,7 +37,12 @@ func (c *Cluster) verify(started []string) error {
 		return err
 	}
 	if c.hasAddon("metrics-server") {
-		return c.measures()
+		if err := c.measures(); err != nil {
+			return err
+		}
+	}
+	if c.hasAddon(gatewayAddon) {
+		return c.routes()
 	}
 	return nil
 }
