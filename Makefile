@@ -8,7 +8,7 @@ DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## four releases on a real cluster, two of them bad, under a client that counts (20 min cold, 2 min warm)
+demo: ## five releases on a real cluster, two of them bad, under a client that counts (30 min cold, 2 min warm)
 	@deploy/demo/run
 
 # In the order of what they cost. Each can be run by itself.
@@ -38,11 +38,11 @@ packaging: ## chart, kustomize, generated files, roles, admission policy, exampl
 	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 .
 
 api: ## the controller on simulated nodes, with faults between it and the API server
-	@DEVCLUSTER_NAME=api tests/devcluster/devcluster up --nodes simulated
+	@DEVCLUSTER_NAME=api tests/devcluster/devcluster up --nodes simulated --addons gateway
 	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api -- --nocapture
 
 e2e: ## scenarios on a real cluster, under a client that never retries (ARGS='words of names' or --list)
-	@bash -euc 'export ADDONS=metrics-server; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
+	@bash -euc 'export ADDONS="metrics-server gateway"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
 
 bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more)
 	@echo "takes about 9 minutes after the build; leave the machine alone meanwhile"
@@ -56,7 +56,7 @@ generate: ## write what is generated: crds/ from the types, copies and manifests
 	done
 	@deploy/generate.sh
 
-cluster: ## start the embedded Kubernetes, or heal it (NAME=dev NODES=real|simulated NODE_COUNT=10 ADDONS=metrics-server)
+cluster: ## start the embedded Kubernetes, or heal it (NAME=dev NODES=real|simulated NODE_COUNT=10 ADDONS="metrics-server gateway")
 	@$(DEVCLUSTER) up $(if $(NODES),--nodes $(NODES)) $(if $(NODE_COUNT),--node-count $(NODE_COUNT)) $(if $(ADDONS),--addons "$(ADDONS)") $(if $(AUDIT),--audit)
 
 cluster-down: ## end it and remove every trace (NAME=dev)

@@ -6,6 +6,7 @@ pub mod command;
 pub mod conditions;
 pub mod crds;
 pub mod release;
+pub mod router;
 pub mod scalar;
 pub mod status;
 pub mod validate;
@@ -17,11 +18,12 @@ pub use release::{
     Approval, BlueGreen, Canary, CanaryStep, Pause, PodTemplate, PodTemplateMetadata, Rollback, Selector,
     ServiceRelease, ServiceReleaseSpec, Strategy, Traffic, WorkloadKind, WorkloadRef,
 };
+pub use router::{GatewayRoute, HttpRouteRef, ParentRef, Router};
 pub use scalar::{Duration, Timestamp};
 pub use status::{
     CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision, ReleaseStatus, RevisionStatus,
-    RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepProgress, StepStatus, Suspension, TimelineEntry,
-    WeightShare, Weights, WorkloadStatus,
+    RollbackCause, RollbackStatus, RouteStatus, ServiceReleaseStatus, StepName, StepProgress, StepStatus, Suspension,
+    TimelineEntry, WeightShare, Weights, WorkloadStatus,
 };
 
 /// The API group of every kind defined here.

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, status::ServiceReleaseStatus};
+use super::{Duration, Router, status::ServiceReleaseStatus};
 
 /// What runs, how traffic reaches it and how a change of it is rolled out. A changed pod template
 /// is a release; the operator carries it through the strategy and undoes it when it fails.
@@ -50,7 +50,9 @@ use super::{Duration, status::ServiceReleaseStatus};
     validation = Rule::new("has(self.workloadRef) == has(oldSelf.workloadRef) && (!has(self.workloadRef) || self.workloadRef == oldSelf.workloadRef)").message("workloadRef is immutable; delete the ServiceRelease to hand its pods back, then create another"),
     validation = Rule::new("!has(self.selector) || !has(self.template) || (has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k]))").message("template.metadata.labels must contain every label of selector.matchLabels"),
     validation = Rule::new("!has(oldSelf.traffic) || (has(self.traffic) && self.traffic.service == oldSelf.traffic.service)").message("traffic.service cannot be changed or removed; delete the ServiceRelease to hand the Service back, then create another"),
-    validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.candidateService) || (has(self.traffic) && has(self.traffic.candidateService) && self.traffic.candidateService == oldSelf.traffic.candidateService)").message("traffic.candidateService cannot be changed or removed")
+    validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.candidateService) || (has(self.traffic) && has(self.traffic.candidateService) && self.traffic.candidateService == oldSelf.traffic.candidateService)").message("traffic.candidateService cannot be changed or removed"),
+    validation = Rule::new("!has(self.traffic) || !has(self.traffic.router) || has(self.traffic.candidateService)").message("traffic.router needs traffic.candidateService"),
+    validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.router) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway) == has(oldSelf.traffic.router.gateway) && (!has(self.traffic.router.httpRoute) || self.traffic.router.httpRoute == oldSelf.traffic.router.httpRoute))").message("traffic.router cannot be removed, nor its kind or the name of its route changed")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceReleaseSpec {
@@ -216,6 +218,10 @@ pub struct Traffic {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub candidate_service: Option<String>,
+    /// What shares the requests exactly. Without it a canary's share is that of its pods, and blueGreen
+    /// switches the Service. It needs candidateService. Its kind and name cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<Router>,
     /// How long pods that lost their traffic stay, so that connections drain. Default 30s.
     #[serde(default = "default_scale_down_delay")]
     pub scale_down_delay: Duration,
@@ -248,10 +254,12 @@ pub struct Strategy {
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
     /// Pods, as a number or percent of replicas (rounded up), that may exist beyond replicas. Default 25%.
+    /// With traffic.router it has no use: stable keeps all its pods beside the candidate's.
     #[serde(default = "quarter")]
     #[schemars(schema_with = "pods_or_percent")]
     pub max_surge: IntOrString,
     /// Pods, as a number or percent of replicas (rounded down), that may be missing during a step. Default 0.
+    /// With traffic.router it has no use.
     #[serde(default = "none")]
     #[schemars(schema_with = "pods_or_percent")]
     pub max_unavailable: IntOrString,

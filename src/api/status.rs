@@ -80,6 +80,9 @@ pub struct ServiceReleaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub draining: Vec<Draining>,
+    /// The HTTPRoute that shares the traffic, if there is a router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteStatus>,
     /// Revisions that failed. A latched one is not started again by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
@@ -291,7 +294,7 @@ pub struct StepProgress {
     /// Available pods of the candidate less the pods of all other revisions: it rises with each pod that
     /// comes or makes way.
     pub pods: i32,
-    /// When it rose last.
+    /// When it rose last, or the route's weight last moved on.
     pub at: Timestamp,
 }
 
@@ -317,8 +320,36 @@ pub enum StepName {
 pub struct Weights {
     /// What is meant.
     pub desired: WeightShare,
-    /// What was seen: the share of ready endpoints.
+    /// What was seen: the share of ready endpoints, or with a router that of the weights that it follows.
     pub observed: WeightShare,
+}
+
+/// The HTTPRoute that shares the traffic.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its metadata.generation that this was decided on.
+    pub generation: i64,
+    /// Percent of the requests that it sends to candidateService; none if its rules differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
+    /// Since when every parent accepts this generation with all references resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<Timestamp>,
+    /// Percent of the requests that candidateService is taken to get: the last weight that every Gateway
+    /// accepted, and for which propagationDelay has passed since.
+    #[serde(default)]
+    pub served_weight: i32,
+    /// How often in this release somebody else's weights were put right.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub put_right: i64,
+    /// The field manager that does not leave the weights alone; nothing is written any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub contested_by: Option<String>,
 }
 
 /// Percent of the traffic, 0 to 100.

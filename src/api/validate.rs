@@ -30,6 +30,16 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
         found.push(violation("metadata.name", "metadata.name must have at most 52 characters"));
     }
     found.extend(source(&release.spec));
+    if let Some(traffic) = &release.spec.traffic
+        && let Some(router) = &traffic.router
+    {
+        if traffic.candidate_service.is_none() {
+            found.push(violation("spec.traffic", "traffic.router needs traffic.candidateService"));
+        }
+        if router.gateway.is_some() == router.http_route.is_some() {
+            found.push(violation("spec.traffic.router", "exactly one of gateway and httpRoute is needed"));
+        }
+    }
     if let Some(strategy) = &release.spec.strategy {
         if strategy.canary.is_some() == strategy.blue_green.is_some() {
             found.push(violation("spec.strategy", "exactly one of canary and blueGreen is needed"));
@@ -184,6 +194,10 @@ mod tests {
                 *it.pointer_mut(steps).unwrap() = json!([{"setWeight": 50}, {"pause": {}}, {"setWeight": 49}])
             }),
             release(|it| *it.pointer_mut(steps).unwrap() = json!([{"setWeight": 50, "pause": {}}])),
+            release(|it| it["spec"]["traffic"] = json!({"service": "shop", "router": {"httpRoute": {"name": "shop"}}})),
+            release(|it| {
+                it["spec"]["traffic"] = json!({"service": "shop", "candidateService": "preview", "router": {}})
+            }),
             command(json!({"release": "shop", "action": "Promote"})),
             command(json!({"release": "shop", "action": "Abort", "full": true})),
             command(json!({"release": "shop", "action": "Abort", "toRevision": "a"})),
@@ -214,6 +228,8 @@ mod tests {
                 vec!["spec.strategy.canary.maxSurge"],
                 vec!["spec.strategy.canary.steps[2].setWeight"],
                 vec!["spec.strategy.canary.steps[0]"],
+                vec!["spec.traffic"],
+                vec!["spec.traffic.router"],
                 vec!["spec"],
                 vec!["spec.full"],
                 vec!["spec.toRevision"],

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{ANNOTATION_FINGERPRINT, ANNOTATION_ORIGINAL_SELECTOR, GROUP, LABEL_RELEASE, LABEL_REVISION, ServiceRelease},
-    engine::{self, Event, NewReplicaSet, NewService, ObjectVersion, Plan, Selection, ServicePort},
+    engine::{self, Event, NewReplicaSet, NewRoute, NewService, ObjectVersion, Plan, Selection, ServicePort},
 };
 
 use super::{FIELD_MANAGER, key::Key};
@@ -140,6 +140,34 @@ fn port(port: &ServicePort) -> Value {
         "protocol": port.protocol,
         "targetPort": if named { json!(port.name) } else { json!(port.port) },
     })
+}
+
+/// The release's own HTTPRoute.
+#[must_use]
+pub fn route(release: &ServiceRelease, new: &NewRoute) -> Value {
+    let mut body = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": { "name": new.name, "labels": { LABEL_RELEASE: release_name(release) } },
+        "spec": new.spec,
+    });
+    if new.owned {
+        body["metadata"]["ownerReferences"] = owner(release);
+    }
+    body
+}
+
+/// The JSON patch (RFC 6902) that sets numbers in a route at a version. Unlike a merge patch it does not
+/// replace the lists that they stand in, with whatever another version of the API has there.
+#[must_use]
+pub fn weights(object: &ObjectVersion, weights: &[(String, i32)]) -> Value {
+    let set = |path: &str, value: Value| json!({ "op": "add", "path": path, "value": value });
+    let at_version = [
+        set("/metadata/uid", json!(object.uid)),
+        // A version that has passed is answered with a conflict.
+        set("/metadata/resourceVersion", json!(object.resource_version)),
+    ];
+    at_version.into_iter().chain(weights.iter().map(|(path, weight)| set(path, json!(weight)))).collect()
 }
 
 /// The patch that makes a Service select something else.

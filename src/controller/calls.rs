@@ -190,6 +190,16 @@ impl Calls {
         self.send(Method::PATCH, path, body, place.describe("patch")).await
     }
 
+    /// Changes an object by a JSON patch (RFC 6902).
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn patch_fields(&self, place: &Place, body: &Value) -> Result<Written, CallError> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", place.path());
+        let body = Some(("application/json-patch+json", body));
+        self.send(Method::PATCH, path, body, place.describe("patch")).await
+    }
+
     /// Deletes an object, and what it owns in the background. `body` holds the preconditions.
     ///
     /// # Errors

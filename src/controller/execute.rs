@@ -83,12 +83,15 @@ impl<'a> Executor<'a> {
                 self.change(Kind::Deployment, object, Place::scale, "spec", spec).await
             }
             Effect::CreateService(new) => {
-                let body = build::service(self.release, new);
-                let place = Place::of(Kind::Service, self.key.beside(&new.name));
-                let written = self.calls.create(&place, &body, "").await?;
-                self.saw(Kind::Service, &new.name, &written);
-                Ok(())
+                self.create(Kind::Service, &new.name, &build::service(self.release, new), "").await
             }
+            Effect::CreateRoute(new) => {
+                self.create(Kind::Route, &new.name, &build::route(self.release, new), STRICT).await
+            }
+            Effect::ReplaceRoute { object, spec } => {
+                self.change(Kind::Route, object, Place::of, "spec", spec.clone()).await
+            }
+            Effect::SetRouteWeights { object, weights } => self.set_weights(object, weights).await,
             Effect::Select { object, selection, keep_original } => {
                 self.select(object, selection, keep_original.as_ref()).await
             }
@@ -129,6 +132,23 @@ impl<'a> Executor<'a> {
         body["metadata"]["finalizers"] = json!(finalizers);
         let place = Place::of(Kind::Release, self.key.clone());
         self.send_patch(Kind::Release, &object, &place, &body).await
+    }
+
+    async fn create(&mut self, kind: Kind, name: &str, body: &Value, query: &str) -> Result<(), CallError> {
+        let place = Place::of(kind, self.key.beside(name));
+        let written = self.calls.create(&place, body, query).await;
+        let written = written.inspect_err(|error| self.doubt(kind, name, error))?;
+        self.saw(kind, name, &written);
+        Ok(())
+    }
+
+    async fn set_weights(&mut self, object: &ObjectVersion, weights: &[(String, i32)]) -> Result<(), CallError> {
+        let object = self.current(Kind::Route, object);
+        let place = Place::of(Kind::Route, self.key.beside(&object.name));
+        let answer = self.calls.patch_fields(&place, &build::weights(&object, weights)).await;
+        let answer = answer.inspect_err(|error| self.failed(Kind::Route, &object, error))?;
+        self.saw(Kind::Route, &object.name, &answer);
+        Ok(())
     }
 
     async fn select(

@@ -10,7 +10,8 @@ use tracing::warn;
 use crate::{
     api::{LABEL_RELEASE, LABEL_REVISION, ServiceRelease, ServiceReleaseSpec},
     engine::{
-        self, Command, Endpoint, Observed, Plan, Revision, Rival, Service, Template, TemplateCheck, Workload, revision,
+        self, Command, Endpoint, Observed, Plan, Revision, Rival, Route, Service, Template, TemplateCheck, Workload,
+        revision,
     },
 };
 
@@ -43,6 +44,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         service: traffic.and_then(|traffic| service(&traffic.service)),
         candidate_service: traffic.and_then(|traffic| traffic.candidate_service.as_ref()).and_then(service),
         commands: world.commands.of(key).filter_map(command).collect(),
+        route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim)),
         rivals: rivals(world, key, spec),
         autoscalers: deployment
             .iter()
@@ -104,11 +106,17 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
         object: cached.meta().object(),
         selector: cached.selector.clone(),
         original: cached.original.clone(),
+        port: cached.first_port,
         owned: cached.owner.as_deref() == Some(uid),
         contested_by: cached.contested_by.as_deref().map(str::to_owned),
         target_ports: cached.target_ports.iter().map(ToString::to_string).collect(),
         endpoints: endpoints(world, key, service, cached.ports),
     })
+}
+
+fn route(world: &World, key: &Key, claim: &Claim) -> Option<Route> {
+    let Claim::Route(name) = claim else { return None };
+    Some(world.routes.get(&key.beside(name))?.seen(&key.name))
 }
 
 /// Each pod once, also when it has an address in more than one family. It is ready with all the ports that

@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     build,
-    cache::{Cache, Cached as _, Kind, Unparsable},
+    cache::{Cache, Cached as _, Claim, Kind, Unparsable},
     calls::{CallError, Calls, Place},
     commands,
     execute::{self, Executor},
@@ -147,6 +147,16 @@ async fn reconcile_release(
     release: &ServiceRelease,
 ) -> Result<Option<Duration>, CallError> {
     commands::reject_unparsable(context, key).await?;
+    match routes(context, key, release) {
+        Routes::Known => {}
+        Routes::Awaited => return Ok(Some(BEHIND_DELAY)),
+        Routes::Refused(why) => {
+            let status = serde_json::to_value(&release.status).unwrap_or_default();
+            let generation = release.metadata.generation.unwrap_or_default();
+            tell(context, key, &without_routes(&why), &status, generation, this(key, release)).await?;
+            return Ok(None);
+        }
+    }
     let (observed, recheck) = observe(context, key, release).await?;
     let now = Timestamp::new(jiff::Timestamp::now());
     let decision = (context.decide)(release, &observed, now);
@@ -166,6 +176,46 @@ async fn reconcile_release(
 
     let wake = decision.wake.map(|wake| Duration::from_millis(wake.since(now).as_millis()));
     Ok([wake, postponed, recheck].into_iter().flatten().min())
+}
+
+/// Whether the view has the route that a release uses, or knows that there is none.
+enum Routes {
+    Known,
+    Awaited,
+    Refused(String),
+}
+
+fn routes(context: &Context, key: &Key, release: &ServiceRelease) -> Routes {
+    if Claim::route(&key.name, &release.spec).is_none() {
+        return Routes::Known;
+    }
+    let world = context.cache.world();
+    match world.route_api.refusal() {
+        // What cannot be had does not keep an object from going.
+        Some(_) if release.metadata.deletion_timestamp.is_some() => Routes::Known,
+        Some(why) => Routes::Refused(why.to_owned()),
+        None if world.routes.synced() => Routes::Known,
+        None => Routes::Awaited,
+    }
+}
+
+fn without_routes(why: &str) -> Trouble {
+    Trouble {
+        invalid: true,
+        reason: "RouterNotAvailable",
+        message: format!("spec.traffic.router: {why}; nothing that runs was changed"),
+        next_action: "install the Gateway API CRDs and a gateway, or let the operator's role list httproutes; it goes on by itself".into(),
+    }
+}
+
+/// The object as it was observed.
+fn this(key: &Key, release: &ServiceRelease) -> crate::engine::ObjectVersion {
+    let meta = &release.metadata;
+    crate::engine::ObjectVersion {
+        name: key.name.to_string(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+    }
 }
 
 /// Puts the release's numbers into the span of the pass.
@@ -343,13 +393,7 @@ async fn report_panic(context: &Context, key: &Key, text: String) -> Duration {
         };
         let status = serde_json::to_value(&release.status).unwrap_or_default();
         let generation = release.metadata.generation.unwrap_or_default();
-        let meta = &release.metadata;
-        let object = crate::engine::ObjectVersion {
-            name: key.name.to_string(),
-            uid: meta.uid.clone().unwrap_or_default(),
-            resource_version: meta.resource_version.clone().unwrap_or_default(),
-        };
-        let told = tell(context, key, &trouble, &status, generation, object).await;
+        let told = tell(context, key, &trouble, &status, generation, this(key, &release)).await;
         if let Err(error) = told {
             warn!(%error, "the failure could not be told on the object");
         }

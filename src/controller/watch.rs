@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 use crate::{api::LABEL_RELEASE, telemetry::Metrics};
 
 use super::cache::{
-    Autoscaler, Cache, CachedCommand, CachedPlan, CachedPod, CachedRelease, CachedService, Deployment, Kind,
-    ReplicaSet, Scope, Shelved, Slice, Slim,
+    Autoscaler, Cache, CachedCommand, CachedPlan, CachedPod, CachedRelease, CachedRoute, CachedService, Deployment,
+    Kind, ReplicaSet, Scope, Shelved, Slice, Slim,
 };
 
 /// Objects in one page of a LIST.
@@ -47,7 +47,8 @@ pub fn start(client: &Client, scopes: &[Scope], cache: &Arc<Cache>, metrics: &Ar
             Deployment,
             CachedService,
             Slice,
-            Autoscaler
+            Autoscaler,
+            CachedRoute
         );
     }
     tasks
@@ -68,6 +69,11 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
     };
     let plural = T::KIND.resource().3;
     let restart = T::shelf(&mut cache.world()).restarted(&scope);
+    if T::KIND == Kind::Route {
+        let mut wanted = cache.world().route_api.wanted();
+        // The sender lives as long as the cache.
+        let _ = wanted.wait_for(|wanted| *wanted).await;
+    }
     loop {
         let mut events = pin!(watcher(api.clone(), config(T::KIND)).backoff(retry()));
         loop {
@@ -79,9 +85,19 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
                 }
             };
             match event {
-                Some(Ok(event)) => cache.apply(&scope, event),
+                Some(Ok(event)) => {
+                    let complete = T::KIND == Kind::Route && matches!(event, watcher::Event::InitDone);
+                    cache.apply(&scope, event);
+                    if complete {
+                        cache.routes_are(None);
+                    }
+                }
                 Some(Err(error)) => {
                     metrics.watch_failed(plural);
+                    if T::KIND == Kind::Route {
+                        let known = cache.world().route_api.refusal().map(str::to_owned);
+                        cache.routes_are(refusal(&error).or(known));
+                    }
                     report(plural, &error);
                     if must_list_again(&error) {
                         break;
@@ -90,6 +106,21 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
                 None => break,
             }
         }
+    }
+}
+
+/// Why there are no routes to be had, if the API server says so.
+fn refusal(error: &watcher::Error) -> Option<String> {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(cause) | WatchStartFailed(cause) | WatchFailed(cause)) = error else { return None };
+    match cause {
+        kube::Error::Api(status) if status.code == 404 => {
+            Some("the cluster does not serve HTTPRoutes (gateway.networking.k8s.io/v1)".into())
+        }
+        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+            Some(format!("the operator may not look at HTTPRoutes: {}", status.message))
+        }
+        _ => None,
     }
 }
 
@@ -111,7 +142,8 @@ fn must_list_again(error: &watcher::Error) -> bool {
         return false;
     };
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
-    status.code == 410 || causes.any(|cause| cause.reason == "ResourceVersionTooLarge")
+    // A kind that is gone comes back, if at all, with versions that know nothing of this one.
+    matches!(status.code, 404 | 410) || causes.any(|cause| cause.reason == "ResourceVersionTooLarge")
 }
 
 /// Quick at first, since most breaks are short, then gentle to an API server in trouble.

@@ -21,6 +21,9 @@ pub fn repair(pass: &mut Pass<'_>) {
         rollback.started_at = rollback.started_at.min(now);
         rollback.drain_until = rollback.drain_until.map(|until| until.min(now.plus(policy.scale_down_delay)));
     }
+    if let Some(route) = &mut status.route {
+        route.accepted_at = route.accepted_at.map(|at| at.min(now));
+    }
     for draining in &mut status.draining {
         draining.until = draining.until.min(longest);
     }

@@ -7,7 +7,7 @@ use crate::api::{
     status::{MAX_COMMANDS, MAX_TEXT, bounded},
 };
 
-use super::{effect::Effect, observed::Command, pass::Pass, plan::Step, rest, retreat};
+use super::{effect::Effect, observed::Command, pass::Pass, plan::Step, rest, retreat, route};
 
 /// How long a decided command stays to be looked at.
 pub const RETENTION: Duration = Duration::from_secs(3600);
@@ -213,6 +213,10 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
 }
 
 fn retry(pass: &mut Pass<'_>) -> Answer {
+    if route::contested(pass).is_some() {
+        route::forgive(pass);
+        return Ok("the weights are set once more".into());
+    }
     if pass.status.hold.take().is_some() {
         retry_step(pass, None);
         return Ok("the step is tried again".into());

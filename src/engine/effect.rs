@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::api::{CommandPhase, ServiceReleaseStatus, Timestamp};
 
 use super::observed::{ObjectVersion, Plan, Template};
@@ -68,6 +70,22 @@ pub enum Effect {
     ConfirmService {
         /// The Service.
         object: ObjectVersion,
+    },
+    /// Create the release's own HTTPRoute.
+    CreateRoute(Box<NewRoute>),
+    /// Replace the spec of the release's own HTTPRoute.
+    ReplaceRoute {
+        /// The route.
+        object: ObjectVersion,
+        /// Its whole spec.
+        spec: Value,
+    },
+    /// Set numbers in an HTTPRoute, and nothing else.
+    SetRouteWeights {
+        /// The route.
+        object: ObjectVersion,
+        /// A JSON pointer (RFC 6901) for each number.
+        weights: Vec<(String, i32)>,
     },
     /// Write a decision into a ReleaseCommand's status.
     AnswerCommand {
@@ -146,6 +164,18 @@ pub struct NewService {
     pub selection: Selection,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+}
+
+/// An HTTPRoute to be made, with the release's label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRoute {
+    /// metadata.name
+    pub name: String,
+    /// Its spec.
+    pub spec: Value,
+    /// Whether the ServiceRelease owns it. Not with workloadRef: clients of the Deployment's pods need it
+    /// when the release is gone.
+    pub owned: bool,
 }
 
 /// A port of a Service to be made.

@@ -11,6 +11,7 @@ use super::{
     plan::{Policy, Shift, Step},
     retreat,
     revision::Target,
+    route,
     steer::{old_side, sizes, steer, wanted},
     trouble,
 };
@@ -31,6 +32,7 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     pass.status.hold = None;
     pass.status.suspended = None;
     pass.status.rollback = None;
+    route::forgive(pass);
     // A new release ends what was kept warm for undo, but not what still drains.
     let policy = pass.policy();
     let latest = pass.now.plus(policy.scale_down_delay);
@@ -105,9 +107,11 @@ fn note_progress(pass: &mut Pass<'_>) {
     let available = pass.candidate().map_or(0, Revision::warm);
     let old: i32 = old_side(pass).iter().map(|old| old.replicas.max(old.pods_total)).sum();
     let (pods, now) = (available - old, pass.now);
+    let routed = route::moved(pass);
     let Some(step) = pass.status.step.as_mut().filter(|step| step.name.waits_for_cluster()) else { return };
     match &mut step.progress {
-        Some(known) if known.pods >= pods => {}
+        Some(known) if known.pods >= pods && !routed => {}
+        Some(known) if routed => *known = StepProgress { pods: known.pods.max(pods), at: now },
         Some(known) => *known = StepProgress { pods, at: now },
         none => *none = Some(StepProgress { pods, at: step.started_at }),
     }
@@ -220,7 +224,11 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> bool {
 }
 
 /// The first candidate pods are available, as many as the bounds allow without traffic on them.
-fn prepared(pass: &Pass<'_>, policy: &Policy) -> bool {
+fn prepared(pass: &mut Pass<'_>, policy: &Policy) -> bool {
+    // A gateway that does not take the route is found out before anything depends on it.
+    if policy.shift == Shift::Route && !route::settled(pass, 0) {
+        return false;
+    }
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
     let sizes = sizes(pass, policy);
     let settled =
@@ -231,7 +239,13 @@ fn prepared(pass: &Pass<'_>, policy: &Policy) -> bool {
 }
 
 /// The candidate's pods take the share of the traffic that is meant, and stable's have made room.
-fn reached(pass: &Pass<'_>, policy: &Policy, weight: i32) -> bool {
+fn reached(pass: &mut Pass<'_>, policy: &Policy, weight: i32) -> bool {
+    if policy.shift == Shift::Route {
+        let (wanted, _) = wanted(pass, policy);
+        let ready =
+            pass.candidate().is_some_and(|candidate| candidate.replicas == wanted && candidate.warm() >= wanted);
+        return ready && route::settled(pass, weight);
+    }
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
     let (wanted, old_wanted) = wanted(pass, policy);
     let traffics = pass.traffics();
@@ -245,14 +259,17 @@ fn reached(pass: &Pass<'_>, policy: &Policy, weight: i32) -> bool {
 }
 
 /// All traffic is on the candidate, nothing of the release is left to clear.
-fn serves_alone(pass: &Pass<'_>, policy: &Policy) -> bool {
+fn serves_alone(pass: &mut Pass<'_>, policy: &Policy) -> bool {
+    if policy.shift == Shift::Route && !route::settled(pass, 0) {
+        return false;
+    }
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
     let traffics = pass.traffics();
     let alone = !traffics.used()
         || (traffics.selection() == Selection::Revision(candidate.hash.clone()) && traffics.only(&candidate.hash));
     let rest = match policy.shift {
         Shift::Ratio { .. } => old_side(pass).iter().all(|old| old.replicas == 0),
-        Shift::Switch => true,
+        Shift::Switch | Shift::Route => true,
     };
     let bounds = policy.bounds(pass.replicas());
     alone
@@ -266,7 +283,7 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
     let Some(candidate) = pass.status.candidate.take() else { return };
     let was_stable = pass.status.stable.replace(candidate.clone());
     if let Some(old) = was_stable.filter(|old| old.revision != candidate.revision) {
-        if policy.shift == Shift::Switch {
+        if !matches!(policy.shift, Shift::Ratio { .. }) {
             retreat::drain(pass, &old.revision, policy.keep_previous);
         }
         pass.status.previous = Some(old);
@@ -321,13 +338,15 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     let available = pass.candidate().map_or(0, |candidate| candidate.available);
     let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref()).map(trouble::describe);
     let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
-    let why = known.or_else(failure).or_else(|| pass.candidate().and_then(trouble::unready));
+    let refused = route::refused(pass);
+    let reason = if refused.is_some() { "RouteNotAccepted" } else { "ProgressDeadlineExceeded" };
+    let why = known.or_else(failure).or(refused).or_else(|| pass.candidate().and_then(trouble::unready));
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     let message = format!(
         "step {} made no progress for {}: {available} of {wanted} pods available{why}",
         step.summary, policy.deadline
     );
-    Some(("ProgressDeadlineExceeded".into(), message))
+    Some((reason.into(), message))
 }
 
 /// Rolls back, or holds for a person; nothing when it is held already.

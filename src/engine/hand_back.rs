@@ -7,7 +7,7 @@ use super::{
     invalid,
     observed::Workload,
     pass::Pass,
-    rest,
+    rest, route,
 };
 
 /// What is being waited for, for the message.
@@ -27,6 +27,9 @@ pub enum Waiting {
 
 /// Takes the next step of giving back.
 pub fn drive(pass: &mut Pass<'_>) -> Waiting {
+    if !route_is_back(pass) {
+        return Waiting::ForEndpoints;
+    }
     let waiting = match pass.seen.workload.as_ref().filter(|workload| !workload.deleting) {
         Some(workload) if pass.release.spec.workload_ref.is_some() => to_workload(pass, workload),
         _ => let_go(pass),
@@ -35,6 +38,19 @@ pub fn drive(pass: &mut Pass<'_>) -> Waiting {
         pass.after.push(Effect::RemoveFinalizer);
     }
     waiting
+}
+
+/// The route sends everything to the Service again, before that goes back to whom it was borrowed from.
+fn route_is_back(pass: &mut Pass<'_>) -> bool {
+    let serves = pass.stable().is_some_and(|stable| pass.traffics().serving(stable) > 0);
+    if pass.seen.route.is_none() || invalid::rival(pass).is_some() || !serves {
+        return true;
+    }
+    let effect = route::set(pass, 0);
+    let back = effect.is_none();
+    pass.after.extend(effect);
+    let accepted = pass.status.route.as_ref().is_some_and(|route| route.accepted_at.is_some());
+    back && (!accepted || route::settled(pass, 0))
 }
 
 /// Whether the Deployment has the template that was rolled back, while a good one serves: deleting the

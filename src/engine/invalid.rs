@@ -6,6 +6,7 @@ use crate::api::{FIELD_MANAGER, LABEL_RELEASE, LABEL_REVISION};
 use super::{
     observed::{Service, TemplateCheck},
     pass::Pass,
+    route::{self, Unusable},
     traffic::{self, Traffics},
 };
 
@@ -35,7 +36,7 @@ impl Obstacle {
 /// The first obstacle, if there is one.
 pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
     // What the API server says of the template explains what the Services lack of it.
-    rival(pass).or_else(|| workload(pass)).or_else(|| template(pass)).or_else(|| services(pass))
+    rival(pass).or_else(|| workload(pass)).or_else(|| template(pass)).or_else(|| services(pass)).or_else(|| route(pass))
 }
 
 /// An older object that claims the same: nothing of that is this one's.
@@ -86,6 +87,47 @@ fn services(pass: &Pass<'_>) -> Option<Obstacle> {
         let message = format!("Service {} is to be created, but no container has ports", traffic.service);
         Obstacle::new("NoPorts", message, "add ports to a container in the pod template, or create the Service")
     })
+}
+
+fn route(pass: &Pass<'_>) -> Option<Obstacle> {
+    let router = route::router(pass)?;
+    let name = route::name(pass)?;
+    let traffic = pass.traffic_spec()?;
+    let candidate = traffic.candidate_service.as_deref().unwrap_or_default();
+    let Some(seen) = &pass.seen.route else {
+        let message = format!("spec.traffic.router.httpRoute: there is no HTTPRoute {name} in this namespace");
+        let remedy =
+            "create it, with service and candidateService among the backendRefs of a rule, or use router gateway";
+        return router.http_route.as_ref().map(|_| Obstacle::new("RouteNotFound", message, remedy));
+    };
+    if router.gateway.is_some() && !seen.ours {
+        let message =
+            format!("spec.traffic.router.gateway: an HTTPRoute {name} is there already, and not this release's");
+        let remedy = "delete it, or name it in spec.traffic.router.httpRoute of another ServiceRelease";
+        return Some(Obstacle::new("RouteNameTaken", message, remedy));
+    }
+    if let Some(manager) = route::contested(pass) {
+        let message = format!(
+            "field manager {manager} sets the weights of HTTPRoute {name} back; they are not written again, and requests go by what stands there"
+        );
+        let remedy = "let it leave the weights alone (Argo CD: ignoreDifferences of .spec.rules with RespectIgnoreDifferences; Flux: kustomize.toolkit.fluxcd.io/ssa: IfNotPresent), or use router gateway; then kubectl srel retry, or abort";
+        return Some(Obstacle::new("RouteContested", message, remedy));
+    }
+    if router.gateway.is_some() {
+        return None;
+    }
+    let message = match route::unusable(pass)? {
+        Unusable::NoRule => format!(
+            "spec.traffic.router.httpRoute: no rule of HTTPRoute {name} has both Services {} and {candidate} among its backendRefs",
+            traffic.service
+        ),
+        Unusable::OtherBackend(rule, other) => format!(
+            "spec.traffic.router.httpRoute: rule {rule} of HTTPRoute {name} shares its requests with {other}, too"
+        ),
+    };
+    let remedy =
+        "a rule needs a backendRef to each of the two, candidateService with weight 0, and no third with a weight";
+    Some(Obstacle::new("RouteBackends", message, remedy))
 }
 
 fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {
@@ -162,6 +204,7 @@ pub fn has_something_to_give_back(pass: &Pass<'_>) -> bool {
         return false;
     }
     pass.release.spec.workload_ref.is_some()
+        || route::router(pass).is_some_and(|router| router.http_route.is_some() && pass.seen.route.is_some())
         || (Traffics::new(pass.release, pass.seen).used()
             && (borrowed(&pass.seen.service) || borrowed(&pass.seen.candidate_service)))
 }

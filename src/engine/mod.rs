@@ -16,6 +16,7 @@ mod report;
 mod rest;
 mod retreat;
 pub mod revision;
+mod route;
 mod steer;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,11 @@ mod traffic;
 mod trouble;
 
 pub use command::RETENTION as COMMAND_RETENTION;
-pub use effect::{Decision, Effect, Event, NewReplicaSet, NewService, Selection, ServicePort};
+pub use effect::{Decision, Effect, Event, NewReplicaSet, NewRoute, NewService, Selection, ServicePort};
 pub use forward::plan_name;
 pub use observed::{
-    Command, Container, Ended, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Rival, Service, Template,
-    TemplateCheck, Workload,
+    Command, Container, Ended, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Rival, Route, RouteParent,
+    Service, Template, TemplateCheck, Workload,
 };
 pub use traffic::{NO_REVISION, selection};
 
@@ -64,6 +65,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
     }
     clock::repair(&mut pass);
     observe_workload(&mut pass);
+    route::observe(&mut pass);
     pass.obstacle = invalid::find(&pass);
     rest::release_latches(&mut pass);
     command::decide_all(&mut pass);
@@ -91,6 +93,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
 
 fn give_back(mut pass: Pass<'_>, finalizer: bool) -> Decision {
     if finalizer {
+        route::observe(&mut pass);
         command::decide_all(&mut pass);
         let waiting = hand_back::drive(&mut pass);
         report::compose_hand_back(&mut pass, &waiting);

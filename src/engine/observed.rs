@@ -23,6 +23,8 @@ pub struct Observed {
     pub service: Option<Service>,
     /// The Service that `spec.traffic.candidateService` names, if it exists.
     pub candidate_service: Option<Service>,
+    /// The HTTPRoute that the router uses, if it exists.
+    pub route: Option<Route>,
     /// The commands for this release that exist, in any order, decided or not.
     pub commands: Vec<Command>,
     /// Other ServiceReleases of the namespace that claim the same workload, Service or selector.
@@ -222,6 +224,8 @@ pub struct Service {
     pub owned: bool,
     /// Another field manager that applied spec.selector, so that it cannot be shared.
     pub contested_by: Option<String>,
+    /// The number of its first port.
+    pub port: Option<i32>,
     /// The names among its targetPorts; a pod that lacks one gets no traffic on it.
     pub target_ports: Vec<String>,
     /// The endpoints in its EndpointSlices.
@@ -235,6 +239,37 @@ pub struct Endpoint {
     pub revision: Option<String>,
     /// conditions.ready, in a slice with all ports of the Service: it gets new connections.
     pub ready: bool,
+}
+
+/// An HTTPRoute.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Route {
+    /// Which object, at which version.
+    pub object: ObjectVersion,
+    /// metadata.generation
+    pub generation: i64,
+    /// Whether it carries this release's label: the operator made it.
+    pub ours: bool,
+    /// spec, as the API server returns it.
+    pub spec: Value,
+    /// status.parents
+    pub parents: Vec<RouteParent>,
+    /// The field manager that changed spec last, if it was not this operator; and whether by server-side
+    /// apply.
+    pub changed_by: Option<(String, bool)>,
+}
+
+/// What a gateway's controller says of a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteParent {
+    /// The parent's name.
+    pub name: String,
+    /// The lowest observedGeneration of its conditions Accepted and ResolvedRefs.
+    pub generation: i64,
+    /// Whether both are True.
+    pub accepted: bool,
+    /// Reason and message of the one that is not.
+    pub why: String,
 }
 
 /// A ReleaseCommand.

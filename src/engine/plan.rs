@@ -48,6 +48,8 @@ pub enum Shift {
     },
     /// By switching the Service's selector from one full set of pods to the other.
     Switch,
+    /// By the weights of a route; stable stays whole beside the candidate.
+    Route,
 }
 
 /// What holds while a release goes on.
@@ -83,6 +85,8 @@ impl Policy {
             (Some(canary), None) => (ratio(canary), canary_steps(canary)),
             (None, None) => (ratio(&Canary::default()), Vec::new()),
         };
+        let routed = spec.traffic.as_ref().is_some_and(|traffic| traffic.router.is_some());
+        let shift = if routed { Shift::Route } else { shift };
         let middle = if first { Vec::new() } else { middle };
         let seconds = |seconds: i32| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let scale_down_delay = spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
@@ -126,7 +130,7 @@ impl Policy {
     pub fn bounds(&self, replicas: i32) -> Bounds {
         match &self.shift {
             Shift::Ratio { surge, unavailable } => Bounds::resolve(replicas, surge, unavailable),
-            Shift::Switch => Bounds { replicas, surge: replicas, unavailable: 0 },
+            Shift::Switch | Shift::Route => Bounds { replicas, surge: replicas, unavailable: 0 },
         }
     }
 }

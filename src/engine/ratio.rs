@@ -69,7 +69,14 @@ pub fn split(bounds: Bounds, weight: i32) -> (i32, i32) {
     (candidate, replicas - candidate)
 }
 
-/// The same before the candidate has traffic: as many of its first pods as there is room for beside
+/// Pods of a candidate that gets this weight beside a whole stable: ceil(replicas x weight), at least one.
+#[must_use]
+pub fn beside(replicas: i32, weight: i32) -> i32 {
+    let share = (i64::from(replicas) * i64::from(weight.clamp(0, 100)) + 99) / 100;
+    i32::try_from(share).unwrap_or(replicas).max(1).min(replicas.max(0))
+}
+
+/// The split before the candidate has traffic: as many of its first pods as there is room for beside
 /// a stable that still serves alone, whether stable's pods are well at the moment or not.
 #[must_use]
 pub fn prepare(bounds: Bounds, first_weight: i32) -> (i32, i32) {

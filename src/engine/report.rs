@@ -2,15 +2,15 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, apimachinery::pkg::apis::meta::v1::Time, jiff};
 
-use crate::api::{Phase, RollbackCause, Strategy, Timestamp, Weights, conditions};
+use crate::api::{Phase, RollbackCause, Strategy, Timestamp, WeightShare, Weights, conditions};
 
 use super::{
     effect::{Event, Selection},
     forward,
     hand_back::{self, Waiting},
     pass::Pass,
-    plan::Step,
-    retreat, trouble,
+    plan::{Shift, Step},
+    retreat, route, trouble,
 };
 
 /// What is told of a pass.
@@ -34,7 +34,15 @@ impl Report {
 /// Completes the status of a pass.
 pub fn compose(pass: &mut Pass<'_>) {
     pass.refresh_counts();
-    let observed = pass.traffics().observed(pass.stable(), pass.candidate());
+    let routed = pass.policy().shift == Shift::Route && route::router(pass).is_some();
+    let observed = match routed {
+        true => {
+            let candidate = route::observed(pass);
+            let stable = if pass.status.stable.is_some() { 100 - candidate } else { 0 };
+            WeightShare { stable, candidate }
+        }
+        false => pass.traffics().observed(pass.stable(), pass.candidate()),
+    };
     let desired = pass.status.weights.map(|weights| weights.desired).unwrap_or_default();
     pass.status.weights = Some(Weights { desired, observed });
     scale_status(pass);
@@ -91,7 +99,10 @@ fn find(pass: &mut Pass<'_>) -> Report {
         return rolling_back(pass);
     }
     if let Some(obstacle) = &pass.obstacle {
-        return Report::new(Phase::Invalid, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
+        // Taken away from under a release: nothing is known of who gets the requests.
+        let lost = obstacle.reason == "RouteNotFound" && pass.status.candidate.is_some();
+        let phase = if lost { Phase::Halted } else { Phase::Invalid };
+        return Report::new(phase, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
     }
     if pass.status.candidate.is_none() {
         return resting(pass);
@@ -119,6 +130,18 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
             kubectl(pass)
         );
         return Report::new(Phase::Halted, "StableUnavailable", message).next(next);
+    }
+    if let Some(refused) = retreat::unrouted(pass) {
+        let message = format!(
+            "{revision} is to be taken back ({}), and its weight is 0, but requests may still go by what was accepted before: {refused}",
+            rollback.message
+        );
+        let next = format!(
+            "look at the route and its gateway ({} describe httproute {}); it goes on by itself",
+            kubectl(pass),
+            route::name(pass).unwrap_or_default()
+        );
+        return Report::new(Phase::Halted, "RouteNotAccepted", message).next(next);
     }
     match (rollback.cause, rollback.drain_until) {
         (RollbackCause::Superseded, _) => {
@@ -295,7 +318,13 @@ fn lack(pass: &Pass<'_>) -> Option<String> {
     }
     let traffics = pass.traffics();
     let selected = !traffics.used() || traffics.selection() == Selection::Revision(stable.to_owned());
-    (!selected).then(|| "the Service does not select it yet".to_owned())
+    if !selected {
+        return Some("the Service does not select it yet".to_owned());
+    }
+    route::router(pass)?;
+    let whole = pass.status.route.as_ref().is_some_and(|route| route.weight == Some(0));
+    let refused = || route::refused(pass);
+    if whole { refused() } else { Some("the route does not send all requests to it yet".to_owned()) }
 }
 
 /// Before anything of the release serves: the adopted Deployment and how many of its own pods do.

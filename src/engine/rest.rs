@@ -8,6 +8,7 @@ use super::{
     observed::{Revision, TemplateCheck},
     pass::{Pass, resize, set_min_ready},
     revision::{self, Target},
+    route,
 };
 
 /// Starts what is to be started, or looks after what is there.
@@ -77,6 +78,8 @@ fn keep_stable(pass: &mut Pass<'_>) {
     let template = pass.stable().map(|stable| stable.template.clone());
     let traffics = pass.traffics();
     pass.after.extend(traffics.select(&Selection::Revision(entry.revision), template.as_ref()));
+    // The candidate's Service has no pods: the route comes first.
+    pass.after.extend(route::set(pass, 0));
     pass.after.extend(traffics.select_candidate(&Selection::Nothing, template.as_ref()));
 }
 

@@ -12,7 +12,7 @@ use super::{
     observed::Revision,
     pass::{Pass, resize},
     plan::{Policy, Shift},
-    ratio, rest,
+    ratio, rest, route,
     steer::group,
     traffic::Traffics,
 };
@@ -107,7 +107,11 @@ fn move_traffic(pass: &mut Pass<'_>, policy: &Policy) -> bool {
         return stable.observed && stable.warm() >= bounds.enough();
     }
     if traffics.selection() == alone {
-        return traffics.only(&hash) || candidate_untouched(pass);
+        let alone = traffics.only(&hash) || candidate_untouched(pass);
+        return match policy.shift {
+            Shift::Route => move_weight(pass, stable, bounds.enough()) && alone,
+            _ => alone,
+        };
     }
     // Behind an open Service only pods that are endpoints already can take it all.
     let open = traffics.selects(&hash);
@@ -127,6 +131,35 @@ fn move_traffic(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     // not turn the traffic round.
     pass.after.splice(0..0, effect);
     false
+}
+
+/// Takes the route's weight off the candidate, as far as stable has pods for it. Says whether nothing of it
+/// is left.
+fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
+    let untouched = candidate_untouched(pass);
+    if pass.seen.route.is_none() && route::router(pass).is_none_or(|router| router.gateway.is_none()) {
+        return true;
+    }
+    let traffics = pass.traffics();
+    let serving = traffics.serving(stable);
+    let others = pass.candidate().map_or(0, |candidate| traffics.candidate_endpoints(candidate));
+    let now = route::weight(pass);
+    let wanted = if untouched || serving >= enough || (serving > 0 && others == 0) {
+        0
+    } else {
+        // What stable's pods cannot take stays with the candidate's.
+        let rest = (100 * (enough - serving) + enough - 1) / enough.max(1);
+        now.unwrap_or(100).min(rest)
+    };
+    // A gateway refuses a route to a Service that is not there.
+    if pass.seen.candidate_service.is_none() {
+        pass.after.extend(traffics.select_candidate(&Selection::Nothing, Some(&stable.template)));
+    }
+    let effect = route::set(pass, wanted);
+    pass.after.splice(0..0, effect);
+    let draining = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.drain_until.is_some());
+    let never = untouched && pass.status.route.as_ref().is_none_or(|route| route.put_right == 0);
+    wanted == 0 && now == Some(0) && (never || draining || route::settled(pass, 0))
 }
 
 /// The candidate never had traffic, so that no connection can be open to it.
@@ -177,7 +210,7 @@ fn resize_all(pass: &mut Pass<'_>, policy: &Policy) {
     // A switch moves all traffic at once: the candidate stays whole until then.
     let keep = match policy.shift {
         Shift::Ratio { .. } => 0,
-        Shift::Switch => pass.candidate().map_or(0, |seen| seen.replicas),
+        Shift::Switch | Shift::Route => pass.candidate().map_or(0, |seen| seen.replicas),
     };
     entries.extend(pass.status.candidate.clone().map(|entry| (entry, keep)));
     entries.extend(leftovers(pass, &entries));
@@ -206,7 +239,7 @@ fn apply_sizes(pass: &mut Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatu
 pub fn next_sizes(pass: &Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus, i32)>) -> Vec<(RevisionStatus, i32)> {
     let bounds = policy.bounds(pass.replicas());
     let sizes = match policy.shift {
-        Shift::Switch => entries.iter().map(|(_, wanted)| *wanted).collect(),
+        Shift::Switch | Shift::Route => entries.iter().map(|(_, wanted)| *wanted).collect(),
         Shift::Ratio { .. } => {
             let groups: Vec<_> = entries.iter().map(|(entry, wanted)| group(pass, entry, *wanted)).collect();
             let mut sizes = ratio::next_sizes(bounds, &groups);
@@ -225,15 +258,17 @@ pub fn next_sizes(pass: &Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus
 }
 
 /// The revisions that still have pods and are not among `known`: those that drain keep their size,
-/// the others go.
+/// the others go; where revisions stand whole beside each other, not before the Service has left them.
 pub fn leftovers(pass: &Pass<'_>, known: &[(RevisionStatus, i32)]) -> Vec<(RevisionStatus, i32)> {
+    let whole = !matches!(pass.policy().shift, Shift::Ratio { .. });
     let left = |seen: &&Revision| {
         !seen.deleting
             && (seen.replicas > 0 || seen.pods_total > 0)
             && !known.iter().any(|(entry, _)| entry.revision == seen.hash)
     };
     let entry = |seen: &Revision| {
-        let wanted = if drains(pass, &seen.hash) { seen.replicas } else { 0 };
+        let serves = whole && pass.traffics().serving(seen) > 0;
+        let wanted = if drains(pass, &seen.hash) || serves { seen.replicas } else { 0 };
         (RevisionStatus { revision: seen.hash.clone(), ..RevisionStatus::default() }, wanted)
     };
     pass.seen.revisions.iter().filter(left).map(entry).collect()
@@ -268,6 +303,25 @@ fn gives_up(pass: &Pass<'_>) -> bool {
 /// Closes the Service around whoever serves most. Says whether that is done.
 fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
     let traffics = pass.traffics();
+    if let Some(candidate) = pass.candidate().filter(|_| route::weight(pass).is_some_and(|weight| weight > 0)) {
+        if candidate_untouched(pass) {
+            // Somebody else gave it requests.
+            pass.after.extend(route::set(pass, 0));
+            return false;
+        }
+        // The candidate's pods serve by the other Service: first they serve by this one.
+        let around = Selection::Revision(candidate.hash.clone());
+        if candidate.warm() > 0 && traffics.selection() != around {
+            pass.after.extend(traffics.select(&around, None));
+        } else if candidate.warm() == 0 || traffics.serving(candidate) > 0 {
+            pass.after.extend(route::set(pass, 0));
+        }
+        return false;
+    }
+    // Requests may still come by the other Service, which is about to belong to another revision.
+    if pass.policy().shift == Shift::Route && pass.seen.route.is_some() && !route::settled(pass, 0) {
+        return false;
+    }
     if !traffics.used() || matches!(traffics.selection(), Selection::Revision(_)) {
         complete(pass);
         return true;
@@ -330,9 +384,18 @@ pub fn stuck(pass: &Pass<'_>) -> bool {
     let late = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.started_at.plus(deadline) <= pass.now);
     let all_back = pass.stable_hash().is_some_and(|hash| {
         let traffics = Traffics::new(pass.release, pass.seen);
-        traffics.selection() == Selection::Revision(hash.to_owned())
+        let routed = pass.policy().shift == Shift::Route;
+        traffics.selection() == Selection::Revision(hash.to_owned()) && (!routed || route::weight(pass) == Some(0))
     });
     under_way(pass) && late && pass.status.stable.is_some() && !all_back
+}
+
+/// What the gateway has against the route, where it kept the requests from going back in time: a person has
+/// to look. The candidate's pods stay, as requests may go by what was accepted last.
+pub fn unrouted(pass: &Pass<'_>) -> Option<String> {
+    let rollback = pass.status.rollback.as_ref().filter(|_| under_way(pass))?;
+    let late = rollback.started_at.plus(pass.policy().deadline) <= pass.now && rollback.drain_until.is_none();
+    route::refused(pass).filter(|_| late && pass.policy().shift == Shift::Route && pass.status.stable.is_some())
 }
 
 /// Turns stable round: the revision that serves becomes the one to take back, and another one that

@@ -10,7 +10,7 @@ use super::{
     pass::{Pass, set_min_ready},
     plan::{Policy, Shift, Step},
     ratio::{self, Group},
-    retreat,
+    retreat, route, traffic,
 };
 
 /// The revisions that make room for the candidate: all others but those that only drain.
@@ -27,6 +27,7 @@ pub fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
     match policy.shift {
         _ if pass.status.stable.is_none() => (replicas, 0),
         Shift::Switch => (replicas, replicas),
+        Shift::Route => (ratio::beside(replicas, if desired == 0 { policy.first_weight() } else { desired }), replicas),
         Shift::Ratio { .. } if desired == 0 => ratio::prepare(policy.bounds(replicas), policy.first_weight()),
         Shift::Ratio { .. } => ratio::split(policy.bounds(replicas), desired),
     }
@@ -81,10 +82,18 @@ pub fn steer(pass: &mut Pass<'_>, policy: &Policy) {
     if let Some(wanted) = selection(pass, policy).filter(|_| !(frozen && serving)) {
         pass.after.extend(traffics.select(&wanted, template.as_ref()));
     }
-    let finishing = current(pass, policy) == Step::Promote
+    let switched = current(pass, policy) == Step::Promote
         && traffics.selection() == Selection::Revision(candidate.revision.clone());
+    let finishing = switched && (policy.shift != Shift::Route || route::settled(pass, 0) || released(pass));
     let preview = if finishing { Selection::Nothing } else { Selection::Revision(candidate.revision.clone()) };
-    pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));
+    if finishing || free(pass, policy, &preview) {
+        pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));
+    }
+    if policy.shift == Shift::Route {
+        let now = route::weight(pass);
+        let share = share(pass, policy).filter(|share| !frozen || now.is_none_or(|now| *share <= now));
+        pass.after.extend(share.and_then(|share| route::set(pass, share)));
+    }
     let tried = pass.before.iter().any(|effect| matches!(effect, Effect::CreateReplicaSet(_)));
     for (entry, size) in sizes(pass, policy) {
         // Made in this pass, without pods: they follow once it is on record.
@@ -102,6 +111,20 @@ pub fn steer(pass: &mut Pass<'_>, policy: &Policy) {
         let effect = pass.size(&entry, size);
         pass.after.extend(effect);
     }
+}
+
+/// Whether the candidate's Service was found without requests before.
+fn released(pass: &Pass<'_>) -> bool {
+    let selection = pass.seen.candidate_service.as_ref().map(traffic::selection);
+    route::weight(pass) == Some(0) && selection == Some(Selection::Nothing)
+}
+
+/// Whether the candidate's Service may select this: not another revision than before, while requests may
+/// come to it by the route.
+fn free(pass: &mut Pass<'_>, policy: &Policy, wanted: &Selection) -> bool {
+    let now = pass.seen.candidate_service.as_ref().map(traffic::selection);
+    let same = now.is_none_or(|now| now == *wanted || now == Selection::Nothing);
+    same || policy.shift != Shift::Route || pass.seen.route.is_none() || route::settled(pass, 0)
 }
 
 /// Without traffic for the candidate, the Service must not select it. Says whether it does not.
@@ -134,7 +157,9 @@ fn close(pass: &mut Pass<'_>) -> bool {
 }
 
 /// What the Service should select for the traffic that is desired, when that is more than nothing.
-fn selection(pass: &Pass<'_>, policy: &Policy) -> Option<Selection> {
+fn selection(pass: &mut Pass<'_>, policy: &Policy) -> Option<Selection> {
+    let routed = policy.shift == Shift::Route && pass.status.stable.is_some();
+    let moved = routed && route::settled(pass, 100);
     let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
     let candidate = pass.candidate().filter(|_| desired > 0)?;
     let traffics = pass.traffics();
@@ -152,11 +177,51 @@ fn selection(pass: &Pass<'_>, policy: &Policy) -> Option<Selection> {
     match policy.shift {
         _ if pass.status.stable.is_none() => (promote && enough).then_some(alone),
         Shift::Switch => (promote && enough).then_some(alone),
+        // Once the route sends everything to the candidate, the Service follows.
+        Shift::Route if promote && enough && moved => Some(alone),
+        // Who serves in place of a stable that cannot (a fix that goes forward) serves on.
+        Shift::Route if stands_in(pass) => None,
+        Shift::Route => pass.stable_hash().map(|hash| Selection::Revision(hash.to_owned())),
         Shift::Ratio { .. } if promote && enough && stable_gone => Some(alone),
         Shift::Ratio { .. } => {
             (candidate.warm() > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)
         }
     }
+}
+
+/// Whether another revision serves in stable's place, with more pods than stable has.
+fn stands_in(pass: &Pass<'_>) -> bool {
+    let traffics = pass.traffics();
+    let stable = pass.stable().map_or(0, Revision::warm);
+    let others = pass.seen.revisions.iter().filter(|seen| Some(seen.hash.as_str()) != pass.stable_hash());
+    others
+        .map(|seen| traffics.serving(seen))
+        .max()
+        .is_some_and(|serving| traffics.service().is_some() && serving > stable)
+}
+
+/// What the route is to send to the candidate's Service, in percent.
+fn share(pass: &Pass<'_>, policy: &Policy) -> Option<i32> {
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let now = route::weight(pass);
+    // The first revision serves by service alone.
+    if pass.status.stable.is_none() {
+        return Some(0);
+    }
+    let (Some(stable), Some(candidate)) = (pass.stable(), pass.candidate()) else { return Some(now.unwrap_or(0)) };
+    let traffics = pass.traffics();
+    let enough = policy.bounds(pass.replicas()).enough();
+    if traffics.selection() == Selection::Revision(candidate.hash.clone()) {
+        // Promoted: the Service has the candidate's pods, and the requests come back to it.
+        let ready = traffics.only(&candidate.hash) && traffics.serving(candidate) >= enough;
+        return if ready { Some(0) } else { now };
+    }
+    let (wanted, _) = wanted(pass, policy);
+    let able = candidate.observed
+        && candidate.replicas >= wanted
+        && candidate.warm().min(traffics.candidate_endpoints(candidate)) >= wanted;
+    let lower = now.is_some_and(|now| now > desired) && traffics.serving(stable) >= enough;
+    if desired == 0 || able || lower { Some(desired) } else { Some(now.unwrap_or(0)) }
 }
 
 /// The group of a revision for the arithmetic of sizes.

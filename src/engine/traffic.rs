@@ -85,6 +85,11 @@ impl<'a> Traffics<'a> {
         self.service().map_or(0, |service| ready(service, Some(&revision.hash)))
     }
 
+    /// Ready endpoints of the candidate's Service that are pods of a revision.
+    pub fn candidate_endpoints(&self, revision: &Revision) -> i32 {
+        self.seen.candidate_service.as_ref().map_or(0, |service| ready(service, Some(&revision.hash)))
+    }
+
     /// Ready endpoints of the Service that are pods of somebody else.
     pub fn foreign_endpoints(&self) -> i32 {
         self.service().map_or(0, |service| ready(service, None))

@@ -81,6 +81,7 @@ impl Cluster {
             "Pod" => ("", "v1", "pods"),
             "ServiceAccount" => ("", "v1", "serviceaccounts"),
             "Lease" => ("coordination.k8s.io", "v1", "leases"),
+            "HTTPRoute" => ("gateway.networking.k8s.io", "v1", "httproutes"),
             "Event" => ("events.k8s.io", "v1", "events"),
             other => panic!("{other} is not listed here"),
         };
@@ -118,6 +119,11 @@ impl Cluster {
     pub async fn try_patch(&self, kind: &str, name: &str, body: Value) -> Result<Value, kube::Error> {
         let patched = self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(body)).await?;
         Ok(serde_json::to_value(patched).unwrap())
+    }
+
+    pub async fn patch_status(&self, kind: &str, name: &str, body: Value) -> Value {
+        let patched = self.api(kind).patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await;
+        serde_json::to_value(patched.expect("patch the status")).unwrap()
     }
 
     pub async fn delete(&self, kind: &str, name: &str) {

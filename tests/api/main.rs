@@ -11,4 +11,5 @@ mod lease;
 mod operator;
 mod proxy;
 mod rest;
+mod route;
 mod schema;

@@ -147,7 +147,7 @@ func must(t *testing.T, out string, err error) string {
 }
 
 var kubeconfig = sync.OnceValues(func() (string, error) {
-	if _, err := run(nil, filepath.Join(root, devcluster), "--name", cluster, "up", "--nodes", "simulated"); err != nil {
+	if _, err := run(nil, filepath.Join(root, devcluster), "--name", cluster, "up", "--nodes", "simulated", "--addons", "gateway"); err != nil {
 		return "", err
 	}
 	path, err := run(nil, filepath.Join(root, devcluster), "--name", cluster, "kubeconfig")

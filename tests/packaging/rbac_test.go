@@ -45,6 +45,7 @@ var needed = map[string][]string{
 	"/pods":                                        {"list", "watch"},
 	"/services":                                    {"get", "list", "watch", "create", "patch"},
 	"discovery.k8s.io/endpointslices":              {"list", "watch"},
+	"gateway.networking.k8s.io/httproutes":         {"get", "list", "watch", "create", "patch"},
 	"autoscaling/horizontalpodautoscalers":         {"list", "watch"},
 	"events.k8s.io/events":                         {"create"},
 	"coordination.k8s.io/leases":                   {"create", "get", "list", "watch", "update"},

@@ -4,7 +4,10 @@ use std::fmt;
 
 use servicerelease::api::Action;
 
-use crate::{model::cluster::Propagation, setup};
+use crate::{
+    model::cluster::{Lag, Propagation},
+    setup,
+};
 
 /// What goes wrong in a pass of the operator, at the k-th write (counted from 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +52,7 @@ pub enum Event {
     /// One pass of an operator process, with caches that lag by so many changes, kind by kind.
     Pass {
         leader: u8,
-        lag: [u8; 9],
+        lag: Lag,
         fault: Fault,
     },
     /// Rounds of one second in which everything works.
@@ -88,6 +91,16 @@ pub enum Event {
     Rival(bool),
     Contest(bool),
     ApiUpgrade,
+    /// A person sets the candidate's weight in the route.
+    RouteWeight(i32),
+    /// Whether a GitOps tool applies the user's route as it was written whenever it differs.
+    RouteHealed(bool),
+    DeleteRoute,
+    /// What a person does who is told that the user's route is missing.
+    RestoreRoute,
+    GatewayRefuses(bool),
+    /// A router is added to the spec.
+    AddRouter,
     /// The clock of both operators jumps.
     Clock(i64),
 }
@@ -120,6 +133,8 @@ impl Event {
             Self::DeleteSet(_) | Self::ScaleSet(..) | Self::DeleteService(_) | Self::ScaleDeployment(_) => "meddling",
             Self::DeleteRelease(_) | Self::CreateRelease => "deletion",
             Self::Autoscaler(_) | Self::Rival(_) | Self::Contest(_) => "contest",
+            Self::RouteWeight(_) | Self::RouteHealed(_) | Self::DeleteRoute | Self::RestoreRoute => "route",
+            Self::GatewayRefuses(_) | Self::AddRouter => "router",
             Self::Clock(_) => "clock",
         }
     }
@@ -130,15 +145,26 @@ impl fmt::Display for Event {
         match self {
             Self::Tick { millis, lagging } => {
                 write!(f, "{millis} ms pass")?;
-                let names = ["kubelet", "ReplicaSets", "Deployment", "endpoints", "proxy", "gc"];
+                let names =
+                    ["kubelet", "ReplicaSets", "Deployment", "endpoints", "proxy", "gc", "gateway", "data plane"];
                 let lags = names.iter().enumerate().filter(|(bit, _)| lagging >> bit & 1 == 1);
                 let lags: Vec<_> = lags.map(|(_, name)| *name).collect();
                 if lags.is_empty() { Ok(()) } else { write!(f, "; lagging: {}", lags.join(", ")) }
             }
             Self::Pass { leader, lag, fault } => {
                 write!(f, "pass of operator {leader}")?;
-                let names =
-                    ["release", "sets", "pods", "deployment", "services", "slices", "plans", "commands", "others"];
+                let names = [
+                    "release",
+                    "sets",
+                    "pods",
+                    "deployment",
+                    "services",
+                    "slices",
+                    "plans",
+                    "commands",
+                    "others",
+                    "route",
+                ];
                 for (name, lag) in names.iter().zip(lag).filter(|(_, lag)| **lag > 0) {
                     write!(f, ", {name} {lag} behind")?;
                 }
@@ -188,6 +214,12 @@ impl fmt::Display for Event {
             Self::Rival(on) => write!(f, "an older ServiceRelease with the same Service: {on}"),
             Self::Contest(on) => write!(f, "another manager applies the Service's selector: {on}"),
             Self::ApiUpgrade => write!(f, "the API server is upgraded and has one more default"),
+            Self::RouteWeight(weight) => write!(f, "a person gives the candidate {weight}% in the route"),
+            Self::RouteHealed(yes) => write!(f, "a GitOps tool heals the user's route: {yes}"),
+            Self::DeleteRoute => write!(f, "a user deletes the route"),
+            Self::RestoreRoute => write!(f, "the user's route is there again"),
+            Self::GatewayRefuses(yes) => write!(f, "the gateway refuses the route: {yes}"),
+            Self::AddRouter => write!(f, "a router is added to the spec"),
             Self::Clock(by) => write!(f, "the operators' clock jumps by {by} ms"),
         }
     }

@@ -5,9 +5,12 @@ use servicerelease::api::Action;
 use crate::{
     checks::Violation,
     event::{Aim, Event, Fault},
-    model::{catalogue::TEMPLATES, cluster::Propagation},
+    model::{
+        catalogue::TEMPLATES,
+        cluster::{Lag, Propagation},
+    },
     rng::Rng,
-    setup::{BOUNDS, STRATEGIES, Setup},
+    setup::{BOUNDS, RouterKind, STRATEGIES, Setup},
 };
 
 /// One case, made from its seed alone.
@@ -48,6 +51,42 @@ impl Case {
         }
         Self { setup, events, forward: rng.chance(50) }
     }
+
+    /// A case over a route: the same with what can happen to a route and a gateway in between.
+    pub fn routed(seed: u64, length: usize) -> Self {
+        let mut case = Self::generate(seed, length);
+        let mut rng = Rng::new(seed ^ 0x0072_6f75_7465);
+        let setup = &mut case.setup;
+        (setup.traffic, setup.candidate_service) = (true, true);
+        setup.router = Some(if rng.chance(50) { RouterKind::Gateway } else { RouterKind::HttpRoute });
+        setup.router_later = rng.chance(15);
+        let mut events = Vec::new();
+        for mut event in std::mem::take(&mut case.events) {
+            match &mut event {
+                Event::Tick { lagging, .. } => *lagging |= rng.pick(&[0, 64, 128, 192]),
+                Event::Pass { lag, .. } if rng.chance(30) => lag[9] = u8::try_from(rng.below(5)).unwrap_or(0),
+                _ => {}
+            }
+            events.push(event);
+            if rng.chance(12) {
+                events.push(route_event(&mut rng));
+            }
+        }
+        case.events = events;
+        case
+    }
+}
+
+fn route_event(rng: &mut Rng) -> Event {
+    match rng.below(12) {
+        0..3 => Event::RouteWeight(rng.pick(&[0, 10, 50, 100])),
+        3 => Event::RouteHealed(rng.chance(60)),
+        4 => Event::DeleteRoute,
+        5 | 6 => Event::RestoreRoute,
+        7 => Event::GatewayRefuses(true),
+        8..10 => Event::GatewayRefuses(false),
+        _ => Event::AddRouter,
+    }
 }
 
 fn event(rng: &mut Rng, setup: &Setup) -> Event {
@@ -79,12 +118,12 @@ fn pass(rng: &mut Rng) -> Event {
         (1, Fault::Refused(k)),
         (2, Fault::Stopped(k)),
     ]);
-    let mut lag = [0u8; 9];
+    let mut lag: Lag = [0; 10];
     match rng.below(10) {
         0..5 => {}
-        5 => lag = [u8::try_from(rng.below(8)).unwrap_or(0); 9],
+        5 => lag = [u8::try_from(rng.below(8)).unwrap_or(0); 10],
         _ => {
-            for kind in &mut lag {
+            for kind in &mut lag[..9] {
                 if rng.chance(35) {
                     *kind = u8::try_from(rng.below(6)).unwrap_or(0);
                 }
@@ -215,14 +254,14 @@ fn simplify(event: &Event) -> Vec<Event> {
         Event::Tick { millis, lagging } if *lagging != 0 => vec![Event::Tick { millis: *millis, lagging: 0 }],
         Event::Pass { leader, lag, fault } => {
             let mut simpler = Vec::new();
-            let with = |lag: [u8; 9], fault: Fault| Event::Pass { leader: *leader, lag, fault };
+            let with = |lag: Lag, fault: Fault| Event::Pass { leader: *leader, lag, fault };
             if *fault != Fault::None {
                 simpler.push(with(*lag, Fault::None));
             }
             if lag.iter().any(|it| *it > 0) {
-                simpler.push(with([0; 9], *fault));
+                simpler.push(with([0; 10], *fault));
             }
-            for kind in 0..9 {
+            for kind in 0..10 {
                 if lag[kind] > 0 && lag.iter().filter(|it| **it > 0).count() > 1 {
                     let mut less = *lag;
                     less[kind] = 0;
@@ -249,14 +288,16 @@ fn simplify_setup(setup: &Setup) -> Vec<Setup> {
     add(&|it| it.strategy = 0);
     add(&|it| it.bounds = 0);
     add(&|it| it.min_ready = 0);
-    add(&|it| it.candidate_service = false);
+    add(&|it| it.candidate_service = it.router.is_some());
+    add(&|it| it.router = it.router.and(Some(RouterKind::Gateway)));
+    add(&|it| it.router_later = false);
     add(&|it| it.keep_previous = None);
     add(&|it| it.replicas = Some(2));
     add(&|it| it.replicas = Some(1));
     add(&|it| it.first = 'A');
     add(&|it| it.automatic = true);
     add(&|it| it.history = 5);
-    add(&|it| it.traffic = false);
+    add(&|it| it.traffic = it.router.is_some());
     add(&|it| it.service_exists = false);
     simpler.retain(|it| it != setup);
     simpler

@@ -56,12 +56,15 @@ fn explain(subject: &operator::Subject, seed: u64, case: &Case, rule: &'static s
     text
 }
 
-fn sweep(seed: u64, steps: u64) -> Result<Coverage, String> {
+/// How a case is made.
+type Make = fn(u64, usize) -> Case;
+
+fn sweep(make: Make, seed: u64, steps: u64) -> Result<Coverage, String> {
     let mut coverage = Coverage::default();
     let (mut done, mut cases) = (0, 0);
     while done < steps {
         let seed = seed + cases;
-        let case = Case::generate(seed, LENGTH);
+        let case = make(seed, LENGTH);
         let outcome = world::run(&decide, &case.setup, &case.events, case.forward, only());
         if let Some(violation) = outcome.violation {
             if std::env::var("SIM_SURVEY").is_ok() {
@@ -87,7 +90,7 @@ const LEAST_CELLS: usize = 700;
 fn the_engine_keeps_every_invariant() {
     let seed = env("SIM_SEED", 1_000_000);
     let steps = env("SIM_STEPS", 100_000);
-    match sweep(seed, steps) {
+    match sweep(Case::generate, seed, steps) {
         Ok(coverage) => {
             println!("{}", coverage.table());
             for phase in [Phase::Pending, Phase::Progressing, Phase::Promoting, Phase::RollingBack, Phase::Paused] {
@@ -102,13 +105,29 @@ fn the_engine_keeps_every_invariant() {
     }
 }
 
+/// The same of cases over a route.
+const LEAST_CELLS_ROUTED: usize = 600;
+
+#[test]
+fn the_engine_keeps_every_invariant_over_a_route() {
+    let seed = env("SIM_SEED", 3_000_000);
+    let steps = env("SIM_STEPS", 60_000);
+    match sweep(Case::routed, seed, steps) {
+        Ok(coverage) => {
+            println!("{}", coverage.table());
+            assert!(coverage.len() >= LEAST_CELLS_ROUTED, "only {} cells were reached", coverage.len());
+        }
+        Err(trace) => panic!("{trace}"),
+    }
+}
+
 /// Cases that a mutant may survive.
 const PATIENCE: u64 = 400;
 
 /// The number of the first case in which a mutant is caught by the rule that it breaks.
-fn killed(mutant: &mutants::Mutant) -> Option<u64> {
+fn killed(make: Make, mutant: &mutants::Mutant) -> Option<u64> {
     (0..PATIENCE).find(|case| {
-        let case = Case::generate(2_000_000 + case, LENGTH);
+        let case = make(2_000_000 + case, LENGTH);
         let outcome = world::run(&mutant.decide, &case.setup, &case.events, case.forward, Some(mutant.rule));
         outcome.violation.is_some()
     })
@@ -117,8 +136,10 @@ fn killed(mutant: &mutants::Mutant) -> Option<u64> {
 #[test]
 fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     let mut survivors = Vec::new();
-    for mutant in mutants::MUTANTS {
-        let case = killed(mutant);
+    let plain = mutants::MUTANTS.iter().map(|mutant| (Case::generate as Make, mutant));
+    let routed = mutants::ROUTED.iter().map(|mutant| (Case::routed as Make, mutant));
+    for (make, mutant) in plain.chain(routed) {
+        let case = killed(make, mutant);
         println!(
             "{} {:<55} {}",
             mutant.rule,
@@ -129,6 +150,6 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
             survivors.push(mutant.name);
         }
     }
-    assert!(mutants::MUTANTS.len() >= 20);
+    assert!(mutants::MUTANTS.len() >= 20 && mutants::ROUTED.len() >= 8);
     assert!(survivors.is_empty(), "these survive {PATIENCE} cases: {survivors:?}");
 }

@@ -2,11 +2,17 @@
 //! names the rule that has to catch it.
 
 use servicerelease::{
-    api::{Action, CommandPhase, Phase, ServiceRelease, ServiceReleaseStatus, StepName, Timestamp},
-    engine::{Decision, Effect, Observed, Selection, Template, decide},
+    api::{
+        Action, CommandPhase, Duration, Phase, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, StepName,
+        Timestamp,
+    },
+    engine::{Decision, Effect, Endpoint, Observed, RouteParent, Selection, Template, decide},
 };
 
-use crate::model::cluster::{CANDIDATE_SERVICE, SERVICE};
+use crate::model::{
+    cluster::{CANDIDATE_SERVICE, SERVICE},
+    gateway,
+};
 
 /// A mutant: its name, the rule that it breaks, and what it does instead of `decide()`.
 pub struct Mutant {
@@ -283,6 +289,102 @@ pub const MUTANTS: &[Mutant] = &[
         decision
     }),
 ];
+
+/// The same of releases over a route.
+pub const ROUTED: &[Mutant] = &[
+    mutant("takes every route for accepted", "T6", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            if let Some(route) = &mut seen.route {
+                let generation = route.generation;
+                let parent = RouteParent { name: "edge".into(), generation, accepted: true, why: String::new() };
+                route.parents = vec![parent];
+            }
+        })
+    }),
+    mutant("does not wait for the gateway's time", "T6", |release, seen, now| {
+        let mut release = release.clone();
+        let no_time = |spec: &mut ServiceReleaseSpec| {
+            if let Some(router) = spec.traffic.as_mut().and_then(|traffic| traffic.router.as_mut()) {
+                router.propagation_delay = Duration::default();
+            }
+        };
+        no_time(&mut release.spec);
+        with_seen(&release, seen, now, |seen| seen.plans.iter_mut().for_each(|plan| no_time(&mut plan.spec)))
+    }),
+    mutant("moves weight before the candidate's pods are available", "T1", |release, seen, now| {
+        let candidate = release.status.as_ref().and_then(|status| status.candidate.clone());
+        with_seen(release, seen, now, |seen| {
+            for set in
+                seen.revisions.iter_mut().filter(|set| candidate.as_ref().is_some_and(|it| it.revision == set.hash))
+            {
+                (set.available, set.ready, set.observed) = (set.replicas, set.replicas, true);
+            }
+            let endpoint = |hash: &str| Endpoint { revision: Some(hash.to_owned()), ready: true };
+            let (Some(service), Some(candidate)) = (&mut seen.candidate_service, &candidate) else { return };
+            service.endpoints = vec![endpoint(&candidate.revision); 10];
+        })
+    }),
+    mutant("moves all weight back at once, whoever takes it", "T3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let back = going_back(&decision.status);
+        if let Some(route) = seen.route.as_ref().filter(|route| back && route.ours) {
+            let spec = without_weight(&route.spec);
+            if spec != route.spec {
+                decision.after.insert(0, Effect::ReplaceRoute { object: route.object.clone(), spec });
+            }
+        }
+        decision
+    }),
+    mutant("gives the route its weight before the record", "T2", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let route = |effect: &Effect| matches!(effect, Effect::ReplaceRoute { .. } | Effect::SetRouteWeights { .. });
+        let (first, rest) = decision.after.drain(..).partition(route);
+        decision.before.extend::<Vec<Effect>>(first);
+        decision.after = rest;
+        decision
+    }),
+    mutant("takes the old pods away as soon as the route is written", "T4", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let served = seen.route.as_ref().map_or(0, |route| gateway::share(&route.spec));
+        let stable = decision.status.stable.as_ref().map(|entry| entry.revision.clone());
+        if let (100, Some(set)) = (served, seen.revisions.iter().find(|set| Some(&set.hash) == stable.as_ref())) {
+            decision.after.push(Effect::ScaleReplicaSet { object: set.object.clone(), replicas: 0 });
+        }
+        decision
+    }),
+    mutant("points the candidate's Service elsewhere while it has a share", "T1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        if let Some(service) = seen.candidate_service.as_ref().filter(|_| going_back(&decision.status)) {
+            let (object, selection) = (service.object.clone(), Selection::Nothing);
+            decision.after.insert(0, Effect::Select { object, selection, keep_original: None });
+        }
+        decision
+    }),
+    mutant("says that the weight is what was asked for", "S4", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        if let Some(weights) = &mut decision.status.weights {
+            weights.observed = weights.desired;
+        }
+        decision
+    }),
+    mutant("does not see who fights over the weights", "L4", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            if let Some(route) = &mut seen.route {
+                route.changed_by = None;
+            }
+        })
+    }),
+];
+
+fn without_weight(spec: &serde_json::Value) -> serde_json::Value {
+    let mut spec = spec.clone();
+    for rule in spec["rules"].as_array_mut().into_iter().flatten() {
+        for backend in rule["backendRefs"].as_array_mut().into_iter().flatten() {
+            backend["weight"] = serde_json::json!(if backend["name"] == SERVICE { 100 } else { 0 });
+        }
+    }
+    spec
+}
 
 fn going_back(status: &ServiceReleaseStatus) -> bool {
     let rollback = status.rollback.as_ref();

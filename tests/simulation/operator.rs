@@ -12,7 +12,7 @@ use crate::{
     checks::Checker,
     event::Fault,
     model::{
-        cluster::{Cluster, KINDS, Kind},
+        cluster::{Cluster, KINDS, Kind, Lag},
         observe::{Caches, View},
     },
 };
@@ -92,6 +92,7 @@ fn kind(write: &Write) -> Kind {
             | Effect::DeleteReplicaSet { .. } => Kind::Sets,
             Effect::ScaleWorkload { .. } => Kind::Deployment,
             Effect::CreateService(_) | Effect::Select { .. } | Effect::ConfirmService { .. } => Kind::Services,
+            Effect::CreateRoute(_) | Effect::ReplaceRoute { .. } | Effect::SetRouteWeights { .. } => Kind::Route,
             Effect::AnswerCommand { .. } | Effect::DeleteCommand { .. } => Kind::Commands,
         },
     }
@@ -117,14 +118,7 @@ impl Operator {
     }
 
     /// One pass.
-    pub fn pass(
-        &mut self,
-        subject: &Subject,
-        lag: [u8; 9],
-        fault: Fault,
-        clock: i64,
-        context: &mut Context<'_>,
-    ) -> End {
+    pub fn pass(&mut self, subject: &Subject, lag: Lag, fault: Fault, clock: i64, context: &mut Context<'_>) -> End {
         if self.is_stopped() {
             return End::Nothing;
         }
@@ -225,7 +219,7 @@ fn apply(work: &mut Work, write: &Write, context: &mut Context<'_>) -> bool {
         if matches!(write, Write::Status) {
             context.checker.on_status(context.cluster, work);
         }
-        context.checker.on_effect(write, work);
+        context.checker.on_effect(context.cluster, write, work);
         context.checker.always(context.cluster);
     }
     result.is_ok()

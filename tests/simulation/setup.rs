@@ -4,8 +4,8 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
-    Approval, BlueGreen, Canary, CanaryStep, Duration, Pause, Rollback, Selector, ServiceReleaseSpec, Strategy,
-    Traffic, WorkloadRef,
+    Approval, BlueGreen, Canary, CanaryStep, Duration, GatewayRoute, HttpRouteRef, ParentRef, Pause, Rollback, Router,
+    Selector, ServiceReleaseSpec, Strategy, Traffic, WorkloadRef,
 };
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
             CANDIDATE_SERVICE, Cluster, DEPLOYMENT, DeploymentObject, Kind, ReleaseObject, SERVICE, ServiceObject,
         },
         controllers::{self, Lagging},
+        gateway,
     },
     rng::Rng,
 };
@@ -27,6 +28,13 @@ pub const DEADLINE: i32 = 60;
 pub const STRATEGIES: u8 = 9;
 /// How many pairs of maxSurge and maxUnavailable there are.
 pub const BOUNDS: u8 = 7;
+
+/// Which router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouterKind {
+    Gateway,
+    HttpRoute,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setup {
@@ -43,6 +51,9 @@ pub struct Setup {
     pub keep_previous: Option<u64>,
     pub history: i32,
     pub first: char,
+    pub router: Option<RouterKind>,
+    /// Whether the first manifest has it not yet.
+    pub router_later: bool,
 }
 
 impl Setup {
@@ -62,7 +73,23 @@ impl Setup {
             keep_previous: rng.pick(&[None, None, Some(20)]),
             history: rng.pick(&[0, 1, 2, 5]),
             first: rng.pick(&['A', 'A', 'A', 'A', 'A', 'A', 'S', 'N', 'K', 'X', 'R']),
+            router: None,
+            router_later: false,
         }
+    }
+
+    /// The router that the manifest has, or gets.
+    pub fn router(&self) -> Option<Router> {
+        let gateway = GatewayRoute {
+            parent_refs: vec![ParentRef { name: "edge".into(), ..ParentRef::default() }],
+            ..GatewayRoute::default()
+        };
+        let of_kind = |kind| self.router == Some(kind);
+        self.router.map(|_| Router {
+            gateway: of_kind(RouterKind::Gateway).then_some(gateway),
+            http_route: of_kind(RouterKind::HttpRoute).then(|| HttpRouteRef { name: gateway::FRONT.into() }),
+            propagation_delay: Duration::from_millis(gateway::PROPAGATION.unsigned_abs()),
+        })
     }
 
     /// The manifest that is applied first.
@@ -84,6 +111,7 @@ impl Setup {
                 service: SERVICE.into(),
                 candidate_service: self.candidate_service.then(|| CANDIDATE_SERVICE.into()),
                 scale_down_delay: Duration::from_secs(5),
+                router: if self.router_later { None } else { self.router() },
             }),
             strategy: strategy(self.strategy, self.bounds),
             rollback: Rollback {
@@ -123,6 +151,9 @@ impl Setup {
             };
             cluster.live.services.insert(SERVICE.into(), service);
         }
+        if self.router == Some(RouterKind::HttpRoute) {
+            cluster.put_route(gateway::FRONT, false, None, gateway::users_route(0));
+        }
         cluster.touch(Kind::Deployment);
         cluster.touch(Kind::Services);
         for _ in 0..6 {
@@ -134,6 +165,9 @@ impl Setup {
 
     /// Creates the ServiceRelease.
     pub fn apply(&self, cluster: &mut Cluster) {
+        // Those of an object that had the name before are not this one's.
+        cluster.live.plans.clear();
+        cluster.touch(Kind::Plans);
         let version = cluster.fresh();
         cluster.live.release = Some(ReleaseObject {
             uid: format!("release-{version}"),
@@ -162,10 +196,17 @@ impl fmt::Display for Setup {
             (true, true) => "Service there before",
             (true, false) => "Service to be made",
         };
+        let router = match (self.router, self.router_later) {
+            (None, _) => "",
+            (Some(RouterKind::Gateway), false) => ", a Gateway",
+            (Some(RouterKind::HttpRoute), false) => ", a route of the user's",
+            (Some(RouterKind::Gateway), true) => ", a Gateway later",
+            (Some(RouterKind::HttpRoute), true) => ", a route of the user's later",
+        };
         let preview = if self.traffic && self.candidate_service { " and a candidate Service" } else { "" };
         write!(
             f,
-            "{source} {}, replicas {:?}, {}, {service}{preview}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
+            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
             self.first,
             self.replicas,
             describe(self.strategy, self.bounds),

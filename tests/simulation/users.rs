@@ -10,8 +10,9 @@ use crate::{
     model::{
         catalogue,
         cluster::{CANDIDATE_SERVICE, Cluster, CommandObject, Kind, Propagation, SERVICE},
+        gateway,
     },
-    setup::{self, Setup},
+    setup::{self, RouterKind, Setup},
 };
 
 /// What is remembered of the people.
@@ -90,6 +91,24 @@ impl Users {
                     service.contested_by = on.then(|| "argocd".to_owned());
                 }
             }
+            Event::RouteWeight(weight) => cluster.meddle_with_route(*weight, "kubectl-edit", false),
+            Event::RouteHealed(yes) => cluster.gateway.healed = *yes,
+            Event::DeleteRoute => {
+                cluster.live.route = None;
+                cluster.gateway.forget();
+                cluster.touch(Kind::Route);
+            }
+            Event::RestoreRoute => {
+                if setup.router == Some(RouterKind::HttpRoute) && cluster.live.route.is_none() {
+                    cluster.put_route(gateway::FRONT, false, None, gateway::users_route(0));
+                }
+            }
+            Event::GatewayRefuses(yes) => cluster.gateway.refuses = *yes,
+            Event::AddRouter => edit(cluster, |spec| {
+                if let Some(traffic) = &mut spec.traffic {
+                    traffic.router = setup.router();
+                }
+            }),
             Event::ApiUpgrade => cluster.api_version = (cluster.api_version + 1).min(3),
             _ => return meddle(cluster, event),
         }

@@ -8,7 +8,7 @@ use crate::{
     event::{Aim, Event, Fault},
     model::{
         catalogue,
-        cluster::{Cluster, KINDS, Kind},
+        cluster::{Cluster, KINDS, Kind, Lag},
         controllers::{self, Lagging},
     },
     operator::{Context, End, Operator, Subject},
@@ -99,6 +99,7 @@ impl World<'_> {
             Event::Clock(by) => {
                 self.last = event.kind();
                 self.clock += by;
+                self.cluster.gateway_is_current();
             }
             _ => self.act(event),
         }
@@ -120,6 +121,9 @@ impl World<'_> {
             | Event::Drain(_)
             | Event::NodeLoss
             | Event::DeleteService(_)
+            | Event::DeleteRoute
+            | Event::RouteWeight(_)
+            | Event::RouteHealed(_)
             | Event::ScaleDeployment(_) => self.checker.excuse(now + 60_000),
             _ => {}
         }
@@ -129,7 +133,7 @@ impl World<'_> {
         }
     }
 
-    fn pass(&mut self, leader: usize, lag: [u8; 9], fault: Fault) -> End {
+    fn pass(&mut self, leader: usize, lag: Lag, fault: Fault) -> End {
         self.steps += 1;
         let phase = self.status().phase;
         let mut context =
@@ -209,7 +213,7 @@ impl World<'_> {
     fn quiet_passes(&mut self, most: usize) -> Option<Option<Timestamp>> {
         let leader = self.leader();
         for _ in 0..most {
-            match self.pass(leader, [0; 9], Fault::None) {
+            match self.pass(leader, [0; 10], Fault::None) {
                 End::Idle { wake } => return Some(wake),
                 End::Nothing => return Some(None),
                 _ if self.broken() => return None,
@@ -306,7 +310,8 @@ impl World<'_> {
         let live = &self.cluster.live;
         let deleting = live.release.as_ref().is_some_and(|it| it.deleting.is_some());
         let bad = live.deployment.as_ref().is_some_and(|it| !catalogue::is_good(it.letter));
-        deleting && bad && self.status().message.contains("Deployment")
+        let rival = !live.rivals.is_empty() && self.status().reason == "HandingBack";
+        deleting && (rival || (bad && self.status().message.contains("Deployment")))
     }
 
     fn may_flap(&self) -> bool {
@@ -361,6 +366,9 @@ impl World<'_> {
             Event::Autoscaler(false),
             Event::Rival(false),
             Event::Contest(false),
+            Event::GatewayRefuses(false),
+            Event::RouteHealed(false),
+            Event::RestoreRoute,
             Event::Paused(false),
             Event::Template(fresh),
         ] {

@@ -54,6 +54,11 @@ in its own namespace, under that namespace's quota, admission and Pod Security.
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]
+# What shares the requests, where spec.traffic.router says so: the release's own route is created, in a
+# user's only the weights are set.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch]
 # Whether one scales the adopted Deployment, against the release.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]

@@ -76,6 +76,7 @@ impl Canvas<'_> {
             ("release", self.release()),
             ("step", self.step()),
             ("weight", self.weight()),
+            ("route", self.route()),
             ("rollback", self.rollback()),
             ("failed", self.failed()),
             ("conditions", self.conditions()),
@@ -158,6 +159,20 @@ impl Canvas<'_> {
             text += &self.paint.text(Tone::Warn, &format!(" (observed: {observed})"));
         }
         vec![text]
+    }
+
+    fn route(&self) -> Vec<String> {
+        let Some(route) = &self.view.route else { return Vec::new() };
+        let weight = match route.weight {
+            Some(weight) => format!("{weight}% to the candidate's Service"),
+            None => self.paint.text(Tone::Warn, "weights that are not the operator's"),
+        };
+        let accepted = match (&route.contested_by, route.accepted_at) {
+            (Some(manager), _) => self.paint.text(Tone::Bad, &format!("contested by {manager}")),
+            (None, Some(at)) => format!("accepted {}", ago(at, self.now)),
+            (None, None) => self.paint.text(Tone::Warn, "not accepted by every Gateway"),
+        };
+        vec![format!("HTTPRoute {}: {weight}, {accepted}", route.name)]
     }
 
     fn rollback(&self) -> Vec<String> {

@@ -421,3 +421,16 @@ fn of_many_pods_those_in_trouble_are_shown() {
          └─ and 33 more, 33 of them ready
     ");
 }
+
+#[rstest::rstest]
+#[case(json!({"weight": 25, "acceptedAt": at("03:13:05")}), "25% to the candidate's Service, accepted 1m ago")]
+#[case(json!({"weight": 25}), "25% to the candidate's Service, not accepted by every Gateway")]
+#[case(json!({"contestedBy": "argocd"}), "weights that are not the operator's, contested by argocd")]
+fn a_route_is_shown_with_its_weight_and_what_the_gateways_say(#[case] change: Value, #[case] told: &str) {
+    let mut route = json!({"name": "front", "generation": 4, "servedWeight": 0});
+    for (key, value) in change.as_object().unwrap() {
+        route[key] = value.clone();
+    }
+    let picture = draw(under_way("Progressing", 2, "setWeight", json!({"route": route})), &[]);
+    assert!(picture.contains(&format!("route       HTTPRoute front: {told}")), "{picture}");
+}

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::{
-        FailedRevision, Hold, LABEL_REVISION, Phase, ReleaseStatus, RevisionStatus, RollbackStatus, ServiceRelease,
-        ServiceReleaseSpec, ServiceReleaseStatus, Suspension, TimelineEntry, Timestamp, Weights,
+        FailedRevision, Hold, LABEL_REVISION, Phase, ReleaseStatus, RevisionStatus, RollbackStatus, RouteStatus,
+        ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, Suspension, TimelineEntry, Timestamp, Weights,
     },
     cli::{outcome::Workload, time},
 };
@@ -73,6 +73,9 @@ pub struct View {
     /// The shares of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// What shares the requests exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteStatus>,
     /// A failure that is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
@@ -171,6 +174,7 @@ pub fn view(seen: &Seen<'_>) -> View {
         replicas: release.spec.replicas,
         step: step.filter(|_| status.candidate.is_some()),
         weights: status.weights,
+        route: status.route.clone(),
         hold: status.hold.clone(),
         suspended: status.suspended.clone(),
         rollback: status.rollback.clone(),

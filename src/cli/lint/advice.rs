@@ -95,6 +95,7 @@ impl Advice<'_> {
             Some(Strategy { canary: Some(canary), .. }) if !canary.steps.is_empty() => {
                 self.nothing_to_see(canary);
                 self.pauses_of_no_time(canary);
+                self.bounds_of_no_use(canary);
                 self.shares(all);
             }
             strategy => {
@@ -112,6 +113,26 @@ impl Advice<'_> {
             let message = "no step waits: the weights follow each other as fast as pods become available; add a pause or an approval".to_owned();
             self.warn("spec.strategy.canary.steps", "no-pause", message);
         }
+    }
+
+    fn bounds_of_no_use(&mut self, canary: &Canary) {
+        if !self.is_routed() {
+            return;
+        }
+        let usual = Canary::default();
+        let set = [
+            ("maxSurge", canary.max_surge != usual.max_surge),
+            ("maxUnavailable", canary.max_unavailable != usual.max_unavailable),
+        ];
+        for (name, _) in set.into_iter().filter(|(_, set)| *set) {
+            let message = "has no use with traffic.router: stable keeps all its pods beside the candidate's".to_owned();
+            self.warn(&format!("spec.strategy.canary.{name}"), "router", message);
+        }
+    }
+
+    /// Whether requests are shared exactly, whatever the number of pods.
+    fn is_routed(&self) -> bool {
+        self.release.spec.traffic.as_ref().is_some_and(|traffic| traffic.router.is_some())
     }
 
     fn pauses_of_no_time(&mut self, canary: &Canary) {
@@ -150,6 +171,9 @@ impl Advice<'_> {
 
     /// The share of pods that each weight comes to, by the operator's own arithmetic.
     fn shares(&mut self, all: &[&Node]) {
+        if self.is_routed() {
+            return;
+        }
         let Some(replicas) = self.replicas(all).filter(|replicas| *replicas > 0) else { return };
         let policy = Policy::compile(&self.release.spec, false);
         let bounds = policy.bounds(replicas);

@@ -230,6 +230,17 @@ fn what_loses_requests_is_warned_of() {
 }
 
 #[test]
+fn with_a_router_shares_are_exact_and_bounds_have_no_use() {
+    let router = "    service: shop\n    candidateService: shop-candidate\n    router: {httpRoute: {name: front}}\n";
+    let with_router = |text: &str| lint(&text.replace("    service: shop\n", router));
+    assert_eq!(with_router(&GOOD.replace("replicas: 4", "replicas: 1")), "0 errors, 0 warnings in 1 document\n");
+    insta::assert_snapshot!(with_router(&GOOD.replace("    canary:\n", "    canary:\n      maxUnavailable: 1\n")), @"
+    shop.yaml:34:7: warning: spec.strategy.canary.maxUnavailable: has no use with traffic.router: stable keeps all its pods beside the candidate's [router]
+    0 errors, 1 warning in 1 document
+    ");
+}
+
+#[test]
 fn what_will_surprise_is_warned_of() {
     insta::assert_snapshot!(with("replicas: 4", "replicas: 1"), @"
     shop.yaml:32:7: warning: spec.strategy.canary.steps: by the ratio of pods, with 1 replica: 25% is 50%; use more replicas or other weights [share]

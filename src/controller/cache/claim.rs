@@ -15,10 +15,12 @@ pub enum Claim {
     Service(String),
     /// The pods with these labels.
     Selector(BTreeMap<String, String>),
+    /// The HTTPRoute of this name. Releases may share one: each has rules of its own in it.
+    Route(String),
 }
 
 impl Claim {
-    /// All claims of a spec.
+    /// What a spec wants for itself alone.
     #[must_use]
     pub fn of(spec: &ServiceReleaseSpec) -> Vec<Self> {
         let workload = spec.workload_ref.iter();
@@ -30,9 +32,15 @@ impl Claim {
             .chain(spec.selector.iter().map(|selector| Self::Selector(selector.match_labels.clone())))
             .collect()
     }
-}
 
-impl Claim {
+    /// The route that a release of this name uses.
+    #[must_use]
+    pub fn route(name: &str, spec: &ServiceReleaseSpec) -> Option<Self> {
+        let router = spec.traffic.as_ref()?.router.as_ref()?;
+        let users = router.http_route.as_ref().map(|route| route.name.as_str());
+        Some(Self::Route(users.unwrap_or(name).to_owned()))
+    }
+
     /// The claims of a spec that cannot be read as a whole: what it holds stays its own meanwhile.
     #[must_use]
     pub fn of_unparsable(spec: &Value) -> Vec<Self> {
@@ -56,6 +64,7 @@ impl fmt::Display for Claim {
         match self {
             Self::Deployment(name) => write!(f, "Deployment {name}"),
             Self::Service(name) => write!(f, "Service {name}"),
+            Self::Route(name) => write!(f, "HTTPRoute {name}"),
             Self::Selector(labels) => {
                 f.write_str("selector ")?;
                 for (place, (key, value)) in labels.iter().enumerate() {

@@ -30,11 +30,13 @@ pub enum Kind {
     EndpointSlice,
     /// HorizontalPodAutoscaler
     Autoscaler,
+    /// HTTPRoute
+    Route,
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
+    /// Those that every cluster has, or has got with the operator.
+    pub const ALWAYS: [Self; 9] = [
         Self::Release,
         Self::Command,
         Self::Plan,
@@ -59,6 +61,7 @@ impl Kind {
             Self::Service => ("", "v1", "Service", "services"),
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+            Self::Route => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
         }
     }
 
@@ -203,7 +206,7 @@ pub struct RawMeta {
     pub finalizers: Option<Vec<String>>,
     /// metadata.ownerReferences
     pub owner_references: Option<Vec<RawOwner>>,
-    /// metadata.managedFields, as far as they say who applied a Service's selector.
+    /// metadata.managedFields, as far as they say who set a Service's selector or a route's rules.
     pub managed_fields: Option<Vec<RawManager>>,
 }
 
@@ -231,9 +234,11 @@ pub struct RawManager {
     pub operation: String,
     /// fieldsV1
     pub fields_v1: Option<RawFields>,
+    /// time
+    pub time: Option<Timestamp>,
 }
 
-/// The fields that a manager owns, of which only spec.selector is read.
+/// The fields that a manager owns, of which only spec.selector and spec.rules are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RawFields {
@@ -246,6 +251,20 @@ pub struct RawFields {
 struct RawSpecFields {
     #[serde(rename = "f:selector")]
     selector: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "f:rules")]
+    rules: Option<serde::de::IgnoredAny>,
+}
+
+impl RawManager {
+    fn spec(&self) -> Option<&RawSpecFields> {
+        self.fields_v1.as_ref()?.spec.as_ref()
+    }
+
+    /// Whether it said what it wants by server-side apply.
+    #[must_use]
+    pub fn applies(&self) -> bool {
+        self.operation == "Apply"
+    }
 }
 
 impl RawMeta {
@@ -289,12 +308,20 @@ impl RawMeta {
     #[must_use]
     pub fn selector_applied_by(&self, own: &str) -> Option<&str> {
         let applied = |manager: &&RawManager| {
-            let fields = manager.fields_v1.as_ref();
-            let spec = fields.and_then(|fields| fields.spec.as_ref());
-            manager.operation == "Apply" && manager.manager != own && spec.is_some_and(|spec| spec.selector.is_some())
+            let selector = manager.spec().is_some_and(|spec| spec.selector.is_some());
+            manager.applies() && manager.manager != own && selector
         };
         let mut managers = self.managed_fields.iter().flatten();
         Some(managers.find(applied)?.manager.as_str())
+    }
+
+    /// Who set spec.rules last; none if that was `own`, also where somebody else set the same since.
+    #[must_use]
+    pub fn rules_set_by(&self, own: &str) -> Option<&RawManager> {
+        let sets = |manager: &&RawManager| manager.spec().is_some_and(|spec| spec.rules.is_some());
+        let managers: Vec<&RawManager> = self.managed_fields.iter().flatten().filter(sets).collect();
+        let ours = managers.iter().any(|manager| manager.manager == own);
+        managers.into_iter().filter(|_| !ours).max_by_key(|manager| manager.time)
     }
 }
 

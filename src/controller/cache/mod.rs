@@ -5,6 +5,7 @@
 pub mod claim;
 pub mod entry;
 pub mod own;
+pub mod route;
 pub mod shelf;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use super::{key::Key, queue::Queue};
 pub use claim::Claim;
 pub use entry::{Cached, Kind, Meta, Slim};
 pub use own::{CachedCommand, CachedPlan, CachedRelease, Unparsable};
+pub use route::{CachedRoute, RouteApi};
 pub use shelf::{Change, Scope, Shelf};
 pub use traffic::{CachedService, Slice};
 pub use wait::{Behind, Wait};
@@ -54,6 +56,10 @@ pub struct World {
     pub slices: Shelf<Slice>,
     /// Autoscalers, by the Deployment that they scale.
     pub autoscalers: Shelf<Autoscaler>,
+    /// HTTPRoutes, by name. Nobody watches them before a release uses one.
+    pub routes: Shelf<CachedRoute>,
+    /// Whether there are such routes.
+    pub route_api: RouteApi,
     claims: HashMap<(Arc<str>, Claim), BTreeSet<Arc<str>>>,
     waits: HashMap<Key, Vec<Wait>>,
 }
@@ -84,6 +90,8 @@ impl World {
             services: Shelf::new(scopes),
             slices: Shelf::new(scopes),
             autoscalers: Shelf::new(scopes),
+            routes: Shelf::new(scopes),
+            route_api: RouteApi::default(),
             claims: HashMap::new(),
             waits: HashMap::new(),
         }
@@ -102,8 +110,9 @@ impl World {
             Kind::Service => self.services.synced(),
             Kind::EndpointSlice => self.slices.synced(),
             Kind::Autoscaler => self.autoscalers.synced(),
+            Kind::Route => true,
         };
-        Kind::ALL.into_iter().filter(|kind| !synced(kind)).collect()
+        Kind::ALWAYS.into_iter().filter(|kind| !synced(kind)).collect()
     }
 
     /// The keys of everything that a pass may have something to do for.
@@ -132,6 +141,15 @@ impl World {
             woken.extend(T::settle(self, &change));
         }
         woken
+    }
+
+    /// The releases that use a route.
+    fn routed(&self) -> Vec<Key> {
+        let routed = self.claims.iter().filter(|((_, claim), _)| matches!(claim, Claim::Route(_)));
+        let keys = routed.flat_map(|((namespace, _), names)| {
+            names.iter().map(|name| Key { namespace: namespace.clone(), name: name.clone() })
+        });
+        keys.collect()
     }
 
     fn claimed_by(&self, meta: &Meta, claim: &Claim) -> Vec<Key> {
@@ -176,6 +194,9 @@ impl Shelved for CachedRelease {
             }
         }
         for claim in new.into_iter().flat_map(|(_, claims)| claims) {
+            if matches!(claim, Claim::Route(_)) {
+                world.route_api.want();
+            }
             rivals.extend(world.claimants(&namespace, &claim));
             let names = world.claims.entry((namespace.clone(), claim)).or_default();
             names.insert(name.clone());
@@ -245,7 +266,8 @@ belongs_to_claimants!(
     Deployment on deployments by Deployment,
     Autoscaler on autoscalers by Deployment,
     CachedService on services by Service,
-    Slice on slices by Service
+    Slice on slices by Service,
+    CachedRoute on routes by Route
 );
 
 /// The cache: a [`World`] that many tasks share, and the queue that its changes fill.
@@ -271,6 +293,17 @@ impl Cache {
     pub fn apply<T: Shelved>(&self, scope: &Scope, event: Event<Slim<T>>) {
         let woken = self.world().apply(scope, event);
         for key in woken {
+            self.queue.wake(key);
+        }
+    }
+
+    /// Takes in whether routes can be watched; why not, if so.
+    pub fn routes_are(&self, refusal: Option<String>) {
+        let mut world = self.world();
+        if !world.route_api.is(refusal) {
+            return;
+        }
+        for key in world.routed() {
             self.queue.wake(key);
         }
     }

@@ -87,7 +87,10 @@ impl Cached for CachedRelease {
     fn read(meta: &RawMeta, raw: RawOwn) -> Option<Self> {
         let parsed = parse_release(meta, &raw);
         let claims = match &parsed {
-            Ok(release) => Claim::of(&release.spec),
+            Ok(release) => {
+                let route = Claim::route(&meta.name, &release.spec);
+                Claim::of(&release.spec).into_iter().chain(route).collect()
+            }
             Err(_) => Claim::of_unparsable(&raw.spec),
         };
         let object = parsed.map(Arc::new).map_err(|(message, in_status)| Unparsable {

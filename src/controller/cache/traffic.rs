@@ -25,6 +25,8 @@ pub struct CachedService {
     pub contested_by: Option<Arc<str>>,
     /// How many ports it has.
     pub ports: usize,
+    /// The number of the first one.
+    pub first_port: Option<i32>,
     /// The names among its targetPorts.
     pub target_ports: Vec<Box<str>>,
 }
@@ -46,6 +48,7 @@ struct RawServiceSpec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPort {
+    port: i32,
     target_port: serde_json::Value,
 }
 
@@ -58,6 +61,7 @@ impl Cached for CachedService {
         let ports = raw.spec.ports.unwrap_or_default();
         Some(Self {
             ports: ports.len(),
+            first_port: ports.first().map(|first| first.port),
             target_ports: ports.iter().filter_map(|port| port.target_port.as_str()).map(Box::from).collect(),
             meta: meta.slim(),
             owner: owner.map(|owner| owner.uid.as_str().into()),

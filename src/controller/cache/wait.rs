@@ -121,6 +121,7 @@ impl World {
             Kind::Service => wait.over(&self.services),
             Kind::EndpointSlice => wait.over(&self.slices),
             Kind::Autoscaler => wait.over(&self.autoscalers),
+            Kind::Route => wait.over(&self.routes),
         }
     }
 
@@ -135,6 +136,7 @@ impl World {
             Kind::Service => self.services.restart(namespace),
             Kind::EndpointSlice => self.slices.restart(namespace),
             Kind::Autoscaler => self.autoscalers.restart(namespace),
+            Kind::Route => self.routes.restart(namespace),
         }
     }
 }

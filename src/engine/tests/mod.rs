@@ -7,5 +7,6 @@ mod held;
 mod recorded;
 mod releases;
 mod rollbacks;
+mod routed;
 mod unfair;
 pub mod world;

@@ -15,7 +15,7 @@ use crate::{
     },
     engine::{
         Command, Container, Decision, Effect, Ended, Endpoint, NO_REVISION, ObjectVersion, Observed, Pod, Revision,
-        Selection, Service, Template, TemplateCheck, Workload, decide,
+        Route, RouteParent, Selection, Service, Template, TemplateCheck, Workload, decide,
     },
 };
 
@@ -62,6 +62,8 @@ pub struct World {
     pub broken: Vec<String>,
     /// What the API server says when it is asked about a template.
     pub answer_about_templates: TemplateCheck,
+    /// The gateway accepts no route.
+    pub gateway_refuses: bool,
     said: usize,
 }
 
@@ -104,6 +106,7 @@ impl World {
             log: Vec::new(),
             broken: Vec::new(),
             answer_about_templates: TemplateCheck::Passed,
+            gateway_refuses: false,
             said: 0,
         }
     }
@@ -267,12 +270,33 @@ impl World {
                 }
                 select(service, selection);
             }
+            Effect::CreateRoute(new) => {
+                self.seen.route = Some(Route { object: object(&new.name), ours: true, ..Route::default() });
+                self.write_route(|spec| *spec = new.spec.clone());
+            }
+            Effect::ReplaceRoute { spec: wanted, .. } => self.write_route(|spec| *spec = wanted.clone()),
+            Effect::SetRouteWeights { weights, .. } => self.write_route(|spec| {
+                for (path, weight) in weights {
+                    *spec.pointer_mut(path.strip_prefix("/spec").unwrap()).unwrap() = json!(weight);
+                }
+            }),
             Effect::AnswerCommand { object, at, .. } => {
                 let command = self.seen.commands.iter_mut().find(|command| command.object == *object).unwrap();
                 command.decided_at = Some(*at);
             }
             Effect::DeleteCommand { object } => self.seen.commands.retain(|command| command.object != *object),
         }
+    }
+
+    /// Writes the route; its gateway accepts it at once, unless it refuses all.
+    pub fn write_route(&mut self, change: impl FnOnce(&mut serde_json::Value)) {
+        let route = self.seen.route.as_mut().unwrap();
+        change(&mut route.spec);
+        route.generation += 1;
+        route.changed_by = None;
+        let (generation, accepted) = (route.generation, !self.gateway_refuses);
+        let why = if accepted { String::new() } else { "NotAllowedByListeners: no listener allows it".to_owned() };
+        route.parents = vec![RouteParent { name: "edge".into(), generation, accepted, why }];
     }
 
     /// Controllers and kubelets do their work.

@@ -117,7 +117,9 @@ impl Checker {
                 (!here).then(|| "no approval is waited for".to_owned())
             }
             Action::Retry if old.failed_revisions.is_empty() && old.hold.is_none() => {
-                (new.failed_revisions.is_empty() && new.hold.is_none()).then(|| "nothing failed".to_owned())
+                let contested = old.route.as_ref().is_some_and(|route| route.contested_by.is_some());
+                (new.failed_revisions.is_empty() && new.hold.is_none() && !contested)
+                    .then(|| "nothing failed".to_owned())
             }
             _ => None,
         }

@@ -21,15 +21,15 @@ use crate::{
 use super::{
     Checker, Judged, desired,
     limits::{self, Allowed},
-    reliable, replicas, stored,
+    reliable, replicas, route, stored,
 };
 
 /// What is true when an effect is about to be carried out.
-struct Scene<'a> {
-    cluster: &'a Cluster,
-    work: &'a Work,
-    wanted: i32,
-    bounds: Allowed,
+pub(super) struct Scene<'a> {
+    pub cluster: &'a Cluster,
+    pub work: &'a Work,
+    pub wanted: i32,
+    pub bounds: Allowed,
 }
 
 impl Scene<'_> {
@@ -47,7 +47,7 @@ impl Scene<'_> {
 
     /// Reliable pods over all revisions that pass the test, none beyond what is asked for, with
     /// one ReplicaSet's spec.replicas as it is going to be.
-    fn pods(&self, test: impl Fn(&str) -> bool, changed: Option<(&str, i32)>) -> i32 {
+    pub fn pods(&self, test: impl Fn(&str) -> bool, changed: Option<(&str, i32)>) -> i32 {
         let sets = self.cluster.live.sets.iter();
         let sets = sets.filter(|(_, set)| !set.deleting && test(&set.hash));
         let pods = sets.map(|(name, set)| {
@@ -65,7 +65,7 @@ impl Scene<'_> {
         sets.map(|set| set.available.min(set.replicas)).sum()
     }
 
-    fn deployment_pods(&self) -> i32 {
+    pub fn deployment_pods(&self) -> i32 {
         let pods = self.cluster.live.pods.values();
         let pods = pods.filter(|pod| pod.revision().is_none() && pod.available(self.cluster.now));
         let pods = i32::try_from(pods.count()).unwrap_or(0);
@@ -93,7 +93,14 @@ impl Checker {
         let wanted = seen.min(now);
         let scene = Scene { cluster, work, wanted, bounds: limits::in_force(cluster, wanted) };
         let deleting = work.view.release.metadata.deletion_timestamp.is_some();
+        if let (Some(weight), false) = (route::written(effect), deleting) {
+            return route::shift(&scene, weight);
+        }
+        let routed = route::over_route(cluster);
         match effect {
+            Effect::Select { object, selection, .. } if routed && !deleting => {
+                route::select(&scene, &object.name, selection)
+            }
             Effect::Select { object, selection, .. } if object.name == SERVICE && !deleting => {
                 select(&scene, selection)
             }
@@ -102,7 +109,9 @@ impl Checker {
                 let Some(set) = cluster.live.sets.get(&object.name) else {
                     return Vec::new();
                 };
-                let mut judged = if *replicas < set.replicas {
+                let mut judged = if routed && *replicas < set.replicas {
+                    route::taken_away(&scene, &object.name, *replicas)
+                } else if *replicas < set.replicas {
                     taken_away(&scene, &object.name, *replicas)
                 } else {
                     added(&scene, &set.hash, *replicas, set.replicas)
@@ -114,7 +123,8 @@ impl Checker {
                 let Some(set) = cluster.live.sets.get(&object.name) else {
                     return Vec::new();
                 };
-                let mut judged = taken_away(&scene, &object.name, 0);
+                let taken = if routed { route::taken_away } else { taken_away };
+                let mut judged = taken(&scene, &object.name, 0);
                 if !deleting {
                     judged.extend(kept(&scene, &set.hash));
                 }

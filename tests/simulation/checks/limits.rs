@@ -7,6 +7,7 @@ use servicerelease::api::{Canary, ServiceReleaseSpec};
 use crate::model::{
     catalogue::{self, Quality},
     cluster::{Cluster, SERVICE},
+    gateway,
     pods::Pod,
 };
 
@@ -35,6 +36,10 @@ fn resolve(bound: &IntOrString, of: i32, up: bool) -> i32 {
 /// be missing then, as with a Deployment.
 pub fn allowed(spec: &ServiceReleaseSpec, of: i32) -> Allowed {
     let strategy = spec.strategy.clone().unwrap_or_default_canary();
+    if spec.traffic.as_ref().is_some_and(|traffic| traffic.router.is_some()) {
+        // Stable stays whole beside the candidate.
+        return Allowed { surge: of, unavailable: 0, doubled: strategy.is_none() };
+    }
     let Some(canary) = strategy else {
         return Allowed { surge: of, unavailable: 0, doubled: true };
     };
@@ -66,7 +71,7 @@ pub fn in_force(cluster: &Cluster, of: i32) -> Allowed {
     Allowed {
         surge: spec.surge.max(pinned.surge),
         unavailable: spec.unavailable.max(pinned.unavailable),
-        doubled: spec.doubled || pinned.doubled,
+        doubled: spec.doubled || pinned.doubled || super::route::over_route(cluster),
     }
 }
 
@@ -85,6 +90,7 @@ impl Checker {
             return;
         }
         self.uninvited(cluster, &status);
+        self.data_plane(cluster, wanted);
         self.gap(cluster, wanted, bounds);
     }
 
@@ -127,6 +133,8 @@ impl Checker {
             stable == Some(revision)
                 || (candidate == Some(revision) && desired(status) > 0)
                 || super::effects::selects(&service.selector, revision)
+                || cluster.gateway.served.is_some_and(|served| served > 0)
+                || cluster.live.route.as_ref().is_some_and(|route| gateway::share(&route.spec) > 0)
         });
         // While a Deployment is adopted its Service selects our pods of the same template as well.
         let adopting = cluster.live.deployment.is_some()
@@ -180,7 +188,7 @@ impl Checker {
     }
 
     /// Whether one of the revisions that may serve is a bad one.
-    fn bad_may_serve(&self, cluster: &Cluster) -> bool {
+    pub fn bad_may_serve(&self, cluster: &Cluster) -> bool {
         let mut letters = self.admitted.iter().filter_map(|it| self.letters.get(it));
         let deployment = cluster.live.deployment.as_ref().map(|it| it.letter);
         letters.any(|letter| !catalogue::is_good(*letter))

@@ -4,6 +4,7 @@ mod commands;
 mod effects;
 mod limits;
 mod rest;
+mod route;
 mod status;
 mod steps;
 
@@ -51,6 +52,10 @@ pub struct Checker {
     /// The release object that all this is about.
     uid: String,
     had_traffic: bool,
+    /// Services that had pods for their share of the requests.
+    had_share: BTreeSet<&'static str>,
+    /// Writes to the route, by release.
+    route_writes: BTreeMap<i64, usize>,
     /// Until when a lack of pods is not the operator's fault.
     excused_until: i64,
     /// Whether pods may be there that a user asked for behind the operator's back.
@@ -103,9 +108,12 @@ impl Checker {
         self.judge_effect(cluster, work, effect)
     }
 
-    pub fn on_effect(&mut self, write: &Write, work: &Work) {
+    pub fn on_effect(&mut self, cluster: &Cluster, write: &Write, work: &Work) {
         if let Write::Before(effect) | Write::After(effect) = write {
             self.answered(work, effect);
+            if route::written(effect).is_some() {
+                self.count_route_writes(cluster);
+            }
         }
     }
 

@@ -101,7 +101,9 @@ impl Checker {
             });
         }
         let held = status.workload.is_none() || cluster.live.deployment.as_ref().is_none_or(|it| it.replicas == 0);
-        let said = status.reason.contains("Contested") || status.message.contains("Deployment");
+        let said = status.reason.contains("Contested")
+            || status.reason == "PodsUnavailable"
+            || status.message.contains("Deployment");
         self.require(held || said || status.phase != Phase::Healthy, "S4", || {
             "the adopted Deployment has pods at rest, and the status does not say so".into()
         });
@@ -125,7 +127,8 @@ impl Checker {
 
     /// A deletion is over: what was adopted has its pods back.
     pub fn handed_back(&mut self, cluster: &Cluster) {
-        if cluster.live.release.is_some() {
+        // An older release that claims the Service does with it as it likes.
+        if cluster.live.release.is_some() || !cluster.live.rivals.is_empty() {
             return;
         }
         if let Some(service) = cluster.live.services.get(SERVICE) {

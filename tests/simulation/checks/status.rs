@@ -39,7 +39,7 @@ impl Checker {
             self.ready_is_true(cluster, work);
         }
         if work.view.release.metadata.deletion_timestamp.is_none() {
-            self.observed_numbers(work);
+            self.observed_numbers(cluster, work);
         }
         self.bounds(work);
         self.at_rest(cluster, work);
@@ -126,14 +126,15 @@ impl Checker {
             let enough = set.is_some_and(|set| set.observed && set.available.min(set.replicas) >= least);
             let needs = work.view.release.spec.traffic.is_some();
             let serves = work.view.fresh && needs == work.view.observed.service.is_some();
-            self.require(!enough || !serves, "S2", || {
+            let route = new.message.contains("oute") || new.reason.contains("Contested");
+            self.require(!enough || !serves || route, "S2", || {
                 format!("no longer Ready, although {least} pods needed are there: {}", new.message)
             });
         }
     }
 
     /// S4: the numbers in the status are those that were observed.
-    fn observed_numbers(&mut self, work: &Work) {
+    fn observed_numbers(&mut self, cluster: &Cluster, work: &Work) {
         let status = &work.decision.status;
         let roles = [&status.stable, &status.candidate, &status.previous];
         for role in roles.into_iter().flatten() {
@@ -158,6 +159,10 @@ impl Checker {
         let (Some(service), Some(candidate)) = (&work.view.observed.service, status.candidate.as_ref()) else {
             return;
         };
+        if super::route::over_route(cluster) {
+            self.observed_share(cluster, work);
+            return;
+        }
         let sets = &work.view.observed.revisions;
         // Pods whose ReplicaSet is gone are nobody's.
         let known = |it: &str| sets.iter().any(|set| !set.deleting && set.hash == it);

@@ -142,6 +142,9 @@ impl Checker {
                 Step::Prepare | Step::Weight(_) => {
                     let held = old.hold.is_some() && may(&[Action::Skip, Action::Promote]);
                     let done = warm(cluster, work, plan, *step) && open(work, plan, *step);
+                    if let (Step::Weight(weight), false) = (step, held) {
+                        self.follows(cluster, *weight);
+                    }
                     (held || done, held)
                 }
                 Step::Pause(Some(duration)) => {
@@ -259,7 +262,8 @@ fn open(work: &Work, plan: &Plan, step: Step) -> bool {
         return true;
     };
     let wanted = replicas(&work.view.release.spec, &work.old);
-    let weight = matches!(step, Step::Weight(weight) if weight > 0);
+    let over_route = plan.spec.traffic.as_ref().is_some_and(|traffic| traffic.router.is_some());
+    let weight = !over_route && matches!(step, Step::Weight(weight) if weight > 0);
     let room = wanted > 1 || limits::allowed(&plan.spec, wanted).surge > 0;
     !weight || wanted == 0 || !room || super::effects::selects(&service.selector, &plan.revision)
 }

@@ -10,7 +10,10 @@ use servicerelease::{
     engine::{self, Plan, Rival, Template},
 };
 
-use super::pods::Pod;
+use super::{
+    gateway::{Gateway, RouteObject},
+    pods::Pod,
+};
 
 pub const RELEASE: &str = "shop";
 pub const SERVICE: &str = "shop";
@@ -106,6 +109,7 @@ pub struct Stores {
     pub deployment: Option<DeploymentObject>,
     pub services: BTreeMap<String, ServiceObject>,
     pub slices: BTreeMap<String, Vec<EndpointObject>>,
+    pub route: Option<RouteObject>,
     pub plans: BTreeMap<i64, Plan>,
     pub commands: BTreeMap<String, CommandObject>,
     pub autoscalers: Vec<String>,
@@ -126,9 +130,13 @@ pub enum Kind {
     Plans,
     Commands,
     Others,
+    Route,
 }
 
-pub const KINDS: [Kind; 9] = [
+/// How far each kind's cache lags behind, in changes.
+pub type Lag = [u8; 10];
+
+pub const KINDS: [Kind; 10] = [
     Kind::Release,
     Kind::Sets,
     Kind::Pods,
@@ -138,6 +146,7 @@ pub const KINDS: [Kind; 9] = [
     Kind::Plans,
     Kind::Commands,
     Kind::Others,
+    Kind::Route,
 ];
 
 /// Why a write failed.
@@ -155,6 +164,8 @@ pub struct Cluster {
     pub live: Stores,
     /// What kube-proxy routes to, by Service.
     pub proxy: BTreeMap<String, BTreeSet<u64>>,
+    /// What shares the requests between the Services, where there is a route.
+    pub gateway: Gateway,
     /// The version of the API server, whose defaults are read back.
     pub api_version: u8,
     /// Pods that went by themselves or by a user's hand; nothing that Kubernetes knows.
@@ -171,6 +182,7 @@ impl Cluster {
             now,
             live: Stores::default(),
             proxy: BTreeMap::new(),
+            gateway: Gateway::default(),
             api_version: 0,
             graveyard: Vec::new(),
             counter: 100,
@@ -325,6 +337,7 @@ impl Stores {
             Kind::Slices => copy.slices.clone_from(&self.slices),
             Kind::Plans => copy.plans.clone_from(&self.plans),
             Kind::Commands => copy.commands.clone_from(&self.commands),
+            Kind::Route => copy.route.clone_from(&self.route),
             Kind::Others => {
                 copy.autoscalers.clone_from(&self.autoscalers);
                 copy.rivals.clone_from(&self.rivals);

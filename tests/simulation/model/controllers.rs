@@ -17,6 +17,8 @@ pub struct Lagging {
     pub endpoints: bool,
     pub proxy: bool,
     pub garbage: bool,
+    pub gateway: bool,
+    pub data_plane: bool,
 }
 
 impl Lagging {
@@ -28,18 +30,21 @@ impl Lagging {
             endpoints: bits & 8 != 0,
             proxy: bits & 16 != 0,
             garbage: bits & 32 != 0,
+            gateway: bits & 64 != 0,
+            data_plane: bits & 128 != 0,
         }
     }
 
+    /// Whether pods and endpoints may part. A gateway may always take its time.
     pub fn any(self) -> bool {
-        self != Self::default()
+        Self { gateway: false, data_plane: false, ..self } != Self::default()
     }
 }
 
 /// Time passes, and every controller that does not lag runs once. True if something changed.
 pub fn tick(cluster: &mut Cluster, millis: i64, lagging: Lagging) -> bool {
     cluster.now += millis;
-    let routed = cluster.proxy.clone();
+    let routed = (cluster.proxy.clone(), cluster.gateway.served);
     if !lagging.kubelet {
         kubelet(cluster);
     }
@@ -58,8 +63,9 @@ pub fn tick(cluster: &mut Cluster, millis: i64, lagging: Lagging) -> bool {
     if !lagging.proxy {
         proxy(cluster);
     }
+    cluster.route_requests(lagging.gateway, lagging.data_plane);
     note_availability(cluster);
-    let changed = cluster.is_dirty() || routed != cluster.proxy;
+    let changed = cluster.is_dirty() || routed != (cluster.proxy.clone(), cluster.gateway.served);
     // The time of the last count is part of the snapshot, although nothing in Kubernetes changed.
     cluster.touch(Kind::Sets);
     cluster.commit();
@@ -78,6 +84,7 @@ pub fn next_change(cluster: &Cluster) -> Option<i64> {
                 (pod.active() && pod.ready && !pod.available(cluster.now)).then_some(pod.ready_since + pod.min_ready);
             [terminating, available, pod.next_change].into_iter().flatten().min()
         })
+        .chain(cluster.next_move_of_gateway())
         .min()
 }
 
@@ -310,8 +317,12 @@ fn garbage(cluster: &mut Cluster) {
                 (service.owner, service.version) = (None, stamp);
             }
         }
+        if let Some(route) = cluster.live.route.as_mut().filter(|route| route.owner.as_ref() == Some(uid)) {
+            (route.owner, route.version) = (None, stamp);
+        }
         cluster.touch(Kind::Sets);
         cluster.touch(Kind::Services);
+        cluster.touch(Kind::Route);
     }
     let sets: Vec<String> = cluster
         .live
@@ -329,6 +340,9 @@ fn garbage(cluster: &mut Cluster) {
     cluster.live.services.retain(|_, service| !doomed(&service.owner));
     if cluster.live.services.len() != before {
         cluster.touch(Kind::Services);
+    }
+    if cluster.live.route.take_if(|route| doomed(&route.owner)).is_some() {
+        cluster.touch(Kind::Route);
     }
     let gone = cluster.live.release.is_none();
     if gone && !cluster.live.plans.is_empty() {

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod cluster;
 pub mod controllers;
+pub mod gateway;
 pub mod observe;
 pub mod pods;
 pub mod writes;

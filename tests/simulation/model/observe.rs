@@ -145,6 +145,9 @@ fn observe(
                 ..command.spec.clone()
             })
             .collect(),
+        route: traffic
+            .and_then(|traffic| traffic.router.as_ref())
+            .and_then(|_| Some(seen[&Kind::Route].route.as_ref()?.seen())),
         rivals: others.rivals.clone(),
         autoscalers: others.autoscalers.clone(),
         revisions,
@@ -196,6 +199,7 @@ fn as_service(
         original: object.original.clone(),
         owned: object.owner.is_some() && object.owner == release.metadata.uid,
         contested_by: object.contested_by.clone(),
+        port: Some(8080),
         target_ports: Vec::new(),
         endpoints: slice
             .iter()

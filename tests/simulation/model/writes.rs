@@ -111,6 +111,9 @@ impl Cluster {
                 let there = self.live.services.get(&object.name).ok_or(Refusal::NotFound)?;
                 super::cluster::check(precondition(object), &there.uid, there.version)?;
             }
+            Effect::CreateRoute(new) => self.create_route(new)?,
+            Effect::ReplaceRoute { object, spec } => self.replace_route(object, spec)?,
+            Effect::SetRouteWeights { object, weights } => self.set_weights(object, weights)?,
             Effect::AnswerCommand { object, phase, message, at } => {
                 let command = self.command_mut(object)?;
                 command.status = Some(ReleaseCommandStatus { phase: *phase, message: message.clone(), at: *at });

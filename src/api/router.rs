@@ -1,0 +1,95 @@
+//! `spec.traffic.router`: what gives each revision an exact share of the requests.
+
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Duration;
+
+/// What shares the requests exactly, whatever the number of pods: exactly one of gateway and httpRoute.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("has(self.gateway) != has(self.httpRoute)").message("exactly one of gateway and httpRoute is needed"))]
+#[serde(rename_all = "camelCase")]
+pub struct Router {
+    /// An HTTPRoute of the release's own, named as the release, attached to these Gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayRoute>,
+    /// An HTTPRoute that is there already. Only the weights of its backendRefs to service and
+    /// candidateService are set; it needs both in at least one rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<HttpRouteRef>,
+    /// How long the gateway may take from accepting a weight to sending requests by it. Default 5s.
+    #[serde(default = "default_propagation_delay")]
+    pub propagation_delay: Duration,
+}
+
+const fn default_propagation_delay() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// An HTTPRoute to be made (Gateway API v1).
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRoute {
+    /// The Gateways, or listeners of them, that send the requests.
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Vec<ParentRef>,
+    /// Host names that are meant. Without any, those of the listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub hostnames: Vec<String>,
+    /// Which requests are meant (`kubectl explain httproute.spec.rules.matches`). Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), schema_with = "matches")]
+    pub matches: Vec<Value>,
+    /// The port of the Services. Default: the first one of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+}
+
+fn matches(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    })
+}
+
+/// A Gateway, or a listener of it, as in an HTTPRoute.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// Its API group. Default gateway.networking.k8s.io.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub group: Option<String>,
+    /// Its kind. Default Gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: Option<String>,
+    /// Its namespace. Default: that of the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The name of one listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
+    /// The port of its listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+}
+
+/// An HTTPRoute in the same namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpRouteRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}

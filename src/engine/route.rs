@@ -1,0 +1,270 @@
+//! The HTTPRoute of a release: its weights as they are, what they ought to be, and since when the
+//! gateway follows them. The Service `service` selects stable, `candidateService` the candidate; the
+//! route shares the requests between the two.
+
+use serde_json::{Value, json};
+
+use crate::api::{GatewayRoute, RouteStatus, Router, status::bounded};
+
+use super::{
+    effect::{Effect, Event, NewRoute},
+    observed::Route,
+    pass::Pass,
+    traffic,
+};
+
+/// How often in one release the weights are put right against somebody who only updates them.
+const MOST_PUT_RIGHT: i64 = 3;
+
+/// A rule of a route that names both Services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shared {
+    stable: (String, i64),
+    candidate: (String, i64),
+}
+
+/// Why a route cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// No rule names both Services.
+    NoRule,
+    /// The rule of this index has requests for another backend.
+    OtherBackend(usize, String),
+}
+
+/// The router of the spec.
+pub fn router<'a>(pass: &Pass<'a>) -> Option<&'a Router> {
+    pass.traffic_spec()?.router.as_ref()
+}
+
+/// The route's name: the user's, or the release's own.
+pub fn name<'a>(pass: &Pass<'a>) -> Option<&'a str> {
+    match &router(pass)?.http_route {
+        Some(route) => Some(&route.name),
+        None => pass.release.metadata.name.as_deref(),
+    }
+}
+
+/// What keeps the route from being used.
+pub fn unusable(pass: &Pass<'_>) -> Option<Unusable> {
+    shared(pass, pass.seen.route.as_ref()?).err()
+}
+
+/// The rules that name both Services.
+fn shared(pass: &Pass<'_>, route: &Route) -> Result<Vec<Shared>, Unusable> {
+    let (stable, candidate) = services(pass).ok_or(Unusable::NoRule)?;
+    let mut found = Vec::new();
+    let rules = route.spec.get("rules").and_then(Value::as_array);
+    for (index, rule) in rules.into_iter().flatten().enumerate() {
+        let backends = rule.get("backendRefs").and_then(Value::as_array);
+        let backends: Vec<&Value> = backends.into_iter().flatten().collect();
+        let place = |name: &str| backends.iter().position(|backend| is_service(backend, name));
+        let (Some(one), Some(other)) = (place(stable), place(candidate)) else { continue };
+        let weight = |backend: &Value| backend.get("weight").and_then(Value::as_i64).unwrap_or(1);
+        let third = |(place, backend): &(usize, &&Value)| *place != one && *place != other && weight(backend) > 0;
+        if let Some((_, backend)) = backends.iter().enumerate().find(third) {
+            let name = backend.get("name").and_then(Value::as_str).unwrap_or_default();
+            return Err(Unusable::OtherBackend(index, name.to_owned()));
+        }
+        let at = |place: usize| (format!("/spec/rules/{index}/backendRefs/{place}/weight"), weight(backends[place]));
+        found.push(Shared { stable: at(one), candidate: at(other) });
+    }
+    if found.is_empty() { Err(Unusable::NoRule) } else { Ok(found) }
+}
+
+fn services<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
+    let traffic = pass.traffic_spec()?;
+    Some((&traffic.service, traffic.candidate_service.as_deref()?))
+}
+
+fn is_service(backend: &Value, name: &str) -> bool {
+    let text = |key: &str| backend.get(key).and_then(Value::as_str);
+    text("name") == Some(name)
+        && text("kind").is_none_or(|kind| kind == "Service")
+        && text("group").is_none_or(str::is_empty)
+}
+
+/// Percent of the requests that the route sends to candidateService; none if rules differ, or there is no
+/// route.
+pub fn weight(pass: &Pass<'_>) -> Option<i32> {
+    let rules = shared(pass, pass.seen.route.as_ref()?).ok()?;
+    let percent = |rule: &Shared| match rule.stable.1 + rule.candidate.1 {
+        0 => None,
+        // Weights that do not add up to whole percents are not the operator's.
+        all if (rule.candidate.1 * 100) % all != 0 => None,
+        all => i32::try_from(rule.candidate.1 * 100 / all).ok(),
+    };
+    let first = percent(rules.first()?)?;
+    rules.iter().all(|rule| percent(rule) == Some(first)).then_some(first)
+}
+
+/// Whether every parent accepts the route as it is.
+fn is_accepted(route: &Route) -> bool {
+    let wanted = route.spec.get("parentRefs").and_then(Value::as_array).map_or(0, Vec::len);
+    wanted > 0
+        && route.parents.len() >= wanted
+        && route.parents.iter().all(|parent| parent.accepted && parent.generation >= route.generation)
+}
+
+/// What a gateway has against the route, in its own words.
+pub fn refused(pass: &Pass<'_>) -> Option<String> {
+    let route = pass.seen.route.as_ref().filter(|route| !is_accepted(route))?;
+    let name = &route.object.name;
+    let current = |parent: &&super::RouteParent| parent.generation >= route.generation && !parent.accepted;
+    Some(match route.parents.iter().find(current) {
+        Some(parent) => format!("HTTPRoute {name}: Gateway {}: {}", parent.name, bounded(&parent.why, 200)),
+        None => format!("HTTPRoute {name}: no Gateway has accepted it yet"),
+    })
+}
+
+/// Records the route as it is now, and who else writes to it.
+pub fn observe(pass: &mut Pass<'_>) {
+    let (Some(route), Some(router)) = (&pass.seen.route, router(pass)) else {
+        pass.status.route = None;
+        return;
+    };
+    let known = pass.status.route.clone().unwrap_or_default();
+    let weight = weight(pass);
+    let same = known.name == route.object.name && known.generation == route.generation && known.weight == weight;
+    let accepted_at = is_accepted(route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
+    // Until the gateway had its time it may go either way.
+    let served = weight.filter(|weight| *weight != known.served_weight);
+    let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
+    let mut now = RouteStatus {
+        name: route.object.name.clone(),
+        generation: route.generation,
+        weight,
+        accepted_at,
+        served_weight: served.unwrap_or(known.served_weight),
+        ..known.clone()
+    };
+    // Whoever changes the spec has seen what was wrong.
+    let touched =
+        pass.release.metadata.generation.is_some_and(|generation| generation > pass.status.observed_generation);
+    if touched {
+        now.contested_by = None;
+        now.put_right = 0;
+    }
+    // Weights that differ from those that were seen before, by another hand.
+    if !same
+        && known.generation > 0
+        && weight != known.weight
+        && let Some((manager, applies)) = &route.changed_by
+    {
+        now.put_right += 1;
+        if *applies || now.put_right > MOST_PUT_RIGHT {
+            now.contested_by = Some(bounded(manager, 253));
+        }
+        let shown = weight.map_or_else(|| "different ones".to_owned(), |weight| format!("{weight}%"));
+        pass.events.push(Event {
+            warning: true,
+            reason: "RouteChanged".into(),
+            action: "Routing".into(),
+            note: format!("field manager {manager} set the candidate's weight in HTTPRoute {} to {shown}", now.name),
+        });
+    }
+    pass.status.route = Some(now);
+}
+
+/// Whether another weight stands in the route than in the last pass, or it has been accepted since.
+pub fn moved(pass: &Pass<'_>) -> bool {
+    let state = |route: &RouteStatus| (route.weight, route.accepted_at.is_some());
+    let before = pass.release.status.as_ref().and_then(|status| status.route.as_ref()).map(state);
+    before.is_some() && pass.status.route.as_ref().map(state) != before
+}
+
+/// The field manager that does not leave the weights alone.
+fn contested_by<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
+    pass.status.route.as_ref()?.contested_by.as_deref()
+}
+
+/// The same, while the weights are not those that are meant.
+pub fn contested<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    contested_by(pass).filter(|_| weight(pass) != Some(desired))
+}
+
+/// A person, or a new release, tries again. Says whether there was anything to try.
+pub fn forgive(pass: &mut Pass<'_>) -> bool {
+    let Some(route) = &mut pass.status.route else { return false };
+    route.put_right = 0;
+    route.contested_by.take().is_some()
+}
+
+/// The share of the requests that the candidate is known to get, in percent.
+pub fn observed(pass: &Pass<'_>) -> i32 {
+    let served = |hash: &str| pass.traffics().selection() == super::Selection::Revision(hash.to_owned());
+    match pass.candidate_hash() {
+        Some(candidate) if served(candidate) => 100,
+        Some(_) if pass.status.stable.is_some() => pass.status.route.as_ref().map_or(0, |route| route.served_weight),
+        _ => 0,
+    }
+}
+
+/// Whether requests follow this weight: it is in the route, accepted, and the gateway had its time.
+pub fn settled(pass: &mut Pass<'_>, weight: i32) -> bool {
+    let Some(delay) = router(pass).map(|router| router.propagation_delay) else { return true };
+    let Some(status) = &pass.status.route else { return false };
+    let Some(since) = status.accepted_at.filter(|_| status.weight == Some(weight)) else { return false };
+    pass.elapsed(since, delay)
+}
+
+/// Gives the candidate's Service this percentage; makes the release's own route if it is missing, and puts
+/// the rest of it right.
+pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
+    let router = router(pass)?;
+    // Back to stable is always right.
+    if contested_by(pass).is_some() && weight > 0 {
+        return None;
+    }
+    let Some(route) = &pass.seen.route else {
+        let spec = spec(pass, router.gateway.as_ref()?, weight)?;
+        let name = name(pass)?.to_owned();
+        let owned = pass.release.spec.workload_ref.is_none();
+        return Some(Effect::CreateRoute(Box::new(NewRoute { name, spec, owned })));
+    };
+    let object = route.object.clone();
+    if let Some(gateway) = &router.gateway {
+        let spec = spec(pass, gateway, weight)?;
+        return (route.ours && !covers(&route.spec, &spec)).then_some(Effect::ReplaceRoute { object, spec });
+    }
+    let rules = shared(pass, route).ok()?;
+    let wanted = |rule: Shared| [(rule.stable, 100 - weight), (rule.candidate, weight)];
+    let right = |((_, now), wanted): &((String, i64), i32)| *now == i64::from(*wanted);
+    let all: Vec<_> = rules.into_iter().flat_map(wanted).collect();
+    if all.iter().all(right) {
+        return None;
+    }
+    let weights = all.into_iter().map(|((path, _), weight)| (path, weight)).collect();
+    Some(Effect::SetRouteWeights { object, weights })
+}
+
+/// The spec of the release's own route.
+fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Value> {
+    let (stable, candidate) = services(pass)?;
+    let template = pass.target.as_ref().map(|target| target.template.clone());
+    let first = || Some(traffic::ports(&template?).first()?.port);
+    let known = pass.seen.service.as_ref().and_then(|service| service.port);
+    let port = gateway.port.or(known).or_else(first)?;
+    let backend = |name: &str, weight: i32| json!({"name": name, "port": port, "weight": weight});
+    let all = || vec![json!({"path": {"type": "PathPrefix", "value": "/"}})];
+    let matches = if gateway.matches.is_empty() { all() } else { gateway.matches.clone() };
+    let backends = [backend(stable, 100 - weight), backend(candidate, weight)];
+    let rules = json!([{"matches": matches, "backendRefs": backends}]);
+    // null takes names away that are not wanted any more.
+    let hostnames = Some(&gateway.hostnames).filter(|names| !names.is_empty());
+    Some(json!({"parentRefs": gateway.parent_refs, "hostnames": hostnames, "rules": rules}))
+}
+
+/// Whether an object has all that is wanted of it, beside what the API server adds by default.
+fn covers(seen: &Value, wanted: &Value) -> bool {
+    match (seen, wanted) {
+        (Value::Object(seen), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| covers(seen.get(key).unwrap_or(&Value::Null), wanted))
+        }
+        (Value::Array(seen), Value::Array(wanted)) => {
+            seen.len() == wanted.len() && seen.iter().zip(wanted).all(|(seen, wanted)| covers(seen, wanted))
+        }
+        (seen, wanted) => seen == wanted,
+    }
+}

@@ -1,0 +1,254 @@
+//! Releases whose traffic an HTTPRoute shares.
+
+use serde_json::{Value, json};
+
+use super::world::{World, template};
+use crate::{
+    api::{Action, Phase},
+    engine::{Effect, Route, Selection},
+};
+
+fn spec(strategy: &Value, router: &Value) -> Value {
+    json!({
+        "replicas": 4,
+        "selector": {"matchLabels": {"app": "shop"}},
+        "template": template("v1"),
+        "traffic": {"service": "shop", "candidateService": "shop-candidate", "router": router},
+        "strategy": strategy,
+    })
+}
+
+fn canary(steps: &Value) -> World {
+    run(&json!({"canary": {"steps": steps}}), &json!({"gateway": {"parentRefs": [{"name": "edge"}]}}))
+}
+
+/// Healthy at v1.
+fn run(strategy: &Value, router: &Value) -> World {
+    let mut world = World::of(spec(strategy, router));
+    go(&mut world);
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+    world
+}
+
+/// Passes until all waits for the gateway are over; requests always find pods.
+fn go(world: &mut World) {
+    for _ in 0..30 {
+        world.settle_watching(requests_find_pods);
+        world.wait(5);
+    }
+}
+
+fn weight(world: &World) -> i64 {
+    let route = world.seen.route.as_ref().unwrap();
+    route.spec.pointer("/rules/0/backendRefs/1/weight").and_then(Value::as_i64).unwrap()
+}
+
+/// INVARIANTS T1: who has a share has pods for it.
+fn requests_find_pods(world: &World) {
+    let (Some(route), Some(_)) = (&world.seen.route, &world.status().stable) else { return };
+    let services = [("shop", &world.seen.service), ("shop-candidate", &world.seen.candidate_service)];
+    for (name, service) in services {
+        let rules = route.spec["rules"].as_array().unwrap().iter();
+        let mut backends = rules.flat_map(|rule| rule["backendRefs"].as_array().unwrap());
+        let weight = backends.find(|backend| backend["name"] == name).and_then(|backend| backend["weight"].as_i64());
+        let weight = weight.unwrap();
+        let ready = service.as_ref().unwrap().endpoints.iter().filter(|endpoint| endpoint.ready).count();
+        let needed = usize::try_from((weight * 4 + 99) / 100).unwrap();
+        assert!(ready >= needed, "{weight}% on {ready} pods: {:?}", world.status().message);
+    }
+}
+
+#[test]
+fn weights_are_exact_and_rise_only_onto_pods_that_take_them() {
+    let mut world = canary(&json!([{"setWeight": 1}, {"pause": {}}, {"setWeight": 60}, {"pause": {}}]));
+    assert_eq!(weight(&world), 0);
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!((weight(&world), world.pods("v2"), world.pods("v1")), (1, 1, 4));
+    assert_eq!(world.status().weights.unwrap().observed.candidate, 1);
+    world.say(Action::Promote, |_| {});
+    go(&mut world);
+    assert_eq!((weight(&world), world.pods("v2"), world.pods("v1")), (60, 3, 4));
+    world.say(Action::Promote, |_| {});
+    go(&mut world);
+    assert_eq!((world.phase(), world.stable(), weight(&world)), (Phase::Healthy, "v2".into(), 0));
+    assert_eq!((world.selected(), world.pods("v2"), world.pods("v1")), (Selection::Revision(world.hash("v2")), 4, 0));
+}
+
+#[test]
+fn a_weight_counts_when_the_gateway_had_its_time() {
+    let mut world = canary(&json!([{"setWeight": 50}, {"pause": {}}]));
+    world.set_image("v2");
+    world.settle();
+    let step = |world: &World| world.status().step.unwrap().summary;
+    assert_eq!(step(&world), "2/4 setWeight 50");
+    world.wait(4);
+    world.settle();
+    assert_eq!(step(&world), "2/4 setWeight 50");
+    world.wait(1);
+    world.settle();
+    assert_eq!(step(&world), "3/4 pause");
+}
+
+#[test]
+fn an_abort_takes_the_weight_back_before_anything_else() {
+    let mut world = canary(&json!([{"setWeight": 50}, {"pause": {}}]));
+    world.set_image("v2");
+    go(&mut world);
+    world.log.clear();
+    world.say(Action::Abort, |_| {});
+    go(&mut world);
+    assert!(matches!(world.log[0], Effect::ReplaceRoute { .. }), "{:?}", world.log[0]);
+    assert_eq!((world.phase(), weight(&world), world.pods("v2")), (Phase::RolledBack, 0, 0));
+}
+
+#[test]
+fn stable_takes_back_only_what_it_has_pods_for() {
+    let mut world = canary(&json!([{"setWeight": 75}, {"pause": {}}]));
+    world.set_image("v2");
+    go(&mut world);
+    world.broken.push("v1".into());
+    let few = |world: &mut World| {
+        let stable = world.hash("v1");
+        for revision in world.seen.revisions.iter_mut().filter(|seen| seen.hash == stable) {
+            (revision.ready, revision.available) = (2, 2);
+        }
+        let endpoints = &mut world.seen.service.as_mut().unwrap().endpoints;
+        endpoints.clear();
+        endpoints.resize(2, crate::engine::Endpoint { revision: Some(stable), ready: true });
+    };
+    few(&mut world);
+    world.say(Action::Abort, |_| {});
+    world.pass();
+    assert_eq!(weight(&world), 50);
+    world.broken.clear();
+    go(&mut world);
+    assert_eq!((world.phase(), weight(&world)), (Phase::RolledBack, 0));
+}
+
+#[test]
+fn blue_green_over_a_route_switches_at_once_and_undoes_at_once() {
+    let strategy = json!({"blueGreen": {"autoPromote": false}});
+    let mut world = run(&strategy, &json!({"gateway": {"parentRefs": [{"name": "edge"}]}}));
+    world.edit(|spec| spec.rollback.keep_previous = Some(crate::api::Duration::from_secs(3600)));
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!((weight(&world), world.pods("v2"), world.phase()), (0, 4, Phase::Paused));
+    world.say(Action::Promote, |_| {});
+    go(&mut world);
+    assert_eq!((world.stable(), weight(&world), world.pods("v1")), ("v2".into(), 0, 4));
+    world.say(Action::Undo, |_| {});
+    world.settle_watching(requests_find_pods);
+    assert_eq!(world.selected(), Selection::Revision(world.hash("v1")));
+}
+
+#[test]
+fn a_gateway_that_never_accepts_fails_the_release_before_it_has_traffic() {
+    let mut world = canary(&json!([{"setWeight": 50}]));
+    world.gateway_refuses = true;
+    world.edit(|spec| {
+        let gateway = spec.traffic.as_mut().unwrap().router.as_mut().unwrap().gateway.as_mut().unwrap();
+        gateway.hostnames = vec!["shop.example".into()];
+    });
+    world.set_image("v2");
+    world.settle();
+    world.wait(600);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "RouteNotAccepted"));
+    assert!(status.message.contains("NotAllowedByListeners"), "{}", status.message);
+    assert_eq!((weight(&world), world.condition("Ready").as_str()), (0, "False"));
+}
+
+fn users_route() -> Route {
+    let backend =
+        |name: &str, weight: i32| json!({"group": "", "kind": "Service", "name": name, "port": 80, "weight": weight});
+    let spec = json!({
+        "parentRefs": [{"name": "edge"}],
+        "rules": [
+            {"matches": [{"path": {"value": "/docs"}}], "backendRefs": [backend("docs", 1)]},
+            {"filters": [{"type": "X"}], "backendRefs": [backend("shop-candidate", 0), backend("shop", 100)]},
+        ],
+    });
+    Route {
+        object: crate::engine::ObjectVersion { name: "edge".into(), ..Default::default() },
+        spec,
+        ..Route::default()
+    }
+}
+
+fn with_users_route() -> World {
+    let strategy = json!({"canary": {"steps": [{"setWeight": 30}, {"pause": {}}]}});
+    let mut world = World::of(spec(&strategy, &json!({"httpRoute": {"name": "edge"}})));
+    world.seen.route = Some(users_route());
+    world.write_route(|_| {});
+    go(&mut world);
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+    world
+}
+
+#[test]
+fn in_a_route_of_the_users_only_the_two_weights_are_set() {
+    let mut world = with_users_route();
+    world.set_image("v2");
+    world.settle();
+    world.wait(5);
+    world.settle();
+    let mut wanted = users_route().spec;
+    wanted["rules"][1]["backendRefs"][0]["weight"] = json!(30);
+    wanted["rules"][1]["backendRefs"][1]["weight"] = json!(70);
+    assert_eq!(world.seen.route.as_ref().unwrap().spec, wanted);
+}
+
+#[test]
+fn a_manager_that_applies_the_weights_again_is_named_and_not_fought() {
+    let mut world = with_users_route();
+    world.set_image("v2");
+    world.settle();
+    world.wait(5);
+    world.settle();
+    world.write_route(|spec| *spec = users_route().spec);
+    world.seen.route.as_mut().unwrap().changed_by = Some(("argocd".into(), true));
+    world.log.clear();
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Invalid, "RouteContested"));
+    assert!(status.message.contains("argocd") && status.next_action.contains("RespectIgnoreDifferences"));
+    assert!(!world.log.iter().any(|effect| matches!(effect, Effect::SetRouteWeights { .. })), "{:?}", world.log);
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    world.wait(5);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Paused, "{}", world.status().message);
+}
+
+#[test]
+fn weights_that_somebody_updates_are_put_right_with_an_event() {
+    let mut world = with_users_route();
+    world.set_image("v2");
+    world.settle();
+    world.wait(5);
+    world.settle();
+    world.write_route(|spec| spec["rules"][1]["backendRefs"][0]["weight"] = json!(70));
+    world.seen.route.as_mut().unwrap().changed_by = Some(("kubectl-edit".into(), false));
+    let decision = world.pass();
+    assert!(decision.events.iter().any(|event| event.note.contains("kubectl-edit")), "{:?}", decision.events);
+    let path = "/rules/1/backendRefs/0/weight";
+    assert_eq!(world.seen.route.as_ref().unwrap().spec.pointer(path), Some(&json!(30)));
+}
+
+#[test]
+fn a_route_of_the_users_that_is_gone_halts_the_release_until_it_is_there_again() {
+    let mut world = with_users_route();
+    world.set_image("v2");
+    world.settle();
+    world.seen.route = None;
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Halted, "RouteNotFound"));
+    world.seen.route = Some(users_route());
+    world.write_route(|_| {});
+    go(&mut world);
+    let path = "/rules/1/backendRefs/0/weight";
+    assert_eq!(world.seen.route.as_ref().unwrap().spec.pointer(path), Some(&json!(30)));
+    assert_eq!(world.phase(), Phase::Paused, "{}", world.status().message);
+}
