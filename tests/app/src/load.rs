@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// What to call: `http://HOST[:PORT]/PATH`
     #[arg(long, env = "LOAD_URL")]
     url: Uri,
+    /// What to say in the Host header, if not what the URL has: behind a gateway, the name of a route.
+    #[arg(long, env = "LOAD_HOST")]
+    host: Option<String>,
     /// Requests per second.
     #[arg(long, env = "LOAD_RATE", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
@@ -77,7 +80,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let connections = args.connections.min(args.rate.div_ceil(2) as usize);
     let pool = Pool::new(connections);
     let outstanding = Arc::new(Semaphore::new(args.max_outstanding));
-    let target = Target::new(&args.url)?;
+    let target = Target::new(&args.url, args.host.as_deref())?;
     let client = Arc::new(Client { target, pool: pool.clone(), timeout: args.timeout });
     let listener = http::listen(args.report_port).await?;
     println!("{} report on {}", stamp(Timestamp::now()), listener.local_addr()?);
@@ -134,7 +137,7 @@ async fn progress(stats: Arc<Stats>) {
 }
 
 impl Target {
-    fn new(url: &Uri) -> anyhow::Result<Self> {
+    fn new(url: &Uri, host: Option<&str>) -> anyhow::Result<Self> {
         if url.scheme_str() != Some("http") {
             bail!("--url {url}: write http://HOST[:PORT]/PATH");
         }
@@ -143,7 +146,8 @@ impl Target {
         Ok(Self {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port: authority.port_u16().unwrap_or(80),
-            host_header: HeaderValue::from_str(authority.as_str())?,
+            host_header: HeaderValue::from_str(host.unwrap_or(authority.as_str()))
+                .with_context(|| format!("--host {host:?}: not a name"))?,
             path: path.parse()?,
             address: Mutex::new(None),
         })
@@ -277,4 +281,21 @@ impl Client {
 fn announces_close(response: &Response<Incoming>) -> bool {
     let values = response.headers().get_all(CONNECTION);
     values.iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_header_is_that_of_the_url_unless_another_is_asked_for() {
+        let url = "http://198.18.0.1:8000/".parse().unwrap();
+        assert_eq!(Target::new(&url, None).unwrap().host_header, "198.18.0.1:8000");
+        let target = Target::new(&url, Some("shop.example")).unwrap();
+        assert_eq!(
+            (target.host_header.to_str().unwrap(), &*target.host, target.port),
+            ("shop.example", "198.18.0.1", 8000)
+        );
+        assert!(Target::new(&url, Some("two\nlines")).is_err());
+    }
 }

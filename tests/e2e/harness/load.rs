@@ -56,9 +56,9 @@ struct Second {
 
 impl Load {
     /// Starts a client, and comes back when it is served.
-    pub async fn start(world: &World, url: &str) -> Self {
+    pub async fn start(world: &World, url: &str, host: &str) -> Self {
         let load = Self { world: world.clone() };
-        world.apply(&include_str!("client.yaml").replace("LOAD_URL", url)).await;
+        world.apply(&include_str!("client.yaml").replace("LOAD_URL", url).replace("LOAD_HOST", host)).await;
         let running = await_condition(world.api::<Pod>(), "client", is_pod_running());
         timeout(START, running).await.expect("the client runs").expect("a watch of the client");
         // Not counted: what fails until the Service has reached the rules of the node.
@@ -118,6 +118,38 @@ impl Load {
             if exact { off == 0.0 } else { off <= TOLERANCE },
             "{version} answered {own} of {all} new connections, {share:.0}% instead of {percent}%"
         );
+    }
+
+    /// Asserts that a version answers this share of all requests from now on: within what chance makes of it
+    /// in 999 of 1,000 cases, if the gateway throws dice (the normal approximation of the binomial).
+    pub async fn assert_exact_share(&self, version: &str, percent: f64) {
+        const REQUESTS: u64 = 1_000;
+        let begun = self.report().await;
+        let of = |report: &Report| report.by_version.get(version).copied().unwrap_or_default();
+        let enough = |report: &Report| report.total >= begun.total + REQUESTS;
+        let ended = self.until(Duration::from_secs(30), "enough requests", enough).await;
+        let (own, all) = (of(&ended) - of(&begun), ended.total - begun.total);
+        let (meant, all_of_them) = (percent / 100.0, all as f64);
+        let share = own as f64 / all_of_them;
+        let interval = 3.29 * (meant * (1.0 - meant) / all_of_them).sqrt();
+        assert!(
+            (share - meant).abs() <= interval,
+            "{version} answered {own} of {all} requests, {:.1}% instead of {percent}%",
+            share * 100.0
+        );
+        super::runner::note(format!("{percent}% meant, {:.1}% of {all} requests", share * 100.0));
+    }
+
+    /// Waits until a whole second has passed in which no other version answered.
+    pub async fn answered_only_by(&self, version: &str) {
+        let what = format!("{version} alone answers");
+        let alone = |report: &Report| {
+            let last = report.seconds.iter().rev().nth(1);
+            last.is_some_and(|second| {
+                second.answered > 20 && second.by_version_new.iter().all(|(name, count)| name == version || *count == 0)
+            })
+        };
+        self.until(Duration::from_secs(30), &what, alone).await;
     }
 
     /// The first second of the last minute in which a version answered.

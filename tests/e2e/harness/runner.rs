@@ -39,6 +39,8 @@ pub enum Needs {
     Embedded,
     /// CPU figures of pods.
     MetricsServer,
+    /// The Gateway `edge` in the namespace `gateway`.
+    Gateway,
 }
 
 type Run = fn(World) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -207,6 +209,10 @@ async fn missing(cluster: &Cluster, needs: Needs) -> Option<String> {
             let request = http::Request::get("/apis/metrics.k8s.io/v1beta1").body(Vec::new()).ok()?;
             let answer = cluster.client.request_text(request).await;
             answer.is_err().then(|| "the cluster has no metrics-server".to_owned())
+        }
+        Needs::Gateway => {
+            let address = super::world::gateway(cluster).await;
+            address.is_none().then(|| "the cluster has no Gateway edge in namespace gateway".to_owned())
         }
     }
 }

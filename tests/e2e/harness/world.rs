@@ -1,13 +1,18 @@
 //! A scenario's own namespace.
 
-use k8s_openapi::api::core::v1::Namespace;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
 use kube::{
     Api, Resource, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams},
     core::{DynamicObject, GroupVersionKind, NamespaceResourceScope, TypeMeta},
     discovery::ApiResource,
+    runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{
     Cluster, Load, Shop,
@@ -115,7 +120,48 @@ impl World {
 
     /// A client that calls Service `shop` from now on.
     pub async fn load(&self) -> Load {
-        Load::start(self, "http://shop:8080/").await
+        Load::start(self, "http://shop:8080/", "shop:8080").await
+    }
+
+    /// The same through the Gateway, by the name of this scenario's route.
+    pub async fn load_through_gateway(&self) -> Load {
+        let address = gateway(&self.cluster).await.expect("an address of the Gateway");
+        Load::start(self, &format!("http://{address}/"), &self.hostname()).await
+    }
+
+    /// The host name of this scenario.
+    pub fn hostname(&self) -> String {
+        format!("{}.example", self.namespace)
+    }
+
+    /// The release `shop` with a router in its spec (`GATEWAY` stands for a gateway that makes a route of the
+    /// release's own), which promises to wait a second for the gateway.
+    pub async fn routed_shop(&self, router: &str, spec: &str) -> Shop {
+        let own = format!(
+            "{{gateway: {{parentRefs: [{{name: edge, namespace: gateway}}], hostnames: [{}]}}, propagationDelay: 3s}}",
+            self.hostname()
+        );
+        let mut all = json!({ "traffic": { "router": super::yaml(&router.replace("GATEWAY", &own)) } });
+        super::merge(&mut all, super::yaml(spec));
+        self.shop(&all.to_string()).await
+    }
+
+    /// Waits for an Event with this reason, whose note has this in it.
+    pub async fn event(&self, reason: &str, part: &str) -> Event {
+        let mut events = watcher(self.api::<Event>(), Default::default()).default_backoff().applied_objects().boxed();
+        let found = async {
+            while let Some(event) = events.next().await {
+                if let Ok(event) = event
+                    && event.reason.as_deref() == Some(reason)
+                    && event.note.as_ref().is_some_and(|note| note.contains(part))
+                {
+                    return event;
+                }
+            }
+            panic!("the watch of Events ended")
+        };
+        let limit = Duration::from_secs(30);
+        timeout(limit, found).await.unwrap_or_else(|_| panic!("not within {limit:?}: Event {reason} with {part:?}"))
     }
 
     /// What is there to be seen when a scenario failed.
@@ -123,6 +169,7 @@ impl World {
         let mut text = String::new();
         for words in [
             "get servicerelease -o yaml --show-managed-fields=false",
+            "get httproutes -o yaml",
             "get pods,replicasets,services,endpointslices,deployments,releasecommands -o wide",
             "get events --sort-by=.metadata.creationTimestamp",
             "logs client --tail=20",
@@ -140,6 +187,17 @@ impl World {
         }
         text
     }
+}
+
+/// Where the Gateway `edge` listens, if the cluster has one.
+pub async fn gateway(cluster: &Cluster) -> Option<String> {
+    let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(cluster.client.clone(), "gateway", &ApiResource::from_gvk(&kind));
+    let edge = api.get_opt("edge").await.ok()??;
+    let text = |pointer: &str| edge.data.pointer(pointer).cloned();
+    let port = text("/spec/listeners/0/port")?;
+    Some(format!("{}:{port}", text("/status/addresses/0/value")?.as_str()?))
 }
 
 /// The resource of a kind: the plurals of the kinds that are used here are regular.

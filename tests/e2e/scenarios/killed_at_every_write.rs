@@ -5,7 +5,7 @@
 use servicerelease::api::Phase;
 
 use crate::{
-    harness::{Scenario, World, note, own::OwnOperator, proxy::Harm},
+    harness::{Load, Scenario, Shop, World, note, own::OwnOperator, proxy::Harm},
     scenarios,
 };
 
@@ -13,6 +13,8 @@ pub const ALL: &[Scenario] = scenarios! {
     killed_before_every_write, OwnOperator, Any;
     killed_after_every_write, OwnOperator, Any;
     answer_to_every_write_lost, OwnOperator, Any;
+    killed_before_every_write_over_a_gateway, OwnOperator, Gateway;
+    killed_after_every_write_over_a_gateway, OwnOperator, Gateway;
 };
 
 async fn killed_before_every_write(world: World) {
@@ -27,12 +29,31 @@ async fn answer_to_every_write_lost(world: World) {
     released_in_spite_of(world, Harm::LoseAnswer).await;
 }
 
+async fn killed_before_every_write_over_a_gateway(world: World) {
+    shifted_in_spite_of(world, Harm::KillBefore).await;
+}
+
+async fn killed_after_every_write_over_a_gateway(world: World) {
+    shifted_in_spite_of(world, Harm::KillAfter).await;
+}
+
+const SPEC: &str = "{replicas: 2, strategy: {canary: {steps: [{setWeight: 50}, {pause: {duration: 2s}}]}}}";
+
 async fn released_in_spite_of(world: World, harm: Harm) {
     let operator = OwnOperator::start(&world, harm).await;
-    let shop =
-        world.shop("{replicas: 2, strategy: {canary: {steps: [{setWeight: 50}, {pause: {duration: 2s}}]}}}").await;
+    let shop = world.shop(SPEC).await;
     let load = world.load().await;
+    released_and_taken_back(&shop, &load, &operator).await;
+}
 
+async fn shifted_in_spite_of(world: World, harm: Harm) {
+    let operator = OwnOperator::start(&world, harm).await;
+    let shop = world.routed_shop("GATEWAY", SPEC).await;
+    let load = world.load_through_gateway().await;
+    released_and_taken_back(&shop, &load, &operator).await;
+}
+
+async fn released_and_taken_back(shop: &Shop, load: &Load, operator: &OwnOperator) {
     shop.release("v2", &[]).await;
     let status = shop.healthy().await;
     assert_eq!(status.release.unwrap().number, 2, "one release, however often it was begun");

@@ -10,6 +10,7 @@ mod changes_in_the_middle;
 mod changes_of_mind;
 mod commands;
 mod disruptions;
+mod gateway;
 mod killed_at_every_write;
 mod operator_disturbed;
 mod plugin;
@@ -25,6 +26,7 @@ pub const ALL: &[&[Scenario]] = &[
     changes_of_mind::ALL,
     changes_in_the_middle::ALL,
     commands::ALL,
+    gateway::ALL,
     adoption::ALL,
     blue_green::ALL,
     plugin::ALL,
