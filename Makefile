@@ -42,7 +42,7 @@ api: ## the controller on simulated nodes, with faults between it and the API se
 	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api -- --nocapture
 
 e2e: ## scenarios on a real cluster, under a client that never retries (ARGS='words of names' or --list)
-	@bash -euc 'export ADDONS="metrics-server gateway"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
+	@bash -euc 'export ADDONS="metrics-server gateway contour"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
 
 bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more)
 	@echo "takes about 9 minutes after the build; leave the machine alone meanwhile"

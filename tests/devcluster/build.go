@@ -47,6 +47,8 @@ var programs = []program{
 	{name: "kubectl", module: "kube", target: "k8s.io/kubernetes/cmd/kubectl", cold: "1.5 min", ldflags: versionFlags},
 	{name: "gateway-api", module: "tools/gateway-api", cold: "5 s", extra: copyGatewayCRDs, edition: "standard"},
 	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "10 min"},
+	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
+	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }
 
@@ -89,7 +91,7 @@ func (p program) dir() (string, error) {
 	}
 	module := filepath.Join(source, p.module)
 	files := []string{}
-	for _, pattern := range []string{"go.mod", "go.sum", "*.go"} {
+	for _, pattern := range []string{"go.mod", "go.sum", "*.go", "requirements.txt"} {
 		// The root module's program is a directory of its own beside the orchestrator.
 		from := module
 		if pattern == "*.go" && strings.HasPrefix(p.target, "./") {

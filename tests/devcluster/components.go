@@ -12,6 +12,9 @@ import (
 	"text/template"
 )
 
+// addons are what a cluster may have beside its own parts.
+var addons = []string{"metrics-server", gatewayAddon, contourAddon}
+
 //go:embed config/*
 var configs embed.FS
 
@@ -45,6 +48,8 @@ var components = []component{
 	{name: "kwok", program: "kwok", nodes: simulatedNodes, args: kwokArgs},
 	{name: "metrics-server", program: "metrics-server", nodes: realNodes, addon: "metrics-server", args: metricsServerArgs},
 	{name: "traefik", program: "traefik", nodes: realNodes, addon: gatewayAddon, args: traefikArgs},
+	{name: "contour", program: "contour", nodes: realNodes, addon: contourAddon, args: contourArgs},
+	{name: "envoy", program: "envoy", nodes: realNodes, addon: contourAddon, args: envoyArgs},
 }
 
 func (c *Cluster) wants(part component) bool {
@@ -164,6 +169,7 @@ func (c *Cluster) writeConfigs() error {
 		"kubelet.yaml":    c.path("config", "kubelet.yaml"),
 		"Corefile":        c.path("config", "Corefile"),
 		"audit.yaml":      c.path("config", "audit.yaml"),
+		"contour.yaml":    c.path("config", "contour.yaml"),
 		"resolv.conf":     c.path("resolv.conf"),
 		"cni.conflist":    c.path("cni", "10-devcluster.conflist"),
 	}
@@ -204,7 +210,7 @@ func (c *Cluster) programsNeeded() []string {
 	if !c.simulated() {
 		names = append(names, "pause")
 	}
-	if c.hasAddon(gatewayAddon) {
+	if c.hasAddon(gatewayAddon) || c.hasAddon(contourAddon) {
 		names = append(names, "gateway-api")
 	}
 	return names

@@ -64,32 +64,40 @@ func (c *Cluster) applyGatewayAPI(dir string) error {
 	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
-	if err != nil {
+	if err := api.applyCRDs(dir); err != nil {
 		return err
-	}
-	for _, file := range files {
-		// GROUP_PLURAL.yaml
-		group, plural, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".yaml"), "_")
-		path := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + plural + "." + group
-		if api.get(path, nil) == nil {
-			continue
-		}
-		manifest, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if err := api.apply(path, string(manifest)); err != nil {
-			return err
-		}
 	}
 	return c.waitFor("the Gateway API to be served", 60*time.Second, []string{"kube-apiserver"}, func() error {
 		return api.get("/apis/gateway.networking.k8s.io/v1/httproutes?limit=1", nil)
 	})
 }
 
-// applyGateway makes the GatewayClass and the Gateway that Traefik serves.
-func (c *Cluster) applyGateway() error {
+// applyCRDs installs those of the files GROUP_PLURAL.yaml in dir that are not there yet.
+func (a *apiClient) applyCRDs(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*_*.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		group, plural, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".yaml"), "_")
+		path := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + plural + "." + group
+		if a.get(path, nil) == nil {
+			continue
+		}
+		manifest, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := a.apply(path, string(manifest)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyGateway makes a GatewayClass and a Gateway of it with one listener, to which all namespaces may
+// attach routes.
+func (c *Cluster) applyGateway(class, controller, name string, port int) error {
 	api, err := c.api()
 	if err != nil {
 		return err
@@ -97,11 +105,11 @@ func (c *Cluster) applyGateway() error {
 	const group = "/apis/gateway.networking.k8s.io/v1"
 	for _, object := range []struct{ path, manifest string }{
 		{"/api/v1/namespaces/gateway", `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"gateway"}}`},
-		{group + "/gatewayclasses/traefik", `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"GatewayClass","metadata":{"name":"traefik"},` +
-			`"spec":{"controllerName":"traefik.io/gateway-controller"}}`},
-		{group + "/namespaces/gateway/gateways/edge", fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway",`+
-			`"metadata":{"name":"edge","namespace":"gateway"},"spec":{"gatewayClassName":"traefik","listeners":[`+
-			`{"name":"web","protocol":"HTTP","port":%d,"allowedRoutes":{"namespaces":{"from":"All"}}}]}}`, gatewayPort)},
+		{group + "/gatewayclasses/" + class, fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"GatewayClass",`+
+			`"metadata":{"name":%q},"spec":{"controllerName":%q}}`, class, controller)},
+		{group + "/namespaces/gateway/gateways/" + name, fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway",`+
+			`"metadata":{"name":%q,"namespace":"gateway"},"spec":{"gatewayClassName":%q,"listeners":[`+
+			`{"name":"web","protocol":"HTTP","port":%d,"allowedRoutes":{"namespaces":{"from":"All"}}}]}}`, name, class, port)},
 	} {
 		if err := api.apply(object.path, object.manifest); err != nil {
 			return err
@@ -110,27 +118,37 @@ func (c *Cluster) applyGateway() error {
 	return nil
 }
 
-// routes says whether the Gateway is programmed, and answers: 404, as long as there is no route.
-func (c *Cluster) routes() error {
+// programmed waits until a Gateway says that its data plane has it.
+func (c *Cluster) programmed(name string, on ...string) error {
 	api, err := c.api()
 	if err != nil {
 		return err
 	}
-	client := http.Client{Timeout: time.Second}
-	return c.waitFor("Gateway edge to be programmed", 60*time.Second, []string{"traefik"}, func() error {
+	return c.waitFor("Gateway "+name+" to be programmed", 60*time.Second, on, func() error {
 		var gateway node // has the same shape of conditions
-		if err := api.get("/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/edge", &gateway); err != nil {
+		if err := api.get("/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/"+name, &gateway); err != nil {
 			return err
 		}
 		for _, condition := range gateway.Status.Conditions {
 			if condition.Type == "Programmed" && condition.Status == "True" {
-				response, err := client.Get(fmt.Sprintf("http://%s:%d/", c.nodeIP(), gatewayPort))
-				if err != nil {
-					return err
-				}
-				return response.Body.Close()
+				return nil
 			}
 		}
 		return fmt.Errorf("conditions %v", gateway.Status.Conditions)
+	})
+}
+
+// routes says whether Traefik's Gateway is programmed, and answers: 404, as long as there is no route.
+func (c *Cluster) routes() error {
+	if err := c.programmed("edge", "traefik"); err != nil {
+		return err
+	}
+	client := http.Client{Timeout: time.Second}
+	return c.waitFor("Gateway edge to answer", 60*time.Second, []string{"traefik"}, func() error {
+		response, err := client.Get(fmt.Sprintf("http://%s:%d/", c.nodeIP(), gatewayPort))
+		if err != nil {
+			return err
+		}
+		return response.Body.Close()
 	})
 }

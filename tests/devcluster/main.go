@@ -23,7 +23,7 @@ const usage = `usage: devcluster [--name NAME] COMMAND
                           start the cluster, or heal it, and print its kubeconfig
   down                    end it and remove every trace
   status                  list clusters and their components
-  addon NAME              add metrics-server or gateway to a running cluster
+  addon NAME              add metrics-server, gateway or contour to a running cluster
   kubeconfig              print the path of the administrator's kubeconfig
   logs COMPONENT [-f]     show the end of a component's log
   kill|stop|cont COMPONENT...   SIGKILL, SIGSTOP, SIGCONT ("kill all": every process, container and the network)
@@ -102,7 +102,7 @@ func onCluster(c *Cluster, command string, args []string) error {
 	switch command {
 	case "addon":
 		if len(args) != 1 {
-			return errors.New("usage: devcluster addon NAME; there are metrics-server and gateway")
+			return errors.New("usage: devcluster addon NAME; there are " + strings.Join(addons, ", "))
 		}
 		if err := checkAddon(args[0]); err != nil {
 			return err
@@ -170,10 +170,12 @@ func upCommand(name string, args []string) error {
 }
 
 func checkAddon(name string) error {
-	if name != "metrics-server" && name != gatewayAddon {
-		return fmt.Errorf("no add-on %q; there are metrics-server and gateway", name)
+	for _, known := range addons {
+		if name == known {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("no add-on %q; there are %s", name, strings.Join(addons, ", "))
 }
 
 func toolCommand(args []string) error {

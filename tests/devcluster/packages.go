@@ -16,6 +16,7 @@ var (
 	nodeTools = map[string]string{"containerd": "containerd", "ctr": "containerd", "runc": "runc",
 		"/usr/lib/cni/ptp": "containernetworking-plugins", "iptables": "iptables"}
 	imageTools = map[string]string{"buildah": "buildah"}
+	wheelTools = map[string]string{"python3": "python3", "pip3": "python3-pip"}
 )
 
 // requireTools finds or installs the packages that have the given programs.

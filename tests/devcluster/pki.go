@@ -80,6 +80,7 @@ func (c *Cluster) identities() []identity {
 		{file: "coredns", user: "coredns", groups: admins},
 		{file: "kwok", user: "kwok", groups: admins},
 		{file: "traefik", user: "traefik", groups: admins},
+		{file: "contour", user: "contour", groups: admins},
 	}
 }
 
@@ -173,7 +174,7 @@ func (c *Cluster) kubeconfigOf(component string) string { return c.path("kubecon
 // writeKubeconfigs gives the components the address inside the namespace, and the administrator
 // the one that the host reaches: all of them anew, or those that are missing.
 func (c *Cluster) writeKubeconfigs(anew bool) error {
-	for _, user := range []string{"admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "coredns", "kwok", "metrics-server", "traefik"} {
+	for _, user := range []string{"admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "coredns", "kwok", "metrics-server", "traefik", "contour"} {
 		server := "https://" + c.nodeIP() + ":6443"
 		if user == "admin" {
 			server = c.server()

@@ -235,6 +235,13 @@ func (c *Cluster) before(name string, dirs map[string]string) error {
 		return c.releaseNodes()
 	case "traefik":
 		return c.applyGatewayAPI(dirs["gateway-api"])
+	case "contour":
+		if err := c.applyGatewayAPI(dirs["gateway-api"]); err != nil {
+			return err
+		}
+		return c.applyContour(dirs["contour"])
+	case "envoy":
+		return c.writeEnvoyConfig(filepath.Join(dirs["contour"], "contour"))
 	}
 	return nil
 }
@@ -250,7 +257,7 @@ func (c *Cluster) after(name string, dirs map[string]string) error {
 	case "metrics-server":
 		return c.applyMetricsService()
 	case "traefik":
-		return c.applyGateway()
+		return c.applyGateway("traefik", "traefik.io/gateway-controller", "edge", gatewayPort)
 	}
 	return nil
 }

@@ -42,7 +42,12 @@ func (c *Cluster) verify(started []string) error {
 		}
 	}
 	if c.hasAddon(gatewayAddon) {
-		return c.routes()
+		if err := c.routes(); err != nil {
+			return err
+		}
+	}
+	if c.hasAddon(contourAddon) {
+		return c.programmed(envoyGateway, "contour", "envoy")
 	}
 	return nil
 }
