@@ -9,14 +9,15 @@ pub mod release;
 pub mod router;
 pub mod scalar;
 pub mod status;
+pub mod strategy;
 pub mod validate;
 
 pub use command::{
     Action, ApprovalKind, CommandApproval, CommandPhase, ReleaseCommand, ReleaseCommandSpec, ReleaseCommandStatus,
 };
 pub use release::{
-    Approval, BlueGreen, Canary, CanaryStep, Pause, PodTemplate, PodTemplateMetadata, Rollback, Selector,
-    ServiceRelease, ServiceReleaseSpec, Strategy, Traffic, WorkloadKind, WorkloadRef,
+    PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic, WorkloadKind,
+    WorkloadRef,
 };
 pub use router::{GatewayRoute, HttpRouteRef, ParentRef, Router};
 pub use scalar::{Duration, Timestamp};
@@ -24,6 +25,10 @@ pub use status::{
     CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision, ReleaseStatus, RevisionStatus,
     RollbackCause, RollbackStatus, RouteStatus, ServiceReleaseStatus, StepName, StepProgress, StepStatus, Suspension,
     TimelineEntry, WeightShare, Weights, WorkloadStatus,
+};
+pub use strategy::{
+    Approval, BlueGreen, Canary, CanaryStep, DynamicStableScale, HeaderMatch, HeaderMatchType, HeaderRoute,
+    MirrorRoute, Pause, Scale, Strategy,
 };
 
 /// The API group of every kind defined here.

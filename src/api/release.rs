@@ -4,13 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Router, status::ServiceReleaseStatus};
+use super::{Duration, Router, Strategy, status::ServiceReleaseStatus};
 
 /// What runs, how traffic reaches it and how a change of it is rolled out. A changed pod template
 /// is a release; the operator carries it through the strategy and undoes it when it fails.
@@ -52,7 +51,9 @@ use super::{Duration, Router, status::ServiceReleaseStatus};
     validation = Rule::new("!has(oldSelf.traffic) || (has(self.traffic) && self.traffic.service == oldSelf.traffic.service)").message("traffic.service cannot be changed or removed; delete the ServiceRelease to hand the Service back, then create another"),
     validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.candidateService) || (has(self.traffic) && has(self.traffic.candidateService) && self.traffic.candidateService == oldSelf.traffic.candidateService)").message("traffic.candidateService cannot be changed or removed"),
     validation = Rule::new("!has(self.traffic) || !has(self.traffic.router) || has(self.traffic.candidateService)").message("traffic.router needs traffic.candidateService"),
-    validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.router) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway) == has(oldSelf.traffic.router.gateway) && (!has(self.traffic.router.httpRoute) || self.traffic.router.httpRoute == oldSelf.traffic.router.httpRoute))").message("traffic.router cannot be removed, nor its kind or the name of its route changed")
+    validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.router) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway) == has(oldSelf.traffic.router.gateway) && (!has(self.traffic.router.httpRoute) || self.traffic.router.httpRoute == oldSelf.traffic.router.httpRoute))").message("traffic.router cannot be removed, nor its kind or the name of its route changed"),
+    validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || (has(self.traffic) && has(self.traffic.router)) || !(has(self.strategy.canary.dynamicStableScale) || (has(self.strategy.canary.steps) && self.strategy.canary.steps.exists(s, has(s.scale))))").message("scale and dynamicStableScale need traffic.router: by the ratio of pods their number is the weight"),
+    validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.steps) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway)) || !self.strategy.canary.steps.exists(s, has(s.setHeaderRoute) || has(s.setMirrorRoute))").message("setHeaderRoute and setMirrorRoute need traffic.router.gateway: of a route of yours only the weights are set")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceReleaseSpec {
@@ -231,114 +232,6 @@ const fn default_scale_down_delay() -> Duration {
     Duration::from_secs(30)
 }
 
-/// How a release is rolled out: exactly one of canary and blueGreen.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("has(self.canary) != has(self.blueGreen)").message("exactly one of canary and blueGreen is needed"))]
-#[serde(rename_all = "camelCase")]
-pub struct Strategy {
-    /// Replace pods step by step; the share of pods is the share of traffic.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub canary: Option<Canary>,
-    /// Bring up all pods of the candidate beside stable, then switch the Service at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blue_green: Option<BlueGreen>,
-}
-
-/// A canary by the ratio of pods.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
-#[x_kube(
-    validation = Rule::new("!has(self.steps) || self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()").message("setWeight must not fall from step to step"),
-    validation = Rule::new("!(string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])").message("maxSurge and maxUnavailable cannot both be 0"),
-    validation = Rule::new("[string(self.maxSurge), string(self.maxUnavailable)].all(p, p.matches('^([0-9]{1,5}|100000|([0-9]|[1-9][0-9]|100)%)$'))").message("maxSurge and maxUnavailable are a number of pods or 0% to 100%")
-)]
-#[serde(rename_all = "camelCase")]
-pub struct Canary {
-    /// Pods, as a number or percent of replicas (rounded up), that may exist beyond replicas. Default 25%.
-    /// With traffic.router it has no use: stable keeps all its pods beside the candidate's.
-    #[serde(default = "quarter")]
-    #[schemars(schema_with = "pods_or_percent")]
-    pub max_surge: IntOrString,
-    /// Pods, as a number or percent of replicas (rounded down), that may be missing during a step. Default 0.
-    /// With traffic.router it has no use.
-    #[serde(default = "none")]
-    #[schemars(schema_with = "pods_or_percent")]
-    pub max_unavailable: IntOrString,
-    /// What is done in turn, at most 50. After the last, the candidate takes all traffic.
-    #[serde(default)]
-    #[schemars(length(max = 50))]
-    pub steps: Vec<CanaryStep>,
-}
-
-impl Default for Canary {
-    fn default() -> Self {
-        Self { max_surge: quarter(), max_unavailable: none(), steps: Vec::new() }
-    }
-}
-
-fn quarter() -> IntOrString {
-    IntOrString::String("25%".into())
-}
-
-const fn none() -> IntOrString {
-    IntOrString::Int(0)
-}
-
-/// Its values are limited by a CEL rule: what a structural schema says of integers and strings at the
-/// same time is not enforced by type.
-fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 6 })
-}
-
-/// One step of a canary: exactly one of its fields.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
-#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.pause), has(self.approval)].filter(b, b).size() == 1").message("a step has exactly one of setWeight, pause, approval"))]
-#[serde(rename_all = "camelCase")]
-pub struct CanaryStep {
-    /// Percent of the traffic for the candidate, 0 to 100, not less than in the step before.
-    /// By the ratio of pods: ceil(replicas x weight) of them, at least 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub set_weight: Option<i32>,
-    /// Stay for a while, or without a duration until a person says Resume or Promote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
-    /// Stay until a person says Approve; nothing else passes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approval: Option<Approval>,
-}
-
-/// A pause between steps.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Pause {
-    /// How long, such as 5m or 1h30m. Without it the release waits for Resume or Promote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub duration: Option<Duration>,
-}
-
-/// A wait for a person's Approve.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Approval {}
-
-/// All pods of the candidate beside stable, then one switch.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct BlueGreen {
-    /// Switch as soon as the candidate is ready for it; if false, wait for Promote. Default true.
-    #[serde(default = "yes")]
-    pub auto_promote: bool,
-}
-
-impl Default for BlueGreen {
-    fn default() -> Self {
-        Self { auto_promote: true }
-    }
-}
-
-const fn yes() -> bool {
-    true
-}
-
 /// What happens when a release fails, and what is kept to undo one that did not.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -356,4 +249,8 @@ impl Default for Rollback {
     fn default() -> Self {
         Self { automatic: true, keep_previous: None }
     }
+}
+
+const fn yes() -> bool {
+    true
 }

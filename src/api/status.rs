@@ -306,6 +306,12 @@ pub enum StepName {
     Prepare,
     /// Give the candidate a share of the traffic.
     SetWeight,
+    /// Send the candidate the requests that carry certain headers.
+    SetHeaderRoute,
+    /// Send the candidate copies of requests.
+    SetMirrorRoute,
+    /// Give the candidate a number of pods apart from its weight.
+    Scale,
     /// Stay for a while, or until Resume or Promote.
     Pause,
     /// Stay until Approve.
@@ -343,6 +349,13 @@ pub struct RouteStatus {
     /// accepted, and for which propagationDelay has passed since.
     #[serde(default)]
     pub served_weight: i32,
+    /// The headers of the requests that it sends to candidateService whatever its weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub header_route: Option<String>,
+    /// Percent of the requests of which it sends a copy to candidateService.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror_percent: Option<i32>,
     /// How often in this release somebody else's weights were put right.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub put_right: i64,
@@ -427,6 +440,9 @@ pub struct RollbackStatus {
     pub by: Option<String>,
     /// The candidate's share of the traffic when it began, in percent.
     pub from_weight: i32,
+    /// Whether it got requests by their headers, or copies of some, apart from its share.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probed: bool,
     /// When it began.
     pub started_at: Timestamp,
     /// Until when the revision's pods stay, so that connections drain; set when traffic has moved.
@@ -541,7 +557,7 @@ impl StepName {
     /// Whether such a step waits for pods or traffic, and so has a deadline.
     #[must_use]
     pub const fn waits_for_cluster(self) -> bool {
-        matches!(self, Self::Prepare | Self::SetWeight | Self::Promote)
+        !matches!(self, Self::Pause | Self::Approval)
     }
 }
 

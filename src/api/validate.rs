@@ -45,6 +45,25 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
             found.push(violation("spec.strategy", "exactly one of canary and blueGreen is needed"));
         }
         found.extend(strategy.canary.iter().flat_map(canary));
+        found.extend(strategy.canary.iter().flat_map(|canary| unrouted(&release.spec, canary)));
+    }
+    found
+}
+
+/// What needs a router that is not there.
+fn unrouted(spec: &ServiceReleaseSpec, canary: &Canary) -> Vec<Violation> {
+    let router = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref());
+    let sized = canary.dynamic_stable_scale.is_some() || canary.steps.iter().any(|step| step.scale.is_some());
+    let probes = |step: &CanaryStep| step.set_header_route.is_some() || step.set_mirror_route.is_some();
+    let mut found = Vec::new();
+    if sized && router.is_none() {
+        let message =
+            "scale and dynamicStableScale need traffic.router: by the ratio of pods their number is the weight";
+        found.push(violation("spec.strategy.canary", message));
+    }
+    if canary.steps.iter().any(probes) && router.is_none_or(|router| router.gateway.is_none()) {
+        let message = "setHeaderRoute and setMirrorRoute need traffic.router.gateway: of a route of yours only the weights are set";
+        found.push(violation("spec.strategy.canary.steps", message));
     }
     found
 }
@@ -83,11 +102,22 @@ fn canary(canary: &Canary) -> Vec<Violation> {
             found.push(violation(format!("spec.strategy.canary.{field}"), message));
         }
     }
+    if canary.dynamic_stable_scale.as_ref().is_some_and(|scale| !is_pods_or_percent(&scale.at_least)) {
+        let message = "dynamicStableScale.atLeast is a number of pods or 0% to 100%";
+        found.push(violation("spec.strategy.canary.dynamicStableScale", message));
+    }
     let mut highest = 0;
     for (index, step) in canary.steps.iter().enumerate() {
-        let CanaryStep { set_weight, pause, approval } = step;
-        if [set_weight.is_some(), pause.is_some(), approval.is_some()].iter().filter(|set| **set).count() != 1 {
-            found.push(violation(at(index), "a step has exactly one of setWeight, pause, approval"));
+        let CanaryStep { set_weight, set_header_route, set_mirror_route, scale, pause, approval } = step;
+        let routes = [set_header_route.is_some(), set_mirror_route.is_some()];
+        let others = [set_weight.is_some(), scale.is_some(), pause.is_some(), approval.is_some()];
+        if routes.iter().chain(&others).filter(|set| **set).count() != 1 {
+            let message = "a step has exactly one of setWeight, setHeaderRoute, setMirrorRoute, scale, pause, approval";
+            found.push(violation(at(index), message));
+        }
+        if scale.is_some_and(|scale| scale.replicas.is_some() && scale.percent.is_some()) {
+            let field = format!("{}.scale", at(index));
+            found.push(violation(field, "scale has replicas or percent, not both"));
         }
         if let Some(weight) = set_weight {
             if *weight < highest {
@@ -176,6 +206,10 @@ mod tests {
         release_command(&serde_json::from_value(spec).unwrap())
     }
 
+    fn routed() -> Value {
+        json!({"service": "shop", "candidateService": "preview", "router": {"httpRoute": {"name": "shop"}}})
+    }
+
     /// One manifest for each rule; what each violates.
     fn broken() -> Vec<Vec<Violation>> {
         let steps = "/spec/strategy/canary/steps";
@@ -197,6 +231,16 @@ mod tests {
             release(|it| it["spec"]["traffic"] = json!({"service": "shop", "router": {"httpRoute": {"name": "shop"}}})),
             release(|it| {
                 it["spec"]["traffic"] = json!({"service": "shop", "candidateService": "preview", "router": {}})
+            }),
+            release(|it| it["spec"]["strategy"]["canary"]["dynamicStableScale"] = json!({"atLeast": "50%"})),
+            release(|it| *it.pointer_mut(steps).unwrap() = json!([{"setHeaderRoute": {}}])),
+            release(|it| {
+                it["spec"]["traffic"] = routed();
+                it["spec"]["strategy"]["canary"]["dynamicStableScale"] = json!({"atLeast": "few"});
+            }),
+            release(|it| {
+                it["spec"]["traffic"] = routed();
+                *it.pointer_mut(steps).unwrap() = json!([{"scale": {"replicas": 1, "percent": 1}}]);
             }),
             command(json!({"release": "shop", "action": "Promote"})),
             command(json!({"release": "shop", "action": "Abort", "full": true})),
@@ -230,6 +274,10 @@ mod tests {
                 vec!["spec.strategy.canary.steps[0]"],
                 vec!["spec.traffic"],
                 vec!["spec.traffic.router"],
+                vec!["spec.strategy.canary"],
+                vec!["spec.strategy.canary.steps"],
+                vec!["spec.strategy.canary.dynamicStableScale"],
+                vec!["spec.strategy.canary.steps[0].scale"],
                 vec!["spec"],
                 vec!["spec.full"],
                 vec!["spec.toRevision"],

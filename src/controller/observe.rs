@@ -8,10 +8,10 @@ use serde_json::Value;
 use tracing::warn;
 
 use crate::{
-    api::{LABEL_RELEASE, LABEL_REVISION, ServiceRelease, ServiceReleaseSpec},
+    api::{LABEL_RELEASE, LABEL_REVISION, ParentRef, ServiceRelease, ServiceReleaseSpec},
     engine::{
-        self, Command, Endpoint, Observed, Plan, Revision, Rival, Route, Service, Template, TemplateCheck, Workload,
-        revision,
+        self, Command, Endpoint, Observed, ParentGateway, Plan, Revision, Rival, Route, Service, Template,
+        TemplateCheck, Workload, revision,
     },
 };
 
@@ -45,6 +45,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         candidate_service: traffic.and_then(|traffic| traffic.candidate_service.as_ref()).and_then(service),
         commands: world.commands.of(key).filter_map(command).collect(),
         route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim)),
+        gateways: gateways(world, key, spec),
         rivals: rivals(world, key, spec),
         autoscalers: deployment
             .iter()
@@ -117,6 +118,24 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
 fn route(world: &World, key: &Key, claim: &Claim) -> Option<Route> {
     let Claim::Route(name) = claim else { return None };
     Some(world.routes.get(&key.beside(name))?.seen(&key.name))
+}
+
+/// The Gateways that a release's route is attached to, as far as they are known.
+fn gateways(world: &World, key: &Key, spec: &ServiceReleaseSpec) -> Vec<ParentGateway> {
+    let own = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref()?.gateway.as_ref());
+    let users = || {
+        let route = Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim))?;
+        serde_json::from_value(route.spec.get("parentRefs")?.clone()).ok()
+    };
+    let references = own.map(|own| own.parent_refs.clone()).or_else(users).unwrap_or_default();
+    let seen = |reference: &ParentRef| {
+        let namespace = reference.namespace.as_deref().map_or_else(|| key.namespace.clone(), Into::into);
+        let gateway = world.gateways.get(&Key { namespace, name: reference.name.as_str().into() })?;
+        let class = Key { namespace: "".into(), name: gateway.class.clone() };
+        Some(gateway.seen(reference, world.gateway_classes.get(&class)))
+    };
+    let is_gateway = |reference: &&ParentRef| reference.kind.as_deref().is_none_or(|kind| kind == "Gateway");
+    references.iter().filter(is_gateway).filter_map(seen).collect()
 }
 
 /// Each pod once, also when it has an address in more than one family. It is ready with all the ports that

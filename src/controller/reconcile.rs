@@ -190,11 +190,14 @@ fn routes(context: &Context, key: &Key, release: &ServiceRelease) -> Routes {
         return Routes::Known;
     }
     let world = context.cache.world();
-    match world.route_api.refusal() {
+    let looked = |kind: Kind, synced: bool| synced || world.route_api.refusal(kind).is_some();
+    let gateways = looked(Kind::Gateway, world.gateways.synced());
+    let gateways = gateways && looked(Kind::GatewayClass, world.gateway_classes.synced());
+    match world.route_api.refusal(Kind::Route) {
         // What cannot be had does not keep an object from going.
         Some(_) if release.metadata.deletion_timestamp.is_some() => Routes::Known,
         Some(why) => Routes::Refused(why.to_owned()),
-        None if world.routes.synced() => Routes::Known,
+        None if world.routes.synced() && gateways => Routes::Known,
         None => Routes::Awaited,
     }
 }

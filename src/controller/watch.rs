@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 use crate::{api::LABEL_RELEASE, telemetry::Metrics};
 
 use super::cache::{
-    Autoscaler, Cache, CachedCommand, CachedPlan, CachedPod, CachedRelease, CachedRoute, CachedService, Deployment,
-    Kind, ReplicaSet, Scope, Shelved, Slice, Slim,
+    Autoscaler, Cache, CachedCommand, CachedGateway, CachedGatewayClass, CachedPlan, CachedPod, CachedRelease,
+    CachedRoute, CachedService, Deployment, Kind, ReplicaSet, Scope, Shelved, Slice, Slim,
 };
 
 /// Objects in one page of a LIST.
@@ -27,18 +27,21 @@ const PAGE: u32 = 500;
 /// Starts all watches of all scopes.
 pub fn start(client: &Client, scopes: &[Scope], cache: &Arc<Cache>, metrics: &Arc<Metrics>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    macro_rules! start {
+        ($scope:expr; $($kind:ty),*) => {$(
+            tasks.spawn(follow::<$kind>(
+                client.clone(),
+                $scope.clone(),
+                cache.clone(),
+                metrics.clone(),
+            ));
+        )*};
+    }
+    // A route's Gateways are in any namespace.
+    start!(None; CachedGateway, CachedGatewayClass);
     for scope in scopes {
-        macro_rules! start {
-            ($($kind:ty),*) => {$(
-                tasks.spawn(follow::<$kind>(
-                    client.clone(),
-                    scope.clone(),
-                    cache.clone(),
-                    metrics.clone(),
-                ));
-            )*};
-        }
         start!(
+            scope;
             CachedRelease,
             CachedCommand,
             CachedPlan,
@@ -69,7 +72,7 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
     };
     let plural = T::KIND.resource().3;
     let restart = T::shelf(&mut cache.world()).restarted(&scope);
-    if T::KIND == Kind::Route {
+    if T::KIND.is_of_gateway_api() {
         let mut wanted = cache.world().route_api.wanted();
         // The sender lives as long as the cache.
         let _ = wanted.wait_for(|wanted| *wanted).await;
@@ -86,17 +89,17 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
             };
             match event {
                 Some(Ok(event)) => {
-                    let complete = T::KIND == Kind::Route && matches!(event, watcher::Event::InitDone);
+                    let complete = T::KIND.is_of_gateway_api() && matches!(event, watcher::Event::InitDone);
                     cache.apply(&scope, event);
                     if complete {
-                        cache.routes_are(None);
+                        cache.can_watch(T::KIND, None);
                     }
                 }
                 Some(Err(error)) => {
                     metrics.watch_failed(plural);
-                    if T::KIND == Kind::Route {
-                        let known = cache.world().route_api.refusal().map(str::to_owned);
-                        cache.routes_are(refusal(&error).or(known));
+                    if T::KIND.is_of_gateway_api() {
+                        let known = cache.world().route_api.refusal(T::KIND).map(str::to_owned);
+                        cache.can_watch(T::KIND, refusal(T::KIND, &error).or(known));
                     }
                     report(plural, &error);
                     if must_list_again(&error) {
@@ -109,16 +112,16 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
     }
 }
 
-/// Why there are no routes to be had, if the API server says so.
-fn refusal(error: &watcher::Error) -> Option<String> {
+/// Why a kind of the Gateway API is not to be had, if the API server says so.
+fn refusal(kind: Kind, error: &watcher::Error) -> Option<String> {
     use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
     let (InitialListFailed(cause) | WatchStartFailed(cause) | WatchFailed(cause)) = error else { return None };
     match cause {
         kube::Error::Api(status) if status.code == 404 => {
-            Some("the cluster does not serve HTTPRoutes (gateway.networking.k8s.io/v1)".into())
+            Some(format!("the cluster does not serve {}s (gateway.networking.k8s.io/v1)", kind.resource().2))
         }
         kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-            Some(format!("the operator may not look at HTTPRoutes: {}", status.message))
+            Some(format!("the operator may not look at {}s: {}", kind.resource().2, status.message))
         }
         _ => None,
     }

@@ -81,7 +81,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         return flow;
     }
     while may_advance(pass) && is_pinned(pass) && complete(pass, &policy) {
-        let index = pass.status.step.as_ref().map_or(1, |step| step.index);
+        let index = index(pass);
         if index >= policy.count() {
             promoted(pass, &policy);
             return Flow::Again;
@@ -168,7 +168,7 @@ fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
         Step::Prepare => Some(0),
         Step::SetWeight(weight) => Some(weight),
         Step::Promote => Some(100),
-        Step::Pause(_) | Step::Approval => None,
+        _ => None,
     };
     if let Some(candidate) = weight {
         pass.want_weight(candidate);
@@ -192,19 +192,17 @@ fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
 
 /// A step's place, number and name in one.
 fn summary(policy: &Policy, index: i32) -> String {
-    let of = policy.count();
-    match policy.step(index) {
-        Step::SetWeight(weight) => format!("{index}/{of} setWeight {weight}"),
-        Step::Prepare => format!("{index}/{of} prepare"),
-        Step::Pause(_) => format!("{index}/{of} pause"),
-        Step::Approval => format!("{index}/{of} approval"),
-        Step::Promote => format!("{index}/{of} promote"),
-    }
+    format!("{index}/{} {}", policy.count(), policy.step(index))
+}
+
+/// The place of the step under way, from 1.
+pub fn index(pass: &Pass<'_>) -> i32 {
+    pass.status.step.as_ref().map_or(1, |step| step.index)
 }
 
 /// The step under way.
 pub fn current(pass: &Pass<'_>, policy: &Policy) -> Step {
-    policy.step(pass.status.step.as_ref().map_or(1, |step| step.index))
+    policy.step(index(pass))
 }
 
 /// Whether the step under way has done what it is there for, as far as the world was observed.
@@ -214,6 +212,11 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     match current(pass, policy) {
         Step::Prepare => prepared(pass, policy),
         Step::SetWeight(weight) => reached(pass, policy, weight),
+        Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) => {
+            let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+            route::settled(pass, weight)
+        }
+        Step::Scale(_) => sized(pass, policy),
         Step::Approval => passed,
         Step::Pause(duration) => {
             let full = pass.status.release.as_ref().is_some_and(|release| release.full_promotion_by.is_some());
@@ -226,7 +229,7 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> bool {
 /// The first candidate pods are available, as many as the bounds allow without traffic on them.
 fn prepared(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     // A gateway that does not take the route is found out before anything depends on it.
-    if policy.shift == Shift::Route && !route::settled(pass, 0) {
+    if policy.is_routed() && !route::settled(pass, 0) {
         return false;
     }
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
@@ -240,11 +243,8 @@ fn prepared(pass: &mut Pass<'_>, policy: &Policy) -> bool {
 
 /// The candidate's pods take the share of the traffic that is meant, and stable's have made room.
 fn reached(pass: &mut Pass<'_>, policy: &Policy, weight: i32) -> bool {
-    if policy.shift == Shift::Route {
-        let (wanted, _) = wanted(pass, policy);
-        let ready =
-            pass.candidate().is_some_and(|candidate| candidate.replicas == wanted && candidate.warm() >= wanted);
-        return ready && route::settled(pass, weight);
+    if policy.is_routed() {
+        return sized(pass, policy) && route::settled(pass, weight);
     }
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
     let (wanted, old_wanted) = wanted(pass, policy);
@@ -258,9 +258,15 @@ fn reached(pass: &mut Pass<'_>, policy: &Policy, weight: i32) -> bool {
     open && candidate.replicas == wanted && serving >= wanted && room
 }
 
+/// The candidate has the pods that are meant for it.
+fn sized(pass: &Pass<'_>, policy: &Policy) -> bool {
+    let (wanted, _) = wanted(pass, policy);
+    pass.candidate().is_some_and(|candidate| candidate.replicas == wanted && candidate.warm() >= wanted)
+}
+
 /// All traffic is on the candidate, nothing of the release is left to clear.
 fn serves_alone(pass: &mut Pass<'_>, policy: &Policy) -> bool {
-    if policy.shift == Shift::Route && !route::settled(pass, 0) {
+    if policy.is_routed() && !route::settled(pass, 0) {
         return false;
     }
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
@@ -269,7 +275,7 @@ fn serves_alone(pass: &mut Pass<'_>, policy: &Policy) -> bool {
         || (traffics.selection() == Selection::Revision(candidate.hash.clone()) && traffics.only(&candidate.hash));
     let rest = match policy.shift {
         Shift::Ratio { .. } => old_side(pass).iter().all(|old| old.replicas == 0),
-        Shift::Switch | Shift::Route => true,
+        Shift::Switch | Shift::Route { .. } => true,
     };
     let bounds = policy.bounds(pass.replicas());
     alone

@@ -94,6 +94,14 @@ fn route(pass: &Pass<'_>) -> Option<Obstacle> {
     let name = route::name(pass)?;
     let traffic = pass.traffic_spec()?;
     let candidate = traffic.candidate_service.as_deref().unwrap_or_default();
+    if let Some((gateway, feature)) = route::without_copies(pass) {
+        let message = format!(
+            "spec.strategy.canary.steps: setMirrorRoute needs {feature}, which Gateway {} (class {}) does not support: it might answer every request with an error",
+            gateway.name, gateway.class
+        );
+        let remedy = "take the step out, or attach the route to a Gateway whose class lists it in status.supportedFeatures; a release under way keeps its plan: abort it first";
+        return Some(Obstacle::new("MirrorNotSupported", message, remedy));
+    }
     let Some(seen) = &pass.seen.route else {
         let message = format!("spec.traffic.router.httpRoute: there is no HTTPRoute {name} in this namespace");
         let remedy =

@@ -27,8 +27,8 @@ pub use command::RETENTION as COMMAND_RETENTION;
 pub use effect::{Decision, Effect, Event, NewReplicaSet, NewRoute, NewService, Selection, ServicePort};
 pub use forward::plan_name;
 pub use observed::{
-    Command, Container, Ended, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Rival, Route, RouteParent,
-    Service, Template, TemplateCheck, Workload,
+    Command, Container, Ended, Endpoint, ObjectVersion, Observed, ParentGateway, Plan, Pod, Revision, Rival, Route,
+    RouteParent, Service, Template, TemplateCheck, Workload,
 };
 pub use traffic::{NO_REVISION, selection};
 

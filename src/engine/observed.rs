@@ -25,6 +25,8 @@ pub struct Observed {
     pub candidate_service: Option<Service>,
     /// The HTTPRoute that the router uses, if it exists.
     pub route: Option<Route>,
+    /// The Gateways that it is attached to, as far as they are known.
+    pub gateways: Vec<ParentGateway>,
     /// The commands for this release that exist, in any order, decided or not.
     pub commands: Vec<Command>,
     /// Other ServiceReleases of the namespace that claim the same workload, Service or selector.
@@ -270,6 +272,19 @@ pub struct RouteParent {
     pub accepted: bool,
     /// Reason and message of the one that is not.
     pub why: String,
+}
+
+/// A Gateway that the release's route is attached to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParentGateway {
+    /// Its name.
+    pub name: String,
+    /// The name of its GatewayClass.
+    pub class: String,
+    /// Why no data plane has it, or the listener that is meant, if so.
+    pub unprogrammed: Option<String>,
+    /// status.supportedFeatures of its class, if that says.
+    pub features: Option<Vec<String>>,
 }
 
 /// A ReleaseCommand.

@@ -1,19 +1,27 @@
 //! What a release is going to do: the strategy compiled to one list of steps, and the limits that
 //! hold while it does. Made from the pinned plan in mid-release, from the spec at rest.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::api::{Canary, Duration, ServiceReleaseSpec, StepName, Strategy};
+use crate::api::{Canary, CanaryStep, Duration, HeaderMatch, ServiceReleaseSpec, StepName, Strategy};
 
-use super::ratio::Bounds;
+use super::ratio::{self, Bounds};
 
 /// One unit of a release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Bring up the first candidate pods, without traffic.
     Prepare,
     /// Give the candidate this percentage of the traffic.
     SetWeight(i32),
+    /// Give the candidate the requests with these headers.
+    SetHeaderRoute(Vec<HeaderMatch>),
+    /// Give the candidate copies of this percentage of the requests.
+    SetMirrorRoute(i32),
+    /// Give the candidate so many pods apart from its weight, or as many as that needs.
+    Scale(Option<Size>),
     /// Stay for this long, or until a person goes on.
     Pause(Option<Duration>),
     /// Stay until a person approves.
@@ -25,15 +33,55 @@ pub enum Step {
 impl Step {
     /// Its name in the status.
     #[must_use]
-    pub const fn name(self) -> StepName {
+    pub const fn name(&self) -> StepName {
         match self {
             Self::Prepare => StepName::Prepare,
             Self::SetWeight(_) => StepName::SetWeight,
+            Self::SetHeaderRoute(_) => StepName::SetHeaderRoute,
+            Self::SetMirrorRoute(_) => StepName::SetMirrorRoute,
+            Self::Scale(_) => StepName::Scale,
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
             Self::Promote => StepName::Promote,
         }
     }
+}
+
+/// It as people read it, such as `setWeight 25`.
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prepare => out.write_str("prepare"),
+            Self::SetWeight(weight) => write!(out, "setWeight {weight}"),
+            Self::SetHeaderRoute(headers) if headers.is_empty() => out.write_str("setHeaderRoute none"),
+            Self::SetHeaderRoute(_) => out.write_str("setHeaderRoute"),
+            Self::SetMirrorRoute(percent) => write!(out, "setMirrorRoute {percent}"),
+            Self::Scale(Some(Size::Pods(pods))) => write!(out, "scale {pods}"),
+            Self::Scale(Some(Size::Percent(percent))) => write!(out, "scale {percent}%"),
+            Self::Scale(None) => out.write_str("scale as weight"),
+            Self::Pause(_) => out.write_str("pause"),
+            Self::Approval => out.write_str("approval"),
+            Self::Promote => out.write_str("promote"),
+        }
+    }
+}
+
+/// A number of pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// So many.
+    Pods(i32),
+    /// So many percent of the release's replicas.
+    Percent(i32),
+}
+
+/// What the candidate gets of the requests beside its weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The requests with all of these headers.
+    pub headers: Vec<HeaderMatch>,
+    /// Copies of this percentage of the requests; 0 for none.
+    pub mirror: i32,
 }
 
 /// How traffic is moved.
@@ -48,8 +96,11 @@ pub enum Shift {
     },
     /// By switching the Service's selector from one full set of pods to the other.
     Switch,
-    /// By the weights of a route; stable stays whole beside the candidate.
-    Route,
+    /// By the weights of a route; stable stays whole beside the candidate, or keeps at least this much.
+    Route {
+        /// dynamicStableScale.atLeast as written.
+        keep: Option<IntOrString>,
+    },
 }
 
 /// What holds while a release goes on.
@@ -86,7 +137,8 @@ impl Policy {
             (None, None) => (ratio(&Canary::default()), Vec::new()),
         };
         let routed = spec.traffic.as_ref().is_some_and(|traffic| traffic.router.is_some());
-        let shift = if routed { Shift::Route } else { shift };
+        let keep = strategy.canary.as_ref().and_then(|canary| canary.dynamic_stable_scale.as_ref());
+        let shift = if routed { Shift::Route { keep: keep.map(|keep| keep.at_least.clone()) } } else { shift };
         let middle = if first { Vec::new() } else { middle };
         let seconds = |seconds: i32| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let scale_down_delay = spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
@@ -106,7 +158,7 @@ impl Policy {
     pub fn step(&self, index: i32) -> Step {
         let last = self.steps.len().saturating_sub(1);
         let place = usize::try_from(index.saturating_sub(1)).unwrap_or(0).min(last);
-        self.steps.get(place).copied().unwrap_or(Step::Promote)
+        self.steps.get(place).cloned().unwrap_or(Step::Promote)
     }
 
     /// How many steps there are.
@@ -125,12 +177,88 @@ impl Policy {
         set.unwrap_or(100)
     }
 
+    /// Whether a route shares the requests.
+    #[must_use]
+    pub const fn is_routed(&self) -> bool {
+        matches!(self.shift, Shift::Route { .. })
+    }
+
+    /// The steps up to a place counted from 1, the latest first.
+    fn until(&self, index: i32) -> impl Iterator<Item = &Step> {
+        self.steps.iter().take(usize::try_from(index).unwrap_or(0)).rev()
+    }
+
+    /// What the candidate gets beside its weight at a step; nothing more once all traffic is to be its.
+    #[must_use]
+    pub fn extras(&self, index: i32) -> Extras {
+        if !self.is_routed() || self.step(index) == Step::Promote {
+            return Extras::default();
+        }
+        let headers = self.until(index).find_map(|step| match step {
+            Step::SetHeaderRoute(headers) => Some(headers.clone()),
+            _ => None,
+        });
+        let mirror = self.until(index).find_map(|step| match step {
+            Step::SetMirrorRoute(percent) => Some(*percent),
+            _ => None,
+        });
+        Extras { headers: headers.unwrap_or_default(), mirror: mirror.unwrap_or_default() }
+    }
+
+    /// Whether the candidate got anything beside its weight at a step or before it.
+    #[must_use]
+    pub fn probes(&self, index: i32) -> bool {
+        self.until(index).any(|step| match step {
+            Step::SetHeaderRoute(headers) => !headers.is_empty(),
+            Step::SetMirrorRoute(percent) => *percent > 0,
+            _ => false,
+        })
+    }
+
+    /// The candidate's pods beside a whole stable at a step and its weight, of so many replicas.
+    #[must_use]
+    pub fn beside(&self, index: i32, weight: i32, replicas: i32) -> i32 {
+        if self.step(index) == Step::Promote {
+            return replicas;
+        }
+        let size = |step: &Step| match step {
+            Step::Scale(size) => Some(*size),
+            _ => None,
+        };
+        let mut next =
+            self.steps.iter().skip_while(|step| matches!(step, Step::Prepare)).filter_map(|step| match step {
+                Step::Scale(Some(size)) => Some(Some(*size)),
+                Step::SetWeight(_) => Some(None),
+                _ => None,
+            });
+        // The first pods are those for the first step that needs some.
+        let scale = if index <= 1 { next.next() } else { self.until(index).find_map(size) };
+        match scale.flatten() {
+            Some(Size::Pods(pods)) => pods.min(replicas),
+            Some(Size::Percent(percent)) => ratio::beside(replicas, percent),
+            None => ratio::beside(replicas, if weight == 0 { self.first_weight() } else { weight }),
+        }
+    }
+
+    /// Stable's pods over a route, while the candidate is known to have this weight.
+    #[must_use]
+    pub fn kept(&self, weight: i32, replicas: i32) -> i32 {
+        match &self.shift {
+            Shift::Route { keep: Some(keep) } => {
+                let floor = Bounds::pods(keep, replicas).min(replicas);
+                let share = if weight >= 100 { 0 } else { ratio::beside(replicas, 100 - weight) };
+                share.max(floor)
+            }
+            _ => replicas,
+        }
+    }
+
     /// The limits on pods for a number of replicas. A switch keeps all of them.
     #[must_use]
     pub fn bounds(&self, replicas: i32) -> Bounds {
         match &self.shift {
             Shift::Ratio { surge, unavailable } => Bounds::resolve(replicas, surge, unavailable),
-            Shift::Switch | Shift::Route => Bounds { replicas, surge: replicas, unavailable: 0 },
+            Shift::Switch | Shift::Route { .. } => Bounds { replicas, surge: replicas, unavailable: 0 },
         }
     }
 }
@@ -140,10 +268,25 @@ fn ratio(canary: &Canary) -> Shift {
 }
 
 fn canary_steps(canary: &Canary) -> Vec<Step> {
-    let step = |step: &crate::api::CanaryStep| match (step.set_weight, &step.pause, &step.approval) {
-        (Some(weight), ..) => Step::SetWeight(weight.clamp(0, 100)),
-        (None, Some(pause), _) => Step::Pause(pause.duration),
-        (None, None, _) => Step::Approval,
-    };
-    canary.steps.iter().map(step).collect()
+    canary.steps.iter().map(compile).collect()
+}
+
+fn compile(step: &CanaryStep) -> Step {
+    if let Some(weight) = step.set_weight {
+        return Step::SetWeight(weight.clamp(0, 100));
+    }
+    if let Some(route) = &step.set_header_route {
+        return Step::SetHeaderRoute(route.headers.clone());
+    }
+    if let Some(mirror) = &step.set_mirror_route {
+        return Step::SetMirrorRoute(mirror.percent.clamp(0, 100));
+    }
+    if let Some(scale) = &step.scale {
+        let pods = scale.replicas.map(|pods| Size::Pods(pods.max(1)));
+        return Step::Scale(pods.or_else(|| scale.percent.map(|percent| Size::Percent(percent.clamp(1, 100)))));
+    }
+    match &step.pause {
+        Some(pause) => Step::Pause(pause.duration),
+        None => Step::Approval,
+    }
 }

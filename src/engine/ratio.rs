@@ -27,6 +27,12 @@ impl Bounds {
         Self { replicas, surge, unavailable }
     }
 
+    /// A number or percent of replicas in pods, rounded up.
+    #[must_use]
+    pub fn pods(value: &IntOrString, replicas: i32) -> i32 {
+        pods(value, replicas, true)
+    }
+
     /// Pods that must be available for all of the traffic.
     #[must_use]
     pub const fn enough(self) -> i32 {

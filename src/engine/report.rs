@@ -9,7 +9,7 @@ use super::{
     forward,
     hand_back::{self, Waiting},
     pass::Pass,
-    plan::{Shift, Step},
+    plan::Step,
     retreat, route, trouble,
 };
 
@@ -34,7 +34,7 @@ impl Report {
 /// Completes the status of a pass.
 pub fn compose(pass: &mut Pass<'_>) {
     pass.refresh_counts();
-    let routed = pass.policy().shift == Shift::Route && route::router(pass).is_some();
+    let routed = pass.policy().is_routed() && route::router(pass).is_some();
     let observed = match routed {
         true => {
             let candidate = route::observed(pass);
@@ -236,6 +236,28 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         }
         Step::SetWeight(weight) => {
             Report::new(Phase::Progressing, "SettingWeight", format!("{place}: {weight}% to {candidate}{trouble}"))
+        }
+        Step::SetHeaderRoute(headers) if headers.is_empty() => Report::new(
+            Phase::Progressing,
+            "SettingRoute",
+            format!("{place}: no header leads to {candidate} any more{trouble}"),
+        ),
+        Step::SetHeaderRoute(headers) => {
+            let headers = headers.iter().map(|it| format!("{}: {}", it.name, it.value)).collect::<Vec<_>>().join(", ");
+            let headers = crate::api::status::bounded(&headers, 200);
+            Report::new(
+                Phase::Progressing,
+                "SettingRoute",
+                format!("{place}: requests with {headers} to {candidate}{trouble}"),
+            )
+        }
+        Step::SetMirrorRoute(percent) => Report::new(
+            Phase::Progressing,
+            "SettingRoute",
+            format!("{place}: copies of {percent}% of the requests to {candidate}{trouble}"),
+        ),
+        Step::Scale(_) => {
+            Report::new(Phase::Progressing, "Scaling", format!("{place}: the pods of {candidate}{trouble}"))
         }
         Step::Promote => {
             Report::new(Phase::Promoting, "Promoting", format!("{place}: all traffic to {candidate}{trouble}"))

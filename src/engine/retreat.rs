@@ -21,6 +21,7 @@ use super::{
 pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &str, by: Option<&str>) {
     let Some(candidate) = pass.status.candidate.clone() else { return };
     let from_weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let probed = pass.status.step.as_ref().is_some_and(|step| pass.policy().probes(step.index));
     pass.want_weight(0);
     pass.status.hold = None;
     pass.status.suspended = None;
@@ -32,6 +33,7 @@ pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &
         message: crate::api::status::bounded(message, 512),
         by: by.map(str::to_owned),
         from_weight,
+        probed,
         started_at: pass.now,
         drain_until: None,
         completed_at: None,
@@ -109,7 +111,7 @@ fn move_traffic(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     if traffics.selection() == alone {
         let alone = traffics.only(&hash) || candidate_untouched(pass);
         return match policy.shift {
-            Shift::Route => move_weight(pass, stable, bounds.enough()) && alone,
+            Shift::Route { .. } => move_weight(pass, stable, bounds.enough()) && alone,
             _ => alone,
         };
     }
@@ -164,7 +166,7 @@ fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
 
 /// The candidate never had traffic, so that no connection can be open to it.
 fn candidate_untouched(pass: &Pass<'_>) -> bool {
-    pass.status.rollback.as_ref().is_some_and(|rollback| rollback.from_weight == 0)
+    pass.status.rollback.as_ref().is_some_and(|rollback| rollback.from_weight == 0 && !rollback.probed)
 }
 
 /// With all traffic on stable: lets connections drain, then takes the candidate's pods away. Says
@@ -210,7 +212,7 @@ fn resize_all(pass: &mut Pass<'_>, policy: &Policy) {
     // A switch moves all traffic at once: the candidate stays whole until then.
     let keep = match policy.shift {
         Shift::Ratio { .. } => 0,
-        Shift::Switch | Shift::Route => pass.candidate().map_or(0, |seen| seen.replicas),
+        Shift::Switch | Shift::Route { .. } => pass.candidate().map_or(0, |seen| seen.replicas),
     };
     entries.extend(pass.status.candidate.clone().map(|entry| (entry, keep)));
     entries.extend(leftovers(pass, &entries));
@@ -239,7 +241,7 @@ fn apply_sizes(pass: &mut Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatu
 pub fn next_sizes(pass: &Pass<'_>, policy: &Policy, entries: Vec<(RevisionStatus, i32)>) -> Vec<(RevisionStatus, i32)> {
     let bounds = policy.bounds(pass.replicas());
     let sizes = match policy.shift {
-        Shift::Switch | Shift::Route => entries.iter().map(|(_, wanted)| *wanted).collect(),
+        Shift::Switch | Shift::Route { .. } => entries.iter().map(|(_, wanted)| *wanted).collect(),
         Shift::Ratio { .. } => {
             let groups: Vec<_> = entries.iter().map(|(entry, wanted)| group(pass, entry, *wanted)).collect();
             let mut sizes = ratio::next_sizes(bounds, &groups);
@@ -319,7 +321,7 @@ fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
         return false;
     }
     // Requests may still come by the other Service, which is about to belong to another revision.
-    if pass.policy().shift == Shift::Route && pass.seen.route.is_some() && !route::settled(pass, 0) {
+    if pass.policy().is_routed() && pass.seen.route.is_some() && !route::settled(pass, 0) {
         return false;
     }
     if !traffics.used() || matches!(traffics.selection(), Selection::Revision(_)) {
@@ -384,7 +386,7 @@ pub fn stuck(pass: &Pass<'_>) -> bool {
     let late = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.started_at.plus(deadline) <= pass.now);
     let all_back = pass.stable_hash().is_some_and(|hash| {
         let traffics = Traffics::new(pass.release, pass.seen);
-        let routed = pass.policy().shift == Shift::Route;
+        let routed = pass.policy().is_routed();
         traffics.selection() == Selection::Revision(hash.to_owned()) && (!routed || route::weight(pass) == Some(0))
     });
     under_way(pass) && late && pass.status.stable.is_some() && !all_back
@@ -395,7 +397,7 @@ pub fn stuck(pass: &Pass<'_>) -> bool {
 pub fn unrouted(pass: &Pass<'_>) -> Option<String> {
     let rollback = pass.status.rollback.as_ref().filter(|_| under_way(pass))?;
     let late = rollback.started_at.plus(pass.policy().deadline) <= pass.now && rollback.drain_until.is_none();
-    route::refused(pass).filter(|_| late && pass.policy().shift == Shift::Route && pass.status.stable.is_some())
+    route::refused(pass).filter(|_| late && pass.policy().is_routed() && pass.status.stable.is_some())
 }
 
 /// Turns stable round: the revision that serves becomes the one to take back, and another one that

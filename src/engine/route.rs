@@ -4,13 +4,14 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{GatewayRoute, RouteStatus, Router, status::bounded};
+use crate::api::{GatewayRoute, HeaderMatch, RouteStatus, Router, status::bounded};
 
 use super::{
     effect::{Effect, Event, NewRoute},
     observed::Route,
     pass::Pass,
-    traffic,
+    plan::{Extras, Policy, Step},
+    retreat, traffic,
 };
 
 /// How often in one release the weights are put right against somebody who only updates them.
@@ -98,8 +99,17 @@ pub fn weight(pass: &Pass<'_>) -> Option<i32> {
     rules.iter().all(|rule| percent(rule) == Some(first)).then_some(first)
 }
 
-/// Whether every parent accepts the route as it is.
-fn is_accepted(route: &Route) -> bool {
+/// Whether every parent accepts the route as it is, and a data plane has every Gateway.
+fn is_accepted(pass: &Pass<'_>, route: &Route) -> bool {
+    unprogrammed(pass).is_none() && is_accepted_by_parents(route)
+}
+
+/// A Gateway that no data plane has, and why.
+fn unprogrammed<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
+    pass.seen.gateways.iter().find_map(|gateway| Some((gateway.name.as_str(), gateway.unprogrammed.as_deref()?)))
+}
+
+fn is_accepted_by_parents(route: &Route) -> bool {
     let wanted = route.spec.get("parentRefs").and_then(Value::as_array).map_or(0, Vec::len);
     wanted > 0
         && route.parents.len() >= wanted
@@ -108,12 +118,15 @@ fn is_accepted(route: &Route) -> bool {
 
 /// What a gateway has against the route, in its own words.
 pub fn refused(pass: &Pass<'_>) -> Option<String> {
-    let route = pass.seen.route.as_ref().filter(|route| !is_accepted(route))?;
+    let route = pass.seen.route.as_ref().filter(|route| !is_accepted(pass, route))?;
     let name = &route.object.name;
     let current = |parent: &&super::RouteParent| parent.generation >= route.generation && !parent.accepted;
     Some(match route.parents.iter().find(current) {
         Some(parent) => format!("HTTPRoute {name}: Gateway {}: {}", parent.name, bounded(&parent.why, 200)),
-        None => format!("HTTPRoute {name}: no Gateway has accepted it yet"),
+        None => match unprogrammed(pass) {
+            Some((gateway, why)) => format!("Gateway {gateway} is not programmed: {}", bounded(why, 200)),
+            None => format!("HTTPRoute {name}: no Gateway has accepted it yet"),
+        },
     })
 }
 
@@ -126,11 +139,14 @@ pub fn observe(pass: &mut Pass<'_>) {
     let known = pass.status.route.clone().unwrap_or_default();
     let weight = weight(pass);
     let same = known.name == route.object.name && known.generation == route.generation && known.weight == weight;
-    let accepted_at = is_accepted(route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
+    let accepted_at = is_accepted(pass, route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
     // Until the gateway had its time it may go either way.
     let served = weight.filter(|weight| *weight != known.served_weight);
     let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
+    let (header_route, mirror_percent) = extras_seen(pass, route);
     let mut now = RouteStatus {
+        header_route,
+        mirror_percent,
         name: route.object.name.clone(),
         generation: route.generation,
         weight,
@@ -168,9 +184,30 @@ pub fn observe(pass: &mut Pass<'_>) {
 
 /// Whether another weight stands in the route than in the last pass, or it has been accepted since.
 pub fn moved(pass: &Pass<'_>) -> bool {
-    let state = |route: &RouteStatus| (route.weight, route.accepted_at.is_some());
+    let state = |route: &RouteStatus| {
+        (route.weight, route.header_route.clone(), route.mirror_percent, route.accepted_at.is_some())
+    };
     let before = pass.release.status.as_ref().and_then(|status| status.route.as_ref()).map(state);
     before.is_some() && pass.status.route.as_ref().map(state) != before
+}
+
+/// A Gateway whose class says that it cannot copy requests as steps of the release want it, and the name of
+/// the feature (Gateway API, SupportedFeatures). One that cannot may answer every request with an error.
+pub fn without_copies<'a>(pass: &Pass<'a>) -> Option<(&'a super::ParentGateway, &'static str)> {
+    let percent = |step: &Step| match step {
+        Step::SetMirrorRoute(percent) if *percent > 0 => Some(*percent),
+        _ => None,
+    };
+    let pinned = pass.status.candidate.is_some();
+    let policy = if pinned { pass.policy() } else { Policy::compile(&pass.release.spec, false) };
+    let least = policy.steps.iter().filter_map(percent).min()?;
+    let needed = ["HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"];
+    let needed = &needed[..if least < 100 { 2 } else { 1 }];
+    pass.seen.gateways.iter().find_map(|gateway| {
+        let features = gateway.features.as_ref()?;
+        let missing = needed.iter().find(|feature| !features.iter().any(|known| known == *feature))?;
+        Some((gateway, *missing))
+    })
 }
 
 /// The field manager that does not leave the weights alone.
@@ -201,9 +238,24 @@ pub fn observed(pass: &Pass<'_>) -> i32 {
     }
 }
 
-/// Whether requests follow this weight: it is in the route, accepted, and the gateway had its time.
+/// Percent of the requests that the candidate gets at least, whichever of its weights a gateway follows.
+pub fn certain(pass: &Pass<'_>) -> i32 {
+    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let served = pass.status.route.as_ref().map_or(0, |route| route.served_weight);
+    match pass.candidate_hash() {
+        Some(candidate) if pass.traffics().selection() == super::Selection::Revision(candidate.to_owned()) => 100,
+        _ => desired.min(served).min(weight(pass).unwrap_or(0)),
+    }
+}
+
+/// Whether requests follow this weight, and what is meant beside it: it is in the route, accepted, and the
+/// gateway had its time.
 pub fn settled(pass: &mut Pass<'_>, weight: i32) -> bool {
-    let Some(delay) = router(pass).map(|router| router.propagation_delay) else { return true };
+    let Some(router) = router(pass) else { return true };
+    let delay = router.propagation_delay;
+    if !has_meant_rules(pass, router, weight) {
+        return false;
+    }
     let Some(status) = &pass.status.route else { return false };
     let Some(since) = status.accepted_at.filter(|_| status.weight == Some(weight)) else { return false };
     pass.elapsed(since, delay)
@@ -239,6 +291,53 @@ pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
     Some(Effect::SetRouteWeights { object, weights })
 }
 
+/// Whether the release's own route has the rules that are meant at this weight.
+fn has_meant_rules(pass: &Pass<'_>, router: &Router, weight: i32) -> bool {
+    let (Some(gateway), Some(route)) = (&router.gateway, &pass.seen.route) else { return true };
+    let wanted = spec(pass, gateway, weight);
+    let seen = route.spec.get("rules").unwrap_or(&Value::Null);
+    wanted.is_some_and(|wanted| wanted.get("rules").is_some_and(|wanted| covers(seen, wanted)))
+}
+
+/// What the candidate is to get beside its weight.
+fn extras(pass: &Pass<'_>) -> Extras {
+    let step = pass.status.step.as_ref().filter(|_| pass.status.candidate.is_some() && pass.status.stable.is_some());
+    let deleting = pass.release.metadata.deletion_timestamp.is_some();
+    let Some(step) = step.filter(|_| !deleting) else { return Extras::default() };
+    let served = || pass.stable().is_some_and(|stable| pass.traffics().serving(stable) > 0);
+    if retreat::under_way(pass) && served() {
+        return Extras::default();
+    }
+    pass.policy().extras(step.index)
+}
+
+/// What the route, as it is, gives the candidate beside its weight: headers in words, and a percentage of
+/// copies.
+fn extras_seen(pass: &Pass<'_>, route: &Route) -> (Option<String>, Option<i32>) {
+    let Some((stable, candidate)) = services(pass) else { return (None, None) };
+    let (mut headers, mut copies) = (None, None);
+    for rule in route.spec.get("rules").and_then(Value::as_array).into_iter().flatten() {
+        let list = |key: &str| rule.get(key).and_then(Value::as_array).into_iter().flatten();
+        let names = |name: &str| list("backendRefs").any(|backend| is_service(backend, name));
+        if names(candidate) && !names(stable) {
+            let first = list("matches").next().and_then(|it| it.get("headers")).and_then(Value::as_array);
+            headers = first.map(|headers| bounded(&words(headers), 256));
+        }
+        let mirror = list("filters").filter_map(|filter| filter.get("requestMirror"));
+        let mirror = mirror.filter(|it| it.get("backendRef").is_some_and(|backend| is_service(backend, candidate)));
+        let percent = |it: &Value| it.get("percent").and_then(Value::as_i64).unwrap_or(100);
+        copies = copies.or(mirror.map(percent).next().and_then(|percent| i32::try_from(percent).ok()));
+    }
+    (headers, copies)
+}
+
+/// Headers as people read them.
+fn words(headers: &[Value]) -> String {
+    let text = |header: &Value, key: &str| header.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let word = |header: &Value| format!("{}: {}", text(header, "name"), text(header, "value"));
+    headers.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
 /// The spec of the release's own route.
 fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Value> {
     let (stable, candidate) = services(pass)?;
@@ -250,10 +349,37 @@ fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Value> {
     let all = || vec![json!({"path": {"type": "PathPrefix", "value": "/"}})];
     let matches = if gateway.matches.is_empty() { all() } else { gateway.matches.clone() };
     let backends = [backend(stable, 100 - weight), backend(candidate, weight)];
-    let rules = json!([{"matches": matches, "backendRefs": backends}]);
+    let extras = extras(pass);
+    let mut rules = Vec::new();
+    if !extras.headers.is_empty() {
+        let matches: Vec<Value> = matches.iter().map(|it| with_headers(it, &extras.headers)).collect();
+        rules.push(json!({"matches": matches, "filters": [], "backendRefs": [backend(candidate, 1)]}));
+    }
+    let mirror = |percent: i32| {
+        let copied = json!({"backendRef": {"name": candidate, "port": port}});
+        let share = if percent < 100 { json!({"percent": percent}) } else { json!({}) };
+        json!({"type": "RequestMirror", "requestMirror": merged(copied, share)})
+    };
+    let filters: Vec<Value> = Some(extras.mirror).filter(|percent| *percent > 0).map(mirror).into_iter().collect();
+    rules.push(json!({"matches": matches, "filters": filters, "backendRefs": backends}));
     // null takes names away that are not wanted any more.
     let hostnames = Some(&gateway.hostnames).filter(|names| !names.is_empty());
     Some(json!({"parentRefs": gateway.parent_refs, "hostnames": hostnames, "rules": rules}))
+}
+
+/// A match that asks for these headers, too.
+fn with_headers(wanted: &Value, more: &[HeaderMatch]) -> Value {
+    let known = wanted.get("headers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let headers: Vec<Value> = known.into_iter().chain(more.iter().map(|header| json!(header))).collect();
+    merged(wanted.clone(), json!({"headers": headers}))
+}
+
+/// An object with the keys of another one, too.
+fn merged(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
 }
 
 /// Whether an object has all that is wanted of it, beside what the API server adds by default.
@@ -265,6 +391,7 @@ fn covers(seen: &Value, wanted: &Value) -> bool {
         (Value::Array(seen), Value::Array(wanted)) => {
             seen.len() == wanted.len() && seen.iter().zip(wanted).all(|(seen, wanted)| covers(seen, wanted))
         }
+        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
         (seen, wanted) => seen == wanted,
     }
 }

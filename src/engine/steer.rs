@@ -5,7 +5,7 @@ use crate::api::RevisionStatus;
 
 use super::{
     effect::{Effect, Selection},
-    forward::{current, may_advance},
+    forward::{current, index, may_advance},
     observed::Revision,
     pass::{Pass, set_min_ready},
     plan::{Policy, Shift, Step},
@@ -27,7 +27,9 @@ pub fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
     match policy.shift {
         _ if pass.status.stable.is_none() => (replicas, 0),
         Shift::Switch => (replicas, replicas),
-        Shift::Route => (ratio::beside(replicas, if desired == 0 { policy.first_weight() } else { desired }), replicas),
+        Shift::Route { .. } => {
+            (policy.beside(index(pass), desired, replicas), policy.kept(route::certain(pass), replicas))
+        }
         Shift::Ratio { .. } if desired == 0 => ratio::prepare(policy.bounds(replicas), policy.first_weight()),
         Shift::Ratio { .. } => ratio::split(policy.bounds(replicas), desired),
     }
@@ -84,14 +86,17 @@ pub fn steer(pass: &mut Pass<'_>, policy: &Policy) {
     }
     let switched = current(pass, policy) == Step::Promote
         && traffics.selection() == Selection::Revision(candidate.revision.clone());
-    let finishing = switched && (policy.shift != Shift::Route || route::settled(pass, 0) || released(pass));
+    let finishing = switched && (!policy.is_routed() || route::settled(pass, 0) || released(pass));
     let preview = if finishing { Selection::Nothing } else { Selection::Revision(candidate.revision.clone()) };
     if finishing || free(pass, policy, &preview) {
         pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));
     }
-    if policy.shift == Shift::Route {
+    if policy.is_routed() {
         let now = route::weight(pass);
-        let share = share(pass, policy).filter(|share| !frozen || now.is_none_or(|now| *share <= now));
+        // While it is held, no requests move to the candidate: neither by weight, nor by headers.
+        let moves = matches!(current(pass, policy), Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_));
+        let share = share(pass, policy)
+            .filter(|share| !frozen || now.is_none_or(|now| *share < now || (*share == now && !moves)));
         pass.after.extend(share.and_then(|share| route::set(pass, share)));
     }
     let tried = pass.before.iter().any(|effect| matches!(effect, Effect::CreateReplicaSet(_)));
@@ -124,7 +129,7 @@ fn released(pass: &Pass<'_>) -> bool {
 fn free(pass: &mut Pass<'_>, policy: &Policy, wanted: &Selection) -> bool {
     let now = pass.seen.candidate_service.as_ref().map(traffic::selection);
     let same = now.is_none_or(|now| now == *wanted || now == Selection::Nothing);
-    same || policy.shift != Shift::Route || pass.seen.route.is_none() || route::settled(pass, 0)
+    same || !policy.is_routed() || pass.seen.route.is_none() || route::settled(pass, 0)
 }
 
 /// Without traffic for the candidate, the Service must not select it. Says whether it does not.
@@ -158,7 +163,7 @@ fn close(pass: &mut Pass<'_>) -> bool {
 
 /// What the Service should select for the traffic that is desired, when that is more than nothing.
 fn selection(pass: &mut Pass<'_>, policy: &Policy) -> Option<Selection> {
-    let routed = policy.shift == Shift::Route && pass.status.stable.is_some();
+    let routed = policy.is_routed() && pass.status.stable.is_some();
     let moved = routed && route::settled(pass, 100);
     let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
     let candidate = pass.candidate().filter(|_| desired > 0)?;
@@ -178,10 +183,10 @@ fn selection(pass: &mut Pass<'_>, policy: &Policy) -> Option<Selection> {
         _ if pass.status.stable.is_none() => (promote && enough).then_some(alone),
         Shift::Switch => (promote && enough).then_some(alone),
         // Once the route sends everything to the candidate, the Service follows.
-        Shift::Route if promote && enough && moved => Some(alone),
+        Shift::Route { .. } if promote && enough && moved => Some(alone),
         // Who serves in place of a stable that cannot (a fix that goes forward) serves on.
-        Shift::Route if stands_in(pass) => None,
-        Shift::Route => pass.stable_hash().map(|hash| Selection::Revision(hash.to_owned())),
+        Shift::Route { .. } if stands_in(pass) => None,
+        Shift::Route { .. } => pass.stable_hash().map(|hash| Selection::Revision(hash.to_owned())),
         Shift::Ratio { .. } if promote && enough && stable_gone => Some(alone),
         Shift::Ratio { .. } => {
             (candidate.warm() > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)

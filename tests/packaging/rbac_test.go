@@ -46,6 +46,8 @@ var needed = map[string][]string{
 	"/services":                                    {"get", "list", "watch", "create", "patch"},
 	"discovery.k8s.io/endpointslices":              {"list", "watch"},
 	"gateway.networking.k8s.io/httproutes":         {"get", "list", "watch", "create", "patch"},
+	"gateway.networking.k8s.io/gateways":           {"list", "watch"},
+	"gateway.networking.k8s.io/gatewayclasses":     {"list", "watch"},
 	"autoscaling/horizontalpodautoscalers":         {"list", "watch"},
 	"events.k8s.io/events":                         {"create"},
 	"coordination.k8s.io/leases":                   {"create", "get", "list", "watch", "update"},

@@ -4,8 +4,9 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
-    Approval, BlueGreen, Canary, CanaryStep, Duration, GatewayRoute, HttpRouteRef, ParentRef, Pause, Rollback, Router,
-    Selector, ServiceReleaseSpec, Strategy, Traffic, WorkloadRef,
+    Approval, BlueGreen, Canary, CanaryStep, Duration, DynamicStableScale, GatewayRoute, HeaderMatch, HeaderRoute,
+    HttpRouteRef, MirrorRoute, ParentRef, Pause, Rollback, Router, Scale, Selector, ServiceReleaseSpec, Strategy,
+    Traffic, WorkloadRef,
 };
 
 use crate::{
@@ -113,7 +114,7 @@ impl Setup {
                 scale_down_delay: Duration::from_secs(5),
                 router: if self.router_later { None } else { self.router() },
             }),
-            strategy: strategy(self.strategy, self.bounds),
+            strategy: strategy(self.strategy, self.bounds, self.router().filter(|_| !self.router_later).as_ref()),
             rollback: Rollback {
                 automatic: self.automatic,
                 keep_previous: self.keep_previous.map(Duration::from_secs),
@@ -255,15 +256,51 @@ fn bounds(index: u8) -> (IntOrString, IntOrString) {
     }
 }
 
+/// What only a route can do, in place of the strategy of a number.
+fn routed_canary(index: u8, router: &Router) -> Option<Canary> {
+    let scale = |percent| CanaryStep { scale: Some(Scale { percent, replicas: None }), ..CanaryStep::default() };
+    let header = |names: &[&str]| {
+        let header = |name: &&str| HeaderMatch { name: (*name).into(), value: "yes".into(), ..HeaderMatch::default() };
+        let headers = names.iter().map(header).collect();
+        CanaryStep { set_header_route: Some(HeaderRoute { headers }), ..CanaryStep::default() }
+    };
+    let mirror = |percent| CanaryStep { set_mirror_route: Some(MirrorRoute { percent }), ..CanaryStep::default() };
+    match index {
+        7 if router.gateway.is_some() => Some(Canary {
+            steps: vec![
+                header(&["x-tester"]),
+                pause(None),
+                mirror(30),
+                scale(Some(100)),
+                weight(50),
+                header(&[]),
+                pause(Some(3_000)),
+                mirror(0),
+                scale(None),
+            ],
+            ..Canary::default()
+        }),
+        8 => Some(Canary {
+            dynamic_stable_scale: Some(DynamicStableScale { at_least: IntOrString::String("40%".into()) }),
+            steps: vec![weight(34), weight(67), pause(Some(6_000)), weight(100), pause(Some(2_000))],
+            ..Canary::default()
+        }),
+        _ => None,
+    }
+}
+
 /// The strategy of a number, with a pair of bounds.
-pub fn strategy(index: u8, pair: u8) -> Option<Strategy> {
+pub fn strategy(index: u8, pair: u8, router: Option<&Router>) -> Option<Strategy> {
+    if let Some(canary) = router.and_then(|router| routed_canary(index, router)) {
+        return Some(Strategy { canary: Some(canary), blue_green: None });
+    }
     let (canary, blue_green) = match index {
         0 => return None,
         5 | 6 => (None, Some(BlueGreen { auto_promote: index == 5 })),
         _ => {
             let (max_surge, max_unavailable) = bounds(pair);
             let steps = steps(index);
-            let canary = Canary { max_surge, max_unavailable, steps };
+            let canary = Canary { max_surge, max_unavailable, steps, ..Canary::default() };
             (Some(canary), None)
         }
     };
@@ -285,8 +322,8 @@ pub fn describe(index: u8, pair: u8) -> String {
         2 => "20%, pause, 60%",
         3 => "50%, approval",
         4 => "0%, approval, 100%, pause 1.5s",
-        7 => "pause, 50%",
-        _ => "34%, 67%, pause 6s",
+        7 => "pause, 50%; over a Gateway headers, copies and scale",
+        _ => "34%, 67%, pause 6s; over a route with dynamicStableScale",
     };
     format!("canary ({steps}; maxSurge {}, maxUnavailable {})", text(surge), text(unavailable))
 }

@@ -35,7 +35,10 @@ impl Users {
         match event {
             Event::Template(letter) => template(cluster, *letter),
             Event::Strategy(index, bounds) => {
-                edit(cluster, |spec| spec.strategy = setup::strategy(*index, *bounds));
+                edit(cluster, |spec| {
+                    let router = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref());
+                    spec.strategy = setup::strategy(*index, *bounds, router);
+                });
             }
             Event::Replicas(replicas) => edit(cluster, |spec| spec.replicas = Some(*replicas)),
             Event::Paused(paused) => edit(cluster, |spec| spec.paused = *paused),

@@ -45,21 +45,20 @@ pub fn view(status: &StepStatus, plan: &ServiceReleaseSpec, first: bool) -> Step
     StepView {
         index: status.index,
         of: status.of,
-        label: if fits { label(step) } else { name(status.name).to_owned() },
+        label: if fits { label(&step) } else { name(status.name).to_owned() },
         started_at: status.started_at,
         until,
         deadline: (fits && status.name.waits_for_cluster()).then(|| status.started_at.plus(policy.deadline)),
         passed_by: status.passed_by.clone(),
-        all: if fits { policy.steps.iter().copied().map(label).collect() } else { Vec::new() },
+        all: if fits { policy.steps.iter().map(label).collect() } else { Vec::new() },
     }
 }
 
-fn label(step: Step) -> String {
+fn label(step: &Step) -> String {
     match step {
-        Step::SetWeight(weight) => format!("setWeight {weight}"),
         Step::Pause(Some(duration)) => format!("pause {duration}"),
         Step::Pause(None) => "pause until resumed".to_owned(),
-        other => name(other.name()).to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -67,6 +66,9 @@ const fn name(name: StepName) -> &'static str {
     match name {
         StepName::Prepare => "prepare",
         StepName::SetWeight => "setWeight",
+        StepName::SetHeaderRoute => "setHeaderRoute",
+        StepName::SetMirrorRoute => "setMirrorRoute",
+        StepName::Scale => "scale",
         StepName::Pause => "pause",
         StepName::Approval => "approval",
         StepName::Promote => "promote",

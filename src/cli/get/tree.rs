@@ -172,7 +172,10 @@ impl Canvas<'_> {
             (None, Some(at)) => format!("accepted {}", ago(at, self.now)),
             (None, None) => self.paint.text(Tone::Warn, "not accepted by every Gateway"),
         };
-        vec![format!("HTTPRoute {}: {weight}, {accepted}", route.name)]
+        let headers = route.header_route.iter().map(|headers| format!(", and requests with {headers}"));
+        let copies = route.mirror_percent.iter().map(|percent| format!(", and copies of {percent}%"));
+        let extras: String = headers.chain(copies).collect();
+        vec![format!("HTTPRoute {}: {weight}{extras}, {accepted}", route.name)]
     }
 
     fn rollback(&self) -> Vec<String> {

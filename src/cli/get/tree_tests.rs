@@ -425,6 +425,8 @@ fn of_many_pods_those_in_trouble_are_shown() {
 #[rstest::rstest]
 #[case(json!({"weight": 25, "acceptedAt": at("03:13:05")}), "25% to the candidate's Service, accepted 1m ago")]
 #[case(json!({"weight": 25}), "25% to the candidate's Service, not accepted by every Gateway")]
+#[case(json!({"weight": 0, "headerRoute": "x-tester: yes"}), "0% to the candidate's Service, and requests with x-tester: yes, not")]
+#[case(json!({"weight": 0, "mirrorPercent": 20}), "0% to the candidate's Service, and copies of 20%, not accepted")]
 #[case(json!({"contestedBy": "argocd"}), "weights that are not the operator's, contested by argocd")]
 fn a_route_is_shown_with_its_weight_and_what_the_gateways_say(#[case] change: Value, #[case] told: &str) {
     let mut route = json!({"name": "front", "generation": 4, "servedWeight": 0});

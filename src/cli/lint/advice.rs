@@ -6,7 +6,7 @@ use crate::{
     api::{Canary, ServiceRelease, Strategy},
     engine::{
         plan::{Policy, Step},
-        ratio::split,
+        ratio::{self, split},
     },
 };
 
@@ -96,6 +96,7 @@ impl Advice<'_> {
                 self.nothing_to_see(canary);
                 self.pauses_of_no_time(canary);
                 self.bounds_of_no_use(canary);
+                self.pods_too_few(canary, all);
                 self.shares(all);
             }
             strategy => {
@@ -127,6 +128,25 @@ impl Advice<'_> {
         for (name, _) in set.into_iter().filter(|(_, set)| *set) {
             let message = "has no use with traffic.router: stable keeps all its pods beside the candidate's".to_owned();
             self.warn(&format!("spec.strategy.canary.{name}"), "router", message);
+        }
+    }
+
+    /// Pods apart from the weight that are fewer than it needs.
+    fn pods_too_few(&mut self, canary: &Canary, all: &[&Node]) {
+        let Some(replicas) = self.replicas(all).filter(|_| self.is_routed()) else { return };
+        let policy = Policy::compile(&self.release.spec, false);
+        for (index, step) in canary.steps.iter().enumerate() {
+            let Some(weight) = step.set_weight.filter(|weight| *weight > 0) else { continue };
+            // Counted from 1, and the first is prepare.
+            let place = i32::try_from(index).unwrap_or(i32::MAX).saturating_add(2);
+            let (scaled, needed) = (policy.beside(place, weight, replicas), ratio::beside(replicas, weight));
+            if scaled < needed {
+                let field = format!("spec.strategy.canary.steps[{index}].setWeight");
+                let message = format!(
+                    "{weight}% of the requests go to {scaled} pods, as an earlier scale says; of {replicas} replicas they would need {needed}: scale up before it, or end it with scale: {{}}"
+                );
+                self.warn(&field, "scale", message);
+            }
         }
     }
 

@@ -133,7 +133,7 @@ fn types_ranges_patterns_and_what_is_missing_are_told_as_the_api_server_would() 
     "#);
     insta::assert_snapshot!(with("      steps:", "      steps: {}\n      other:"), @"
     shop.yaml:32:7: error: spec.strategy.canary.steps: must be a list, but is a map [type]
-    shop.yaml:33:7: error: spec.strategy.canary.other: there is no such field in this version; there are maxSurge, maxUnavailable, steps [unknown-field]
+    shop.yaml:33:7: error: spec.strategy.canary.other: there is no such field in this version; there are dynamicStableScale, maxSurge, maxUnavailable, steps [unknown-field]
     2 errors, 0 warnings in 1 document
     ");
 }
@@ -227,6 +227,16 @@ fn what_loses_requests_is_warned_of() {
     shop.yaml:15:9: warning: spec.template.spec.containers[0].image: registry.example.com/shop has no tag, which means latest: a new image of that name is no release, and pods of one revision can differ; use a tag of its own or a digest [image-tag]
     0 errors, 1 warning in 1 document
     ");
+}
+
+#[test]
+fn pods_apart_from_the_weight_are_to_be_enough_for_it() {
+    let router = "    service: shop\n    candidateService: shop-candidate\n    router: {httpRoute: {name: front}}\n";
+    let text = GOOD.replace("    service: shop\n", router).replace("setWeight: 25", "setWeight: 50");
+    let scaled = |scale: &str| lint(&text.replace("      steps:\n", &format!("      steps:\n      - {scale}\n")));
+    assert_eq!(scaled("scale: {percent: 100}"), "0 errors, 0 warnings in 1 document\n");
+    let found = scaled("scale: {replicas: 1}");
+    assert!(found.contains("go to 1 pods, as an earlier scale says") && found.contains("[scale]"), "{found}");
 }
 
 #[test]

@@ -32,6 +32,10 @@ pub enum Kind {
     Autoscaler,
     /// HTTPRoute
     Route,
+    /// Gateway
+    Gateway,
+    /// GatewayClass
+    GatewayClass,
 }
 
 impl Kind {
@@ -62,7 +66,15 @@ impl Kind {
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
             Self::Route => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::Gateway => ("gateway.networking.k8s.io", "v1", "Gateway", "gateways"),
+            Self::GatewayClass => ("gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses"),
         }
+    }
+
+    /// Whether it is watched only once a release uses a route.
+    #[must_use]
+    pub const fn is_of_gateway_api(self) -> bool {
+        matches!(self, Self::Route | Self::Gateway | Self::GatewayClass)
     }
 
     /// Whether only objects with the label servicerelease.io/release are watched.

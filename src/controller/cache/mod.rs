@@ -4,6 +4,7 @@
 
 pub mod claim;
 pub mod entry;
+pub mod gateway;
 pub mod own;
 pub mod route;
 pub mod shelf;
@@ -24,6 +25,7 @@ use super::{key::Key, queue::Queue};
 
 pub use claim::Claim;
 pub use entry::{Cached, Kind, Meta, Slim};
+pub use gateway::{CachedGateway, CachedGatewayClass};
 pub use own::{CachedCommand, CachedPlan, CachedRelease, Unparsable};
 pub use route::{CachedRoute, RouteApi};
 pub use shelf::{Change, Scope, Shelf};
@@ -58,7 +60,11 @@ pub struct World {
     pub autoscalers: Shelf<Autoscaler>,
     /// HTTPRoutes, by name. Nobody watches them before a release uses one.
     pub routes: Shelf<CachedRoute>,
-    /// Whether there are such routes.
+    /// Gateways of all namespaces.
+    pub gateways: Shelf<CachedGateway>,
+    /// GatewayClasses.
+    pub gateway_classes: Shelf<CachedGatewayClass>,
+    /// Whether there are such kinds.
     pub route_api: RouteApi,
     claims: HashMap<(Arc<str>, Claim), BTreeSet<Arc<str>>>,
     waits: HashMap<Key, Vec<Wait>>,
@@ -91,6 +97,8 @@ impl World {
             slices: Shelf::new(scopes),
             autoscalers: Shelf::new(scopes),
             routes: Shelf::new(scopes),
+            gateways: Shelf::new(&[None]),
+            gateway_classes: Shelf::new(&[None]),
             route_api: RouteApi::default(),
             claims: HashMap::new(),
             waits: HashMap::new(),
@@ -110,7 +118,7 @@ impl World {
             Kind::Service => self.services.synced(),
             Kind::EndpointSlice => self.slices.synced(),
             Kind::Autoscaler => self.autoscalers.synced(),
-            Kind::Route => true,
+            Kind::Route | Kind::Gateway | Kind::GatewayClass => true,
         };
         Kind::ALWAYS.into_iter().filter(|kind| !synced(kind)).collect()
     }
@@ -270,6 +278,23 @@ belongs_to_claimants!(
     CachedRoute on routes by Route
 );
 
+/// Implements [`Shelved`] for a kind that concerns every release with a route.
+macro_rules! belongs_to_routed {
+    ($($kind:ident on $shelf:ident),*) => {$(
+        impl Shelved for $kind {
+            fn shelf(world: &mut World) -> &mut Shelf<Self> {
+                &mut world.$shelf
+            }
+
+            fn concerns(&self, world: &World) -> Vec<Key> {
+                world.routed()
+            }
+        }
+    )*};
+}
+
+belongs_to_routed!(CachedGateway on gateways, CachedGatewayClass on gateway_classes);
+
 /// The cache: a [`World`] that many tasks share, and the queue that its changes fill.
 #[derive(Debug)]
 pub struct Cache {
@@ -297,10 +322,11 @@ impl Cache {
         }
     }
 
-    /// Takes in whether routes can be watched; why not, if so.
-    pub fn routes_are(&self, refusal: Option<String>) {
+    /// Takes in whether a kind of the Gateway API can be watched; why not, if so.
+    pub fn can_watch(&self, kind: Kind, refusal: Option<String>) {
         let mut world = self.world();
-        if !world.route_api.is(refusal) {
+        // The first LIST is news also to those who wait for it.
+        if !world.route_api.is(kind, refusal) && kind == Kind::Route {
             return;
         }
         for key in world.routed() {

@@ -1,6 +1,6 @@
-//! Cached HTTPRoutes, and whether the cluster has any.
+//! Cached HTTPRoutes, and whether the cluster has the Gateway API.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -68,15 +68,21 @@ struct RawParentRef {
     name: String,
 }
 
+/// A condition, as any kind has them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct RawCondition {
+pub struct RawCondition {
+    /// type
     #[serde(rename = "type")]
-    type_: String,
-    status: String,
-    reason: String,
-    message: String,
-    observed_generation: i64,
+    pub type_: String,
+    /// status
+    pub status: String,
+    /// reason
+    pub reason: String,
+    /// message
+    pub message: String,
+    /// observedGeneration
+    pub observed_generation: i64,
 }
 
 /// The conditions that a gateway has to report before it can be taken to follow a route (Gateway API,
@@ -126,17 +132,17 @@ impl Cached for CachedRoute {
     }
 }
 
-/// Whether HTTPRoutes are wanted, and whether they can be had. The Gateway API is not part of Kubernetes:
+/// Whether kinds of the Gateway API are wanted, and whether they can be had. It is not part of Kubernetes:
 /// it may be installed later, or never.
 #[derive(Debug)]
 pub struct RouteApi {
     wanted: watch::Sender<bool>,
-    refusal: Option<String>,
+    refusals: BTreeMap<Kind, String>,
 }
 
 impl Default for RouteApi {
     fn default() -> Self {
-        Self { wanted: watch::Sender::new(false), refusal: None }
+        Self { wanted: watch::Sender::new(false), refusals: BTreeMap::new() }
     }
 }
 
@@ -152,17 +158,20 @@ impl RouteApi {
         self.wanted.subscribe()
     }
 
-    /// Takes in whether they can be watched. Says whether that is news.
-    pub fn is(&mut self, refusal: Option<String>) -> bool {
-        let news = self.refusal != refusal;
-        self.refusal = refusal;
+    /// Takes in whether a kind can be watched. Says whether that is news.
+    pub fn is(&mut self, kind: Kind, refusal: Option<String>) -> bool {
+        let news = self.refusals.get(&kind) != refusal.as_ref();
+        match refusal {
+            Some(why) => self.refusals.insert(kind, why),
+            None => self.refusals.remove(&kind),
+        };
         news
     }
 
-    /// Why they cannot be had.
+    /// Why a kind cannot be had.
     #[must_use]
-    pub fn refusal(&self) -> Option<&str> {
-        self.refusal.as_deref()
+    pub fn refusal(&self, kind: Kind) -> Option<&str> {
+        self.refusals.get(&kind).map(String::as_str)
     }
 }
 

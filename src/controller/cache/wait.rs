@@ -122,6 +122,8 @@ impl World {
             Kind::EndpointSlice => wait.over(&self.slices),
             Kind::Autoscaler => wait.over(&self.autoscalers),
             Kind::Route => wait.over(&self.routes),
+            Kind::Gateway => wait.over(&self.gateways),
+            Kind::GatewayClass => wait.over(&self.gateway_classes),
         }
     }
 
@@ -137,6 +139,8 @@ impl World {
             Kind::EndpointSlice => self.slices.restart(namespace),
             Kind::Autoscaler => self.autoscalers.restart(namespace),
             Kind::Route => self.routes.restart(namespace),
+            Kind::Gateway => self.gateways.restart(namespace),
+            Kind::GatewayClass => self.gateway_classes.restart(namespace),
         }
     }
 }

@@ -40,7 +40,16 @@ fn go(world: &mut World) {
 
 fn weight(world: &World) -> i64 {
     let route = world.seen.route.as_ref().unwrap();
-    route.spec.pointer("/rules/0/backendRefs/1/weight").and_then(Value::as_i64).unwrap()
+    let shared = route.spec["rules"].as_array().unwrap().last().unwrap();
+    shared.pointer("/backendRefs/1/weight").and_then(Value::as_i64).unwrap()
+}
+
+fn rules(world: &World) -> &Value {
+    &world.seen.route.as_ref().unwrap().spec["rules"]
+}
+
+fn step(world: &World) -> String {
+    world.status().step.map(|step| step.summary).unwrap_or_default()
 }
 
 /// INVARIANTS T1: who has a share has pods for it.
@@ -49,7 +58,7 @@ fn requests_find_pods(world: &World) {
     let services = [("shop", &world.seen.service), ("shop-candidate", &world.seen.candidate_service)];
     for (name, service) in services {
         let rules = route.spec["rules"].as_array().unwrap().iter();
-        let mut backends = rules.flat_map(|rule| rule["backendRefs"].as_array().unwrap());
+        let mut backends = rules.last().unwrap()["backendRefs"].as_array().unwrap().iter();
         let weight = backends.find(|backend| backend["name"] == name).and_then(|backend| backend["weight"].as_i64());
         let weight = weight.unwrap();
         let ready = service.as_ref().unwrap().endpoints.iter().filter(|endpoint| endpoint.ready).count();
@@ -124,6 +133,93 @@ fn stable_takes_back_only_what_it_has_pods_for() {
     world.broken.clear();
     go(&mut world);
     assert_eq!((world.phase(), weight(&world)), (Phase::RolledBack, 0));
+}
+
+#[test]
+fn headers_lead_to_the_candidate_at_weight_0_until_a_step_or_the_end() {
+    let headers = json!({"headers": [{"name": "x-tester", "value": "yes"}]});
+    let mut world = canary(&json!([{"setHeaderRoute": headers}, {"pause": {}}, {"setHeaderRoute": {}}, {"pause": {}}]));
+    let plain = rules(&world).clone();
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!((step(&world), world.pods("v2"), weight(&world)), ("3/6 pause".into(), 4, 0));
+    let rule = &rules(&world)[0];
+    assert_eq!(rule["backendRefs"], json!([{"name": "shop-candidate", "port": 8080, "weight": 1}]));
+    assert_eq!(rule["matches"][0]["headers"], json!([{"name": "x-tester", "value": "yes", "type": "Exact"}]));
+    assert_eq!(rules(&world)[1], plain[0], "all other requests go as before");
+    assert_eq!(world.status().route.unwrap().header_route.as_deref(), Some("x-tester: yes"));
+    world.say(Action::Resume, |_| {});
+    go(&mut world);
+    assert_eq!((step(&world), rules(&world)), ("5/6 pause".into(), &plain));
+}
+
+#[test]
+fn an_abort_takes_headers_and_copies_away_and_lets_their_connections_drain() {
+    let headers = json!({"headers": [{"name": "x-tester", "value": "yes"}]});
+    let mut world = canary(&json!([{"setHeaderRoute": headers}, {"setMirrorRoute": {"percent": 20}}, {"pause": {}}]));
+    let plain = rules(&world).clone();
+    world.set_image("v2");
+    go(&mut world);
+    let mirror = json!({"backendRef": {"name": "shop-candidate", "port": 8080}, "percent": 20});
+    assert_eq!(rules(&world)[1]["filters"], json!([{"type": "RequestMirror", "requestMirror": mirror}]));
+    assert_eq!(world.status().route.unwrap().mirror_percent, Some(20));
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    assert_eq!(rules(&world), &plain);
+    assert_eq!((world.phase(), world.pods("v2")), (Phase::RollingBack, 4), "connections drain first");
+    go(&mut world);
+    assert_eq!((world.phase(), world.pods("v2")), (Phase::RolledBack, 0));
+}
+
+#[test]
+fn nothing_is_probed_while_the_release_is_held() {
+    let headers = json!({"headers": [{"name": "x-tester", "value": "yes"}]});
+    let mut world = canary(&json!([{"pause": {}}, {"setHeaderRoute": headers}, {"pause": {}}]));
+    let plain = rules(&world).clone();
+    world.set_image("v2");
+    go(&mut world);
+    world.say(Action::Resume, |_| {});
+    world.pass();
+    assert_eq!(step(&world), "3/5 setHeaderRoute");
+    world.write_route(|spec| spec["rules"] = plain.clone());
+    world.edit(|spec| spec.paused = true);
+    go(&mut world);
+    assert_eq!(rules(&world), &plain);
+    world.edit(|spec| spec.paused = false);
+    go(&mut world);
+    assert_eq!(rules(&world).as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn scale_gives_the_candidate_pods_apart_from_its_weight_until_all_traffic_moves() {
+    let steps = json!([{"scale": {"replicas": 1}}, {"pause": {}}, {"scale": {"percent": 75}}, {"setWeight": 25},
+        {"pause": {}}, {"scale": {}}, {"pause": {}}]);
+    let mut world = canary(&steps);
+    world.set_image("v2");
+    for pods in [1, 3, 1] {
+        go(&mut world);
+        assert_eq!(world.pods("v2"), pods, "{}", step(&world));
+        world.say(Action::Resume, |_| {});
+    }
+    go(&mut world);
+    assert_eq!((world.stable(), world.pods("v2")), ("v2".into(), 4));
+}
+
+#[test]
+fn stable_shrinks_behind_its_weight_down_to_what_it_is_to_keep() {
+    let strategy = json!({"canary": {"dynamicStableScale": {"atLeast": 2},
+        "steps": [{"setWeight": 25}, {"pause": {}}, {"setWeight": 75}, {"pause": {}}]}});
+    let mut world = run(&strategy, &json!({"gateway": {"parentRefs": [{"name": "edge"}]}}));
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!((world.pods("v1"), world.pods("v2"), weight(&world)), (3, 1, 25));
+    world.say(Action::Resume, |_| {});
+    go(&mut world);
+    assert_eq!((world.pods("v1"), world.pods("v2"), weight(&world)), (2, 3, 75));
+    world.say(Action::Abort, |_| {});
+    world.settle_watching(requests_find_pods);
+    go(&mut world);
+    assert_eq!((world.phase(), world.pods("v1"), weight(&world)), (Phase::RolledBack, 4, 0));
 }
 
 #[test]

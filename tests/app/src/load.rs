@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue};
 use hyper::{Request, Response, Uri};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// What to say in the Host header, if not what the URL has: behind a gateway, the name of a route.
     #[arg(long, env = "LOAD_HOST")]
     host: Option<String>,
+    /// A header of every request: `NAME: VALUE`.
+    #[arg(long, env = "LOAD_HEADER", value_parser = header)]
+    header: Option<(HeaderName, HeaderValue)>,
     /// Requests per second.
     #[arg(long, env = "LOAD_RATE", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
@@ -59,11 +62,17 @@ pub(crate) struct Args {
     fail_on_error: bool,
 }
 
+fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':').with_context(|| format!("{text:?}: write NAME: VALUE"))?;
+    Ok((name.trim().parse()?, value.trim().parse()?))
+}
+
 /// The service that is called.
 struct Target {
     host: String,
     port: u16,
     host_header: HeaderValue,
+    header: Option<(HeaderName, HeaderValue)>,
     path: Uri,
     address: Mutex<Option<(SocketAddr, Instant)>>,
 }
@@ -80,7 +89,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let connections = args.connections.min(args.rate.div_ceil(2) as usize);
     let pool = Pool::new(connections);
     let outstanding = Arc::new(Semaphore::new(args.max_outstanding));
-    let target = Target::new(&args.url, args.host.as_deref())?;
+    let target = Target::new(&args.url, args.host.as_deref(), args.header.clone())?;
     let client = Arc::new(Client { target, pool: pool.clone(), timeout: args.timeout });
     let listener = http::listen(args.report_port).await?;
     println!("{} report on {}", stamp(Timestamp::now()), listener.local_addr()?);
@@ -137,7 +146,7 @@ async fn progress(stats: Arc<Stats>) {
 }
 
 impl Target {
-    fn new(url: &Uri, host: Option<&str>) -> anyhow::Result<Self> {
+    fn new(url: &Uri, host: Option<&str>, header: Option<(HeaderName, HeaderValue)>) -> anyhow::Result<Self> {
         if url.scheme_str() != Some("http") {
             bail!("--url {url}: write http://HOST[:PORT]/PATH");
         }
@@ -148,6 +157,7 @@ impl Target {
             port: authority.port_u16().unwrap_or(80),
             host_header: HeaderValue::from_str(host.unwrap_or(authority.as_str()))
                 .with_context(|| format!("--host {host:?}: not a name"))?,
+            header,
             path: path.parse()?,
             address: Mutex::new(None),
         })
@@ -181,6 +191,7 @@ impl Target {
         *request.uri_mut() = self.path.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, self.host_header.clone());
+        headers.extend(self.header.clone());
         if mode == Mode::New {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -290,12 +301,12 @@ mod tests {
     #[test]
     fn the_host_header_is_that_of_the_url_unless_another_is_asked_for() {
         let url = "http://198.18.0.1:8000/".parse().unwrap();
-        assert_eq!(Target::new(&url, None).unwrap().host_header, "198.18.0.1:8000");
-        let target = Target::new(&url, Some("shop.example")).unwrap();
+        assert_eq!(Target::new(&url, None, None).unwrap().host_header, "198.18.0.1:8000");
+        let target = Target::new(&url, Some("shop.example"), None).unwrap();
         assert_eq!(
             (target.host_header.to_str().unwrap(), &*target.host, target.port),
             ("shop.example", "198.18.0.1", 8000)
         );
-        assert!(Target::new(&url, Some("two\nlines")).is_err());
+        assert!(Target::new(&url, Some("two\nlines"), None).is_err());
     }
 }

@@ -21,6 +21,7 @@ const TOLERANCE: f64 = 12.0;
 /// A running client.
 pub struct Load {
     world: World,
+    pod: &'static str,
 }
 
 /// What the client counted, as far as it is looked at here.
@@ -57,9 +58,15 @@ struct Second {
 impl Load {
     /// Starts a client, and comes back when it is served.
     pub async fn start(world: &World, url: &str, host: &str) -> Self {
-        let load = Self { world: world.clone() };
-        world.apply(&include_str!("client.yaml").replace("LOAD_URL", url).replace("LOAD_HOST", host)).await;
-        let running = await_condition(world.api::<Pod>(), "client", is_pod_running());
+        Self::start_with(world, "client", url, host, "").await
+    }
+
+    /// The same in a pod of this name, with more arguments, each after a comma.
+    pub async fn start_with(world: &World, pod: &'static str, url: &str, host: &str, more: &str) -> Self {
+        let load = Self { world: world.clone(), pod };
+        let manifest = include_str!("client.yaml").replace("LOAD_NAME", pod).replace("LOAD_MORE", more);
+        world.apply(&manifest.replace("LOAD_URL", url).replace("LOAD_HOST", host)).await;
+        let running = await_condition(world.api::<Pod>(), pod, is_pod_running());
         timeout(START, running).await.expect("the client runs").expect("a watch of the client");
         // Not counted: what fails until the Service has reached the rules of the node.
         let served = load.until(START, "the client is served", |report| {
@@ -72,7 +79,7 @@ impl Load {
 
     async fn ask<T: DeserializeOwned>(&self, method: &str, path: &str) -> Result<T, kube::Error> {
         let namespace = &self.world.namespace;
-        let uri = format!("/api/v1/namespaces/{namespace}/pods/client:9090/proxy/{path}");
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{}:9090/proxy/{path}", self.pod);
         let request = http::Request::builder().method(method).uri(uri).body(Vec::new()).expect("a request");
         self.world.cluster.client.request(request).await
     }

@@ -41,6 +41,8 @@ pub enum Needs {
     MetricsServer,
     /// The Gateway `edge` in the namespace `gateway`.
     Gateway,
+    /// The Gateway `edge-envoy` in the namespace `gateway`.
+    Envoy,
 }
 
 type Run = fn(World) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -210,9 +212,10 @@ async fn missing(cluster: &Cluster, needs: Needs) -> Option<String> {
             let answer = cluster.client.request_text(request).await;
             answer.is_err().then(|| "the cluster has no metrics-server".to_owned())
         }
-        Needs::Gateway => {
-            let address = super::world::gateway(cluster).await;
-            address.is_none().then(|| "the cluster has no Gateway edge in namespace gateway".to_owned())
+        Needs::Gateway | Needs::Envoy => {
+            let name = if needs == Needs::Envoy { "edge-envoy" } else { "edge" };
+            let address = super::world::gateway(cluster, name).await;
+            address.is_none().then(|| format!("the cluster has no Gateway {name} in namespace gateway"))
         }
     }
 }

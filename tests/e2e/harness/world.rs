@@ -123,10 +123,25 @@ impl World {
         Load::start(self, "http://shop:8080/", "shop:8080").await
     }
 
-    /// The same through the Gateway, by the name of this scenario's route.
+    /// The same through the Gateway `edge`, by the name of this scenario's route.
     pub async fn load_through_gateway(&self) -> Load {
-        let address = gateway(&self.cluster).await.expect("an address of the Gateway");
-        Load::start(self, &format!("http://{address}/"), &self.hostname()).await
+        self.load_through("edge").await
+    }
+
+    /// The same through a Gateway of this name.
+    pub async fn load_through(&self, gateway: &str) -> Load {
+        Load::start(self, &self.url_of(gateway).await, &self.hostname()).await
+    }
+
+    /// A second client through the Gateway `edge`, whose requests have this header.
+    pub async fn load_with_header(&self, header: &str) -> Load {
+        let more = format!(", --header, \"{header}\"");
+        Load::start_with(self, "tester", &self.url_of("edge").await, &self.hostname(), &more).await
+    }
+
+    async fn url_of(&self, name: &str) -> String {
+        let address = gateway(&self.cluster, name).await.expect("an address of the Gateway");
+        format!("http://{address}/")
     }
 
     /// The host name of this scenario.
@@ -134,14 +149,17 @@ impl World {
         format!("{}.example", self.namespace)
     }
 
-    /// The release `shop` with a router in its spec (`GATEWAY` stands for a gateway that makes a route of the
-    /// release's own), which promises to wait a second for the gateway.
+    /// The release `shop` with a router in its spec (`GATEWAY` stands for a route of the release's own at the
+    /// Gateway `edge`, `ENVOY` for one at `edge-envoy`), which promises to wait three seconds for the gateway.
     pub async fn routed_shop(&self, router: &str, spec: &str) -> Shop {
-        let own = format!(
-            "{{gateway: {{parentRefs: [{{name: edge, namespace: gateway}}], hostnames: [{}]}}, propagationDelay: 3s}}",
-            self.hostname()
-        );
-        let mut all = json!({ "traffic": { "router": super::yaml(&router.replace("GATEWAY", &own)) } });
+        let own = |name: &str| {
+            format!(
+                "{{gateway: {{parentRefs: [{{name: {name}, namespace: gateway}}], hostnames: [{}]}}, propagationDelay: 3s}}",
+                self.hostname()
+            )
+        };
+        let router = router.replace("GATEWAY", &own("edge")).replace("ENVOY", &own("edge-envoy"));
+        let mut all = json!({ "traffic": { "router": super::yaml(&router) } });
         super::merge(&mut all, super::yaml(spec));
         self.shop(&all.to_string()).await
     }
@@ -189,14 +207,16 @@ impl World {
     }
 }
 
-/// Where the Gateway `edge` listens, if the cluster has one.
-pub async fn gateway(cluster: &Cluster) -> Option<String> {
+/// Where a Gateway listens, if the cluster has it.
+pub async fn gateway(cluster: &Cluster, name: &str) -> Option<String> {
     let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
     let api: Api<DynamicObject> =
         Api::namespaced_with(cluster.client.clone(), "gateway", &ApiResource::from_gvk(&kind));
-    let edge = api.get_opt("edge").await.ok()??;
+    let edge = api.get_opt(name).await.ok()??;
     let text = |pointer: &str| edge.data.pointer(pointer).cloned();
-    let port = text("/spec/listeners/0/port")?;
+    // Contour lets Envoy listen on another port.
+    let offset = if text("/spec/gatewayClassName")? == "contour" { 8_000 } else { 0 };
+    let port = text("/spec/listeners/0/port")?.as_i64()? + offset;
     Some(format!("{}:{port}", text("/status/addresses/0/value")?.as_str()?))
 }
 

@@ -203,7 +203,7 @@ async fn given_back_in_the_middle(world: World) {
 
 /// An example of the documentation, made to run here: the test application in place of its image, and this
 /// scenario's host name.
-async fn example(world: &World, text: &str) -> Shop {
+pub(super) async fn example(world: &World, text: &str) -> Shop {
     let pods = yaml(include_str!("../harness/shop.yaml"));
     for document in text.replace("shop.example.com", &world.hostname()).split("\n---\n") {
         let mut object = yaml(document);

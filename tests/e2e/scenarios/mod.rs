@@ -14,6 +14,7 @@ mod gateway;
 mod killed_at_every_write;
 mod operator_disturbed;
 mod plugin;
+mod route_steps;
 
 use crate::harness::Scenario;
 
@@ -27,6 +28,7 @@ pub const ALL: &[&[Scenario]] = &[
     changes_in_the_middle::ALL,
     commands::ALL,
     gateway::ALL,
+    route_steps::ALL,
     adoption::ALL,
     blue_green::ALL,
     plugin::ALL,

@@ -94,7 +94,9 @@ impl Checker {
         let scene = Scene { cluster, work, wanted, bounds: limits::in_force(cluster, wanted) };
         let deleting = work.view.release.metadata.deletion_timestamp.is_some();
         if let (Some(weight), false) = (route::written(effect), deleting) {
-            return route::shift(&scene, weight);
+            let mut judged = route::shift(&scene, weight);
+            judged.extend(route::spec_of(effect).into_iter().flat_map(|spec| route::probed(&scene, spec)));
+            return judged;
         }
         let routed = route::over_route(cluster);
         match effect {

@@ -91,6 +91,7 @@ impl Checker {
         }
         self.uninvited(cluster, &status);
         self.data_plane(cluster, wanted);
+        self.unprobed(cluster);
         self.gap(cluster, wanted, bounds);
     }
 

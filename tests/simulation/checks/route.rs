@@ -1,6 +1,7 @@
 //! Over a router: requests find pods that take their share (T1, T3, T4), the candidate has no share that is
 //! not on record (T2), a step counts when the data plane follows it (T6), and nobody is fought (L4).
 
+use serde_json::Value;
 use servicerelease::{
     api::{Duration, LABEL_REVISION},
     engine::{Effect, Selection},
@@ -58,6 +59,38 @@ fn late(scene: &Scene<'_>) -> bool {
     let deadline = Duration::from_secs(DEADLINE.unsigned_abs().into());
     let status = stored(scene.cluster);
     status.rollback.is_some_and(|it| it.completed_at.is_none() && it.started_at.plus(deadline) <= scene.work.now)
+}
+
+/// The whole spec that an effect writes into the route.
+pub fn spec_of(effect: &Effect) -> Option<&Value> {
+    match effect {
+        Effect::CreateRoute(new) => Some(&new.spec),
+        Effect::ReplaceRoute { spec, .. } => Some(spec),
+        _ => None,
+    }
+}
+
+/// Requests by headers, or copies, are the candidate's only from the step on that says so.
+pub fn probed(scene: &Scene<'_>, spec: &Value) -> Judged {
+    let status = stored(scene.cluster);
+    let (by_header, copied) = gateway::probes(spec);
+    let before = scene.cluster.live.route.as_ref().map_or((false, false), |route| gateway::probes(&route.spec));
+    let plan = status.release.as_ref().and_then(|it| scene.cluster.live.plans.get(&it.number));
+    let steps = plan.and_then(|plan| plan.spec.strategy.as_ref()?.canary.as_ref()).map(|canary| &canary.steps);
+    // The first step of all is prepare.
+    let index = status.step.as_ref().map_or(0, |step| usize::try_from(step.index - 1).unwrap_or(0));
+    let done = || steps.into_iter().flatten().take(index);
+    let headers = done().filter_map(|step| step.set_header_route.as_ref()).last();
+    let mirror = done().filter_map(|step| step.set_mirror_route.as_ref()).last();
+    let wanted = (
+        status.candidate.is_some() && headers.is_some_and(|it| !it.headers.is_empty()),
+        status.candidate.is_some() && mirror.is_some_and(|it| it.percent > 0),
+    );
+    let mut judged = Vec::new();
+    if (by_header && !before.0 && !wanted.0) || (copied && !before.1 && !wanted.1) {
+        judged.push(("T2", format!("requests by headers {by_header}, copies {copied}: on record are {wanted:?}")));
+    }
+    judged
 }
 
 /// The candidate's share that an effect writes into the route.
@@ -200,6 +233,24 @@ impl Checker {
                 format!("setWeight {weight} is left while the data plane serves {served:?}")
             });
         }
+    }
+
+    /// Whether headers or copies lead to the candidate's Service as a step says.
+    pub fn leads(&self, cluster: &Cluster, is: impl Fn((bool, bool)) -> bool) -> bool {
+        let Some(route) = &cluster.live.route else { return true };
+        route.changed_by.is_some() || cluster.now < self.excused_until || is(gateway::probes(&route.spec))
+    }
+
+    /// A release that is over leaves nothing of its headers and copies in the route.
+    pub fn unprobed(&mut self, cluster: &Cluster) {
+        let status = stored(cluster);
+        let Some(route) = cluster.live.route.as_ref().filter(|route| route.ours && over_route(cluster)) else { return };
+        let meddled = route.changed_by.is_some() || cluster.now < self.excused_until;
+        let deleting = cluster.live.release.as_ref().is_none_or(|it| it.deleting.is_some());
+        let probes = gateway::probes(&route.spec);
+        self.require(status.candidate.is_some() || meddled || deleting || probes == (false, false), "T2", || {
+            format!("headers and copies lead to the candidate's Service although there is no candidate: {probes:?}")
+        });
     }
 
     /// Writes to the route do not go on for ever.

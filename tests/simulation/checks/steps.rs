@@ -15,6 +15,9 @@ use super::{Checker, desired, limits, reliable, replicas};
 enum Step {
     Prepare,
     Weight(i32),
+    Headers(bool),
+    Mirror(bool),
+    Scale(i32),
     Pause(Option<Duration>),
     Approval,
     Promote,
@@ -25,6 +28,9 @@ impl Step {
         match self {
             Self::Prepare => StepName::Prepare,
             Self::Weight(_) => StepName::SetWeight,
+            Self::Headers(_) => StepName::SetHeaderRoute,
+            Self::Mirror(_) => StepName::SetMirrorRoute,
+            Self::Scale(_) => StepName::Scale,
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
             Self::Promote => StepName::Promote,
@@ -36,10 +42,14 @@ fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
     let mut steps = vec![Step::Prepare];
     if let (Some(strategy), false) = (&spec.strategy, first) {
         for step in strategy.canary.iter().flat_map(|canary| &canary.steps) {
-            steps.push(match (step.set_weight, &step.pause) {
-                (Some(weight), _) => Step::Weight(weight),
-                (None, Some(pause)) => Step::Pause(pause.duration),
-                (None, None) => Step::Approval,
+            let routed = (&step.set_header_route, &step.set_mirror_route, &step.scale);
+            steps.push(match (step.set_weight, &step.pause, routed) {
+                (Some(weight), ..) => Step::Weight(weight),
+                (_, Some(pause), _) => Step::Pause(pause.duration),
+                (_, _, (Some(route), ..)) => Step::Headers(!route.headers.is_empty()),
+                (_, _, (_, Some(mirror), _)) => Step::Mirror(mirror.percent > 0),
+                (_, _, (_, _, Some(scale))) => Step::Scale(scale.percent.unwrap_or(0)),
+                _ => Step::Approval,
             });
         }
         if strategy.blue_green.as_ref().is_some_and(|it| !it.auto_promote) {
@@ -147,6 +157,15 @@ impl Checker {
                     }
                     (held || done, held)
                 }
+                Step::Headers(_) | Step::Mirror(_) | Step::Scale(_) => {
+                    let held = old.hold.is_some() && may(&[Action::Skip, Action::Promote]);
+                    let done = match step {
+                        Step::Headers(there) => self.leads(cluster, |(headers, _)| headers == *there),
+                        Step::Mirror(there) => self.leads(cluster, |(_, copies)| copies == *there),
+                        _ => warm(cluster, work, plan, *step),
+                    };
+                    (held || done, held)
+                }
                 Step::Pause(Some(duration)) => {
                     let over = entered.is_some_and(|at| work.now.since(at) >= *duration);
                     (over || full || may(&person), !over && !full)
@@ -244,6 +263,7 @@ fn warm(cluster: &Cluster, work: &Work, plan: &Plan, step: Step) -> bool {
             // The pods that a weight stands for may miss as many as may be unavailable.
             super::effects::share(wanted, weight).min(wanted - bounds.unavailable).max(1)
         }
+        Step::Scale(percent) => (wanted * percent + 99) / 100,
         Step::Prepare if bounds.doubled => wanted,
         _ => 1,
     };

@@ -52,13 +52,28 @@ pub fn users_route(candidate: i32) -> Value {
     })
 }
 
+/// The backends of a rule with this name.
+fn backend<'a>(rule: &'a Value, name: &str) -> Option<&'a Value> {
+    rule["backendRefs"].as_array().into_iter().flatten().find(|backend| backend["name"] == name)
+}
+
 /// Percent of the requests that a route's spec sends to the candidate's Service.
 pub fn share(spec: &Value) -> i32 {
     let rules = spec["rules"].as_array().into_iter().flatten();
-    let mut backends = rules.flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten());
-    let found = backends.find(|backend| backend["name"] == CANDIDATE_SERVICE);
-    let weight = found.and_then(|backend| backend["weight"].as_i64()).unwrap_or(0);
-    i32::try_from(weight).unwrap_or(0)
+    let shared = rules.filter(|rule| backend(rule, SERVICE).is_some());
+    let weight = shared.filter_map(|rule| backend(rule, CANDIDATE_SERVICE)?["weight"].as_i64()).next();
+    weight.and_then(|weight| i32::try_from(weight).ok()).unwrap_or(0)
+}
+
+/// What a route's spec sends to the candidate's Service beside its share: by a header, as copies.
+pub fn probes(spec: &Value) -> (bool, bool) {
+    let rules = || spec["rules"].as_array().into_iter().flatten();
+    let alone = |rule: &Value| backend(rule, CANDIDATE_SERVICE).is_some() && backend(rule, SERVICE).is_none();
+    let copied = |rule: &Value| {
+        let filters = rule["filters"].as_array().into_iter().flatten();
+        filters.into_iter().any(|filter| filter["requestMirror"]["backendRef"]["name"] == CANDIDATE_SERVICE)
+    };
+    (rules().any(alone), rules().any(copied))
 }
 
 impl RouteObject {

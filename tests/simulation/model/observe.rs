@@ -148,6 +148,7 @@ fn observe(
         route: traffic
             .and_then(|traffic| traffic.router.as_ref())
             .and_then(|_| Some(seen[&Kind::Route].route.as_ref()?.seen())),
+        gateways: Vec::new(),
         rivals: others.rivals.clone(),
         autoscalers: others.autoscalers.clone(),
         revisions,
