@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::Duration;
 
-/// What shares the requests exactly, whatever the number of pods: exactly one of gateway and httpRoute.
+/// What shares the requests exactly, whatever the number of pods: exactly one of gateway, httpRoute and custom.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("has(self.gateway) != has(self.httpRoute)").message("exactly one of gateway and httpRoute is needed"))]
+#[x_kube(validation = Rule::new("[has(self.gateway), has(self.httpRoute), has(self.custom)].filter(b, b).size() == 1").message("exactly one of gateway, httpRoute and custom is needed"))]
 #[serde(rename_all = "camelCase")]
 pub struct Router {
     /// An HTTPRoute of the release's own, named as the release, attached to these Gateways.
@@ -19,9 +19,21 @@ pub struct Router {
     /// candidateService are set; it needs both in at least one rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_route: Option<HttpRouteRef>,
+    /// The weights in an object of another kind, as the platform has set that up under a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomRef>,
     /// How long the gateway may take from accepting a weight to sending requests by it. Default 5s.
     #[serde(default = "default_propagation_delay")]
     pub propagation_delay: Duration,
+}
+
+impl Router {
+    /// The name of the object that was there already, if its weights are set.
+    #[must_use]
+    pub fn users_object(&self) -> Option<&str> {
+        let route = self.http_route.as_ref().map(|route| route.name.as_str());
+        route.or_else(|| self.custom.as_ref().map(|custom| custom.object.as_str()))
+    }
 }
 
 const fn default_propagation_delay() -> Duration {
@@ -92,4 +104,15 @@ pub struct HttpRouteRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+/// An object in the same namespace, of a kind that the platform has set up.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CustomRef {
+    /// The name of the router in the operator's configuration (chart value `routers`), such as traefik-service.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The name of the object. Its weights of service and candidateService are set, and nothing else.
+    #[schemars(length(min = 1, max = 253))]
+    pub object: String,
 }

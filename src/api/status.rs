@@ -330,10 +330,14 @@ pub struct Weights {
     pub observed: WeightShare,
 }
 
-/// The HTTPRoute that shares the traffic.
+/// The HTTPRoute, or other object, that shares the traffic.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
+    /// Its kind, if not HTTPRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub kind: Option<String>,
     /// Its name.
     #[schemars(length(max = 253))]
     pub name: String,
@@ -342,7 +346,8 @@ pub struct RouteStatus {
     /// Percent of the requests that it sends to candidateService; none if its rules differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
-    /// Since when every parent accepts this generation with all references resolved.
+    /// Since when every parent accepts this generation with all references resolved; of a kind that does
+    /// not say, since when it is as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Timestamp>,
     /// Percent of the requests that candidateService is taken to get: the last weight that every Gateway

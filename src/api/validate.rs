@@ -36,8 +36,10 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
         if traffic.candidate_service.is_none() {
             found.push(violation("spec.traffic", "traffic.router needs traffic.candidateService"));
         }
-        if router.gateway.is_some() == router.http_route.is_some() {
-            found.push(violation("spec.traffic.router", "exactly one of gateway and httpRoute is needed"));
+        let kinds = [router.gateway.is_some(), router.http_route.is_some(), router.custom.is_some()];
+        if kinds.iter().filter(|set| **set).count() != 1 {
+            let message = "exactly one of gateway, httpRoute and custom is needed";
+            found.push(violation("spec.traffic.router", message));
         }
     }
     if let Some(strategy) = &release.spec.strategy {

@@ -41,6 +41,9 @@ struct Run {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "HEALTH_ADDR", default_value = "0.0.0.0:8080")]
     health_addr: SocketAddr,
+    /// The custom routers by their names, as JSON (chart value `routers`).
+    #[arg(long, env = "ROUTERS", default_value = "")]
+    routers: controller::routers::Routers,
     /// How log lines look. What is logged is chosen by RUST_LOG.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -109,6 +112,7 @@ async fn start(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         concurrency: run.concurrency,
         health: Some(run.health_addr),
         instance: host,
+        routers: run.routers,
         decide: Arc::new(engine::decide),
     };
     let mut terminate = signal(SignalKind::terminate())?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::engine::ObjectVersion;
 
-use super::{FIELD_MANAGER, cache::Kind, key::Key, lease::Fence};
+use super::{FIELD_MANAGER, cache::Kind, key::Key, lease::Fence, routers::CustomKind};
 
 /// How long one call may take.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,32 +71,55 @@ pub enum CallError {
 /// An object's place in the API.
 #[derive(Clone, Debug)]
 pub struct Place {
-    kind: Kind,
+    resource: Resource,
     key: Key,
     subresource: &'static str,
+}
+
+/// A kind of object.
+#[derive(Clone, Debug)]
+enum Resource {
+    Of(Kind),
+    Custom(Arc<CustomKind>),
+}
+
+impl Resource {
+    /// Group, version, kind and plural.
+    fn names(&self) -> (&str, &str, &str, &str) {
+        match self {
+            Self::Of(kind) => kind.resource(),
+            Self::Custom(custom) => (&custom.group, &custom.version, &custom.shape.kind, &custom.plural),
+        }
+    }
 }
 
 impl Place {
     /// Of an object.
     #[must_use]
     pub const fn of(kind: Kind, key: Key) -> Self {
-        Self { kind, key, subresource: "" }
+        Self { resource: Resource::Of(kind), key, subresource: "" }
+    }
+
+    /// Of an object of a kind that the platform has set up.
+    #[must_use]
+    pub const fn custom(kind: Arc<CustomKind>, key: Key) -> Self {
+        Self { resource: Resource::Custom(kind), key, subresource: "" }
     }
 
     /// Of its status.
     #[must_use]
     pub const fn status(kind: Kind, key: Key) -> Self {
-        Self { kind, key, subresource: "/status" }
+        Self { resource: Resource::Of(kind), key, subresource: "/status" }
     }
 
     /// Of its scale.
     #[must_use]
     pub const fn scale(kind: Kind, key: Key) -> Self {
-        Self { kind, key, subresource: "/scale" }
+        Self { resource: Resource::Of(kind), key, subresource: "/scale" }
     }
 
     fn collection(&self) -> String {
-        let (group, version, _, plural) = self.kind.resource();
+        let (group, version, _, plural) = self.resource.names();
         let root = if group.is_empty() { "api" } else { "apis" };
         let slash = if group.is_empty() { "" } else { "/" };
         let namespace = &self.key.namespace;
@@ -111,7 +134,7 @@ impl Place {
     /// A call in words.
     #[must_use]
     pub fn describe(&self, verb: &str) -> String {
-        let (_, _, kind, _) = self.kind.resource();
+        let (_, _, kind, _) = self.resource.names();
         format!("{verb} {kind}{} {}", self.subresource, self.key)
     }
 }

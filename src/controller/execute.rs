@@ -18,6 +18,7 @@ use super::{
     key::Key,
     memory::Memory,
     observe::{self, Whose},
+    routers::CustomKind,
 };
 
 /// Has the API server refuse fields that it does not know.
@@ -30,6 +31,7 @@ pub struct Executor<'a> {
     memory: &'a Memory,
     key: &'a Key,
     release: &'a ServiceRelease,
+    custom: Option<Arc<CustomKind>>,
     /// Versions that this pass has written; what follows in the same pass builds on them.
     written: HashMap<(Kind, String), String>,
 }
@@ -43,8 +45,9 @@ impl<'a> Executor<'a> {
         memory: &'a Memory,
         key: &'a Key,
         release: &'a ServiceRelease,
+        custom: Option<Arc<CustomKind>>,
     ) -> Self {
-        Self { calls, cache, memory, key, release, written: HashMap::new() }
+        Self { calls, cache, memory, key, release, custom, written: HashMap::new() }
     }
 
     /// Carries out effects in their order, up to the first that fails.
@@ -143,6 +146,11 @@ impl<'a> Executor<'a> {
     }
 
     async fn set_weights(&mut self, object: &ObjectVersion, weights: &[(String, i32)]) -> Result<(), CallError> {
+        if let Some(kind) = &self.custom {
+            // It is read anew before anything else is decided.
+            let place = Place::custom(kind.clone(), self.key.beside(&object.name));
+            return self.calls.patch_fields(&place, &build::weights(object, weights)).await.map(|_| ());
+        }
         let object = self.current(Kind::Route, object);
         let place = Place::of(Kind::Route, self.key.beside(&object.name));
         let answer = self.calls.patch_fields(&place, &build::weights(&object, weights)).await;

@@ -1,5 +1,6 @@
 //! The shell around the engine: watches fill a cache, changes fill a queue, and each release that is
-//! due gets a pass: look, decide, carry out. Nothing is decided here, nothing is polled.
+//! due gets a pass: look, decide, carry out. Nothing is decided here, nothing is polled but the
+//! objects of custom routers.
 
 pub mod build;
 pub mod cache;
@@ -13,6 +14,7 @@ mod memory;
 mod observe;
 pub mod queue;
 pub mod reconcile;
+pub mod routers;
 mod run;
 mod status;
 mod watch;

@@ -45,6 +45,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         candidate_service: traffic.and_then(|traffic| traffic.candidate_service.as_ref()).and_then(service),
         commands: world.commands.of(key).filter_map(command).collect(),
         route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim)),
+        router_refused: None,
         gateways: gateways(world, key, spec),
         rivals: rivals(world, key, spec),
         autoscalers: deployment

@@ -14,7 +14,7 @@ use crate::{
         ServiceRelease, ServiceReleaseStatus, Timestamp,
         status::{MAX_TEXT, bounded},
     },
-    engine::{Decision, Event, Observed, TemplateCheck},
+    engine::{Decision, Effect, Event, Observed, TemplateCheck},
     telemetry::{Metrics, PassOutcome},
 };
 
@@ -27,6 +27,7 @@ use super::{
     key::Key,
     memory::Memory,
     observe::{self, View},
+    routers::{self, Looked, Routers},
     status::{self, Trouble},
 };
 
@@ -35,6 +36,13 @@ const BEHIND_DELAY: Duration = Duration::from_millis(250);
 
 /// What decides: `engine::decide`, or a test's stand-in.
 pub type Decide = Arc<dyn Fn(&ServiceRelease, &Observed, Timestamp) -> Decision + Send + Sync>;
+
+/// How long after a write to an object of a custom router that is read again.
+const AFTER_A_WRITE: Duration = Duration::from_millis(200);
+/// How often it is read while a release is under way.
+const POLL_UNDER_WAY: Duration = Duration::from_secs(5);
+/// How often it is read otherwise.
+const POLL_AT_REST: Duration = Duration::from_secs(60);
 
 /// Everything that passes share.
 pub struct Context {
@@ -46,6 +54,8 @@ pub struct Context {
     pub memory: Memory,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The custom routers.
+    pub routers: Routers,
     /// What decides.
     pub decide: Decide,
     /// This process, for Events.
@@ -163,7 +173,20 @@ async fn reconcile_release(
     describe(&decision.status);
 
     let Context { calls, cache, memory, .. } = context;
-    let mut executor = Executor::new(calls, cache, memory, key, release);
+    let custom = context.routers.of(release);
+    // Nobody says when an object of a custom router has changed.
+    let again = custom.as_ref().map(|_| {
+        let written = decision.after.iter().any(|effect| matches!(effect, Effect::SetRouteWeights { .. }));
+        let under_way = decision.status.candidate.is_some();
+        if written {
+            AFTER_A_WRITE
+        } else if under_way {
+            POLL_UNDER_WAY
+        } else {
+            POLL_AT_REST
+        }
+    });
+    let mut executor = Executor::new(calls, cache, memory, key, release, custom);
     if let Err(error) = executor.carry_out(&decision.before).await {
         let found = found_fault(context, key, release, &decision);
         return if found { Ok(Some(Duration::ZERO)) } else { Err(error) };
@@ -175,7 +198,7 @@ async fn reconcile_release(
     carried_out?;
 
     let wake = decision.wake.map(|wake| Duration::from_millis(wake.since(now).as_millis()));
-    Ok([wake, postponed, recheck].into_iter().flatten().min())
+    Ok([wake, postponed, recheck, again].into_iter().flatten().min())
 }
 
 /// Whether the view has the route that a release uses, or knows that there is none.
@@ -242,6 +265,12 @@ async fn observe(
 ) -> Result<(Observed, Option<Duration>), CallError> {
     let View { mut observed, unread_plans } = observe::observe(&context.cache.world(), key, release);
     observed.refusal = context.memory.refusal(key);
+    if let Some(wanted) = routers::reference(release) {
+        match context.routers.look(&context.calls, key, wanted).await? {
+            Looked::At(route) => observed.route = route,
+            Looked::Refused(why) => observed.router_refused = Some(why),
+        }
+    }
     for plan in unread_plans {
         observed.plans.extend(read_plan(context, &plan).await?);
     }

@@ -17,6 +17,7 @@ use super::{
     memory::Memory,
     queue::Queue,
     reconcile::{self, Context, Decide},
+    routers::Routers,
     watch as watches,
 };
 
@@ -37,6 +38,8 @@ pub struct Options {
     pub health: Option<SocketAddr>,
     /// This process, for Events.
     pub instance: String,
+    /// The custom routers.
+    pub routers: Routers,
     /// What decides.
     pub decide: Decide,
 }
@@ -130,6 +133,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + 'stat
         cache,
         calls: Calls::new(client.clone(), fence.clone()),
         memory: Memory::default(),
+        routers: options.routers,
         metrics,
         decide: options.decide,
         instance: options.instance,

@@ -102,12 +102,21 @@ fn route(pass: &Pass<'_>) -> Option<Obstacle> {
         let remedy = "take the step out, or attach the route to a Gateway whose class lists it in status.supportedFeatures; a release under way keeps its plan: abort it first";
         return Some(Obstacle::new("MirrorNotSupported", message, remedy));
     }
+    if let Some(why) = &pass.seen.router_refused {
+        let message = format!("spec.traffic.router.custom: {why}");
+        let remedy =
+            "correct spec.traffic.router.custom.name, or ask the platform team for that router (chart value routers)";
+        return Some(Obstacle::new("RouterUnknown", message, remedy));
+    }
+    let field = if router.custom.is_some() { "custom" } else { "httpRoute" };
     let Some(seen) = &pass.seen.route else {
-        let message = format!("spec.traffic.router.httpRoute: there is no HTTPRoute {name} in this namespace");
+        let what = router.custom.as_ref().map_or("HTTPRoute", |custom| custom.name.as_str());
+        let message = format!("spec.traffic.router.{field}: there is no {what} {name} in this namespace");
         let remedy =
             "create it, with service and candidateService among the backendRefs of a rule, or use router gateway";
-        return router.http_route.as_ref().map(|_| Obstacle::new("RouteNotFound", message, remedy));
+        return router.users_object().map(|_| Obstacle::new("RouteNotFound", message, remedy));
     };
+    let kind = &seen.shape.kind;
     if router.gateway.is_some() && !seen.ours {
         let message =
             format!("spec.traffic.router.gateway: an HTTPRoute {name} is there already, and not this release's");
@@ -116,7 +125,7 @@ fn route(pass: &Pass<'_>) -> Option<Obstacle> {
     }
     if let Some(manager) = route::contested(pass) {
         let message = format!(
-            "field manager {manager} sets the weights of HTTPRoute {name} back; they are not written again, and requests go by what stands there"
+            "field manager {manager} sets the weights of {kind} {name} back; they are not written again, and requests go by what stands there"
         );
         let remedy = "let it leave the weights alone (Argo CD: ignoreDifferences of .spec.rules with RespectIgnoreDifferences; Flux: kustomize.toolkit.fluxcd.io/ssa: IfNotPresent), or use router gateway; then kubectl srel retry, or abort";
         return Some(Obstacle::new("RouteContested", message, remedy));
@@ -126,12 +135,12 @@ fn route(pass: &Pass<'_>) -> Option<Obstacle> {
     }
     let message = match route::unusable(pass)? {
         Unusable::NoRule => format!(
-            "spec.traffic.router.httpRoute: no rule of HTTPRoute {name} has both Services {} and {candidate} among its backendRefs",
+            "spec.traffic.router.{field}: no rule of {kind} {name} has both Services {} and {candidate} among its backendRefs",
             traffic.service
         ),
-        Unusable::OtherBackend(rule, other) => format!(
-            "spec.traffic.router.httpRoute: rule {rule} of HTTPRoute {name} shares its requests with {other}, too"
-        ),
+        Unusable::OtherBackend(place, other) => {
+            format!("spec.traffic.router.{field}: {place} of {kind} {name} shares its requests with {other}, too")
+        }
     };
     let remedy =
         "a rule needs a backendRef to each of the two, candidateService with weight 0, and no third with a weight";
@@ -212,7 +221,7 @@ pub fn has_something_to_give_back(pass: &Pass<'_>) -> bool {
         return false;
     }
     pass.release.spec.workload_ref.is_some()
-        || route::router(pass).is_some_and(|router| router.http_route.is_some() && pass.seen.route.is_some())
+        || route::router(pass).is_some_and(|router| router.users_object().is_some() && pass.seen.route.is_some())
         || (Traffics::new(pass.release, pass.seen).used()
             && (borrowed(&pass.seen.service) || borrowed(&pass.seen.candidate_service)))
 }

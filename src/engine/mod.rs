@@ -28,7 +28,7 @@ pub use effect::{Decision, Effect, Event, NewReplicaSet, NewRoute, NewService, S
 pub use forward::plan_name;
 pub use observed::{
     Command, Container, Ended, Endpoint, ObjectVersion, Observed, ParentGateway, Plan, Pod, Revision, Rival, Route,
-    RouteParent, Service, Template, TemplateCheck, Workload,
+    RouteParent, Service, Shape, Template, TemplateCheck, Workload,
 };
 pub use traffic::{NO_REVISION, selection};
 

@@ -23,8 +23,10 @@ pub struct Observed {
     pub service: Option<Service>,
     /// The Service that `spec.traffic.candidateService` names, if it exists.
     pub candidate_service: Option<Service>,
-    /// The HTTPRoute that the router uses, if it exists.
+    /// The HTTPRoute, or other object, that the router uses, if it exists.
     pub route: Option<Route>,
+    /// Why a custom router cannot be used, whatever objects there are.
+    pub router_refused: Option<String>,
     /// The Gateways that it is attached to, as far as they are known.
     pub gateways: Vec<ParentGateway>,
     /// The commands for this release that exist, in any order, decided or not.
@@ -254,11 +256,45 @@ pub struct Route {
     pub ours: bool,
     /// spec, as the API server returns it.
     pub spec: Value,
+    /// What kind it is of, and where its weights are.
+    pub shape: Arc<Shape>,
     /// status.parents
     pub parents: Vec<RouteParent>,
     /// The field manager that changed spec last, if it was not this operator; and whether by server-side
     /// apply.
     pub changed_by: Option<(String, bool)>,
+}
+
+/// Where an object has its weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The object's kind.
+    pub kind: String,
+    /// The way to lists of backends, from `spec` on; `*` is every element of a list.
+    pub backends: Vec<String>,
+    /// The way to the name of a Service, in a backend.
+    pub service: Vec<String>,
+    /// The way to its weight.
+    pub weight: Vec<String>,
+    /// The weight of a backend that has none.
+    pub unset: i64,
+    /// Whether `status.parents` say who accepts it.
+    pub is_judged: bool,
+}
+
+impl Default for Shape {
+    /// That of an HTTPRoute.
+    fn default() -> Self {
+        let way = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        Self {
+            kind: "HTTPRoute".into(),
+            backends: way(&["spec", "rules", "*", "backendRefs"]),
+            service: way(&["name"]),
+            weight: way(&["weight"]),
+            unset: 1,
+            is_judged: true,
+        }
+    }
 }
 
 /// What a gateway's controller says of a route.

@@ -1,4 +1,4 @@
-//! The HTTPRoute of a release: its weights as they are, what they ought to be, and since when the
+//! The HTTPRoute of a release, or the object of another kind that shares its requests: its weights as they are, what they ought to be, and since when the
 //! gateway follows them. The Service `service` selects stable, `candidateService` the candidate; the
 //! route shares the requests between the two.
 
@@ -8,7 +8,7 @@ use crate::api::{GatewayRoute, HeaderMatch, RouteStatus, Router, status::bounded
 
 use super::{
     effect::{Effect, Event, NewRoute},
-    observed::Route,
+    observed::{Route, Shape},
     pass::Pass,
     plan::{Extras, Policy, Step},
     retreat, traffic,
@@ -29,8 +29,8 @@ struct Shared {
 pub enum Unusable {
     /// No rule names both Services.
     NoRule,
-    /// The rule of this index has requests for another backend.
-    OtherBackend(usize, String),
+    /// The list of backends at this place has requests for another one.
+    OtherBackend(String, String),
 }
 
 /// The router of the spec.
@@ -40,10 +40,7 @@ pub fn router<'a>(pass: &Pass<'a>) -> Option<&'a Router> {
 
 /// The route's name: the user's, or the release's own.
 pub fn name<'a>(pass: &Pass<'a>) -> Option<&'a str> {
-    match &router(pass)?.http_route {
-        Some(route) => Some(&route.name),
-        None => pass.release.metadata.name.as_deref(),
-    }
+    router(pass)?.users_object().or(pass.release.metadata.name.as_deref())
 }
 
 /// What keeps the route from being used.
@@ -54,23 +51,49 @@ pub fn unusable(pass: &Pass<'_>) -> Option<Unusable> {
 /// The rules that name both Services.
 fn shared(pass: &Pass<'_>, route: &Route) -> Result<Vec<Shared>, Unusable> {
     let (stable, candidate) = services(pass).ok_or(Unusable::NoRule)?;
+    let shape = &route.shape;
+    let mut lists = Vec::new();
+    if let Some(way) = shape.backends.get(1..) {
+        collect(&route.spec, way, "/spec", &mut lists);
+    }
     let mut found = Vec::new();
-    let rules = route.spec.get("rules").and_then(Value::as_array);
-    for (index, rule) in rules.into_iter().flatten().enumerate() {
-        let backends = rule.get("backendRefs").and_then(Value::as_array);
-        let backends: Vec<&Value> = backends.into_iter().flatten().collect();
-        let place = |name: &str| backends.iter().position(|backend| is_service(backend, name));
+    for (path, backends) in lists {
+        let place = |name: &str| backends.iter().position(|backend| is_service(backend, shape, name));
         let (Some(one), Some(other)) = (place(stable), place(candidate)) else { continue };
-        let weight = |backend: &Value| backend.get("weight").and_then(Value::as_i64).unwrap_or(1);
-        let third = |(place, backend): &(usize, &&Value)| *place != one && *place != other && weight(backend) > 0;
+        let weight = |backend: &Value| at(backend, &shape.weight).and_then(Value::as_i64).unwrap_or(shape.unset);
+        let third = |(place, backend): &(usize, &Value)| *place != one && *place != other && weight(backend) > 0;
         if let Some((_, backend)) = backends.iter().enumerate().find(third) {
-            let name = backend.get("name").and_then(Value::as_str).unwrap_or_default();
-            return Err(Unusable::OtherBackend(index, name.to_owned()));
+            let name = at(backend, &shape.service).and_then(Value::as_str).unwrap_or_default();
+            return Err(Unusable::OtherBackend(path, name.to_owned()));
         }
-        let at = |place: usize| (format!("/spec/rules/{index}/backendRefs/{place}/weight"), weight(backends[place]));
-        found.push(Shared { stable: at(one), candidate: at(other) });
+        let way: String = shape.weight.iter().map(|key| format!("/{}", escaped(key))).collect();
+        let share = |place: usize| (format!("{path}/{place}{way}"), weight(&backends[place]));
+        found.push(Shared { stable: share(one), candidate: share(other) });
     }
     if found.is_empty() { Err(Unusable::NoRule) } else { Ok(found) }
+}
+
+/// The lists of backends at the end of a way, each with its JSON pointer (RFC 6901).
+fn collect<'a>(value: &'a Value, way: &[String], path: &str, lists: &mut Vec<(String, &'a Vec<Value>)>) {
+    let Some((key, rest)) = way.split_first() else {
+        lists.extend(value.as_array().map(|list| (path.to_owned(), list)));
+        return;
+    };
+    if key == "*" {
+        for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+            collect(item, rest, &format!("{path}/{index}"), lists);
+        }
+    } else if let Some(inner) = value.get(key) {
+        collect(inner, rest, &format!("{path}/{}", escaped(key)), lists);
+    }
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+fn at<'a>(value: &'a Value, way: &[String]) -> Option<&'a Value> {
+    way.iter().try_fold(value, |value, key| value.get(key))
 }
 
 fn services<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
@@ -78,9 +101,12 @@ fn services<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
     Some((&traffic.service, traffic.candidate_service.as_deref()?))
 }
 
-fn is_service(backend: &Value, name: &str) -> bool {
+/// Whether a backend is this Service, by its name or its DNS name.
+fn is_service(backend: &Value, shape: &Shape, name: &str) -> bool {
     let text = |key: &str| backend.get(key).and_then(Value::as_str);
-    text("name") == Some(name)
+    let own = at(backend, &shape.service).and_then(Value::as_str);
+    let is_named = own.and_then(|own| own.strip_prefix(name));
+    is_named.is_some_and(|rest| rest.is_empty() || (!shape.is_judged && rest.starts_with('.')))
         && text("kind").is_none_or(|kind| kind == "Service")
         && text("group").is_none_or(str::is_empty)
 }
@@ -110,6 +136,9 @@ fn unprogrammed<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
 }
 
 fn is_accepted_by_parents(route: &Route) -> bool {
+    if !route.shape.is_judged {
+        return true;
+    }
     let wanted = route.spec.get("parentRefs").and_then(Value::as_array).map_or(0, Vec::len);
     wanted > 0
         && route.parents.len() >= wanted
@@ -119,13 +148,13 @@ fn is_accepted_by_parents(route: &Route) -> bool {
 /// What a gateway has against the route, in its own words.
 pub fn refused(pass: &Pass<'_>) -> Option<String> {
     let route = pass.seen.route.as_ref().filter(|route| !is_accepted(pass, route))?;
-    let name = &route.object.name;
+    let (kind, name) = (&route.shape.kind, &route.object.name);
     let current = |parent: &&super::RouteParent| parent.generation >= route.generation && !parent.accepted;
     Some(match route.parents.iter().find(current) {
-        Some(parent) => format!("HTTPRoute {name}: Gateway {}: {}", parent.name, bounded(&parent.why, 200)),
+        Some(parent) => format!("{kind} {name}: Gateway {}: {}", parent.name, bounded(&parent.why, 200)),
         None => match unprogrammed(pass) {
             Some((gateway, why)) => format!("Gateway {gateway} is not programmed: {}", bounded(why, 200)),
-            None => format!("HTTPRoute {name}: no Gateway has accepted it yet"),
+            None => format!("{kind} {name}: no Gateway has accepted it yet"),
         },
     })
 }
@@ -144,7 +173,9 @@ pub fn observe(pass: &mut Pass<'_>) {
     let served = weight.filter(|weight| *weight != known.served_weight);
     let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
     let (header_route, mirror_percent) = extras_seen(pass, route);
+    let kind = Some(&route.shape.kind).filter(|_| !route.shape.is_judged).cloned();
     let mut now = RouteStatus {
+        kind,
         header_route,
         mirror_percent,
         name: route.object.name.clone(),
@@ -176,7 +207,10 @@ pub fn observe(pass: &mut Pass<'_>) {
             warning: true,
             reason: "RouteChanged".into(),
             action: "Routing".into(),
-            note: format!("field manager {manager} set the candidate's weight in HTTPRoute {} to {shown}", now.name),
+            note: format!(
+                "field manager {manager} set the candidate's weight in {} {} to {shown}",
+                route.shape.kind, now.name
+            ),
         });
     }
     pass.status.route = Some(now);
@@ -314,17 +348,18 @@ fn extras(pass: &Pass<'_>) -> Extras {
 /// What the route, as it is, gives the candidate beside its weight: headers in words, and a percentage of
 /// copies.
 fn extras_seen(pass: &Pass<'_>, route: &Route) -> (Option<String>, Option<i32>) {
-    let Some((stable, candidate)) = services(pass) else { return (None, None) };
+    let Some((stable, candidate)) = services(pass).filter(|_| route.shape.is_judged) else { return (None, None) };
     let (mut headers, mut copies) = (None, None);
     for rule in route.spec.get("rules").and_then(Value::as_array).into_iter().flatten() {
         let list = |key: &str| rule.get(key).and_then(Value::as_array).into_iter().flatten();
-        let names = |name: &str| list("backendRefs").any(|backend| is_service(backend, name));
+        let names = |name: &str| list("backendRefs").any(|backend| is_service(backend, &route.shape, name));
         if names(candidate) && !names(stable) {
             let first = list("matches").next().and_then(|it| it.get("headers")).and_then(Value::as_array);
             headers = first.map(|headers| bounded(&words(headers), 256));
         }
         let mirror = list("filters").filter_map(|filter| filter.get("requestMirror"));
-        let mirror = mirror.filter(|it| it.get("backendRef").is_some_and(|backend| is_service(backend, candidate)));
+        let mirror = mirror
+            .filter(|it| it.get("backendRef").is_some_and(|backend| is_service(backend, &route.shape, candidate)));
         let percent = |it: &Value| it.get("percent").and_then(Value::as_i64).unwrap_or(100);
         copies = copies.or(mirror.map(percent).next().and_then(|percent| i32::try_from(percent).ok()));
     }

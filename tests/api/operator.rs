@@ -40,6 +40,7 @@ impl Operator {
             lease: None,
             health: Some(health),
             instance: "test".into(),
+            routers: Default::default(),
             decide,
         };
         let (stop, stopped) = oneshot::channel();

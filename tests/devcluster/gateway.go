@@ -20,10 +20,38 @@ const (
 func traefikArgs(c *Cluster) []string {
 	return []string{
 		fmt.Sprintf("--entrypoints.web.address=:%d", gatewayPort), fmt.Sprintf("--entrypoints.metrics.address=%s:8082", c.nodeIP()),
+		"--providers.kubernetescrd=true", "--providers.kubernetescrd.allowemptyservices=true",
 		"--providers.kubernetesgateway=true", "--providers.kubernetesgateway.statusaddress.ip=" + c.nodeIP(),
 		"--metrics.prometheus=true", "--metrics.prometheus.entrypoint=metrics", "--metrics.prometheus.addserviceslabels=true",
 		"--global.checknewversion=false", "--global.sendanonymoususage=false", "--log.level=INFO", "--log.nocolor=true",
 	}
+}
+
+// copyTraefikCRDs puts Traefik's own CRDs beside the program: those of TraefikServices and what leads to them.
+func copyTraefikCRDs(p program, dir string) error {
+	source, err := sourceDir()
+	if err != nil {
+		return err
+	}
+	from, err := moduleDir(filepath.Join(source, p.module), "github.com/traefik/traefik/v3")
+	if err != nil {
+		return err
+	}
+	return copyCRDs(filepath.Join(from, "docs", "content", "reference", "dynamic-configuration", "traefik.io_*.yaml"), dir)
+}
+
+// copyCRDs copies files named GROUP_PLURAL.yaml.
+func copyCRDs(pattern, dir string) error {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("there are no CRDs %s", pattern)
+	}
+	for _, file := range files {
+		if err := copyFile(file, filepath.Join(dir, filepath.Base(file))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyGatewayCRDs puts the CRDs of the standard channel beside the program.
@@ -42,20 +70,7 @@ func copyGatewayCRDs(p program, dir string) error {
 	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(from, "config", "crd", "standard", "*_*.yaml"))
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("the Gateway API has no CRDs in %s", from)
-	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), data, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return copyCRDs(filepath.Join(from, "config", "crd", "standard", "*_*.yaml"), dir)
 }
 
 // applyGatewayAPI installs the CRDs from dir, and waits until they are served.

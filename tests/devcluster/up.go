@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -170,13 +171,20 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 	}
 	var started []string
 	for _, part := range components {
-		if !c.wants(part) || c.running(part.name) {
+		if !c.wants(part) {
+			continue
+		}
+		program, args := part.executable(dirs), part.args(c)
+		if part.addon != "" {
+			c.endIfOther(part.name, append([]string{program}, args...))
+		}
+		if c.running(part.name) {
 			continue
 		}
 		if err := c.before(part.name, dirs); err != nil {
 			return started, err
 		}
-		if err := c.spawn(part.name, part.executable(dirs), part.args(c)); err != nil {
+		if err := c.spawn(part.name, program, args); err != nil {
 			return started, err
 		}
 		started = append(started, part.name)
@@ -201,6 +209,24 @@ func (c *Cluster) running(name string) bool {
 		syscall.Kill(pid, syscall.SIGCONT)
 	}
 	return true
+}
+
+// endIfOther ends a component that was started by another command, by an older or newer version of this
+// program, so that it is started anew.
+func (c *Cluster) endIfOther(name string, command []string) {
+	pid := c.pid(name)
+	if pid == 0 {
+		return
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || string(data) == strings.Join(command, "\x00")+"\x00" {
+		return
+	}
+	say("starting %s anew: its command has changed", name)
+	syscall.Kill(pid, syscall.SIGTERM)
+	for begin := time.Now(); c.pid(name) != 0 && time.Since(begin) < 10*time.Second; {
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // endLeftovers ends what ran in a namespace that is gone: its containers have lost their network
@@ -234,7 +260,14 @@ func (c *Cluster) before(name string, dirs map[string]string) error {
 	case "kwok":
 		return c.releaseNodes()
 	case "traefik":
-		return c.applyGatewayAPI(dirs["gateway-api"])
+		if err := c.applyGatewayAPI(dirs["gateway-api"]); err != nil {
+			return err
+		}
+		api, err := c.api()
+		if err != nil {
+			return err
+		}
+		return api.applyCRDs(dirs["traefik"])
 	case "contour":
 		if err := c.applyGatewayAPI(dirs["gateway-api"]); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,6 +18,7 @@ var variants = map[string][]string{
 		"metrics.serviceMonitor.create=true", "metrics.serviceMonitor.labels.team=sre", "priorityClassName=high",
 		"image.digest=sha256:" + strings.Repeat("0", 64), "imagePullSecrets[0].name=pull", "serviceAccount.annotations.a=b",
 		"nodeSelector.disk=ssd", "tolerations[0].operator=Exists", "podLabels.a=b", "podAnnotations.a=b", "log.filter=debug", "extraArgs={--concurrency=32}",
+		"routers.enabled={traefik-service,contour-httpproxy,istio-virtualservice,apisix-route}",
 		"networkPolicy.apiServer.cidrs={192.0.2.1/32}", "networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus",
 	},
 	"everything off": {
@@ -207,5 +209,28 @@ func TestKustomizeBuilds(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestARouterGivesTheOperatorItsKindAndNoOther(t *testing.T) {
+	granted := func(settings ...string) string {
+		var found []string
+		for _, role := range ofKind(render(t, settings...), "ClusterRole") {
+			for _, rule := range rules(t, role) {
+				if slices.Contains(rule.resources, "traefikservices") || slices.Contains(rule.resources, "virtualservices") {
+					found = append(found, rule.resources...)
+				}
+			}
+		}
+		return strings.Join(found, " ")
+	}
+	if got := granted(); got != "" {
+		t.Errorf("by default: %s", got)
+	}
+	if got := granted("routers.enabled={traefik-service}"); got != "traefikservices" {
+		t.Errorf("with traefik-service: %s", got)
+	}
+	if out, err := helm(t, "template", chart, "--kube-version", "1.30", "--set", "routers.enabled={nope}"); err == nil || !strings.Contains(out+err.Error(), "traefik-service") {
+		t.Errorf("an unknown router is not told with those that there are: %v %s", err, out)
 	}
 }

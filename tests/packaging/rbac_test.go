@@ -48,9 +48,14 @@ var needed = map[string][]string{
 	"gateway.networking.k8s.io/httproutes":         {"get", "list", "watch", "create", "patch"},
 	"gateway.networking.k8s.io/gateways":           {"list", "watch"},
 	"gateway.networking.k8s.io/gatewayclasses":     {"list", "watch"},
-	"autoscaling/horizontalpodautoscalers":         {"list", "watch"},
-	"events.k8s.io/events":                         {"create"},
-	"coordination.k8s.io/leases":                   {"create", "get", "list", "watch", "update"},
+	// Only where routers.enabled says so.
+	"traefik.io/traefikservices":           {"get", "patch"},
+	"projectcontour.io/httpproxies":        {"get", "patch"},
+	"networking.istio.io/virtualservices":  {"get", "patch"},
+	"apisix.apache.org/apisixroutes":       {"get", "patch"},
+	"autoscaling/horizontalpodautoscalers": {"list", "watch"},
+	"events.k8s.io/events":                 {"create"},
+	"coordination.k8s.io/leases":           {"create", "get", "list", "watch", "update"},
 }
 
 func TestOperatorHasNoRightWithoutReason(t *testing.T) {

@@ -87,6 +87,7 @@ impl Setup {
         };
         let of_kind = |kind| self.router == Some(kind);
         self.router.map(|_| Router {
+            custom: None,
             gateway: of_kind(RouterKind::Gateway).then_some(gateway),
             http_route: of_kind(RouterKind::HttpRoute).then(|| HttpRouteRef { name: gateway::FRONT.into() }),
             propagation_delay: Duration::from_millis(gateway::PROPAGATION.unsigned_abs()),

@@ -41,3 +41,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end -}}
 {{- end -}}
+
+{{/*
+The custom routers by their names, as JSON: those of files/routers.yaml that are enabled, and one's own.
+*/}}
+{{- define "operator.routers" -}}
+{{- $ready := .Files.Get "files/routers.yaml" | fromYaml }}
+{{- $all := dict }}
+{{- range .Values.routers.enabled }}
+{{- if not (hasKey $ready .) }}
+{{- fail (printf "routers.enabled: there is no %q; there are %s" . (keys $ready | sortAlpha | join ", ")) }}
+{{- end }}
+{{- $_ := set $all . (get $ready .) }}
+{{- end }}
+{{- merge (deepCopy .Values.routers.custom) $all | toJson }}
+{{- end }}

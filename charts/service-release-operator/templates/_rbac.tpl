@@ -59,6 +59,12 @@ in its own namespace, under that namespace's quota, admission and Pod Security.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch]
+{{- range $name, $router := (include "operator.routers" . | fromJson) }}
+# The weights in the objects of router {{ $name }}.
+- apiGroups: [{{ $router.apiVersion | splitList "/" | first }}]
+  resources: [{{ $router.plural }}]
+  verbs: [get, patch]
+{{- end }}
 # Whether one scales the adopted Deployment, against the release.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]

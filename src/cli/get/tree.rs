@@ -174,8 +174,9 @@ impl Canvas<'_> {
         };
         let headers = route.header_route.iter().map(|headers| format!(", and requests with {headers}"));
         let copies = route.mirror_percent.iter().map(|percent| format!(", and copies of {percent}%"));
+        let kind = route.kind.as_deref().unwrap_or("HTTPRoute");
         let extras: String = headers.chain(copies).collect();
-        vec![format!("HTTPRoute {}: {weight}{extras}, {accepted}", route.name)]
+        vec![format!("{kind} {}: {weight}{extras}, {accepted}", route.name)]
     }
 
     fn rollback(&self) -> Vec<String> {

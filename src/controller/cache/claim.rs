@@ -37,6 +37,9 @@ impl Claim {
     #[must_use]
     pub fn route(name: &str, spec: &ServiceReleaseSpec) -> Option<Self> {
         let router = spec.traffic.as_ref()?.router.as_ref()?;
+        if router.custom.is_some() {
+            return None;
+        }
         let users = router.http_route.as_ref().map(|route| route.name.as_str());
         Some(Self::Route(users.unwrap_or(name).to_owned()))
     }

@@ -35,6 +35,7 @@ impl CachedRoute {
             generation: self.generation,
             ours: self.release.as_deref() == Some(release),
             spec: serde_json::from_str(&self.spec).unwrap_or_default(),
+            shape: Arc::default(),
             parents: self.parents.clone(),
             changed_by: self.changed_by.as_ref().map(|(manager, applies)| (manager.to_string(), *applies)),
         }

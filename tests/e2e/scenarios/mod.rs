@@ -9,6 +9,7 @@ mod canary_to_the_end;
 mod changes_in_the_middle;
 mod changes_of_mind;
 mod commands;
+mod custom_routers;
 mod disruptions;
 mod gateway;
 mod killed_at_every_write;
@@ -27,6 +28,7 @@ pub const ALL: &[&[Scenario]] = &[
     changes_of_mind::ALL,
     changes_in_the_middle::ALL,
     commands::ALL,
+    custom_routers::ALL,
     gateway::ALL,
     route_steps::ALL,
     adoption::ALL,

@@ -93,6 +93,7 @@ impl RouteObject {
             generation: self.generation,
             ours: self.ours,
             spec: self.spec.clone(),
+            shape: std::sync::Arc::default(),
             parents: self.judged.map(parent).into_iter().collect(),
             changed_by: self.changed_by.clone(),
         }

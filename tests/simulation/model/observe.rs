@@ -149,6 +149,7 @@ fn observe(
             .and_then(|traffic| traffic.router.as_ref())
             .and_then(|_| Some(seen[&Kind::Route].route.as_ref()?.seen())),
         gateways: Vec::new(),
+        router_refused: None,
         rivals: others.rivals.clone(),
         autoscalers: others.autoscalers.clone(),
         revisions,
