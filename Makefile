@@ -1,6 +1,6 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit simulation packaging api e2e bench generate cluster cluster-down cluster-selftest
+.PHONY: help demo test lint unit simulation packaging api e2e bench bench-gateway generate cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
@@ -48,6 +48,14 @@ bench: ## figures beside the peers', on simulated nodes, into target/bench.md (B
 	@echo "takes about 9 minutes after the build; leave the machine alone meanwhile"
 	@cargo build --quiet --release -p service-release-operator -p bench --bin service-release-operator --bin operator-bench
 	@target/release/operator-bench $(BENCH)
+
+bench-gateway: ## what shifts over a real gateway cost: failed requests, shares, latency, into target/bench-gateway.md
+	@echo "takes about 8 minutes after the build; leave the machine alone meanwhile"
+	@bash -euc 'export PROFILE=release ADDONS="metrics-server gateway"; source tests/setup/env.sh; \
+		export K6=$$(tests/devcluster/devcluster tool k6); \
+		{ echo "| scenario | failed / requests | share meant: observed ± 99% (%) | from the decision on record to the traffic |"; \
+		  echo "| --- | ---: | --- | --- |"; } >target/bench-gateway.md; \
+		cargo test --quiet --test e2e -- --bench $(ARGS); cat target/bench-gateway.md'
 
 generate: ## write what is generated: crds/ from the types, copies and manifests under charts/ and deploy/
 	@cargo build --quiet --bin service-release-operator

@@ -19,7 +19,7 @@ pub use release::{
     PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic, WorkloadKind,
     WorkloadRef,
 };
-pub use router::{CustomRef, GatewayRoute, HttpRouteRef, ParentRef, Router};
+pub use router::{CustomRef, GatewayRoute, HttpRouteRef, Maintenance, ParentRef, Router};
 pub use scalar::{Duration, Timestamp};
 pub use status::{
     CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision, ReleaseStatus, RevisionStatus,

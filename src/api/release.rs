@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Router, Strategy, status::ServiceReleaseStatus};
+use super::{Duration, Maintenance, Router, Strategy, status::ServiceReleaseStatus};
 
 /// What runs, how traffic reaches it and how a change of it is rolled out. A changed pod template
 /// is a release; the operator carries it through the strategy and undoes it when it fails.
@@ -52,6 +52,8 @@ use super::{Duration, Router, Strategy, status::ServiceReleaseStatus};
     validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.candidateService) || (has(self.traffic) && has(self.traffic.candidateService) && self.traffic.candidateService == oldSelf.traffic.candidateService)").message("traffic.candidateService cannot be changed or removed"),
     validation = Rule::new("!has(self.traffic) || !has(self.traffic.router) || has(self.traffic.candidateService)").message("traffic.router needs traffic.candidateService"),
     validation = Rule::new("!has(oldSelf.traffic) || !has(oldSelf.traffic.router) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway) == has(oldSelf.traffic.router.gateway) && has(self.traffic.router.httpRoute) == has(oldSelf.traffic.router.httpRoute) && (!has(self.traffic.router.httpRoute) || self.traffic.router.httpRoute == oldSelf.traffic.router.httpRoute) && (!has(self.traffic.router.custom) || self.traffic.router.custom == oldSelf.traffic.router.custom))").message("traffic.router cannot be removed, nor its kind or the name of its route changed"),
+    validation = Rule::new("!has(self.traffic) || !has(self.traffic.maintenance) || (has(self.traffic.router) && has(self.traffic.router.gateway))").message("traffic.maintenance needs traffic.router.gateway"),
+    validation = Rule::new("!has(self.strategy) || !has(self.strategy.blueGreen) || !self.strategy.blueGreen.maintenance || (has(self.traffic) && has(self.traffic.maintenance))").message("blueGreen.maintenance needs traffic.maintenance"),
     validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || (has(self.traffic) && has(self.traffic.router)) || !(has(self.strategy.canary.dynamicStableScale) || (has(self.strategy.canary.steps) && self.strategy.canary.steps.exists(s, has(s.scale))))").message("scale and dynamicStableScale need traffic.router: by the ratio of pods their number is the weight"),
     validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.steps) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway)) || !self.strategy.canary.steps.exists(s, has(s.setHeaderRoute) || has(s.setMirrorRoute))").message("setHeaderRoute and setMirrorRoute need traffic.router.gateway: of a route of yours only the weights are set")
 )]
@@ -223,6 +225,9 @@ pub struct Traffic {
     /// switches the Service. It needs candidateService. Its kind and name cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<Router>,
+    /// Where requests go while nobody is to serve. Needs router.gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
     /// How long pods that lost their traffic stay, so that connections drain. Default 30s.
     #[serde(default = "default_scale_down_delay")]
     pub scale_down_delay: Duration,

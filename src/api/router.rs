@@ -51,6 +51,11 @@ pub struct GatewayRoute {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub hostnames: Vec<String>,
+    /// Host names that lead to the candidate whatever its weight, by a second HTTPRoute (NAME-preview), for
+    /// tests before it has requests. Without a candidate no pod answers there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub preview_hostnames: Vec<String>,
     /// Which requests are meant (`kubectl explain httproute.spec.rules.matches`). Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), schema_with = "matches")]
@@ -115,4 +120,20 @@ pub struct CustomRef {
     /// The name of the object. Its weights of service and candidateService are set, and nothing else.
     #[schemars(length(min = 1, max = 253))]
     pub object: String,
+}
+
+/// What answers while nobody is to serve: a Service of yours, whose pods answer every request with 503, a
+/// Retry-After header and a page.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maintenance {
+    /// The Service, in the same namespace.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: String,
+    /// Its port. Default: that of the release's Services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Send all requests there now, whatever releases do behind it.
+    #[serde(default)]
+    pub active: bool,
 }

@@ -316,6 +316,8 @@ pub enum StepName {
     Pause,
     /// Stay until Approve.
     Approval,
+    /// Send all requests to the maintenance Service, until the candidate has all traffic.
+    Maintenance,
     /// Give the candidate all traffic, and make it stable.
     Promote,
 }
@@ -361,6 +363,9 @@ pub struct RouteStatus {
     /// Percent of the requests of which it sends a copy to candidateService.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror_percent: Option<i32>,
+    /// Whether it sends all requests to the maintenance Service.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub maintenance: bool,
     /// How often in this release somebody else's weights were put right.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub put_right: i64,

@@ -190,11 +190,15 @@ pub struct BlueGreen {
     /// Switch as soon as the candidate is ready for it; if false, wait for Promote. Default true.
     #[serde(default = "yes")]
     pub auto_promote: bool,
+    /// Send all requests to traffic.maintenance from before the switch until it is over, so that the two
+    /// versions never serve at the same time. Needs traffic.maintenance.
+    #[serde(default)]
+    pub maintenance: bool,
 }
 
 impl Default for BlueGreen {
     fn default() -> Self {
-        Self { auto_promote: true }
+        Self { auto_promote: true, maintenance: false }
     }
 }
 

@@ -36,6 +36,9 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
         if traffic.candidate_service.is_none() {
             found.push(violation("spec.traffic", "traffic.router needs traffic.candidateService"));
         }
+        if traffic.maintenance.is_some() && router.gateway.is_none() {
+            found.push(violation("spec.traffic.maintenance", "traffic.maintenance needs traffic.router.gateway"));
+        }
         let kinds = [router.gateway.is_some(), router.http_route.is_some(), router.custom.is_some()];
         if kinds.iter().filter(|set| **set).count() != 1 {
             let message = "exactly one of gateway, httpRoute and custom is needed";
@@ -45,6 +48,11 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
     if let Some(strategy) = &release.spec.strategy {
         if strategy.canary.is_some() == strategy.blue_green.is_some() {
             found.push(violation("spec.strategy", "exactly one of canary and blueGreen is needed"));
+        }
+        let maintained = strategy.blue_green.as_ref().is_some_and(|it| it.maintenance);
+        if maintained && release.spec.traffic.as_ref().is_none_or(|traffic| traffic.maintenance.is_none()) {
+            let message = "blueGreen.maintenance needs traffic.maintenance";
+            found.push(violation("spec.strategy.blueGreen.maintenance", message));
         }
         found.extend(strategy.canary.iter().flat_map(canary));
         found.extend(strategy.canary.iter().flat_map(|canary| unrouted(&release.spec, canary)));
@@ -244,6 +252,11 @@ mod tests {
                 it["spec"]["traffic"] = routed();
                 *it.pointer_mut(steps).unwrap() = json!([{"scale": {"replicas": 1, "percent": 1}}]);
             }),
+            release(|it| {
+                it["spec"]["traffic"] = routed();
+                it["spec"]["traffic"]["maintenance"] = json!({"service": "page"});
+            }),
+            release(|it| it["spec"]["strategy"] = json!({"blueGreen": {"maintenance": true}})),
             command(json!({"release": "shop", "action": "Promote"})),
             command(json!({"release": "shop", "action": "Abort", "full": true})),
             command(json!({"release": "shop", "action": "Abort", "toRevision": "a"})),
@@ -280,6 +293,8 @@ mod tests {
                 vec!["spec.strategy.canary.steps"],
                 vec!["spec.strategy.canary.dynamicStableScale"],
                 vec!["spec.strategy.canary.steps[0].scale"],
+                vec!["spec.traffic.maintenance"],
+                vec!["spec.strategy.blueGreen.maintenance"],
                 vec!["spec"],
                 vec!["spec.full"],
                 vec!["spec.toRevision"],

@@ -91,6 +91,7 @@ impl<'a> Executor<'a> {
             Effect::CreateRoute(new) => {
                 self.create(Kind::Route, &new.name, &build::route(self.release, new), STRICT).await
             }
+            Effect::DeleteRoute { object } => self.delete(Kind::Route, object).await,
             Effect::ReplaceRoute { object, spec } => {
                 self.change(Kind::Route, object, Place::of, "spec", spec.clone()).await
             }

@@ -45,6 +45,9 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         candidate_service: traffic.and_then(|traffic| traffic.candidate_service.as_ref()).and_then(service),
         commands: world.commands.of(key).filter_map(command).collect(),
         route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim)),
+        preview: Claim::preview(&key.name, spec)
+            .and_then(|claim| route(world, key, &claim))
+            .filter(|seen| wants_preview(spec) || seen.ours),
         router_refused: None,
         gateways: gateways(world, key, spec),
         rivals: rivals(world, key, spec),
@@ -111,6 +114,7 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
         port: cached.first_port,
         owned: cached.owner.as_deref() == Some(uid),
         contested_by: cached.contested_by.as_deref().map(str::to_owned),
+        changed_by: cached.changed_by.as_deref().map(str::to_owned),
         target_ports: cached.target_ports.iter().map(ToString::to_string).collect(),
         endpoints: endpoints(world, key, service, cached.ports),
     })
@@ -119,6 +123,11 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
 fn route(world: &World, key: &Key, claim: &Claim) -> Option<Route> {
     let Claim::Route(name) = claim else { return None };
     Some(world.routes.get(&key.beside(name))?.seen(&key.name))
+}
+
+fn wants_preview(spec: &ServiceReleaseSpec) -> bool {
+    let gateway = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref()?.gateway.as_ref());
+    gateway.is_some_and(|gateway| !gateway.preview_hostnames.is_empty())
 }
 
 /// The Gateways that a release's route is attached to, as far as they are known.

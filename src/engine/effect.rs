@@ -73,6 +73,11 @@ pub enum Effect {
     },
     /// Create the release's own HTTPRoute.
     CreateRoute(Box<NewRoute>),
+    /// Delete the HTTPRoute of a preview.
+    DeleteRoute {
+        /// The route.
+        object: ObjectVersion,
+    },
     /// Replace the spec of the release's own HTTPRoute.
     ReplaceRoute {
         /// The route.

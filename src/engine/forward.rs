@@ -212,7 +212,7 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     match current(pass, policy) {
         Step::Prepare => prepared(pass, policy),
         Step::SetWeight(weight) => reached(pass, policy, weight),
-        Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) => {
+        Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) | Step::Maintenance => {
             let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
             route::settled(pass, weight)
         }

@@ -123,6 +123,13 @@ fn route(pass: &Pass<'_>) -> Option<Obstacle> {
         let remedy = "delete it, or name it in spec.traffic.router.httpRoute of another ServiceRelease";
         return Some(Obstacle::new("RouteNameTaken", message, remedy));
     }
+    if let Some(taken) = pass.seen.preview.as_ref().filter(|preview| !preview.ours) {
+        let message = format!(
+            "spec.traffic.router.gateway.previewHostnames: an HTTPRoute {} is there already, and not this release's",
+            taken.object.name
+        );
+        return Some(Obstacle::new("RouteNameTaken", message, "delete it, or take previewHostnames out"));
+    }
     if let Some(manager) = route::contested(pass) {
         let message = format!(
             "field manager {manager} sets the weights of {kind} {name} back; they are not written again, and requests go by what stands there"

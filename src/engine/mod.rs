@@ -11,12 +11,14 @@ mod invalid;
 pub mod observed;
 mod pass;
 pub mod plan;
+pub mod preview;
 pub mod ratio;
 mod report;
 mod rest;
 mod retreat;
 pub mod revision;
 mod route;
+mod rules;
 mod steer;
 #[cfg(test)]
 mod tests;
@@ -80,6 +82,9 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
         }
     }
     hold_workload(&mut pass);
+    if pass.obstacle.is_none() {
+        pass.after.extend(preview::keep(&pass));
+    }
     confirm_selection(&mut pass);
     try_template(&mut pass);
     // What fails holds up what comes after it: traffic and pods first, tidying up last.
@@ -87,8 +92,29 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
     for until in pass.status.draining.iter().map(|entry| entry.until).collect::<Vec<_>>() {
         pass.wake_at(until);
     }
+    tell_of_meddling(&mut pass);
     report::compose(&mut pass);
     pass.finish()
+}
+
+/// Names who made a Service select another revision, where that is about to be put back.
+fn tell_of_meddling(pass: &mut Pass<'_>) {
+    let services = [&pass.seen.service, &pass.seen.candidate_service];
+    for service in services.into_iter().flatten() {
+        let selects =
+            |effect: &Effect| matches!(effect, Effect::Select { object, .. } if object.name == service.object.name);
+        let Some(manager) = service.changed_by.as_ref().filter(|_| pass.before.iter().chain(&pass.after).any(selects))
+        else {
+            continue;
+        };
+        let name = &service.object.name;
+        pass.events.push(Event {
+            warning: true,
+            reason: "SelectorChanged".into(),
+            action: "Routing".into(),
+            note: format!("field manager {manager} changed the selector of Service {name}; it is put back"),
+        });
+    }
 }
 
 fn give_back(mut pass: Pass<'_>, finalizer: bool) -> Decision {

@@ -27,6 +27,8 @@ pub struct Observed {
     pub route: Option<Route>,
     /// Why a custom router cannot be used, whatever objects there are.
     pub router_refused: Option<String>,
+    /// The HTTPRoute of the preview, if it exists.
+    pub preview: Option<Route>,
     /// The Gateways that it is attached to, as far as they are known.
     pub gateways: Vec<ParentGateway>,
     /// The commands for this release that exist, in any order, decided or not.
@@ -228,6 +230,8 @@ pub struct Service {
     pub owned: bool,
     /// Another field manager that applied spec.selector, so that it cannot be shared.
     pub contested_by: Option<String>,
+    /// Another field manager that set the revision in spec.selector.
+    pub changed_by: Option<String>,
     /// The number of its first port.
     pub port: Option<i32>,
     /// The names among its targetPorts; a pod that lacks one gets no traffic on it.

@@ -26,6 +26,8 @@ pub enum Step {
     Pause(Option<Duration>),
     /// Stay until a person approves.
     Approval,
+    /// Send all requests to the maintenance Service, until the candidate has all traffic.
+    Maintenance,
     /// Give the candidate all traffic, and make it stable.
     Promote,
 }
@@ -42,6 +44,7 @@ impl Step {
             Self::Scale(_) => StepName::Scale,
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
+            Self::Maintenance => StepName::Maintenance,
             Self::Promote => StepName::Promote,
         }
     }
@@ -61,6 +64,7 @@ impl fmt::Display for Step {
             Self::Scale(None) => out.write_str("scale as weight"),
             Self::Pause(_) => out.write_str("pause"),
             Self::Approval => out.write_str("approval"),
+            Self::Maintenance => out.write_str("maintenance"),
             Self::Promote => out.write_str("promote"),
         }
     }
@@ -75,13 +79,15 @@ pub enum Size {
     Percent(i32),
 }
 
-/// What the candidate gets of the requests beside its weight.
+/// What is done with requests beside sharing them by weight: what the candidate gets, or nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
     /// The requests with all of these headers.
     pub headers: Vec<HeaderMatch>,
     /// Copies of this percentage of the requests; 0 for none.
     pub mirror: i32,
+    /// Whether nobody gets any: all requests go to the maintenance Service.
+    pub maintenance: bool,
 }
 
 /// How traffic is moved.
@@ -131,7 +137,8 @@ impl Policy {
         let (shift, middle) = match (&strategy.canary, &strategy.blue_green) {
             (_, Some(blue_green)) => {
                 let wait = (!blue_green.auto_promote).then_some(Step::Pause(None));
-                (Shift::Switch, wait.into_iter().collect())
+                let maintenance = blue_green.maintenance.then_some(Step::Maintenance);
+                (Shift::Switch, wait.into_iter().chain(maintenance).collect())
             }
             (Some(canary), None) => (ratio(canary), canary_steps(canary)),
             (None, None) => (ratio(&Canary::default()), Vec::new()),
@@ -191,8 +198,12 @@ impl Policy {
     /// What the candidate gets beside its weight at a step; nothing more once all traffic is to be its.
     #[must_use]
     pub fn extras(&self, index: i32) -> Extras {
-        if !self.is_routed() || self.step(index) == Step::Promote {
+        if !self.is_routed() {
             return Extras::default();
+        }
+        let maintenance = self.until(index).any(|step| *step == Step::Maintenance);
+        if self.step(index) == Step::Promote {
+            return Extras { maintenance, ..Extras::default() };
         }
         let headers = self.until(index).find_map(|step| match step {
             Step::SetHeaderRoute(headers) => Some(headers.clone()),
@@ -202,7 +213,7 @@ impl Policy {
             Step::SetMirrorRoute(percent) => Some(*percent),
             _ => None,
         });
-        Extras { headers: headers.unwrap_or_default(), mirror: mirror.unwrap_or_default() }
+        Extras { headers: headers.unwrap_or_default(), mirror: mirror.unwrap_or_default(), maintenance }
     }
 
     /// Whether the candidate got anything beside its weight at a step or before it.

@@ -74,6 +74,11 @@ fn apply(pass: &mut Pass<'_>, mut report: Report) {
             report.next_action = "allow it (role, quota or admission policy); it is tried again every minute".into();
         }
     }
+    if pass.status.route.as_ref().is_some_and(|route| route.maintenance)
+        && let Some(page) = pass.traffic_spec().and_then(|traffic| traffic.maintenance.as_ref())
+    {
+        report.message = format!("{}; maintenance: all requests go to Service {}", report.message, page.service);
+    }
     let generation = pass.release.metadata.generation.unwrap_or_default();
     let was = pass.release.status.clone().unwrap_or_default();
     pass.status.observed_generation = generation;
@@ -259,6 +264,11 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         Step::Scale(_) => {
             Report::new(Phase::Progressing, "Scaling", format!("{place}: the pods of {candidate}{trouble}"))
         }
+        Step::Maintenance => Report::new(
+            Phase::Progressing,
+            "EnteringMaintenance",
+            format!("{place}: no request to either, until all are {candidate}'s{trouble}"),
+        ),
         Step::Promote => {
             Report::new(Phase::Promoting, "Promoting", format!("{place}: all traffic to {candidate}{trouble}"))
         }

@@ -12,7 +12,7 @@ use super::{
     observed::Revision,
     pass::{Pass, resize},
     plan::{Policy, Shift},
-    ratio, rest, route,
+    ratio, rest, route, rules,
     steer::group,
     traffic::Traffics,
 };
@@ -161,7 +161,7 @@ fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
     pass.after.splice(0..0, effect);
     let draining = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.drain_until.is_some());
     let never = untouched && pass.status.route.as_ref().is_none_or(|route| route.put_right == 0);
-    wanted == 0 && now == Some(0) && (never || draining || route::settled(pass, 0))
+    wanted == 0 && now == Some(0) && rules::are_meant(pass, 0) && (never || draining || route::settled(pass, 0))
 }
 
 /// The candidate never had traffic, so that no connection can be open to it.

@@ -1,17 +1,17 @@
-//! The HTTPRoute of a release, or the object of another kind that shares its requests: its weights as they are, what they ought to be, and since when the
-//! gateway follows them. The Service `service` selects stable, `candidateService` the candidate; the
-//! route shares the requests between the two.
+//! The HTTPRoute of a release, or the object of another kind that shares its requests: its weights as they
+//! are, what they ought to be, and since when the gateway follows them. The Service `service` selects stable,
+//! `candidateService` the candidate; the route shares the requests between the two.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::api::{GatewayRoute, HeaderMatch, RouteStatus, Router, status::bounded};
+use crate::api::{RouteStatus, Router, status::bounded};
 
 use super::{
     effect::{Effect, Event, NewRoute},
     observed::{Route, Shape},
     pass::Pass,
-    plan::{Extras, Policy, Step},
-    retreat, traffic,
+    plan::{Policy, Step},
+    rules,
 };
 
 /// How often in one release the weights are put right against somebody who only updates them.
@@ -96,13 +96,13 @@ fn at<'a>(value: &'a Value, way: &[String]) -> Option<&'a Value> {
     way.iter().try_fold(value, |value, key| value.get(key))
 }
 
-fn services<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
+pub fn services<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
     let traffic = pass.traffic_spec()?;
     Some((&traffic.service, traffic.candidate_service.as_deref()?))
 }
 
 /// Whether a backend is this Service, by its name or its DNS name.
-fn is_service(backend: &Value, shape: &Shape, name: &str) -> bool {
+pub fn is_service(backend: &Value, shape: &Shape, name: &str) -> bool {
     let text = |key: &str| backend.get(key).and_then(Value::as_str);
     let own = at(backend, &shape.service).and_then(Value::as_str);
     let is_named = own.and_then(|own| own.strip_prefix(name));
@@ -172,12 +172,13 @@ pub fn observe(pass: &mut Pass<'_>) {
     // Until the gateway had its time it may go either way.
     let served = weight.filter(|weight| *weight != known.served_weight);
     let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
-    let (header_route, mirror_percent) = extras_seen(pass, route);
+    let seen = rules::seen(pass, route);
     let kind = Some(&route.shape.kind).filter(|_| !route.shape.is_judged).cloned();
     let mut now = RouteStatus {
         kind,
-        header_route,
-        mirror_percent,
+        header_route: seen.headers,
+        mirror_percent: seen.copies,
+        maintenance: seen.maintenance,
         name: route.object.name.clone(),
         generation: route.generation,
         weight,
@@ -219,7 +220,7 @@ pub fn observe(pass: &mut Pass<'_>) {
 /// Whether another weight stands in the route than in the last pass, or it has been accepted since.
 pub fn moved(pass: &Pass<'_>) -> bool {
     let state = |route: &RouteStatus| {
-        (route.weight, route.header_route.clone(), route.mirror_percent, route.accepted_at.is_some())
+        (route.weight, route.header_route.clone(), route.mirror_percent, route.maintenance, route.accepted_at.is_some())
     };
     let before = pass.release.status.as_ref().and_then(|status| status.route.as_ref()).map(state);
     before.is_some() && pass.status.route.as_ref().map(state) != before
@@ -287,7 +288,7 @@ pub fn certain(pass: &Pass<'_>) -> i32 {
 pub fn settled(pass: &mut Pass<'_>, weight: i32) -> bool {
     let Some(router) = router(pass) else { return true };
     let delay = router.propagation_delay;
-    if !has_meant_rules(pass, router, weight) {
+    if !rules::are_meant(pass, weight) {
         return false;
     }
     let Some(status) = &pass.status.route else { return false };
@@ -304,15 +305,15 @@ pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
         return None;
     }
     let Some(route) = &pass.seen.route else {
-        let spec = spec(pass, router.gateway.as_ref()?, weight)?;
+        let spec = rules::spec(pass, router.gateway.as_ref()?, weight)?;
         let name = name(pass)?.to_owned();
         let owned = pass.release.spec.workload_ref.is_none();
         return Some(Effect::CreateRoute(Box::new(NewRoute { name, spec, owned })));
     };
     let object = route.object.clone();
     if let Some(gateway) = &router.gateway {
-        let spec = spec(pass, gateway, weight)?;
-        return (route.ours && !covers(&route.spec, &spec)).then_some(Effect::ReplaceRoute { object, spec });
+        let spec = rules::spec(pass, gateway, weight)?;
+        return (route.ours && !rules::covers(&route.spec, &spec)).then_some(Effect::ReplaceRoute { object, spec });
     }
     let rules = shared(pass, route).ok()?;
     let wanted = |rule: Shared| [(rule.stable, 100 - weight), (rule.candidate, weight)];
@@ -323,110 +324,4 @@ pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
     }
     let weights = all.into_iter().map(|((path, _), weight)| (path, weight)).collect();
     Some(Effect::SetRouteWeights { object, weights })
-}
-
-/// Whether the release's own route has the rules that are meant at this weight.
-fn has_meant_rules(pass: &Pass<'_>, router: &Router, weight: i32) -> bool {
-    let (Some(gateway), Some(route)) = (&router.gateway, &pass.seen.route) else { return true };
-    let wanted = spec(pass, gateway, weight);
-    let seen = route.spec.get("rules").unwrap_or(&Value::Null);
-    wanted.is_some_and(|wanted| wanted.get("rules").is_some_and(|wanted| covers(seen, wanted)))
-}
-
-/// What the candidate is to get beside its weight.
-fn extras(pass: &Pass<'_>) -> Extras {
-    let step = pass.status.step.as_ref().filter(|_| pass.status.candidate.is_some() && pass.status.stable.is_some());
-    let deleting = pass.release.metadata.deletion_timestamp.is_some();
-    let Some(step) = step.filter(|_| !deleting) else { return Extras::default() };
-    let served = || pass.stable().is_some_and(|stable| pass.traffics().serving(stable) > 0);
-    if retreat::under_way(pass) && served() {
-        return Extras::default();
-    }
-    pass.policy().extras(step.index)
-}
-
-/// What the route, as it is, gives the candidate beside its weight: headers in words, and a percentage of
-/// copies.
-fn extras_seen(pass: &Pass<'_>, route: &Route) -> (Option<String>, Option<i32>) {
-    let Some((stable, candidate)) = services(pass).filter(|_| route.shape.is_judged) else { return (None, None) };
-    let (mut headers, mut copies) = (None, None);
-    for rule in route.spec.get("rules").and_then(Value::as_array).into_iter().flatten() {
-        let list = |key: &str| rule.get(key).and_then(Value::as_array).into_iter().flatten();
-        let names = |name: &str| list("backendRefs").any(|backend| is_service(backend, &route.shape, name));
-        if names(candidate) && !names(stable) {
-            let first = list("matches").next().and_then(|it| it.get("headers")).and_then(Value::as_array);
-            headers = first.map(|headers| bounded(&words(headers), 256));
-        }
-        let mirror = list("filters").filter_map(|filter| filter.get("requestMirror"));
-        let mirror = mirror
-            .filter(|it| it.get("backendRef").is_some_and(|backend| is_service(backend, &route.shape, candidate)));
-        let percent = |it: &Value| it.get("percent").and_then(Value::as_i64).unwrap_or(100);
-        copies = copies.or(mirror.map(percent).next().and_then(|percent| i32::try_from(percent).ok()));
-    }
-    (headers, copies)
-}
-
-/// Headers as people read them.
-fn words(headers: &[Value]) -> String {
-    let text = |header: &Value, key: &str| header.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let word = |header: &Value| format!("{}: {}", text(header, "name"), text(header, "value"));
-    headers.iter().map(word).collect::<Vec<_>>().join(", ")
-}
-
-/// The spec of the release's own route.
-fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Value> {
-    let (stable, candidate) = services(pass)?;
-    let template = pass.target.as_ref().map(|target| target.template.clone());
-    let first = || Some(traffic::ports(&template?).first()?.port);
-    let known = pass.seen.service.as_ref().and_then(|service| service.port);
-    let port = gateway.port.or(known).or_else(first)?;
-    let backend = |name: &str, weight: i32| json!({"name": name, "port": port, "weight": weight});
-    let all = || vec![json!({"path": {"type": "PathPrefix", "value": "/"}})];
-    let matches = if gateway.matches.is_empty() { all() } else { gateway.matches.clone() };
-    let backends = [backend(stable, 100 - weight), backend(candidate, weight)];
-    let extras = extras(pass);
-    let mut rules = Vec::new();
-    if !extras.headers.is_empty() {
-        let matches: Vec<Value> = matches.iter().map(|it| with_headers(it, &extras.headers)).collect();
-        rules.push(json!({"matches": matches, "filters": [], "backendRefs": [backend(candidate, 1)]}));
-    }
-    let mirror = |percent: i32| {
-        let copied = json!({"backendRef": {"name": candidate, "port": port}});
-        let share = if percent < 100 { json!({"percent": percent}) } else { json!({}) };
-        json!({"type": "RequestMirror", "requestMirror": merged(copied, share)})
-    };
-    let filters: Vec<Value> = Some(extras.mirror).filter(|percent| *percent > 0).map(mirror).into_iter().collect();
-    rules.push(json!({"matches": matches, "filters": filters, "backendRefs": backends}));
-    // null takes names away that are not wanted any more.
-    let hostnames = Some(&gateway.hostnames).filter(|names| !names.is_empty());
-    Some(json!({"parentRefs": gateway.parent_refs, "hostnames": hostnames, "rules": rules}))
-}
-
-/// A match that asks for these headers, too.
-fn with_headers(wanted: &Value, more: &[HeaderMatch]) -> Value {
-    let known = wanted.get("headers").and_then(Value::as_array).cloned().unwrap_or_default();
-    let headers: Vec<Value> = known.into_iter().chain(more.iter().map(|header| json!(header))).collect();
-    merged(wanted.clone(), json!({"headers": headers}))
-}
-
-/// An object with the keys of another one, too.
-fn merged(mut one: Value, other: Value) -> Value {
-    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
-        one.extend(other);
-    }
-    one
-}
-
-/// Whether an object has all that is wanted of it, beside what the API server adds by default.
-fn covers(seen: &Value, wanted: &Value) -> bool {
-    match (seen, wanted) {
-        (Value::Object(seen), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| covers(seen.get(key).unwrap_or(&Value::Null), wanted))
-        }
-        (Value::Array(seen), Value::Array(wanted)) => {
-            seen.len() == wanted.len() && seen.iter().zip(wanted).all(|(seen, wanted)| covers(seen, wanted))
-        }
-        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
-        (seen, wanted) => seen == wanted,
-    }
 }

@@ -94,7 +94,8 @@ pub fn steer(pass: &mut Pass<'_>, policy: &Policy) {
     if policy.is_routed() {
         let now = route::weight(pass);
         // While it is held, no requests move to the candidate: neither by weight, nor by headers.
-        let moves = matches!(current(pass, policy), Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_));
+        let moves =
+            matches!(current(pass, policy), Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) | Step::Maintenance);
         let share = share(pass, policy)
             .filter(|share| !frozen || now.is_none_or(|now| *share < now || (*share == now && !moves)));
         pass.after.extend(share.and_then(|share| route::set(pass, share)));

@@ -49,6 +49,7 @@ var programs = []program{
 	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "10 min", extra: copyTraefikCRDs, edition: "crds"},
 	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
 	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
+	{name: "k6", module: "tools/k6", target: "go.k6.io/k6", cold: "2 min"},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }
 

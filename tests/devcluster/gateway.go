@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,20 +149,5 @@ func (c *Cluster) programmed(name string, on ...string) error {
 			}
 		}
 		return fmt.Errorf("conditions %v", gateway.Status.Conditions)
-	})
-}
-
-// routes says whether Traefik's Gateway is programmed, and answers: 404, as long as there is no route.
-func (c *Cluster) routes() error {
-	if err := c.programmed("edge", "traefik"); err != nil {
-		return err
-	}
-	client := http.Client{Timeout: time.Second}
-	return c.waitFor("Gateway edge to answer", 60*time.Second, []string{"traefik"}, func() error {
-		response, err := client.Get(fmt.Sprintf("http://%s:%d/", c.nodeIP(), gatewayPort))
-		if err != nil {
-			return err
-		}
-		return response.Body.Close()
 	})
 }

@@ -42,7 +42,7 @@ func (c *Cluster) verify(started []string) error {
 		}
 	}
 	if c.hasAddon(gatewayAddon) {
-		if err := c.routes(); err != nil {
+		if err := c.programmed("edge", "traefik"); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ var needed = map[string][]string{
 	"/pods":                                        {"list", "watch"},
 	"/services":                                    {"get", "list", "watch", "create", "patch"},
 	"discovery.k8s.io/endpointslices":              {"list", "watch"},
-	"gateway.networking.k8s.io/httproutes":         {"get", "list", "watch", "create", "patch"},
+	"gateway.networking.k8s.io/httproutes":         {"get", "list", "watch", "create", "patch", "delete"},
 	"gateway.networking.k8s.io/gateways":           {"list", "watch"},
 	"gateway.networking.k8s.io/gatewayclasses":     {"list", "watch"},
 	// Only where routers.enabled says so.

@@ -92,7 +92,10 @@ fn kind(write: &Write) -> Kind {
             | Effect::DeleteReplicaSet { .. } => Kind::Sets,
             Effect::ScaleWorkload { .. } => Kind::Deployment,
             Effect::CreateService(_) | Effect::Select { .. } | Effect::ConfirmService { .. } => Kind::Services,
-            Effect::CreateRoute(_) | Effect::ReplaceRoute { .. } | Effect::SetRouteWeights { .. } => Kind::Route,
+            Effect::CreateRoute(_)
+            | Effect::ReplaceRoute { .. }
+            | Effect::DeleteRoute { .. }
+            | Effect::SetRouteWeights { .. } => Kind::Route,
             Effect::AnswerCommand { .. } | Effect::DeleteCommand { .. } => Kind::Commands,
         },
     }

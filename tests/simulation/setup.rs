@@ -5,8 +5,8 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
     Approval, BlueGreen, Canary, CanaryStep, Duration, DynamicStableScale, GatewayRoute, HeaderMatch, HeaderRoute,
-    HttpRouteRef, MirrorRoute, ParentRef, Pause, Rollback, Router, Scale, Selector, ServiceReleaseSpec, Strategy,
-    Traffic, WorkloadRef,
+    HttpRouteRef, Maintenance, MirrorRoute, ParentRef, Pause, Rollback, Router, Scale, Selector, ServiceReleaseSpec,
+    Strategy, Traffic, WorkloadRef,
 };
 
 use crate::{
@@ -113,6 +113,8 @@ impl Setup {
                 service: SERVICE.into(),
                 candidate_service: self.candidate_service.then(|| CANDIDATE_SERVICE.into()),
                 scale_down_delay: Duration::from_secs(5),
+                maintenance: (self.router == Some(RouterKind::Gateway) && !self.router_later)
+                    .then(|| Maintenance { service: gateway::PAGE.into(), ..Maintenance::default() }),
                 router: if self.router_later { None } else { self.router() },
             }),
             strategy: strategy(self.strategy, self.bounds, self.router().filter(|_| !self.router_later).as_ref()),
@@ -297,7 +299,10 @@ pub fn strategy(index: u8, pair: u8, router: Option<&Router>) -> Option<Strategy
     }
     let (canary, blue_green) = match index {
         0 => return None,
-        5 | 6 => (None, Some(BlueGreen { auto_promote: index == 5 })),
+        5 | 6 => (
+            None,
+            Some(BlueGreen { auto_promote: index == 5, maintenance: router.is_some_and(|it| it.gateway.is_some()) }),
+        ),
         _ => {
             let (max_surge, max_unavailable) = bounds(pair);
             let steps = steps(index);

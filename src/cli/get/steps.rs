@@ -69,6 +69,7 @@ const fn name(name: StepName) -> &'static str {
         StepName::SetHeaderRoute => "setHeaderRoute",
         StepName::SetMirrorRoute => "setMirrorRoute",
         StepName::Scale => "scale",
+        StepName::Maintenance => "maintenance",
         StepName::Pause => "pause",
         StepName::Approval => "approval",
         StepName::Promote => "promote",

@@ -175,7 +175,8 @@ impl Canvas<'_> {
         let headers = route.header_route.iter().map(|headers| format!(", and requests with {headers}"));
         let copies = route.mirror_percent.iter().map(|percent| format!(", and copies of {percent}%"));
         let kind = route.kind.as_deref().unwrap_or("HTTPRoute");
-        let extras: String = headers.chain(copies).collect();
+        let page = route.maintenance.then(|| ", behind maintenance".to_owned());
+        let extras: String = headers.chain(copies).chain(page).collect();
         vec![format!("{kind} {}: {weight}{extras}, {accepted}", route.name)]
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
-use crate::api::ServiceReleaseSpec;
+use crate::{api::ServiceReleaseSpec, engine::preview};
 
 /// Something in a namespace that one ServiceRelease at a time can have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,13 @@ impl Claim {
         }
         let users = router.http_route.as_ref().map(|route| route.name.as_str());
         Some(Self::Route(users.unwrap_or(name).to_owned()))
+    }
+
+    /// The route of the preview of a release with a route of its own.
+    #[must_use]
+    pub fn preview(name: &str, spec: &ServiceReleaseSpec) -> Option<Self> {
+        spec.traffic.as_ref()?.router.as_ref()?.gateway.as_ref()?;
+        Some(Self::Route(preview::name(name)))
     }
 
     /// The claims of a spec that cannot be read as a whole: what it holds stays its own meanwhile.

@@ -262,9 +262,17 @@ pub struct RawFields {
 #[serde(default)]
 struct RawSpecFields {
     #[serde(rename = "f:selector")]
-    selector: Option<serde::de::IgnoredAny>,
+    selector: Option<RawSelectorFields>,
     #[serde(rename = "f:rules")]
     rules: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawSelectorFields {
+    // LABEL_REVISION
+    #[serde(rename = "f:servicerelease.io/revision")]
+    revision: Option<serde::de::IgnoredAny>,
 }
 
 impl RawManager {
@@ -325,6 +333,18 @@ impl RawMeta {
         };
         let mut managers = self.managed_fields.iter().flatten();
         Some(managers.find(applied)?.manager.as_str())
+    }
+
+    /// Who set the revision in spec.selector last; none if that was `own`.
+    #[must_use]
+    pub fn revision_set_by(&self, own: &str) -> Option<&str> {
+        let sets = |manager: &&RawManager| {
+            manager.spec().and_then(|spec| spec.selector.as_ref()).is_some_and(|keys| keys.revision.is_some())
+        };
+        let managers: Vec<&RawManager> = self.managed_fields.iter().flatten().filter(sets).collect();
+        let ours = managers.iter().any(|manager| manager.manager == own);
+        let last = managers.into_iter().filter(|_| !ours).max_by_key(|manager| manager.time)?;
+        Some(last.manager.as_str())
     }
 
     /// Who set spec.rules last; none if that was `own`, also where somebody else set the same since.

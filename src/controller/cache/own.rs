@@ -89,7 +89,8 @@ impl Cached for CachedRelease {
         let claims = match &parsed {
             Ok(release) => {
                 let route = Claim::route(&meta.name, &release.spec);
-                Claim::of(&release.spec).into_iter().chain(route).collect()
+                let preview = Claim::preview(&meta.name, &release.spec);
+                Claim::of(&release.spec).into_iter().chain(route).chain(preview).collect()
             }
             Err(_) => Claim::of_unparsable(&raw.spec),
         };

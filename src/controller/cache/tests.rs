@@ -231,6 +231,22 @@ fn another_manager_that_applied_the_selector_is_named() {
 }
 
 #[test]
+fn who_made_a_service_select_another_revision_is_named() {
+    let revision = json!({"f:spec": {"f:selector": {"f:servicerelease.io/revision": {}}}});
+    let by = |managers: &[(&str, &str)]| {
+        let managed = managers.iter().map(
+            |(manager, time)| json!({"manager": manager, "operation": "Update", "time": time, "fieldsV1": revision}),
+        );
+        let meta = meta("web", 1, json!({"managedFields": managed.collect::<Vec<_>>()}));
+        slim::<CachedService>(json!({"metadata": meta, "spec": {}})).entry.unwrap().changed_by
+    };
+    let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+    assert_eq!(by(&[("kubectl-edit", early), ("kubectl-patch", late)]).as_deref(), Some("kubectl-patch"));
+    assert_eq!(by(&[("kubectl-edit", late), (crate::controller::FIELD_MANAGER, early)]), None);
+    assert_eq!(by(&[]), None);
+}
+
+#[test]
 fn endpoints_are_told_by_pod_and_each_pod_once() {
     let mut world = world();
     put::<CachedRelease>(&mut world, release("shop", 1, inline("shop", "web")));

@@ -23,6 +23,8 @@ pub struct CachedService {
     pub original: Option<BTreeMap<String, String>>,
     /// Who else applied spec.selector.
     pub contested_by: Option<Arc<str>>,
+    /// Who else set the revision that it selects.
+    pub changed_by: Option<Arc<str>>,
     /// How many ports it has.
     pub ports: usize,
     /// The number of the first one.
@@ -68,6 +70,7 @@ impl Cached for CachedService {
             selector: raw.spec.selector.unwrap_or_default(),
             original: meta.annotation(ANNOTATION_ORIGINAL_SELECTOR).and_then(|text| serde_json::from_str(text).ok()),
             contested_by: meta.selector_applied_by(FIELD_MANAGER).map(Into::into),
+            changed_by: meta.revision_set_by(FIELD_MANAGER).map(Into::into),
         })
     }
 

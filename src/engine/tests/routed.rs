@@ -222,6 +222,120 @@ fn stable_shrinks_behind_its_weight_down_to_what_it_is_to_keep() {
     assert_eq!((world.phase(), world.pods("v1"), weight(&world)), (Phase::RolledBack, 4, 0));
 }
 
+/// Blue-green behind a maintenance page, at v1.
+fn maintained(auto_promote: bool) -> World {
+    let strategy = json!({"blueGreen": {"autoPromote": auto_promote, "maintenance": true}});
+    let mut spec = spec(&strategy, &json!({"gateway": {"parentRefs": [{"name": "edge"}]}}));
+    spec["traffic"]["maintenance"] = json!({"service": "page"});
+    let mut world = World::of(spec);
+    go(&mut world);
+    assert_eq!((world.phase(), is_maintained(&world)), (Phase::Healthy, false), "{}", world.status().message);
+    world
+}
+
+fn is_maintained(world: &World) -> bool {
+    let first = &rules(world)[0];
+    first["backendRefs"][0]["name"] == "page" && first["matches"] == rules(world)[1]["matches"]
+}
+
+/// INVARIANTS: with maintenance the two versions never serve at the same time. `seen` is what the route gives
+/// to whom, outside of maintenance.
+fn never_both(world: &World) {
+    requests_find_pods(world);
+    let share = if is_maintained(world) { 0 } else { weight(world) };
+    assert!(share == 0, "requests reach the candidate's Service: {share}%, {}", world.status().message);
+}
+
+#[test]
+fn maintenance_lasts_from_before_the_switch_until_it_is_over() {
+    let mut world = maintained(true);
+    world.set_image("v2");
+    let mut behind = false;
+    for _ in 0..30 {
+        world.settle_watching(never_both);
+        behind |= is_maintained(&world);
+        if is_maintained(&world) {
+            assert!(world.status().message.contains("maintenance: all requests go to Service page"));
+        }
+        world.wait(5);
+    }
+    assert!(behind, "there was a time of maintenance");
+    assert_eq!((world.stable(), is_maintained(&world), world.phase()), ("v2".into(), false, Phase::Healthy));
+}
+
+#[test]
+fn an_abort_behind_maintenance_ends_it_with_all_requests_on_stable() {
+    for passes in 1..25 {
+        let mut world = maintained(true);
+        world.set_image("v2");
+        for _ in 0..passes {
+            world.settle_watching(never_both);
+            world.wait(1);
+        }
+        world.say(Action::Abort, |_| {});
+        for _ in 0..20 {
+            world.settle_watching(never_both);
+            world.wait(5);
+        }
+        assert!(!is_maintained(&world), "after {passes} s");
+        assert!(matches!(world.phase(), Phase::RolledBack | Phase::Healthy), "{:?} after {passes} s", world.phase());
+    }
+}
+
+#[test]
+fn maintenance_by_hand_goes_on_and_off_whatever_releases_do() {
+    let mut world = maintained(false);
+    let by_hand = |world: &mut World, active: bool| {
+        world.edit(|spec| spec.traffic.as_mut().unwrap().maintenance.as_mut().unwrap().active = active);
+        go(world);
+    };
+    by_hand(&mut world, true);
+    assert!(is_maintained(&world));
+    world.set_image("v2");
+    go(&mut world);
+    world.say(Action::Promote, |_| {});
+    go(&mut world);
+    assert_eq!((world.stable(), is_maintained(&world)), ("v2".into(), true));
+    by_hand(&mut world, false);
+    assert!(!is_maintained(&world));
+}
+
+#[test]
+fn a_preview_has_hosts_of_its_own_until_they_are_taken_out() {
+    let gateway = json!({"parentRefs": [{"name": "edge"}], "previewHostnames": ["preview.example"]});
+    let mut world = run(&json!({"blueGreen": {}}), &json!({"gateway": gateway}));
+    let spec = |world: &World| world.seen.preview.as_ref().map(|route| route.spec.clone());
+    let rule = spec(&world).unwrap()["rules"][0].clone();
+    assert_eq!(rule["backendRefs"], json!([{"name": "shop-candidate", "port": 8080, "weight": 1}]));
+    let hosts = |world: &mut World, hosts: &[&str]| {
+        world.edit(|spec| {
+            let router = spec.traffic.as_mut().unwrap().router.as_mut().unwrap();
+            router.gateway.as_mut().unwrap().preview_hostnames = hosts.iter().map(|host| (*host).to_owned()).collect();
+        });
+        go(world);
+    };
+    hosts(&mut world, &["next.example"]);
+    assert_eq!(spec(&world).unwrap()["hostnames"], json!(["next.example"]));
+    hosts(&mut world, &[]);
+    assert_eq!(spec(&world), None);
+    assert_eq!(world.phase(), Phase::Healthy);
+}
+
+#[test]
+fn who_points_a_service_elsewhere_is_named_when_it_is_put_back() {
+    let mut world = canary(&json!([{"setWeight": 50}, {"pause": {}}]));
+    let stable = world.hash("v1");
+    let service = world.seen.service.as_mut().unwrap();
+    service.selector.insert(crate::api::LABEL_REVISION.into(), "other".into());
+    service.changed_by = Some("kubectl-patch".into());
+    let decision = world.pass();
+    let told = decision.events.iter().find(|event| event.reason == "SelectorChanged").unwrap();
+    assert!(told.note.contains("kubectl-patch") && told.note.contains("Service shop"), "{}", told.note);
+    world.seen.service.as_mut().unwrap().changed_by = None;
+    go(&mut world);
+    assert_eq!(world.selected(), Selection::Revision(stable));
+}
+
 #[test]
 fn blue_green_over_a_route_switches_at_once_and_undoes_at_once() {
     let strategy = json!({"blueGreen": {"autoPromote": false}});

@@ -270,6 +270,14 @@ impl World {
                 }
                 select(service, selection);
             }
+            Effect::CreateRoute(new) if new.name.ends_with("-preview") => {
+                let (object, spec) = (object(&new.name), new.spec.clone());
+                self.seen.preview = Some(Route { object, spec, ours: true, ..Route::default() });
+            }
+            Effect::DeleteRoute { .. } => self.seen.preview = None,
+            Effect::ReplaceRoute { object, spec } if object.name.ends_with("-preview") => {
+                self.seen.preview.as_mut().unwrap().spec = spec.clone();
+            }
             Effect::CreateRoute(new) => {
                 self.seen.route = Some(Route { object: object(&new.name), ours: true, ..Route::default() });
                 self.write_route(|spec| *spec = new.spec.clone());

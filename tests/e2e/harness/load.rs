@@ -159,6 +159,15 @@ impl Load {
         self.until(Duration::from_secs(30), &what, alone).await;
     }
 
+    /// Asserts that no two of these versions answered in the same second of those that are still known.
+    pub async fn assert_never_together(&self, versions: &[&str]) {
+        for second in self.report().await.seconds {
+            let answered = |version: &&&str| second.by_version_new.get(**version).is_some_and(|count| *count > 0);
+            let together: Vec<_> = versions.iter().filter(answered).collect();
+            assert!(together.len() <= 1, "{together:?} answered in the second of {}", second.second);
+        }
+    }
+
     /// The first second of the last minute in which a version answered.
     pub async fn first_answer_of(&self, version: &str) -> Option<Timestamp> {
         let seconds = self.report().await.seconds;

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod helm;
+pub mod k6;
 pub mod kubectl;
 pub mod load;
 pub mod operator;

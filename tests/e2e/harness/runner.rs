@@ -28,6 +28,8 @@ pub enum Stage {
     Alone,
     /// It brings an operator of its own: the installed one is scaled to 0, the rest is as Together.
     OwnOperator,
+    /// It measures: it runs alone, and only with `--bench`.
+    Bench,
 }
 
 /// What a scenario needs of the cluster.
@@ -82,18 +84,20 @@ pub fn note(text: String) {
     let _ = NOTES.try_with(|notes| notes.lock().expect("no panic under this lock").push(text));
 }
 
-/// Arguments: `--list`, or parts of names of the scenarios to run.
+/// Arguments: `--list`, `--bench` for those that measure instead of all others, parts of names.
 struct Arguments {
     list: bool,
+    bench: bool,
     parts: Vec<String>,
 }
 
 impl Arguments {
     fn read() -> Self {
-        let mut arguments = Self { list: false, parts: Vec::new() };
+        let mut arguments = Self { list: false, bench: false, parts: Vec::new() };
         for argument in std::env::args().skip(1) {
             match argument.as_str() {
                 "--list" => arguments.list = true,
+                "--bench" => arguments.bench = true,
                 option if option.starts_with("--") => {}
                 part => arguments.parts.push(part.to_owned()),
             }
@@ -101,16 +105,16 @@ impl Arguments {
         arguments
     }
 
-    fn wants(&self, name: &str) -> bool {
-        self.parts.is_empty() || self.parts.iter().any(|part| name.contains(part))
+    fn wants(&self, scenario: &Scenario) -> bool {
+        let named = self.parts.is_empty() || self.parts.iter().any(|part| scenario.name.contains(part));
+        named && (scenario.stage == Stage::Bench) == self.bench
     }
 }
 
 /// Runs what the arguments ask for.
 pub async fn main(all: &[&[Scenario]]) -> ExitCode {
     let arguments = Arguments::read();
-    let wanted: Vec<Scenario> =
-        all.iter().copied().flatten().filter(|one| arguments.wants(one.name)).copied().collect();
+    let wanted: Vec<Scenario> = all.iter().copied().flatten().filter(|one| arguments.wants(one)).copied().collect();
     if arguments.list {
         wanted.iter().for_each(|scenario| println!("{} ({:?})", scenario.name, scenario.stage));
         return ExitCode::SUCCESS;
@@ -119,13 +123,13 @@ pub async fn main(all: &[&[Scenario]]) -> ExitCode {
     let cluster = Cluster::connect().await;
     let begun = Instant::now();
     let mut results = BTreeMap::new();
-    for stage in [Stage::Together, Stage::Alone, Stage::OwnOperator] {
+    for stage in [Stage::Together, Stage::Alone, Stage::OwnOperator, Stage::Bench] {
         let of_stage: Vec<Scenario> = wanted.iter().filter(|scenario| scenario.stage == stage).copied().collect();
         if of_stage.is_empty() {
             continue;
         }
         operator::prepare(&cluster, stage).await;
-        let at_once = if stage == Stage::Alone { 1 } else { threads() };
+        let at_once = if matches!(stage, Stage::Alone | Stage::Bench) { 1 } else { threads() };
         let running = stream::iter(of_stage).map(|scenario| one(cluster.clone(), scenario));
         let ended: Vec<_> = running.buffer_unordered(at_once).collect().await;
         results.extend(ended);

@@ -139,7 +139,13 @@ impl World {
         Load::start_with(self, "tester", &self.url_of("edge").await, &self.hostname(), &more).await
     }
 
-    async fn url_of(&self, name: &str) -> String {
+    /// A second client through the Gateway `edge`, by another host name.
+    pub async fn load_at(&self, host: &str) -> Load {
+        Load::start_with(self, "tester", &self.url_of("edge").await, host, "").await
+    }
+
+    /// Where a Gateway is called.
+    pub async fn url_of(&self, name: &str) -> String {
         let address = gateway(&self.cluster, name).await.expect("an address of the Gateway");
         format!("http://{address}/")
     }

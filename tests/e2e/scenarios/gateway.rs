@@ -65,13 +65,20 @@ async fn abort_at_half(world: World) {
 }
 
 async fn blue_green_and_undo(world: World) {
-    let spec = "{strategy: {blueGreen: {autoPromote: false}}, rollback: {keepPrevious: 1h}}";
-    let shop = world.routed_shop("GATEWAY", spec).await;
+    let preview = format!("preview.{}", world.hostname());
+    let spec = format!(
+        "{{strategy: {{blueGreen: {{autoPromote: false}}}}, rollback: {{keepPrevious: 1h}},
+          traffic: {{router: {{gateway: {{previewHostnames: [{preview}]}}}}}}}}"
+    );
+    let shop = world.routed_shop("GATEWAY", &spec).await;
     let load = world.load_through_gateway().await;
 
     shop.release("v2", &[]).await;
     shop.phase(Phase::Paused).await;
     load.assert_exact_share("v2", 0.0).await;
+    let testers = world.load_at(&preview).await;
+    testers.assert_exact_share("v2", 100.0).await;
+    testers.assert_no_failed_requests().await;
     shop.say("Promote").await;
     shop.healthy().await;
     load.assert_exact_share("v2", 100.0).await;
@@ -209,6 +216,13 @@ pub(super) async fn example(world: &World, text: &str) -> Shop {
         let mut object = yaml(document);
         if object["kind"] == "ServiceRelease" {
             object["spec"]["template"]["spec"] = pods["spec"]["template"]["spec"].clone();
+        }
+        if object["kind"] == "Deployment" {
+            // Its version is its name.
+            let mut pod = pods["spec"]["template"]["spec"].clone();
+            pod["containers"][0]["env"] =
+                serde_json::json!([{"name": "APP_VERSION", "value": object["metadata"]["name"]}]);
+            object["spec"]["template"]["spec"] = pod;
         }
         world.apply_value(object).await;
     }

@@ -3,6 +3,7 @@
 mod adoption;
 mod automatic_rollbacks;
 mod autoscaling;
+mod bench;
 mod blue_green;
 mod canary_by_hand;
 mod canary_to_the_end;
@@ -37,4 +38,5 @@ pub const ALL: &[&[Scenario]] = &[
     disruptions::ALL,
     operator_disturbed::ALL,
     killed_at_every_write::ALL,
+    bench::ALL,
 ];

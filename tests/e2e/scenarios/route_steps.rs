@@ -17,6 +17,7 @@ pub const ALL: &[Scenario] = scenarios! {
     copies_of_requests, Together, Envoy;
     copies_where_there_are_none, Together, Gateway;
     the_examples, Together, Gateway;
+    behind_maintenance, Together, Gateway;
 };
 
 async fn testers_by_a_header(world: World) {
@@ -185,4 +186,35 @@ async fn the_examples(world: World) {
     testers.assert_exact_share("v2", 75.0).await;
     load.assert_no_failed_requests().await;
     testers.assert_no_failed_requests().await;
+}
+
+/// The page of the tests answers with 200, so that a request that is lost can be told from it.
+async fn behind_maintenance(world: World) {
+    let shop = super::gateway::example(&world, include_str!("../../../deploy/examples/maintenance.yaml")).await;
+    world.kubectl("wait deployment/page --for=condition=Available --timeout=60s").await.expect_success();
+    let load = world.load_through_gateway().await;
+
+    shop.release("v2", &[]).await;
+    shop.step("2/4 pause", Phase::Paused).await;
+    load.answered_only_by("v1").await;
+    shop.say("Promote").await;
+    load.answered_only_by("page").await;
+    shop.healthy().await;
+    load.answered_only_by("v2").await;
+
+    shop.patch("spec: {traffic: {maintenance: {active: true}}}").await;
+    load.answered_only_by("page").await;
+    assert!(shop.status().await.message.contains("maintenance: all requests go to Service page"));
+    shop.patch("spec: {traffic: {maintenance: {active: false}}}").await;
+    load.answered_only_by("v2").await;
+
+    shop.release("v3", &[]).await;
+    shop.step("2/4 pause", Phase::Paused).await;
+    shop.say("Promote").await;
+    load.answered_only_by("page").await;
+    shop.say("Abort").await;
+    load.answered_only_by("v2").await;
+    shop.phase(Phase::RolledBack).await;
+    load.assert_never_together(&["v1", "v2", "v3"]).await;
+    load.assert_no_failed_requests().await;
 }

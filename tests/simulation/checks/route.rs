@@ -241,6 +241,12 @@ impl Checker {
         route.changed_by.is_some() || cluster.now < self.excused_until || is(gateway::probes(&route.spec))
     }
 
+    /// Whether all requests go to the maintenance Service.
+    pub fn maintained(&self, cluster: &Cluster) -> bool {
+        let Some(route) = &cluster.live.route else { return true };
+        route.changed_by.is_some() || cluster.now < self.excused_until || gateway::is_maintained(&route.spec)
+    }
+
     /// A release that is over leaves nothing of its headers and copies in the route.
     pub fn unprobed(&mut self, cluster: &Cluster) {
         let status = stored(cluster);
@@ -248,6 +254,8 @@ impl Checker {
         let meddled = route.changed_by.is_some() || cluster.now < self.excused_until;
         let deleting = cluster.live.release.as_ref().is_none_or(|it| it.deleting.is_some());
         let probes = gateway::probes(&route.spec);
+        let maintained = gateway::is_maintained(&route.spec) && status.candidate.is_none();
+        self.require(!maintained || meddled || deleting, "T7", || "maintenance goes on after the release".to_owned());
         self.require(status.candidate.is_some() || meddled || deleting || probes == (false, false), "T2", || {
             format!("headers and copies lead to the candidate's Service although there is no candidate: {probes:?}")
         });

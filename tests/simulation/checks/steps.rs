@@ -18,6 +18,7 @@ enum Step {
     Headers(bool),
     Mirror(bool),
     Scale(i32),
+    Maintenance,
     Pause(Option<Duration>),
     Approval,
     Promote,
@@ -31,6 +32,7 @@ impl Step {
             Self::Headers(_) => StepName::SetHeaderRoute,
             Self::Mirror(_) => StepName::SetMirrorRoute,
             Self::Scale(_) => StepName::Scale,
+            Self::Maintenance => StepName::Maintenance,
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
             Self::Promote => StepName::Promote,
@@ -54,6 +56,9 @@ fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
         }
         if strategy.blue_green.as_ref().is_some_and(|it| !it.auto_promote) {
             steps.push(Step::Pause(None));
+        }
+        if strategy.blue_green.as_ref().is_some_and(|it| it.maintenance) {
+            steps.push(Step::Maintenance);
         }
     }
     steps.push(Step::Promote);
@@ -157,9 +162,10 @@ impl Checker {
                     }
                     (held || done, held)
                 }
-                Step::Headers(_) | Step::Mirror(_) | Step::Scale(_) => {
+                Step::Headers(_) | Step::Mirror(_) | Step::Scale(_) | Step::Maintenance => {
                     let held = old.hold.is_some() && may(&[Action::Skip, Action::Promote]);
                     let done = match step {
+                        Step::Maintenance => self.maintained(cluster),
                         Step::Headers(there) => self.leads(cluster, |(headers, _)| headers == *there),
                         Step::Mirror(there) => self.leads(cluster, |(_, copies)| copies == *there),
                         _ => warm(cluster, work, plan, *step),

@@ -8,6 +8,8 @@ use super::cluster::{CANDIDATE_SERVICE, Cluster, Kind, RELEASE, Refusal, SERVICE
 
 /// The route of the user's.
 pub const FRONT: &str = "front";
+/// The maintenance Service.
+pub const PAGE: &str = "page";
 /// spec.traffic.router.propagationDelay of every manifest here, in milliseconds.
 pub const PROPAGATION: i64 = 5_000;
 
@@ -63,6 +65,12 @@ pub fn share(spec: &Value) -> i32 {
     let shared = rules.filter(|rule| backend(rule, SERVICE).is_some());
     let weight = shared.filter_map(|rule| backend(rule, CANDIDATE_SERVICE)?["weight"].as_i64()).next();
     weight.and_then(|weight| i32::try_from(weight).ok()).unwrap_or(0)
+}
+
+/// Whether a route's spec sends all requests to the maintenance Service.
+pub fn is_maintained(spec: &Value) -> bool {
+    let first = spec["rules"].as_array().and_then(|rules| rules.first());
+    first.is_some_and(|rule| backend(rule, PAGE).is_some() && backend(rule, SERVICE).is_none())
 }
 
 /// What a route's spec sends to the candidate's Service beside its share: by a header, as copies.

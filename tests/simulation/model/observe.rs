@@ -150,6 +150,7 @@ fn observe(
             .and_then(|_| Some(seen[&Kind::Route].route.as_ref()?.seen())),
         gateways: Vec::new(),
         router_refused: None,
+        preview: None,
         rivals: others.rivals.clone(),
         autoscalers: others.autoscalers.clone(),
         revisions,
@@ -201,6 +202,7 @@ fn as_service(
         original: object.original.clone(),
         owned: object.owner.is_some() && object.owner == release.metadata.uid,
         contested_by: object.contested_by.clone(),
+        changed_by: None,
         port: Some(8080),
         target_ports: Vec::new(),
         endpoints: slice

@@ -113,6 +113,8 @@ impl Cluster {
             }
             Effect::CreateRoute(new) => self.create_route(new)?,
             Effect::ReplaceRoute { object, spec } => self.replace_route(object, spec)?,
+            // Only of a preview, which no case here has.
+            Effect::DeleteRoute { .. } => return Err(Refusal::NotFound),
             Effect::SetRouteWeights { object, weights } => self.set_weights(object, weights)?,
             Effect::AnswerCommand { object, phase, message, at } => {
                 let command = self.command_mut(object)?;
