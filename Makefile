@@ -44,13 +44,14 @@ api: ## the controller on simulated nodes, with faults between it and the API se
 e2e: ## scenarios on a real cluster, under a client that never retries (ARGS='words of names' or --list)
 	@bash -euc 'export ADDONS="metrics-server gateway contour"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
 
-bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more)
-	@echo "takes about 9 minutes after the build; leave the machine alone meanwhile"
+bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more), then bench-gateway
+	@echo "takes about 15 minutes after the build; leave the machine alone meanwhile"
 	@cargo build --quiet --release -p service-release-operator -p bench --bin service-release-operator --bin operator-bench
 	@target/release/operator-bench $(BENCH)
+	@$(MAKE) --no-print-directory bench-gateway
 
 bench-gateway: ## what shifts over a real gateway cost: failed requests, shares, latency, into target/bench-gateway.md
-	@echo "takes about 8 minutes after the build; leave the machine alone meanwhile"
+	@echo "takes about 6 minutes after the build; leave the machine alone meanwhile"
 	@bash -euc 'export PROFILE=release ADDONS="metrics-server gateway"; source tests/setup/env.sh; \
 		export K6=$$(tests/devcluster/devcluster tool k6); \
 		{ echo "| scenario | failed / requests | share meant: observed ± 99% (%) | from the decision on record to the traffic |"; \

@@ -96,12 +96,12 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
                     }
                 }
                 Some(Err(error)) => {
-                    metrics.watch_failed(plural);
-                    if T::KIND.is_of_gateway_api() {
-                        let known = cache.world().route_api.refusal(T::KIND).map(str::to_owned);
-                        cache.can_watch(T::KIND, refusal(T::KIND, &error).or(known));
+                    if refused::<T>(&cache, &error) {
+                        debug!(resource = plural, %error, "refused; it is tried again");
+                    } else {
+                        metrics.watch_failed(plural);
+                        report(plural, &error);
                     }
-                    report(plural, &error);
                     if must_list_again(&error) {
                         break;
                     }
@@ -110,6 +110,19 @@ async fn follow<T: Shelved>(client: Client, scope: Scope, cache: Arc<Cache>, met
             }
         }
     }
+}
+
+/// Takes in that a kind of the Gateway API is not to be had. Says whether that was known: a cluster without
+/// it, or a role without the right, is told once.
+fn refused<T: Shelved>(cache: &Cache, error: &watcher::Error) -> bool {
+    if !T::KIND.is_of_gateway_api() {
+        return false;
+    }
+    let known = cache.world().route_api.refusal(T::KIND).map(str::to_owned);
+    let refusal = refusal(T::KIND, error);
+    let is_known = refusal.is_some() && refusal == known;
+    cache.can_watch(T::KIND, refusal.or(known));
+    is_known
 }
 
 /// Why a kind of the Gateway API is not to be had, if the API server says so.

@@ -325,8 +325,9 @@ impl Cache {
     /// Takes in whether a kind of the Gateway API can be watched; why not, if so.
     pub fn can_watch(&self, kind: Kind, refusal: Option<String>) {
         let mut world = self.world();
-        // The first LIST is news also to those who wait for it.
-        if !world.route_api.is(kind, refusal) && kind == Kind::Route {
+        let refused = refusal.is_some();
+        // A complete LIST is news also to those who wait for it.
+        if !world.route_api.is(kind, refusal) && (refused || kind == Kind::Route) {
             return;
         }
         for key in world.routed() {

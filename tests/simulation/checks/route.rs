@@ -247,7 +247,7 @@ impl Checker {
         route.changed_by.is_some() || cluster.now < self.excused_until || gateway::is_maintained(&route.spec)
     }
 
-    /// A release that is over leaves nothing of its headers and copies in the route.
+    /// A release that is over leaves nothing of its headers, copies and maintenance in the route (T6).
     pub fn unprobed(&mut self, cluster: &Cluster) {
         let status = stored(cluster);
         let Some(route) = cluster.live.route.as_ref().filter(|route| route.ours && over_route(cluster)) else { return };
@@ -255,8 +255,8 @@ impl Checker {
         let deleting = cluster.live.release.as_ref().is_none_or(|it| it.deleting.is_some());
         let probes = gateway::probes(&route.spec);
         let maintained = gateway::is_maintained(&route.spec) && status.candidate.is_none();
-        self.require(!maintained || meddled || deleting, "T7", || "maintenance goes on after the release".to_owned());
-        self.require(status.candidate.is_some() || meddled || deleting || probes == (false, false), "T2", || {
+        self.require(!maintained || meddled || deleting, "T6", || "maintenance goes on after the release".to_owned());
+        self.require(status.candidate.is_some() || meddled || deleting || probes == (false, false), "T6", || {
             format!("headers and copies lead to the candidate's Service although there is no candidate: {probes:?}")
         });
     }
