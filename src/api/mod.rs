@@ -8,6 +8,7 @@ pub mod crds;
 pub mod release;
 pub mod router;
 pub mod scalar;
+pub mod shares;
 pub mod status;
 pub mod strategy;
 pub mod validate;
@@ -21,10 +22,11 @@ pub use release::{
 };
 pub use router::{CustomRef, GatewayRoute, HttpRouteRef, Maintenance, ParentRef, Router};
 pub use scalar::{Duration, Timestamp};
+pub use shares::{RouteStatus, WeightShare, Weights};
 pub use status::{
     CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision, ReleaseStatus, RevisionStatus,
-    RollbackCause, RollbackStatus, RouteStatus, ServiceReleaseStatus, StepName, StepProgress, StepStatus, Suspension,
-    TimelineEntry, WeightShare, Weights, WorkloadStatus,
+    RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepProgress, StepStatus, Suspension, TimelineEntry,
+    WorkloadStatus,
 };
 pub use strategy::{
     Approval, BlueGreen, Canary, CanaryStep, DynamicStableScale, HeaderMatch, HeaderMatchType, HeaderRoute,

@@ -6,8 +6,9 @@ use crate::api::{FIELD_MANAGER, LABEL_RELEASE, LABEL_REVISION};
 use super::{
     observed::{Service, TemplateCheck},
     pass::Pass,
-    route::{self, Unusable},
+    route,
     traffic::{self, Traffics},
+    unroutable,
 };
 
 /// Why the spec cannot be acted on.
@@ -24,7 +25,8 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    fn new(reason: &'static str, message: String, remedy: &str) -> Self {
+    /// One that leaves stable to be looked after.
+    pub fn new(reason: &'static str, message: String, remedy: &str) -> Self {
         Self { reason, message, remedy: remedy.to_owned(), hands_off: false }
     }
 
@@ -36,7 +38,11 @@ impl Obstacle {
 /// The first obstacle, if there is one.
 pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
     // What the API server says of the template explains what the Services lack of it.
-    rival(pass).or_else(|| workload(pass)).or_else(|| template(pass)).or_else(|| services(pass)).or_else(|| route(pass))
+    rival(pass)
+        .or_else(|| workload(pass))
+        .or_else(|| template(pass))
+        .or_else(|| services(pass))
+        .or_else(|| unroutable::find(pass))
 }
 
 /// An older object that claims the same: nothing of that is this one's.
@@ -87,71 +93,6 @@ fn services(pass: &Pass<'_>) -> Option<Obstacle> {
         let message = format!("Service {} is to be created, but no container has ports", traffic.service);
         Obstacle::new("NoPorts", message, "add ports to a container in the pod template, or create the Service")
     })
-}
-
-fn route(pass: &Pass<'_>) -> Option<Obstacle> {
-    let router = route::router(pass)?;
-    let name = route::name(pass)?;
-    let traffic = pass.traffic_spec()?;
-    let candidate = traffic.candidate_service.as_deref().unwrap_or_default();
-    if let Some((gateway, feature)) = route::without_copies(pass) {
-        let message = format!(
-            "spec.strategy.canary.steps: setMirrorRoute needs {feature}, which Gateway {} (class {}) does not support: it might answer every request with an error",
-            gateway.name, gateway.class
-        );
-        let remedy = "take the step out, or attach the route to a Gateway whose class lists it in status.supportedFeatures; a release under way keeps its plan: abort it first";
-        return Some(Obstacle::new("MirrorNotSupported", message, remedy));
-    }
-    if let Some(why) = &pass.seen.router_refused {
-        let message = format!("spec.traffic.router.custom: {why}");
-        let remedy =
-            "correct spec.traffic.router.custom.name, or ask the platform team for that router (chart value routers)";
-        return Some(Obstacle::new("RouterUnknown", message, remedy));
-    }
-    let field = if router.custom.is_some() { "custom" } else { "httpRoute" };
-    let Some(seen) = &pass.seen.route else {
-        let what = router.custom.as_ref().map_or("HTTPRoute", |custom| custom.name.as_str());
-        let message = format!("spec.traffic.router.{field}: there is no {what} {name} in this namespace");
-        let remedy =
-            "create it, with service and candidateService among the backendRefs of a rule, or use router gateway";
-        return router.users_object().map(|_| Obstacle::new("RouteNotFound", message, remedy));
-    };
-    let kind = &seen.shape.kind;
-    if router.gateway.is_some() && !seen.ours {
-        let message =
-            format!("spec.traffic.router.gateway: an HTTPRoute {name} is there already, and not this release's");
-        let remedy = "delete it, or name it in spec.traffic.router.httpRoute of another ServiceRelease";
-        return Some(Obstacle::new("RouteNameTaken", message, remedy));
-    }
-    if let Some(taken) = pass.seen.preview.as_ref().filter(|preview| !preview.ours) {
-        let message = format!(
-            "spec.traffic.router.gateway.previewHostnames: an HTTPRoute {} is there already, and not this release's",
-            taken.object.name
-        );
-        return Some(Obstacle::new("RouteNameTaken", message, "delete it, or take previewHostnames out"));
-    }
-    if let Some(manager) = route::contested(pass) {
-        let message = format!(
-            "field manager {manager} sets the weights of {kind} {name} back; they are not written again, and requests go by what stands there"
-        );
-        let remedy = "let it leave the weights alone (Argo CD: ignoreDifferences of .spec.rules with RespectIgnoreDifferences; Flux: kustomize.toolkit.fluxcd.io/ssa: IfNotPresent), or use router gateway; then kubectl srel retry, or abort";
-        return Some(Obstacle::new("RouteContested", message, remedy));
-    }
-    if router.gateway.is_some() {
-        return None;
-    }
-    let message = match route::unusable(pass)? {
-        Unusable::NoRule => format!(
-            "spec.traffic.router.{field}: no rule of {kind} {name} has both Services {} and {candidate} among its backendRefs",
-            traffic.service
-        ),
-        Unusable::OtherBackend(place, other) => {
-            format!("spec.traffic.router.{field}: {place} of {kind} {name} shares its requests with {other}, too")
-        }
-    };
-    let remedy =
-        "a rule needs a backendRef to each of the two, candidateService with weight 0, and no third with a weight";
-    Some(Obstacle::new("RouteBackends", message, remedy))
 }
 
 fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {

@@ -24,6 +24,7 @@ mod steer;
 mod tests;
 mod traffic;
 mod trouble;
+mod unroutable;
 
 pub use command::RETENTION as COMMAND_RETENTION;
 pub use effect::{Decision, Effect, Event, NewReplicaSet, NewRoute, NewService, Selection, ServicePort};

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, apimachinery::pkg::apis::meta::v1::Time, jiff};
 
-use crate::api::{Phase, RollbackCause, Strategy, Timestamp, WeightShare, Weights, conditions};
+use crate::api::{Phase, RollbackCause, StepStatus, Strategy, Timestamp, WeightShare, Weights, conditions};
 
 use super::{
     effect::{Event, Selection},
@@ -193,7 +193,6 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     let policy = pass.policy();
     let step = forward::current(pass, &policy);
     let Some(state) = pass.status.step.clone() else { return Report::new(Phase::Progressing, "", String::new()) };
-    let candidate = pass.candidate_hash().unwrap_or_default().to_owned();
     let place = format!("step {} of {}", state.index, state.of);
     if let Some(hold) = &pass.status.hold {
         let next = ["retry", "skip", "promote", "abort"].map(|words| command(pass, words)).join(" | ");
@@ -208,71 +207,65 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         return Report::new(Phase::Paused, "PausedByCommand", format!("{place}: paused by {}{why}", suspended.by))
             .next(command(pass, "resume"));
     }
-    let weight = at_weight(pass);
     let trouble = pass.status.candidate.as_ref().and_then(|entry| entry.problem.as_ref());
     let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
     let trouble = trouble.map(trouble::describe).or_else(failure);
     let trouble = trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
     match step {
-        Step::Approval => Report::new(
-            Phase::AwaitingApproval,
-            "AwaitingApproval",
-            format!("{place}: {candidate} at {weight} waits for approval"),
-        )
-        .next(command(pass, "approve")),
-        Step::Pause(None) => Report::new(
-            Phase::Paused,
-            "PauseStep",
-            format!("{place}: {candidate} at {weight} waits for promote or resume{trouble}"),
-        )
-        .next(["promote", "abort"].map(|words| command(pass, words)).join(" | ")),
+        Step::Approval | Step::Pause(_) => waiting(pass, &step, &state, &place, &trouble),
+        _ => moving(pass, &step, &place, &trouble),
+    }
+}
+
+/// A step that waits for time or a person.
+fn waiting(pass: &Pass<'_>, step: &Step, state: &StepStatus, place: &str, trouble: &str) -> Report {
+    let candidate = pass.candidate_hash().unwrap_or_default();
+    let weight = at_weight(pass);
+    match step {
         Step::Pause(Some(duration)) => {
-            let until = state.started_at.plus(duration);
-            Report::new(
-                Phase::Progressing,
-                "PauseStep",
-                format!("{place}: {candidate} stays at {weight} until {until}{trouble}"),
-            )
+            let until = state.started_at.plus(*duration);
+            let message = format!("{place}: {candidate} stays at {weight} until {until}{trouble}");
+            Report::new(Phase::Progressing, "PauseStep", message)
         }
-        Step::Prepare => {
-            let own = adopted_pods(pass).map(|(name, _)| format!("; Deployment {name}'s own pods serve meanwhile"));
-            let own = own.unwrap_or_default();
-            Report::new(Phase::Progressing, "Preparing", format!("{place}: bringing up {candidate}{own}{trouble}"))
+        Step::Pause(None) => {
+            let message = format!("{place}: {candidate} at {weight} waits for promote or resume{trouble}");
+            Report::new(Phase::Paused, "PauseStep", message)
+                .next(["promote", "abort"].map(|words| command(pass, words)).join(" | "))
         }
-        Step::SetWeight(weight) => {
-            Report::new(Phase::Progressing, "SettingWeight", format!("{place}: {weight}% to {candidate}{trouble}"))
-        }
-        Step::SetHeaderRoute(headers) if headers.is_empty() => Report::new(
-            Phase::Progressing,
-            "SettingRoute",
-            format!("{place}: no header leads to {candidate} any more{trouble}"),
-        ),
-        Step::SetHeaderRoute(headers) => {
-            let headers = headers.iter().map(|it| format!("{}: {}", it.name, it.value)).collect::<Vec<_>>().join(", ");
-            let headers = crate::api::status::bounded(&headers, 200);
-            Report::new(
-                Phase::Progressing,
-                "SettingRoute",
-                format!("{place}: requests with {headers} to {candidate}{trouble}"),
-            )
-        }
-        Step::SetMirrorRoute(percent) => Report::new(
-            Phase::Progressing,
-            "SettingRoute",
-            format!("{place}: copies of {percent}% of the requests to {candidate}{trouble}"),
-        ),
-        Step::Scale(_) => {
-            Report::new(Phase::Progressing, "Scaling", format!("{place}: the pods of {candidate}{trouble}"))
-        }
-        Step::Maintenance => Report::new(
-            Phase::Progressing,
-            "EnteringMaintenance",
-            format!("{place}: no request to either, until all are {candidate}'s{trouble}"),
-        ),
-        Step::Promote => {
-            Report::new(Phase::Promoting, "Promoting", format!("{place}: all traffic to {candidate}{trouble}"))
+        _ => {
+            let message = format!("{place}: {candidate} at {weight} waits for approval");
+            Report::new(Phase::AwaitingApproval, "AwaitingApproval", message).next(command(pass, "approve"))
         }
     }
+}
+
+/// A step that waits for pods or traffic.
+fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
+    let candidate = pass.candidate_hash().unwrap_or_default();
+    let (reason, what) = match step {
+        Step::SetWeight(weight) => ("SettingWeight", format!("{weight}% to {candidate}")),
+        Step::SetHeaderRoute(headers) if headers.is_empty() => {
+            ("SettingRoute", format!("no header leads to {candidate} any more"))
+        }
+        Step::SetHeaderRoute(headers) => {
+            let headers = headers.iter().map(|it| format!("{}: {}", it.name, it.value)).collect::<Vec<_>>().join(", ");
+            ("SettingRoute", format!("requests with {} to {candidate}", crate::api::status::bounded(&headers, 200)))
+        }
+        Step::SetMirrorRoute(percent) => {
+            ("SettingRoute", format!("copies of {percent}% of the requests to {candidate}"))
+        }
+        Step::Scale(_) => ("Scaling", format!("the pods of {candidate}")),
+        Step::Maintenance => ("EnteringMaintenance", format!("no request to either, until all are {candidate}'s")),
+        Step::Promote => {
+            let message = format!("{place}: all traffic to {candidate}{trouble}");
+            return Report::new(Phase::Promoting, "Promoting", message);
+        }
+        _ => {
+            let own = adopted_pods(pass).map(|(name, _)| format!("; Deployment {name}'s own pods serve meanwhile"));
+            ("Preparing", format!("bringing up {candidate}{}", own.unwrap_or_default()))
+        }
+    };
+    Report::new(Phase::Progressing, reason, format!("{place}: {what}{trouble}"))
 }
 
 fn resting(pass: &Pass<'_>) -> Report {
