@@ -115,6 +115,14 @@ pub struct ServiceReleaseSpec {
     pub rollback: Rollback,
 }
 
+impl ServiceReleaseSpec {
+    /// spec.traffic.router
+    #[must_use]
+    pub fn router(&self) -> Option<&Router> {
+        self.traffic.as_ref()?.router.as_ref()
+    }
+}
+
 const fn default_progress_deadline() -> i32 {
     600
 }

@@ -62,7 +62,7 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
 
 /// What needs a router that is not there.
 fn unrouted(spec: &ServiceReleaseSpec, canary: &Canary) -> Vec<Violation> {
-    let router = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref());
+    let router = spec.router();
     let sized = canary.dynamic_stable_scale.is_some() || canary.steps.iter().any(|step| step.scale.is_some());
     let probes = |step: &CanaryStep| step.set_header_route.is_some() || step.set_mirror_route.is_some();
     let mut found = Vec::new();

@@ -45,9 +45,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         candidate_service: traffic.and_then(|traffic| traffic.candidate_service.as_ref()).and_then(service),
         commands: world.commands.of(key).filter_map(command).collect(),
         route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim)),
-        preview: Claim::preview(&key.name, spec)
-            .and_then(|claim| route(world, key, &claim))
-            .filter(|seen| wants_preview(spec) || seen.ours),
+        preview: Claim::preview(&key.name, spec).and_then(|claim| route(world, key, &claim)),
         router_refused: None,
         gateways: gateways(world, key, spec),
         rivals: rivals(world, key, spec),
@@ -125,14 +123,9 @@ fn route(world: &World, key: &Key, claim: &Claim) -> Option<Route> {
     Some(world.routes.get(&key.beside(name))?.seen(&key.name))
 }
 
-fn wants_preview(spec: &ServiceReleaseSpec) -> bool {
-    let gateway = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref()?.gateway.as_ref());
-    gateway.is_some_and(|gateway| !gateway.preview_hostnames.is_empty())
-}
-
 /// The Gateways that a release's route is attached to, as far as they are known.
 fn gateways(world: &World, key: &Key, spec: &ServiceReleaseSpec) -> Vec<ParentGateway> {
-    let own = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref()?.gateway.as_ref());
+    let own = spec.router().and_then(|router| router.gateway.as_ref());
     let users = || {
         let route = Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim))?;
         serde_json::from_value(route.spec.get("parentRefs")?.clone()).ok()

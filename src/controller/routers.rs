@@ -96,7 +96,7 @@ fn kind(name: &str, written: &Written) -> Result<CustomKind, String> {
 
 /// The custom router of a release.
 pub fn reference(release: &ServiceRelease) -> Option<&CustomRef> {
-    release.spec.traffic.as_ref()?.router.as_ref()?.custom.as_ref()
+    release.spec.router()?.custom.as_ref()
 }
 
 /// What is known of the object that a custom router is about.

@@ -143,7 +143,7 @@ impl Policy {
             (Some(canary), None) => (ratio(canary), canary_steps(canary)),
             (None, None) => (ratio(&Canary::default()), Vec::new()),
         };
-        let routed = spec.traffic.as_ref().is_some_and(|traffic| traffic.router.is_some());
+        let routed = spec.router().is_some();
         let keep = strategy.canary.as_ref().and_then(|canary| canary.dynamic_stable_scale.as_ref());
         let shift = if routed { Shift::Route { keep: keep.map(|keep| keep.at_least.clone()) } } else { shift };
         let middle = if first { Vec::new() } else { middle };

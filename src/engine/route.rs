@@ -35,7 +35,7 @@ pub enum Unusable {
 
 /// The router of the spec.
 pub fn router<'a>(pass: &Pass<'a>) -> Option<&'a Router> {
-    pass.traffic_spec()?.router.as_ref()
+    pass.release.spec.router()
 }
 
 /// The route's name: the user's, or the release's own.

@@ -49,7 +49,7 @@ fn missing(pass: &Pass<'_>) -> Option<Obstacle> {
 }
 
 fn taken(pass: &Pass<'_>) -> Option<Obstacle> {
-    route::router(pass)?.gateway.as_ref()?;
+    let gateway = route::router(pass)?.gateway.as_ref()?;
     let others = |route: &Option<super::Route>| {
         route.as_ref().filter(|route| !route.ours).map(|route| route.object.name.clone())
     };
@@ -59,7 +59,7 @@ fn taken(pass: &Pass<'_>) -> Option<Obstacle> {
         let remedy = "delete it, or name it in spec.traffic.router.httpRoute of another ServiceRelease";
         return Some(Obstacle::new("RouteNameTaken", message, remedy));
     }
-    let name = others(&pass.seen.preview)?;
+    let name = others(&pass.seen.preview).filter(|_| !gateway.preview_hostnames.is_empty())?;
     let message = format!(
         "spec.traffic.router.gateway.previewHostnames: an HTTPRoute {name} is there already, and not this release's"
     );

@@ -6,7 +6,6 @@ package main
 import (
 	"archive/zip"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,15 +104,7 @@ func unpackEnvoy(p program, dir string) error {
 		return err
 	}
 	defer packed.Close()
-	file, err := os.OpenFile(filepath.Join(dir, p.name), os.O_CREATE|os.O_WRONLY, 0o755)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(file, packed); err != nil {
-		file.Close()
-		return err
-	}
-	return file.Close()
+	return writeProgram(filepath.Join(dir, p.name), packed)
 }
 
 // applyContour makes the CRDs, the GatewayClass and the Gateway that Contour serves. It has to be done

@@ -92,6 +92,11 @@ func copyProgram(from, to string) error {
 	if err := os.Remove(to); err != nil && !os.IsNotExist(err) {
 		return err
 	}
+	return writeProgram(to, in)
+}
+
+// writeProgram makes an executable file of what is read.
+func writeProgram(to string, in io.Reader) error {
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
 	if err != nil {
 		return err

@@ -152,7 +152,7 @@ impl Advice<'_> {
 
     /// Whether requests are shared exactly, whatever the number of pods.
     fn is_routed(&self) -> bool {
-        self.release.spec.traffic.as_ref().is_some_and(|traffic| traffic.router.is_some())
+        self.release.spec.router().is_some()
     }
 
     fn pauses_of_no_time(&mut self, canary: &Canary) {

@@ -36,7 +36,7 @@ impl Claim {
     /// The route that a release of this name uses.
     #[must_use]
     pub fn route(name: &str, spec: &ServiceReleaseSpec) -> Option<Self> {
-        let router = spec.traffic.as_ref()?.router.as_ref()?;
+        let router = spec.router()?;
         if router.custom.is_some() {
             return None;
         }
@@ -47,7 +47,7 @@ impl Claim {
     /// The route of the preview of a release with a route of its own.
     #[must_use]
     pub fn preview(name: &str, spec: &ServiceReleaseSpec) -> Option<Self> {
-        spec.traffic.as_ref()?.router.as_ref()?.gateway.as_ref()?;
+        spec.router()?.gateway.as_ref()?;
         Some(Self::Route(preview::name(name)))
     }
 
