@@ -20,7 +20,7 @@ pub use release::{
     PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic, WorkloadKind,
     WorkloadRef,
 };
-pub use router::{CustomRef, GatewayRoute, HttpRouteRef, Maintenance, ParentRef, Router};
+pub use router::{CustomRef, GatewayRoute, HttpRouteRef, Maintenance, ParentRef, RouteProtocol, Router};
 pub use scalar::{Duration, Timestamp};
 pub use shares::{RouteStatus, WeightShare, Weights};
 pub use status::{

@@ -28,6 +28,12 @@ pub struct Router {
 }
 
 impl Router {
+    /// What the release's own route is for; HTTP also where the route is the user's.
+    #[must_use]
+    pub fn protocol(&self) -> RouteProtocol {
+        self.gateway.as_ref().map_or(RouteProtocol::Http, |gateway| gateway.protocol)
+    }
+
     /// The name of the object that was there already, if its weights are set.
     #[must_use]
     pub fn users_object(&self) -> Option<&str> {
@@ -44,6 +50,9 @@ const fn default_propagation_delay() -> Duration {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayRoute {
+    /// What is routed: HTTP makes an HTTPRoute, GRPC a GRPCRoute. It cannot be changed. Default HTTP.
+    #[serde(default)]
+    pub protocol: RouteProtocol,
     /// The Gateways, or listeners of them, that send the requests.
     #[schemars(length(min = 1, max = 8))]
     pub parent_refs: Vec<ParentRef>,
@@ -56,7 +65,7 @@ pub struct GatewayRoute {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub preview_hostnames: Vec<String>,
-    /// Which requests are meant (`kubectl explain httproute.spec.rules.matches`). Default: all.
+    /// Which requests are meant (`kubectl explain httproute.spec.rules.matches`, or grpcroute). Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), schema_with = "matches")]
     pub matches: Vec<Value>,
@@ -64,6 +73,28 @@ pub struct GatewayRoute {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
+}
+
+/// What a route of the release's own is for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RouteProtocol {
+    /// An HTTPRoute.
+    #[default]
+    Http,
+    /// A GRPCRoute.
+    Grpc,
+}
+
+impl RouteProtocol {
+    /// The kind of route.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
+        }
+    }
 }
 
 fn matches(_: &mut SchemaGenerator) -> Schema {

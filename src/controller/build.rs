@@ -147,7 +147,7 @@ fn port(port: &ServicePort) -> Value {
 pub fn route(release: &ServiceRelease, new: &NewRoute) -> Value {
     let mut body = json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
+        "kind": new.protocol.kind(),
         "metadata": { "name": new.name, "labels": { LABEL_RELEASE: release_name(release) } },
         "spec": new.spec,
     });

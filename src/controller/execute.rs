@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{FINALIZER, LABEL_RELEASE, ReleaseCommandStatus, ServiceRelease},
+    api::{FINALIZER, LABEL_RELEASE, ReleaseCommandStatus, Router, ServiceRelease},
     engine::{self, Effect, NewReplicaSet, ObjectVersion, Plan, Selection},
 };
 
@@ -89,11 +89,11 @@ impl<'a> Executor<'a> {
                 self.create(Kind::Service, &new.name, &build::service(self.release, new), "").await
             }
             Effect::CreateRoute(new) => {
-                self.create(Kind::Route, &new.name, &build::route(self.release, new), STRICT).await
+                self.create(self.route_kind(), &new.name, &build::route(self.release, new), STRICT).await
             }
-            Effect::DeleteRoute { object } => self.delete(Kind::Route, object).await,
+            Effect::DeleteRoute { object } => self.delete(self.route_kind(), object).await,
             Effect::ReplaceRoute { object, spec } => {
-                self.change(Kind::Route, object, Place::of, "spec", spec.clone()).await
+                self.change(self.route_kind(), object, Place::of, "spec", spec.clone()).await
             }
             Effect::SetRouteWeights { object, weights } => self.set_weights(object, weights).await,
             Effect::Select { object, selection, keep_original } => {
@@ -115,6 +115,12 @@ impl<'a> Executor<'a> {
     pub async fn write_status(&mut self, patch: Value) -> Result<(), CallError> {
         let object = self.this();
         self.change(Kind::Release, &object, Place::status, "status", patch).await
+    }
+
+    /// The kind of the release's own route.
+    fn route_kind(&self) -> Kind {
+        let router = self.release.spec.router();
+        Kind::of_route(router.map(Router::protocol).unwrap_or_default())
     }
 
     /// The ServiceRelease itself, as it was observed.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use crate::{
-    api::{LABEL_RELEASE, LABEL_REVISION, ParentRef, ServiceRelease, ServiceReleaseSpec},
+    api::{LABEL_RELEASE, LABEL_REVISION, ParentRef, RouteProtocol, ServiceRelease, ServiceReleaseSpec},
     engine::{
         self, Command, Endpoint, Observed, ParentGateway, Plan, Revision, Rival, Route, Service, Template,
         TemplateCheck, Workload, revision,
@@ -44,8 +44,8 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         service: traffic.and_then(|traffic| service(&traffic.service)),
         candidate_service: traffic.and_then(|traffic| traffic.candidate_service.as_ref()).and_then(service),
         commands: world.commands.of(key).filter_map(command).collect(),
-        route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim)),
-        preview: Claim::preview(&key.name, spec).and_then(|claim| route(world, key, &claim)),
+        route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
+        preview: Claim::preview(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
         router_refused: None,
         gateways: gateways(world, key, spec),
         rivals: rivals(world, key, spec),
@@ -118,16 +118,19 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
     })
 }
 
-fn route(world: &World, key: &Key, claim: &Claim) -> Option<Route> {
+fn route(world: &World, key: &Key, spec: &ServiceReleaseSpec, claim: &Claim) -> Option<Route> {
     let Claim::Route(name) = claim else { return None };
-    Some(world.routes.get(&key.beside(name))?.seen(&key.name))
+    match spec.router()?.protocol() {
+        RouteProtocol::Http => Some(world.routes.get(&key.beside(name))?.seen(&key.name)),
+        RouteProtocol::Grpc => Some(world.grpc_routes.get(&key.beside(name))?.seen(&key.name)),
+    }
 }
 
 /// The Gateways that a release's route is attached to, as far as they are known.
 fn gateways(world: &World, key: &Key, spec: &ServiceReleaseSpec) -> Vec<ParentGateway> {
     let own = spec.router().and_then(|router| router.gateway.as_ref());
     let users = || {
-        let route = Claim::route(&key.name, spec).and_then(|claim| route(world, key, &claim))?;
+        let route = Claim::route(&key.name, spec).and_then(|claim| route(world, key, spec, &claim))?;
         serde_json::from_value(route.spec.get("parentRefs")?.clone()).ok()
     };
     let references = own.map(|own| own.parent_refs.clone()).or_else(users).unwrap_or_default();

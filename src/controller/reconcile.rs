@@ -11,7 +11,7 @@ use tracing::{Instrument as _, debug, info_span, warn};
 
 use crate::{
     api::{
-        ServiceRelease, ServiceReleaseStatus, Timestamp,
+        Router, ServiceRelease, ServiceReleaseStatus, Timestamp,
         status::{MAX_TEXT, bounded},
     },
     engine::{Decision, Effect, Event, Observed, TemplateCheck},
@@ -216,11 +216,14 @@ fn routes(context: &Context, key: &Key, release: &ServiceRelease) -> Routes {
     let looked = |kind: Kind, synced: bool| synced || world.route_api.refusal(kind).is_some();
     let gateways = looked(Kind::Gateway, world.gateways.synced());
     let gateways = gateways && looked(Kind::GatewayClass, world.gateway_classes.synced());
-    match world.route_api.refusal(Kind::Route) {
+    let protocol = release.spec.router().map(Router::protocol);
+    let kind = Kind::of_route(protocol.unwrap_or_default());
+    let synced = if kind == Kind::Route { world.routes.synced() } else { world.grpc_routes.synced() };
+    match world.route_api.refusal(kind) {
         // What cannot be had does not keep an object from going.
         Some(_) if release.metadata.deletion_timestamp.is_some() => Routes::Known,
         Some(why) => Routes::Refused(why.to_owned()),
-        None if world.routes.synced() && gateways => Routes::Known,
+        None if synced && gateways => Routes::Known,
         None => Routes::Awaited,
     }
 }
@@ -230,7 +233,7 @@ fn without_routes(why: &str) -> Trouble {
         invalid: true,
         reason: "RouterNotAvailable",
         message: format!("spec.traffic.router: {why}; nothing that runs was changed"),
-        next_action: "install the Gateway API CRDs and a gateway, or let the operator's role list httproutes; it goes on by itself".into(),
+        next_action: "install the Gateway API CRDs and a gateway, or let the operator's role list such routes; it goes on by itself".into(),
     }
 }
 

@@ -51,7 +51,8 @@ pub fn start(client: &Client, scopes: &[Scope], cache: &Arc<Cache>, metrics: &Ar
             CachedService,
             Slice,
             Autoscaler,
-            CachedRoute
+            CachedRoute,
+            CachedRoute<true>
         );
     }
     tasks

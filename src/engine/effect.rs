@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::{CommandPhase, ServiceReleaseStatus, Timestamp};
+use crate::api::{CommandPhase, RouteProtocol, ServiceReleaseStatus, Timestamp};
 
 use super::observed::{ObjectVersion, Plan, Template};
 
@@ -174,6 +174,8 @@ pub struct NewService {
 /// An HTTPRoute to be made, with the release's label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRoute {
+    /// What it is for.
+    pub protocol: RouteProtocol,
     /// metadata.name
     pub name: String,
     /// Its spec.

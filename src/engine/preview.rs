@@ -34,7 +34,7 @@ pub fn keep(pass: &Pass<'_>) -> Option<Effect> {
         None => {
             let name = name(pass.release.metadata.name.as_deref()?);
             // It goes with the object, also where pods and weights are handed to a Deployment.
-            Some(Effect::CreateRoute(Box::new(NewRoute { name, spec, owned: true })))
+            Some(Effect::CreateRoute(Box::new(NewRoute { protocol: gateway.protocol, name, spec, owned: true })))
         }
         Some(seen) if seen.ours && !rules::covers(&seen.spec, &spec) => {
             Some(Effect::ReplaceRoute { object: seen.object.clone(), spec })

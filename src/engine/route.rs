@@ -173,7 +173,7 @@ pub fn observe(pass: &mut Pass<'_>) {
     let served = weight.filter(|weight| *weight != known.served_weight);
     let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
     let seen = rules::seen(pass, route);
-    let kind = Some(&route.shape.kind).filter(|_| !route.shape.is_judged).cloned();
+    let kind = Some(&route.shape.kind).filter(|kind| *kind != "HTTPRoute").cloned();
     let mut now = RouteStatus {
         kind,
         header_route: seen.headers,
@@ -308,7 +308,7 @@ pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
         let spec = rules::spec(pass, router.gateway.as_ref()?, weight)?;
         let name = name(pass)?.to_owned();
         let owned = pass.release.spec.workload_ref.is_none();
-        return Some(Effect::CreateRoute(Box::new(NewRoute { name, spec, owned })));
+        return Some(Effect::CreateRoute(Box::new(NewRoute { protocol: router.protocol(), name, spec, owned })));
     };
     let object = route.object.clone();
     if let Some(gateway) = &router.gateway {

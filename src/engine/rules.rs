@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{GatewayRoute, HeaderMatch, Maintenance, status::bounded};
+use crate::api::{GatewayRoute, HeaderMatch, Maintenance, RouteProtocol, status::bounded};
 
 use super::{
     effect::Selection,
@@ -117,7 +117,8 @@ pub fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Valu
         rules.push(json!({"matches": matches, "filters": [], "backendRefs": [backend]}));
     }
     if !extras.headers.is_empty() {
-        let matches: Vec<Value> = matches.iter().map(|it| with_headers(it, &extras.headers)).collect();
+        let each = if matches.is_empty() { vec![json!({})] } else { matches.clone() };
+        let matches: Vec<Value> = each.iter().map(|it| with_headers(it, &extras.headers)).collect();
         rules.push(json!({"matches": matches, "filters": [], "backendRefs": [backend(candidate, 1)]}));
     }
     let mirror = |percent: i32| {
@@ -142,8 +143,11 @@ pub fn port(pass: &Pass<'_>, gateway: &GatewayRoute) -> Option<i32> {
 
 /// Which requests are meant.
 pub fn matches(gateway: &GatewayRoute) -> Vec<Value> {
-    let all = || vec![json!({"path": {"type": "PathPrefix", "value": "/"}})];
-    if gateway.matches.is_empty() { all() } else { gateway.matches.clone() }
+    match gateway.protocol {
+        _ if !gateway.matches.is_empty() => gateway.matches.clone(),
+        RouteProtocol::Http => vec![json!({"path": {"type": "PathPrefix", "value": "/"}})],
+        RouteProtocol::Grpc => Vec::new(),
+    }
 }
 
 /// A match that asks for these headers, too.

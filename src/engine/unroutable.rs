@@ -54,14 +54,13 @@ fn taken(pass: &Pass<'_>) -> Option<Obstacle> {
         route.as_ref().filter(|route| !route.ours).map(|route| route.object.name.clone())
     };
     if let Some(name) = others(&pass.seen.route) {
-        let message =
-            format!("spec.traffic.router.gateway: an HTTPRoute {name} is there already, and not this release's");
+        let message = format!("spec.traffic.router.gateway: a route {name} is there already, and not this release's");
         let remedy = "delete it, or name it in spec.traffic.router.httpRoute of another ServiceRelease";
         return Some(Obstacle::new("RouteNameTaken", message, remedy));
     }
     let name = others(&pass.seen.preview).filter(|_| !gateway.preview_hostnames.is_empty())?;
     let message = format!(
-        "spec.traffic.router.gateway.previewHostnames: an HTTPRoute {name} is there already, and not this release's"
+        "spec.traffic.router.gateway.previewHostnames: a route {name} is there already, and not this release's"
     );
     Some(Obstacle::new("RouteNameTaken", message, "delete it, or take previewHostnames out"))
 }

@@ -46,6 +46,7 @@ var needed = map[string][]string{
 	"/services":                                    {"get", "list", "watch", "create", "patch"},
 	"discovery.k8s.io/endpointslices":              {"list", "watch"},
 	"gateway.networking.k8s.io/httproutes":         {"get", "list", "watch", "create", "patch", "delete"},
+	"gateway.networking.k8s.io/grpcroutes":         {"get", "list", "watch", "create", "patch", "delete"},
 	"gateway.networking.k8s.io/gateways":           {"list", "watch"},
 	"gateway.networking.k8s.io/gatewayclasses":     {"list", "watch"},
 	// Only where routers.enabled says so.

@@ -57,7 +57,7 @@ in its own namespace, under that namespace's quota, admission and Pod Security.
 # What shares the requests, where spec.traffic.router says so: the release's own route is created, in a
 # user's only the weights are set. `delete` is for the preview's route, when previewHostnames is taken out.
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [httproutes]
+  resources: [httproutes, grpcroutes]
   verbs: [get, list, watch, create, patch, delete]
 {{- range $name, $router := (include "operator.routers" . | fromJson) }}
 # The weights in the objects of router {{ $name }}.

@@ -7,7 +7,11 @@ use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Obj
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use crate::{api::Timestamp, controller::key::Key, engine::ObjectVersion};
+use crate::{
+    api::{RouteProtocol, Timestamp},
+    controller::key::Key,
+    engine::ObjectVersion,
+};
 
 /// Which watch an object comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +36,8 @@ pub enum Kind {
     Autoscaler,
     /// HTTPRoute
     Route,
+    /// GRPCRoute
+    GrpcRoute,
     /// Gateway
     Gateway,
     /// GatewayClass
@@ -66,15 +72,25 @@ impl Kind {
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
             Self::Route => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::GrpcRoute => ("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
             Self::Gateway => ("gateway.networking.k8s.io", "v1", "Gateway", "gateways"),
             Self::GatewayClass => ("gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses"),
+        }
+    }
+
+    /// That of a release's route.
+    #[must_use]
+    pub const fn of_route(protocol: RouteProtocol) -> Self {
+        match protocol {
+            RouteProtocol::Http => Self::Route,
+            RouteProtocol::Grpc => Self::GrpcRoute,
         }
     }
 
     /// Whether it is watched only once a release uses a route.
     #[must_use]
     pub const fn is_of_gateway_api(self) -> bool {
-        matches!(self, Self::Route | Self::Gateway | Self::GatewayClass)
+        matches!(self, Self::Route | Self::GrpcRoute | Self::Gateway | Self::GatewayClass)
     }
 
     /// Whether only objects with the label servicerelease.io/release are watched.

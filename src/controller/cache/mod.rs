@@ -60,6 +60,8 @@ pub struct World {
     pub autoscalers: Shelf<Autoscaler>,
     /// HTTPRoutes, by name. Nobody watches them before a release uses one.
     pub routes: Shelf<CachedRoute>,
+    /// GRPCRoutes, by name.
+    pub grpc_routes: Shelf<CachedRoute<true>>,
     /// Gateways of all namespaces.
     pub gateways: Shelf<CachedGateway>,
     /// GatewayClasses.
@@ -97,6 +99,7 @@ impl World {
             slices: Shelf::new(scopes),
             autoscalers: Shelf::new(scopes),
             routes: Shelf::new(scopes),
+            grpc_routes: Shelf::new(scopes),
             gateways: Shelf::new(&[None]),
             gateway_classes: Shelf::new(&[None]),
             route_api: RouteApi::default(),
@@ -118,7 +121,7 @@ impl World {
             Kind::Service => self.services.synced(),
             Kind::EndpointSlice => self.slices.synced(),
             Kind::Autoscaler => self.autoscalers.synced(),
-            Kind::Route | Kind::Gateway | Kind::GatewayClass => true,
+            Kind::Route | Kind::GrpcRoute | Kind::Gateway | Kind::GatewayClass => true,
         };
         Kind::ALWAYS.into_iter().filter(|kind| !synced(kind)).collect()
     }
@@ -277,6 +280,16 @@ belongs_to_claimants!(
     Slice on slices by Service,
     CachedRoute on routes by Route
 );
+
+impl Shelved for CachedRoute<true> {
+    fn shelf(world: &mut World) -> &mut Shelf<Self> {
+        &mut world.grpc_routes
+    }
+
+    fn concerns(&self, world: &World) -> Vec<Key> {
+        world.claimed_by(self.meta(), &Claim::Route(self.group().to_owned()))
+    }
+}
 
 /// Implements [`Shelved`] for a kind that concerns every release with a route.
 macro_rules! belongs_to_routed {

@@ -9,14 +9,14 @@ use tokio::sync::watch;
 use crate::{
     api::LABEL_RELEASE,
     controller::FIELD_MANAGER,
-    engine::{Route, RouteParent},
+    engine::{Route, RouteParent, Shape},
 };
 
 use super::entry::{Cached, Kind, Meta, RawMeta};
 
-/// An HTTPRoute.
+/// An HTTPRoute, or a GRPCRoute: what is read of them is the same.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CachedRoute {
+pub struct CachedRoute<const GRPC: bool = false> {
     meta: Meta,
     generation: i64,
     release: Option<Arc<str>>,
@@ -26,7 +26,7 @@ pub struct CachedRoute {
     changed_by: Option<(Arc<str>, bool)>,
 }
 
-impl CachedRoute {
+impl<const GRPC: bool> CachedRoute<GRPC> {
     /// As the engine sees it, on behalf of a release.
     #[must_use]
     pub fn seen(&self, release: &str) -> Route {
@@ -35,7 +35,7 @@ impl CachedRoute {
             generation: self.generation,
             ours: self.release.as_deref() == Some(release),
             spec: serde_json::from_str(&self.spec).unwrap_or_default(),
-            shape: Arc::default(),
+            shape: Arc::new(Shape { kind: Self::KIND.resource().2.to_owned(), ..Shape::default() }),
             parents: self.parents.clone(),
             changed_by: self.changed_by.as_ref().map(|(manager, applies)| (manager.to_string(), *applies)),
         }
@@ -108,9 +108,9 @@ fn parent(raw: RawParent) -> RouteParent {
     }
 }
 
-impl Cached for CachedRoute {
+impl<const GRPC: bool> Cached for CachedRoute<GRPC> {
     type Raw = RawRoute;
-    const KIND: Kind = Kind::Route;
+    const KIND: Kind = if GRPC { Kind::GrpcRoute } else { Kind::Route };
 
     fn read(meta: &RawMeta, raw: RawRoute) -> Option<Self> {
         let changed_by = meta.rules_set_by(FIELD_MANAGER);

@@ -122,6 +122,7 @@ impl World {
             Kind::EndpointSlice => wait.over(&self.slices),
             Kind::Autoscaler => wait.over(&self.autoscalers),
             Kind::Route => wait.over(&self.routes),
+            Kind::GrpcRoute => wait.over(&self.grpc_routes),
             Kind::Gateway => wait.over(&self.gateways),
             Kind::GatewayClass => wait.over(&self.gateway_classes),
         }
@@ -139,6 +140,7 @@ impl World {
             Kind::EndpointSlice => self.slices.restart(namespace),
             Kind::Autoscaler => self.autoscalers.restart(namespace),
             Kind::Route => self.routes.restart(namespace),
+            Kind::GrpcRoute => self.grpc_routes.restart(namespace),
             Kind::Gateway => self.gateways.restart(namespace),
             Kind::GatewayClass => self.gateway_classes.restart(namespace),
         }

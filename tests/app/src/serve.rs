@@ -27,7 +27,8 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use jiff::Timestamp;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use serde_json::json;
@@ -197,7 +198,9 @@ async fn connection(app: Arc<App>, stream: TcpStream) {
         async move { Ok::<_, Infallible>(app.answer(request).await) }
     });
     let io = TokioIo::new(stream);
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+    // HTTP/2 without TLS, too: what a gateway speaks to the backends of a GRPCRoute.
+    let server = auto::Builder::new(TokioExecutor::new());
+    let served = server.serve_connection(io, service);
     tokio::pin!(served);
     tokio::select! {
         _ = served.as_mut() => return,

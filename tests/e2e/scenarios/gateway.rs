@@ -17,6 +17,7 @@ pub const ALL: &[Scenario] = scenarios! {
     somebody_sets_the_weights, Together, Gateway;
     a_gateway_that_is_not_there, Together, Gateway;
     given_back_in_the_middle, Together, Gateway;
+    a_grpc_route, Together, Gateway;
     the_examples, Together, Gateway;
 };
 
@@ -251,6 +252,27 @@ async fn the_examples(world: World) {
     shop.say("Promote").await;
     shop.healthy().await;
     load.answered_only_by("v2").await;
+}
+
+/// Over a GRPCRoute the gateway speaks HTTP/2 to the pods.
+async fn a_grpc_route(world: World) {
+    let spec = format!("{{{STEPS}, traffic: {{router: {{gateway: {{protocol: GRPC}}}}}}}}");
+    let shop = world.routed_shop("GATEWAY", &spec).await;
+    let load = world.load_through_gateway().await;
+    assert!(world.kubectl("get httproutes -o name").await.expect_success().is_empty());
+
+    shop.release("v2", &[]).await;
+    let status = shop.step("3/6 pause", Phase::Paused).await;
+    assert_eq!(status.route.unwrap().kind.as_deref(), Some("GRPCRoute"));
+    load.assert_exact_share("v2", 10.0).await;
+    world.kubectl("delete grpcroute shop").await.expect_success();
+    shop.reaches("the route is made again", |status| {
+        status.route.as_ref().is_some_and(|route| route.weight == Some(10) && route.accepted_at.is_some())
+    })
+    .await;
+    shop.say("Abort").await;
+    shop.phase(Phase::RolledBack).await;
+    load.assert_exact_share("v2", 0.0).await;
 }
 
 /// Waits until nothing of the release is left.
