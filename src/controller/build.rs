@@ -167,7 +167,12 @@ pub fn weights(object: &ObjectVersion, weights: &[(String, i32)]) -> Value {
         // A version that has passed is answered with a conflict.
         set("/metadata/resourceVersion", json!(object.resource_version)),
     ];
-    at_version.into_iter().chain(weights.iter().map(|(path, weight)| set(path, json!(weight)))).collect()
+    let value = |path: &str, weight: i32| match path.starts_with("/metadata/annotations/") {
+        // Annotations are text.
+        true => json!(weight.to_string()),
+        false => json!(weight),
+    };
+    at_version.into_iter().chain(weights.iter().map(|(path, weight)| set(path, value(path, *weight)))).collect()
 }
 
 /// The patch that makes a Service select something else.

@@ -49,7 +49,10 @@ struct Written {
     /// The way to the name of a Service in a backend, such as `destination.host`.
     service: String,
     /// The way to its weight.
-    weight: String,
+    weight: Option<String>,
+    /// Instead of `weight`, the keys on the way to the candidate's percentage, where it is one for the whole
+    /// object: a list, since the keys of annotations have dots in them.
+    share: Option<Vec<String>>,
 }
 
 impl FromStr for Routers {
@@ -68,7 +71,7 @@ impl FromStr for Routers {
 }
 
 fn kind(name: &str, written: &Written) -> Result<CustomKind, String> {
-    let Written { api_version, kind, plural, backends, service, weight } = written;
+    let Written { api_version, kind, plural, backends, service, weight, share } = written;
     let Some((group, version)) = api_version.split_once('/').filter(|(group, _)| !group.is_empty()) else {
         return Err(format!("routers.{name}.apiVersion: {api_version:?} is not GROUP/VERSION"));
     };
@@ -83,11 +86,24 @@ fn kind(name: &str, written: &Written) -> Result<CustomKind, String> {
     if backends.first().map(String::as_str) != Some("spec") || backends.len() < 2 {
         return Err(format!("routers.{name}.backends: begins with spec., such as spec.http.*.route"));
     }
+    let (weight, share) = match (weight, share) {
+        (Some(weight), None) => (way("weight", weight)?, None),
+        (None, Some(share)) if matches!(share.first().map(String::as_str), Some("spec" | "metadata")) => {
+            (Vec::new(), Some(share.clone()))
+        }
+        (None, Some(_)) => {
+            return Err(format!(
+                "routers.{name}.share: begins with spec or metadata, such as [metadata, annotations, KEY]"
+            ));
+        }
+        _ => return Err(format!("routers.{name}: exactly one of weight and share is needed")),
+    };
     let shape = Shape {
         kind: kind.clone(),
         backends,
         service: way("service", service)?,
-        weight: way("weight", weight)?,
+        weight,
+        share,
         unset: 0,
         is_judged: false,
     };
@@ -144,16 +160,27 @@ fn seen(object: &Value, kind: &CustomKind, key: &Key) -> Route {
         ours: meta.label(LABEL_RELEASE) == Some(&*key.name),
         changed_by: changed_by(object, kind),
         spec: object["spec"].clone(),
+        share: kind
+            .shape
+            .share
+            .as_ref()
+            .and_then(|way| way.iter().try_fold(object, |value, key| value.get(key)))
+            .cloned(),
         shape: kind.shape.clone(),
         parents: Vec::new(),
     }
 }
 
-/// The field manager that set the part of spec that has the weights, if the operator did not; and whether by
+/// The field manager that set the part of the object that has the weights, if the operator did not; and whether by
 /// server-side apply.
 fn changed_by(object: &Value, kind: &CustomKind) -> Option<(String, bool)> {
-    let part = format!("f:{}", kind.shape.backends.get(1)?);
-    let sets = |manager: &&Value| manager["fieldsV1"]["f:spec"].get(&part).is_some();
+    let way = match &kind.shape.share {
+        Some(way) => way,
+        None => kind.shape.backends.get(..2)?,
+    };
+    let sets = |manager: &&Value| {
+        way.iter().try_fold(&manager["fieldsV1"], |value, key| value.get(format!("f:{key}"))).is_some()
+    };
     let managers: Vec<&Value> = object["metadata"]["managedFields"].as_array()?.iter().filter(sets).collect();
     let text = |manager: &Value, key: &str| manager[key].as_str().unwrap_or_default().to_owned();
     if managers.iter().any(|manager| text(manager, "manager") == FIELD_MANAGER) {
@@ -174,6 +201,24 @@ mod tests {
     fn istio() -> Value {
         json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "plural": "virtualservices",
                "backends": "spec.http.*.route", "service": "destination.host", "weight": "weight"})
+    }
+
+    fn nginx() -> Value {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "plural": "ingresses",
+               "backends": "spec.rules.*.http.paths", "service": "backend.service.name",
+               "share": ["metadata", "annotations", "nginx.ingress.kubernetes.io/canary-weight"]})
+    }
+
+    #[test]
+    fn a_share_is_looked_up_from_the_object_on() {
+        let kind = kind("nginx", &serde_json::from_value(nginx()).unwrap()).unwrap();
+        let annotations = json!({"nginx.ingress.kubernetes.io/canary-weight": "20"});
+        let fields = json!({"f:metadata": {"f:annotations": {"f:nginx.ingress.kubernetes.io/canary-weight": {}}}});
+        let managers = json!([{"manager": "argocd", "operation": "Apply", "fieldsV1": fields}]);
+        let object = json!({"metadata": {"annotations": annotations, "managedFields": managers}, "spec": {}});
+        let seen = seen(&object, &kind, &Key::new("shop", "shop"));
+        assert_eq!(seen.share, Some(json!("20")));
+        assert_eq!(seen.changed_by, Some(("argocd".into(), true)));
     }
 
     #[test]
@@ -210,7 +255,12 @@ mod tests {
     #[case("backends", "spec", "routers.istio.backends")]
     #[case("service", "destination..host", "routers.istio.service")]
     #[case("weights", "x", "unknown field `weights`")]
-    fn what_is_wrong_with_a_kind_is_told_by_its_field(#[case] key: &str, #[case] value: &str, #[case] told: &str) {
+    #[case("share", ["metadata"], "exactly one of weight and share")]
+    fn what_is_wrong_with_a_kind_is_told_by_its_field(
+        #[case] key: &str,
+        #[case] value: impl serde::Serialize,
+        #[case] told: &str,
+    ) {
         let mut kind = istio();
         kind[key] = json!(value);
         let error = json!({"istio": kind}).to_string().parse::<Routers>().unwrap_err();

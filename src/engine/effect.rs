@@ -85,7 +85,7 @@ pub enum Effect {
         /// Its whole spec.
         spec: Value,
     },
-    /// Set numbers in an HTTPRoute, and nothing else.
+    /// Set weights in an HTTPRoute or an object of another kind, and nothing else.
     SetRouteWeights {
         /// The route.
         object: ObjectVersion,

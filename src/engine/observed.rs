@@ -262,6 +262,8 @@ pub struct Route {
     pub spec: Value,
     /// What kind it is of, and where its weights are.
     pub shape: Arc<Shape>,
+    /// The value at [`Shape::share`].
+    pub share: Option<Value>,
     /// status.parents
     pub parents: Vec<RouteParent>,
     /// The field manager that changed spec last, if it was not this operator; and whether by server-side
@@ -280,6 +282,9 @@ pub struct Shape {
     pub service: Vec<String>,
     /// The way to its weight.
     pub weight: Vec<String>,
+    /// The way to the candidate's percentage, from the object on, where it is one number for the whole object
+    /// and all its backends are candidateService.
+    pub share: Option<Vec<String>>,
     /// The weight of a backend that has none.
     pub unset: i64,
     /// Whether `status.parents` say who accepts it.
@@ -295,6 +300,7 @@ impl Default for Shape {
             backends: way(&["spec", "rules", "*", "backendRefs"]),
             service: way(&["name"]),
             weight: way(&["weight"]),
+            share: None,
             unset: 1,
             is_judged: true,
         }

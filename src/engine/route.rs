@@ -45,32 +45,60 @@ pub fn name<'a>(pass: &Pass<'a>) -> Option<&'a str> {
 
 /// What keeps the route from being used.
 pub fn unusable(pass: &Pass<'_>) -> Option<Unusable> {
-    shared(pass, pass.seen.route.as_ref()?).err()
+    let route = pass.seen.route.as_ref()?;
+    match &route.shape.share {
+        Some(way) => share(pass, route, way).err(),
+        None => shared(pass, route).err(),
+    }
+}
+
+/// The JSON pointer (RFC 6901) of the candidate's percentage, and what it is.
+fn share(pass: &Pass<'_>, route: &Route, way: &[String]) -> Result<(String, i64), Unusable> {
+    let (_, candidate) = services(pass).ok_or(Unusable::NoRule)?;
+    let lists = lists(route);
+    let all = || lists.iter().flat_map(|(path, backends)| backends.iter().map(move |backend| (path, backend)));
+    if let Some((path, other)) = all().find(|(_, backend)| !is_service(backend, &route.shape, candidate)) {
+        return Err(Unusable::OtherBackend(path.clone(), backend_name(other, &route.shape)));
+    }
+    let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    let percent = route.share.as_ref().map_or(Some(0), number).unwrap_or(-1);
+    all().next().map(|_| (pointer("", way), percent)).ok_or(Unusable::NoRule)
 }
 
 /// The rules that name both Services.
 fn shared(pass: &Pass<'_>, route: &Route) -> Result<Vec<Shared>, Unusable> {
     let (stable, candidate) = services(pass).ok_or(Unusable::NoRule)?;
     let shape = &route.shape;
-    let mut lists = Vec::new();
-    if let Some(way) = shape.backends.get(1..) {
-        collect(&route.spec, way, "/spec", &mut lists);
-    }
     let mut found = Vec::new();
-    for (path, backends) in lists {
+    for (path, backends) in lists(route) {
         let place = |name: &str| backends.iter().position(|backend| is_service(backend, shape, name));
         let (Some(one), Some(other)) = (place(stable), place(candidate)) else { continue };
         let weight = |backend: &Value| at(backend, &shape.weight).and_then(Value::as_i64).unwrap_or(shape.unset);
         let third = |(place, backend): &(usize, &Value)| *place != one && *place != other && weight(backend) > 0;
         if let Some((_, backend)) = backends.iter().enumerate().find(third) {
-            let name = at(backend, &shape.service).and_then(Value::as_str).unwrap_or_default();
-            return Err(Unusable::OtherBackend(path, name.to_owned()));
+            return Err(Unusable::OtherBackend(path, backend_name(backend, shape)));
         }
-        let way: String = shape.weight.iter().map(|key| format!("/{}", escaped(key))).collect();
-        let share = |place: usize| (format!("{path}/{place}{way}"), weight(&backends[place]));
+        let share = |place: usize| (pointer(&format!("{path}/{place}"), &shape.weight), weight(&backends[place]));
         found.push(Shared { stable: share(one), candidate: share(other) });
     }
     if found.is_empty() { Err(Unusable::NoRule) } else { Ok(found) }
+}
+
+/// The lists of backends, each with its JSON pointer.
+fn lists(route: &Route) -> Vec<(String, &Vec<Value>)> {
+    let mut lists = Vec::new();
+    if let Some(way) = route.shape.backends.get(1..) {
+        collect(&route.spec, way, "/spec", &mut lists);
+    }
+    lists
+}
+
+fn backend_name(backend: &Value, shape: &Shape) -> String {
+    at(backend, &shape.service).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn pointer(from: &str, way: &[String]) -> String {
+    way.iter().fold(from.to_owned(), |path, key| format!("{path}/{}", escaped(key)))
 }
 
 /// The lists of backends at the end of a way, each with its JSON pointer (RFC 6901).
@@ -114,7 +142,12 @@ pub fn is_service(backend: &Value, shape: &Shape, name: &str) -> bool {
 /// Percent of the requests that the route sends to candidateService; none if rules differ, or there is no
 /// route.
 pub fn weight(pass: &Pass<'_>) -> Option<i32> {
-    let rules = shared(pass, pass.seen.route.as_ref()?).ok()?;
+    let route = pass.seen.route.as_ref()?;
+    if let Some(way) = &route.shape.share {
+        let (_, percent) = share(pass, route, way).ok()?;
+        return i32::try_from(percent).ok().filter(|percent| (0..=100).contains(percent));
+    }
+    let rules = shared(pass, route).ok()?;
     let percent = |rule: &Shared| match rule.stable.1 + rule.candidate.1 {
         0 => None,
         // Weights that do not add up to whole percents are not the operator's.
@@ -314,6 +347,11 @@ pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
     if let Some(gateway) = &router.gateway {
         let spec = rules::spec(pass, gateway, weight)?;
         return (route.ours && !rules::covers(&route.spec, &spec)).then_some(Effect::ReplaceRoute { object, spec });
+    }
+    if let Some(way) = &route.shape.share {
+        let (path, now) = share(pass, route, way).ok()?;
+        let weights = vec![(path, weight)];
+        return (now != i64::from(weight)).then_some(Effect::SetRouteWeights { object, weights });
     }
     let rules = shared(pass, route).ok()?;
     let wanted = |rule: Shared| [(rule.stable, 100 - weight), (rule.candidate, weight)];

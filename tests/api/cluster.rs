@@ -81,6 +81,7 @@ impl Cluster {
             "Pod" => ("", "v1", "pods"),
             "ServiceAccount" => ("", "v1", "serviceaccounts"),
             "Lease" => ("coordination.k8s.io", "v1", "leases"),
+            "Ingress" => ("networking.k8s.io", "v1", "ingresses"),
             "HTTPRoute" => ("gateway.networking.k8s.io", "v1", "httproutes"),
             "Event" => ("events.k8s.io", "v1", "events"),
             other => panic!("{other} is not listed here"),

@@ -25,15 +25,20 @@ pub struct Operator {
 
 impl Operator {
     pub async fn start(cluster: &Cluster, config: Config) -> Self {
-        Self::start_with(cluster, config, Arc::new(engine::decide)).await
+        Self::start_as(cluster, config, |_| {}).await
     }
 
     pub async fn start_with(cluster: &Cluster, config: Config, decide: Decide) -> Self {
+        Self::start_as(cluster, config, |options| options.decide = decide).await
+    }
+
+    /// With some options changed.
+    pub async fn start_as(cluster: &Cluster, config: Config, change: impl FnOnce(&mut Options)) -> Self {
         if std::env::var_os("RUST_LOG").is_some() {
             servicerelease::telemetry::init_logs(servicerelease::telemetry::LogFormat::Text);
         }
         let health = free_address();
-        let options = Options {
+        let mut options = Options {
             config,
             namespaces: vec![cluster.namespace.clone()],
             concurrency: 16,
@@ -41,8 +46,9 @@ impl Operator {
             health: Some(health),
             instance: "test".into(),
             routers: Default::default(),
-            decide,
+            decide: Arc::new(engine::decide),
         };
+        change(&mut options);
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             let _ = stopped.await;

@@ -108,3 +108,33 @@ async fn without_the_gateway_api_a_router_is_told_to_be_missing_and_used_when_it
     accept(&cluster).await;
     cluster.phase("shop", "Healthy").await;
 }
+
+/// NGINX has the candidate's share in an annotation of a second Ingress, as text. What NGINX does with it is
+/// not tried here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_in_an_annotation_is_set() {
+    let cluster = Cluster::new("annotated").await;
+    let ready_made = include_str!("../../charts/service-release-operator/files/routers.yaml");
+    let all: Value = serde_saphyr::from_str(ready_made).unwrap();
+    let routers = all.to_string().parse().unwrap();
+    let _operator = Operator::start_as(&cluster, config().await, |options| options.routers = routers).await;
+    const SHARE: &str = "nginx.ingress.kubernetes.io/canary-weight";
+    let backend = json!({"service": {"name": "shop-candidate", "port": {"number": 8080}}});
+    let path = json!({"path": "/", "pathType": "Prefix", "backend": backend});
+    cluster
+        .create(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {"name": "shop-canary", "annotations": {"nginx.ingress.kubernetes.io/canary": "true", SHARE: "7"}},
+            "spec": {"ingressClassName": "nginx", "rules": [{"http": {"paths": [path]}}]},
+        }))
+        .await;
+    let mut object = release("shop");
+    object["spec"]["traffic"]["router"] =
+        json!({"custom": {"name": "nginx-canary-ingress", "object": "shop-canary"}, "propagationDelay": "0s"});
+    cluster.create(object).await;
+    cluster.phase("shop", "Healthy").await;
+    let share = |object: &Value| object["metadata"]["annotations"][SHARE].clone();
+    let ingress = cluster.get("Ingress", "shop-canary").await;
+    assert_eq!(share(&ingress), "0");
+    assert_eq!(ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary"], "true");
+}

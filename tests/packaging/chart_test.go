@@ -18,7 +18,7 @@ var variants = map[string][]string{
 		"metrics.serviceMonitor.create=true", "metrics.serviceMonitor.labels.team=sre", "priorityClassName=high",
 		"image.digest=sha256:" + strings.Repeat("0", 64), "imagePullSecrets[0].name=pull", "serviceAccount.annotations.a=b",
 		"nodeSelector.disk=ssd", "tolerations[0].operator=Exists", "podLabels.a=b", "podAnnotations.a=b", "log.filter=debug", "extraArgs={--concurrency=32}",
-		"routers.enabled={traefik-service,contour-httpproxy,istio-virtualservice,apisix-route}",
+		"routers.enabled={traefik-service,contour-httpproxy,istio-virtualservice,apisix-route,nginx-canary-ingress}",
 		"networkPolicy.apiServer.cidrs={192.0.2.1/32}", "networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus",
 	},
 	"everything off": {

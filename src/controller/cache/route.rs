@@ -36,6 +36,7 @@ impl<const GRPC: bool> CachedRoute<GRPC> {
             ours: self.release.as_deref() == Some(release),
             spec: serde_json::from_str(&self.spec).unwrap_or_default(),
             shape: Arc::new(Shape { kind: Self::KIND.resource().2.to_owned(), ..Shape::default() }),
+            share: None,
             parents: self.parents.clone(),
             changed_by: self.changed_by.as_ref().map(|(manager, applies)| (manager.to_string(), *applies)),
         }

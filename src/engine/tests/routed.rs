@@ -52,15 +52,24 @@ fn step(world: &World) -> String {
     world.status().step.map(|step| step.summary).unwrap_or_default()
 }
 
+/// The weight of a Service in the last rule.
+fn weight_of(route: &Route, service: &str) -> i64 {
+    if route.shape.share.is_some() {
+        let share = route.share.as_ref().and_then(|share| share.as_str()?.parse().ok()).unwrap_or(0);
+        return if service == "shop" { 100 - share } else { share };
+    }
+    let rules = route.spec["rules"].as_array().unwrap().iter();
+    let mut backends = rules.last().unwrap()["backendRefs"].as_array().unwrap().iter();
+    let backend = backends.find(|backend| backend["name"] == service);
+    backend.and_then(|backend| backend["weight"].as_i64()).unwrap()
+}
+
 /// INVARIANTS T1: who has a share has pods for it.
 fn requests_find_pods(world: &World) {
     let (Some(route), Some(_)) = (&world.seen.route, &world.status().stable) else { return };
     let services = [("shop", &world.seen.service), ("shop-candidate", &world.seen.candidate_service)];
     for (name, service) in services {
-        let rules = route.spec["rules"].as_array().unwrap().iter();
-        let mut backends = rules.last().unwrap()["backendRefs"].as_array().unwrap().iter();
-        let weight = backends.find(|backend| backend["name"] == name).and_then(|backend| backend["weight"].as_i64());
-        let weight = weight.unwrap();
+        let weight = weight_of(route, name);
         let ready = service.as_ref().unwrap().endpoints.iter().filter(|endpoint| endpoint.ready).count();
         let needed = usize::try_from((weight * 4 + 99) / 100).unwrap();
         assert!(ready >= needed, "{weight}% on {ready} pods: {:?}", world.status().message);
@@ -408,6 +417,60 @@ fn in_a_route_of_the_users_only_the_two_weights_are_set() {
     wanted["rules"][1]["backendRefs"][0]["weight"] = json!(30);
     wanted["rules"][1]["backendRefs"][1]["weight"] = json!(70);
     assert_eq!(world.seen.route.as_ref().unwrap().spec, wanted);
+}
+
+/// An Ingress as NGINX wants it: a second one, for the candidate alone, with its share in an annotation.
+fn canary_ingress(backend: &str) -> Route {
+    let way = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let shape = crate::engine::Shape {
+        kind: "Ingress".into(),
+        backends: way("spec rules * http paths"),
+        service: way("backend service name"),
+        weight: Vec::new(),
+        share: Some(way("metadata annotations nginx.ingress.kubernetes.io/canary-weight")),
+        unset: 0,
+        is_judged: false,
+    };
+    Route {
+        object: crate::engine::ObjectVersion { name: "shop-canary".into(), ..Default::default() },
+        spec: json!({"rules": [{"http": {"paths": [{"backend": {"service": {"name": backend}}}]}}]}),
+        shape: std::sync::Arc::new(shape),
+        ..Route::default()
+    }
+}
+
+fn with_canary_ingress(backend: &str) -> World {
+    let strategy = json!({"canary": {"steps": [{"setWeight": 30}, {"pause": {}}]}});
+    let mut world = World::of(spec(&strategy, &json!({"custom": {"name": "nginx", "object": "shop-canary"}})));
+    world.seen.route = Some(canary_ingress(backend));
+    go(&mut world);
+    world
+}
+
+#[test]
+fn one_share_for_the_whole_object_is_set_and_read_as_the_candidates_weight() {
+    let mut world = with_canary_ingress("shop-candidate");
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+    world.set_image("v2");
+    world.settle();
+    let share = |world: &World| world.seen.route.as_ref().unwrap().share.clone();
+    assert_eq!(share(&world), Some(json!("30")));
+    world.wait(5);
+    world.settle();
+    assert_eq!(world.status().route.unwrap().served_weight, 30);
+    // What is no percentage is put right.
+    world.seen.route.as_mut().unwrap().share = Some(json!("many"));
+    world.settle();
+    assert_eq!(share(&world), Some(json!("30")));
+}
+
+#[test]
+fn a_share_of_another_service_is_not_touched() {
+    let world = with_canary_ingress("shop");
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Invalid, "RouteBackends"));
+    assert!(status.message.contains("/spec/rules/0/http/paths"), "{}", status.message);
+    assert_eq!(world.seen.route.as_ref().unwrap().share, None);
 }
 
 #[test]

@@ -283,6 +283,11 @@ impl World {
                 self.write_route(|spec| *spec = new.spec.clone());
             }
             Effect::ReplaceRoute { spec: wanted, .. } => self.write_route(|spec| *spec = wanted.clone()),
+            Effect::SetRouteWeights { weights, .. }
+                if weights.iter().any(|(path, _)| path.starts_with("/metadata")) =>
+            {
+                self.seen.route.as_mut().unwrap().share = Some(json!(weights[0].1.to_string()));
+            }
             Effect::SetRouteWeights { weights, .. } => self.write_route(|spec| {
                 for (path, weight) in weights {
                     *spec.pointer_mut(path.strip_prefix("/spec").unwrap()).unwrap() = json!(weight);

@@ -102,6 +102,7 @@ impl RouteObject {
             ours: self.ours,
             spec: self.spec.clone(),
             shape: std::sync::Arc::default(),
+            share: None,
             parents: self.judged.map(parent).into_iter().collect(),
             changed_by: self.changed_by.clone(),
         }
