@@ -256,8 +256,7 @@ async fn the_examples(world: World) {
 
 /// Over a GRPCRoute the gateway speaks HTTP/2 to the pods.
 async fn a_grpc_route(world: World) {
-    let spec = format!("{{{STEPS}, traffic: {{router: {{gateway: {{protocol: GRPC}}}}}}}}");
-    let shop = world.routed_shop("GATEWAY", &spec).await;
+    let shop = example(&world, include_str!("../../../deploy/examples/grpc-route.yaml")).await;
     let load = world.load_through_gateway().await;
     assert!(world.kubectl("get httproutes -o name").await.expect_success().is_empty());
 
