@@ -54,6 +54,7 @@ var needed = map[string][]string{
 	"projectcontour.io/httpproxies":        {"get", "patch"},
 	"networking.istio.io/virtualservices":  {"get", "patch"},
 	"apisix.apache.org/apisixroutes":       {"get", "patch"},
+	"networking.k8s.io/ingresses":          {"get", "patch"},
 	"autoscaling/horizontalpodautoscalers": {"list", "watch"},
 	"events.k8s.io/events":                 {"create"},
 	"coordination.k8s.io/leases":           {"create", "get", "list", "watch", "update"},
