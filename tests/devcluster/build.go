@@ -27,7 +27,7 @@ const (
 // program is one cacheable build: a module below the source directory, and what to build in it.
 type program struct {
 	name    string
-	module  string
+	module  string // none: it is not built, and `edition` says what it is
 	target  string // none: there is nothing to build, only something to copy
 	ldflags string
 	links   []string // further names under which the program behaves differently
@@ -49,6 +49,7 @@ var programs = []program{
 	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "10 min", extra: copyTraefikCRDs, edition: "crds"},
 	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
 	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
+	{name: "prometheus", cold: "5 s", extra: unpackPrometheus, edition: "debian"},
 	{name: "k6", module: "tools/k6", target: "go.k6.io/k6", cold: "2 min"},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }
@@ -92,7 +93,11 @@ func (p program) dir() (string, error) {
 	}
 	module := filepath.Join(source, p.module)
 	files := []string{}
-	for _, pattern := range []string{"go.mod", "go.sum", "*.go", "requirements.txt"} {
+	patterns := []string{"go.mod", "go.sum", "*.go", "requirements.txt"}
+	if p.module == "" {
+		patterns = nil
+	}
+	for _, pattern := range patterns {
 		// The root module's program is a directory of its own beside the orchestrator.
 		from := module
 		if pattern == "*.go" && strings.HasPrefix(p.target, "./") {

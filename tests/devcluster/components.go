@@ -13,14 +13,17 @@ import (
 )
 
 // addons are what a cluster may have beside its own parts.
-var addons = []string{"metrics-server", gatewayAddon, contourAddon}
+var addons = []string{"metrics-server", gatewayAddon, contourAddon, prometheusAddon}
 
 //go:embed config/*
 var configs embed.FS
 
+// itself is the program of components that this one is, under a command of its own.
+const itself = "devcluster"
+
 type component struct {
 	name    string
-	program string // the build that has it; none: a program of the system
+	program string // the build that has it, or `itself`; none: a program of the system
 	nodes   string // realNodes, simulatedNodes, or both when empty
 	addon   string // runs only with this add-on
 	args    func(c *Cluster) []string
@@ -50,6 +53,10 @@ var components = []component{
 	{name: "traefik", program: "traefik", nodes: realNodes, addon: gatewayAddon, args: traefikArgs},
 	{name: "contour", program: "contour", nodes: realNodes, addon: contourAddon, args: contourArgs},
 	{name: "envoy", program: "envoy", nodes: realNodes, addon: contourAddon, args: envoyArgs},
+	{name: "prometheus-targets", program: itself, nodes: realNodes, addon: prometheusAddon, args: func(c *Cluster) []string {
+		return []string{targetsCommand, c.Name}
+	}},
+	{name: "prometheus", program: "prometheus", nodes: realNodes, addon: prometheusAddon, args: prometheusArgs},
 }
 
 func (c *Cluster) wants(part component) bool {
@@ -151,6 +158,9 @@ func (v configValues) Group() string               { return v.c.group() }
 func (v configValues) NodeIP() string              { return v.c.nodeIP() }
 func (v configValues) DNSIP() string               { return v.c.dnsIP() }
 func (v configValues) PodCIDR() string             { return v.c.podCIDR() }
+func (v configValues) PKI(name string) string      { return v.c.pki(name) }
+func (v configValues) TargetsAddress() string      { return targetsAddress }
+func (v configValues) HasAddon(name string) bool   { return v.c.hasAddon(name) }
 
 func (c *Cluster) render(name string) ([]byte, error) {
 	parsed, err := template.ParseFS(configs, "config/"+name)
@@ -202,7 +212,7 @@ func (c *Cluster) writeStages(nodes string) error {
 func (c *Cluster) programsNeeded() []string {
 	names, seen := []string{}, map[string]bool{}
 	for _, part := range components {
-		if part.program != "" && c.wants(part) && !seen[part.program] {
+		if part.program != "" && part.program != itself && c.wants(part) && !seen[part.program] {
 			seen[part.program] = true
 			names = append(names, part.program)
 		}
@@ -216,9 +226,12 @@ func (c *Cluster) programsNeeded() []string {
 	return names
 }
 
-func (p component) executable(dirs map[string]string) string {
-	if p.program == "" {
-		return p.name
+func (p component) executable(dirs map[string]string) (string, error) {
+	switch p.program {
+	case "":
+		return p.name, nil
+	case itself:
+		return os.Executable()
 	}
-	return filepath.Join(dirs[p.program], p.name)
+	return filepath.Join(dirs[p.program], p.name), nil
 }

@@ -15,6 +15,7 @@ import (
 const (
 	enterCommand   = "__enter"
 	compactCommand = "__compact"
+	targetsCommand = "__targets"
 )
 
 const usage = `usage: devcluster [--name NAME] COMMAND
@@ -23,7 +24,7 @@ const usage = `usage: devcluster [--name NAME] COMMAND
                           start the cluster, or heal it, and print its kubeconfig
   down                    end it and remove every trace
   status                  list clusters and their components
-  addon NAME              add metrics-server, gateway or contour to a running cluster
+  addon NAME              add metrics-server, gateway, contour or prometheus to a running cluster
   kubeconfig              print the path of the administrator's kubeconfig
   logs COMPONENT [-f]     show the end of a component's log
   kill|stop|cont COMPONENT...   SIGKILL, SIGSTOP, SIGCONT ("kill all": every process, container and the network)
@@ -53,6 +54,8 @@ func dispatch(args []string) error {
 		return enter(args[1:])
 	case len(args) > 0 && args[0] == compactCommand:
 		return compactEtcd()
+	case len(args) == 2 && args[0] == targetsCommand:
+		return serveTargets(args[1])
 	}
 	global := flag.NewFlagSet("devcluster", flag.ContinueOnError)
 	global.SetOutput(os.Stderr)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -50,6 +51,50 @@ func requireTools(groups ...map[string]string) error {
 		return fmt.Errorf("%w; install these packages by hand: %s", err, list)
 	}
 	return nil
+}
+
+// unpackPackage puts one file of a Debian package at a place, without installing it. Where there is no apt,
+// it takes the program of that name which the machine has.
+func unpackPackage(name, file, to string) error {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		own, err := exec.LookPath(filepath.Base(file))
+		if err != nil {
+			return fmt.Errorf("missing on this machine: %s (name of the Debian package); install it and try again", name)
+		}
+		return copyProgram(own, to)
+	}
+	scratch, err := os.MkdirTemp(filepath.Dir(to), "package")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	download := func() error {
+		// As root: the user to whom apt would step down cannot write here.
+		command := exec.Command("apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", name)
+		command.Dir = scratch
+		if out, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("download the Debian package %s: %w\n%s", name, err, shorten(string(out)))
+		}
+		return nil
+	}
+	say("downloading the Debian package %s", name)
+	// What the lists name may be replaced by a newer version since they were made.
+	if download() != nil {
+		if err := apt("update", "-qq"); err != nil {
+			return err
+		}
+		if err := download(); err != nil {
+			return err
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(scratch, "*.deb"))
+	if err != nil || len(found) != 1 {
+		return fmt.Errorf("download the Debian package %s: there are %d files", name, len(found))
+	}
+	if err := run("dpkg-deb", "--extract", found[0], scratch); err != nil {
+		return err
+	}
+	return os.Rename(filepath.Join(scratch, file), to)
 }
 
 // apt keeps the packages' services from starting: the cluster runs its own containerd. RUNLEVEL

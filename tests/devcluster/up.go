@@ -164,6 +164,11 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 	if err := c.writeConfigs(); err != nil {
 		return nil, err
 	}
+	if c.hasAddon(prometheusAddon) {
+		if err := c.writePrometheusConfig(); err != nil {
+			return nil, err
+		}
+	}
 	if c.simulated() {
 		if err := c.writeStages(filepath.Join(dirs["kwok"], "stages.yaml")); err != nil {
 			return nil, err
@@ -174,7 +179,11 @@ func (c *Cluster) start(dirs map[string]string) ([]string, error) {
 		if !c.wants(part) {
 			continue
 		}
-		program, args := part.executable(dirs), part.args(c)
+		program, err := part.executable(dirs)
+		if err != nil {
+			return started, err
+		}
+		args := part.args(c)
 		if part.addon != "" {
 			c.endIfOther(part.name, append([]string{program}, args...))
 		}
@@ -291,6 +300,8 @@ func (c *Cluster) after(name string, dirs map[string]string) error {
 		return c.applyMetricsService()
 	case "traefik":
 		return c.applyGateway("traefik", "traefik.io/gateway-controller", "edge", gatewayPort)
+	case "prometheus":
+		return c.applyPrometheusService()
 	}
 	return nil
 }

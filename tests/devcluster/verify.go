@@ -47,7 +47,12 @@ func (c *Cluster) verify(started []string) error {
 		}
 	}
 	if c.hasAddon(contourAddon) {
-		return c.programmed(envoyGateway, "contour", "envoy")
+		if err := c.programmed(envoyGateway, "contour", "envoy"); err != nil {
+			return err
+		}
+	}
+	if c.hasAddon(prometheusAddon) {
+		return c.queries()
 	}
 	return nil
 }
@@ -176,32 +181,32 @@ func (c *Cluster) releaseNodes() error {
 
 // applyNameService gives CoreDNS, a process beside the node, the Service that pods know.
 func (c *Cluster) applyNameService() error {
-	return c.applyService("kube-dns", `"clusterIP":"`+c.dnsIP()+`",`,
+	return c.applyService("kube-system", "kube-dns", `"clusterIP":"`+c.dnsIP()+`",`,
 		`{"name":"dns","port":53,"protocol":"UDP"},{"name":"dns-tcp","port":53,"protocol":"TCP"}`,
 		`{"name":"dns","port":53,"protocol":"UDP"},{"name":"dns-tcp","port":53,"protocol":"TCP"}`)
 }
 
 // applyService makes a Service without selector whose only endpoint is the node.
-func (c *Cluster) applyService(name, extra, servicePorts, endpointPorts string) error {
+func (c *Cluster) applyService(namespace, name, extra, servicePorts, endpointPorts string) error {
 	api, err := c.api()
 	if err != nil {
 		return err
 	}
-	service := fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"name":%q,"namespace":"kube-system"},"spec":{%s"ports":[%s]}}`,
-		name, extra, servicePorts)
-	slice := fmt.Sprintf(`{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"%[1]s-devcluster","namespace":"kube-system",`+
+	service := fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"name":%q,"namespace":%q},"spec":{%s"ports":[%s]}}`,
+		name, namespace, extra, servicePorts)
+	slice := fmt.Sprintf(`{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"%[1]s-devcluster","namespace":%[4]q,`+
 		`"labels":{"kubernetes.io/service-name":%[1]q}},"addressType":"IPv4","endpoints":[{"addresses":[%[2]q],"conditions":{"ready":true}}],"ports":[%[3]s]}`,
-		name, c.nodeIP(), endpointPorts)
+		name, c.nodeIP(), endpointPorts, namespace)
 	return c.waitFor("Service "+name+" to be accepted", 30*time.Second, []string{"kube-apiserver"}, func() error {
-		if err := api.apply("/api/v1/namespaces/kube-system/services/"+name, service); err != nil {
+		if err := api.apply("/api/v1/namespaces/"+namespace+"/services/"+name, service); err != nil {
 			return err
 		}
-		return api.apply("/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/"+name+"-devcluster", slice)
+		return api.apply("/apis/discovery.k8s.io/v1/namespaces/"+namespace+"/endpointslices/"+name+"-devcluster", slice)
 	})
 }
 
 func (c *Cluster) applyMetricsService() error {
-	if err := c.applyService("metrics-server", "", `{"name":"https","port":443,"targetPort":4443}`, `{"name":"https","port":4443}`); err != nil {
+	if err := c.applyService("kube-system", "metrics-server", "", `{"name":"https","port":443,"targetPort":4443}`, `{"name":"https","port":4443}`); err != nil {
 		return err
 	}
 	authority, err := os.ReadFile(c.pki("ca.crt"))

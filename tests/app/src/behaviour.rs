@@ -1,18 +1,22 @@
 //! How the served version behaves: what its manifest says, and what is changed at run time.
 //! All fields are off by default, so that a manifest names exactly what is broken.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as as_text;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{duration, fraction};
+use crate::{duration, fraction, stamp};
 
 /// How often, and by how much, memory grows towards `allocate_mib`: 64 MiB per second, slow
 /// enough for the pod to become ready and get traffic before the kernel kills it.
 const GROW_EVERY: Duration = Duration::from_millis(125);
 const GROW_MIB: usize = 8;
+/// The status codes that an answer may have.
+const CODES: RangeInclusive<i64> = 200..=599;
 
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +41,30 @@ pub(crate) struct Behaviour {
     #[arg(long, env = "LATENCY", value_parser = duration, default_value = "0s")]
     #[serde(with = "as_text")]
     pub(crate) latency: Duration,
+    /// What /health says of the whole.
+    #[arg(long, env = "HEALTH_STATUS", default_value = "healthy")]
+    pub(crate) health_status: String,
+    /// What /health says of the database.
+    #[arg(long, env = "HEALTH_DATABASE", default_value = "connected")]
+    pub(crate) health_database: String,
+    /// What /health says of Redis.
+    #[arg(long, env = "HEALTH_REDIS", default_value = "connected")]
+    pub(crate) health_redis: String,
+    /// The status code of /health.
+    #[arg(long, env = "HEALTH_CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(CODES))]
+    pub(crate) health_code: u16,
+    /// Connections in use of its (pretended) database pool of 20.
+    #[arg(long, env = "POOL_ACTIVE", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=20))]
+    pub(crate) pool_active: u8,
+    /// /api/private asks for no Authorization header.
+    #[arg(long, env = "PRIVATE_OPEN")]
+    pub(crate) private_open: bool,
+    /// POST to anything under /api/ answers that it has no success.
+    #[arg(long, env = "QUOTE_FAILS")]
+    pub(crate) quote_fails: bool,
+    /// Lines with "ERROR something failed" to log each second.
+    #[arg(long, env = "LOG_ERRORS", default_value_t = 0)]
+    pub(crate) log_errors: u32,
 }
 
 impl Behaviour {
@@ -49,6 +77,9 @@ impl Behaviour {
         }
         let changed: Self = serde_json::from_value(fields).map_err(|error| error.to_string())?;
         fraction(&changed.error_rate.to_string()).map_err(|why| format!("error_rate: {why}"))?;
+        if !CODES.contains(&changed.health_code.into()) {
+            return Err("health_code: write a number from 200 to 599".to_owned());
+        }
         Ok(changed)
     }
 
@@ -56,6 +87,17 @@ impl Behaviour {
     pub(crate) fn fails(&self, n: u64) -> bool {
         let failed_by = |n: u64| (n as f64 * self.error_rate).floor();
         failed_by(n) > failed_by(n - 1)
+    }
+}
+
+/// Logs as many errors as `wanted` says, following its changes.
+pub(crate) async fn log_errors(wanted: impl Fn() -> u32) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        for _ in 0..wanted() {
+            println!("{} ERROR something failed, as asked", stamp(Timestamp::now()));
+        }
     }
 }
 
@@ -81,12 +123,20 @@ mod tests {
 
     fn healthy() -> Behaviour {
         Behaviour {
+            pool_active: 2,
             never_ready: false,
             ready_after: Duration::ZERO,
             crash_after_requests: None,
             allocate_mib: 0,
             error_rate: 0.0,
             latency: Duration::ZERO,
+            health_status: "healthy".to_owned(),
+            health_database: "connected".to_owned(),
+            health_redis: "connected".to_owned(),
+            health_code: 200,
+            private_open: false,
+            quote_fails: false,
+            log_errors: 0,
         }
     }
 
@@ -102,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_bad_change_is_refused() {
-        for bad in [r#"{"latancy": "1s"}"#, r#"{"latency": 1}"#, r#"{"error_rate": 2}"#, "[]"] {
+        for bad in [r#"{"latancy": "1s"}"#, r#"{"latency": 1}"#, r#"{"error_rate": 2}"#, r#"{"health_code": 99}"#, "[]"]
+        {
             assert!(healthy().changed(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -24,20 +24,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use jiff::Timestamp;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Counter, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::behaviour::{Behaviour, hold_memory};
+use crate::behaviour::{Behaviour, hold_memory, log_errors};
 use crate::http::{self, Answer};
 use crate::{Stop, duration, stamp};
 
@@ -47,6 +48,12 @@ const FINISH: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// The code of a crash that was asked for.
 const CRASHED: i32 = 3;
+/// Connections that the pretended database pool can have.
+const POOL: u8 = 20;
+/// The codes that are counted from the start: a rate of errors is 0 and not unknown while there are none.
+const EXPECTED_CODES: [&str; 2] = ["200", "500"];
+/// Upper bounds of the durations that are told apart, in seconds.
+const BUCKETS: [f64; 6] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -100,6 +107,22 @@ struct Metrics {
     requests: IntCounterVec,
     seconds: Histogram,
     in_flight: IntGauge,
+    pool_active: IntGauge,
+    resident: IntGauge,
+    cpu: Counter,
+}
+
+/// Resident memory in bytes and CPU time in seconds, as the kernel has them (proc(5)); none where it does not say.
+fn process() -> Option<(i64, f64)> {
+    const PAGE: i64 = 4096;
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let memory = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = memory.split(' ').nth(1)?.parse().ok()?;
+    let times = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before may have spaces; user and system time are the 12th and 13th field after it.
+    let fields: Vec<&str> = times.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some((pages * PAGE, ticks / TICKS_PER_SECOND))
 }
 
 /// Counts a request for as long as anybody waits for its answer.
@@ -135,6 +158,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let app = Arc::new(App::new(args)?);
     let memory = app.clone();
     tokio::spawn(hold_memory(move || memory.behaviour().allocate_mib));
+    let errors = app.clone();
+    tokio::spawn(log_errors(move || errors.behaviour().log_errors));
     println!("{} listening on {address} version={}", stamp(Timestamp::now()), app.version);
 
     let mut connections = JoinSet::new();
@@ -233,14 +258,16 @@ impl App {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let path = request.uri().path().to_owned();
-        let mut answer = match (request.method(), path.as_str()) {
+        let (head, body) = request.into_parts();
+        let mut answer = match (&head.method, head.uri.path()) {
             (_, "/healthz") => http::text(StatusCode::OK, "ok\n"),
             (_, "/readyz") => self.ready(),
-            (_, "/metrics") => self.metrics.page(),
-            (&Method::POST, "/admin/behaviour") => self.change(http::read(request.into_body()).await),
+            (_, "/health" | "/api/health") => self.health(),
+            (_, "/health/database" | "/api/v1/health/db") => self.database(),
+            (_, "/metrics") => self.metrics.page(self.behaviour().pool_active),
+            (&Method::POST, "/admin/behaviour") => self.change(http::read(body).await),
             (_, "/admin/behaviour") => http::json(StatusCode::OK, &self.behaviour()),
-            (_, path) => self.measured(path).await,
+            _ => self.measured(&head).await,
         };
         if *self.phase.borrow() != Phase::Serving {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -249,11 +276,15 @@ impl App {
     }
 
     /// An answer of the application itself; probes and scrapes are not among its numbers.
-    async fn measured(&self, path: &str) -> Answer {
+    async fn measured(&self, head: &Parts) -> Answer {
         let started = Instant::now();
         let _in_flight = InFlight::enter(&self.metrics.in_flight);
-        let answer = match path {
-            "/" => self.work().await,
+        let authorized = head.headers.contains_key(AUTHORIZATION);
+        let answer = match (&head.method, head.uri.path()) {
+            (_, "/") => self.work().await,
+            (&Method::POST, "/api/quote") => self.quote(),
+            (&Method::POST, path) if path.starts_with("/api/") && authorized => self.quote(),
+            (_, path) if path.starts_with("/api/") => self.private(authorized),
             _ => http::text(StatusCode::NOT_FOUND, "not found\n"),
         };
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
@@ -277,6 +308,37 @@ impl App {
         };
         let body = json!({"version": self.version, "pod": self.pod, "revision": self.revision});
         http::json(status, &body)
+    }
+
+    fn private(&self, authorized: bool) -> Answer {
+        match authorized || self.behaviour().private_open {
+            true => http::json(StatusCode::OK, &json!({"private": true})),
+            false => http::json(StatusCode::UNAUTHORIZED, &json!({"error": "no Authorization header"})),
+        }
+    }
+
+    fn quote(&self) -> Answer {
+        let quote = match self.behaviour().quote_fails {
+            true => json!({"success": false}),
+            false => {
+                json!({"success": true, "rates": [{"service": "standard", "price": 4.9}, {"service": "express", "price": 12.5}]})
+            }
+        };
+        http::json(StatusCode::OK, &quote)
+    }
+
+    /// The detailed health as monitoring asks for it; probes have /healthz and /readyz.
+    fn health(&self) -> Answer {
+        let Behaviour { health_status, health_database, health_redis, health_code, .. } = self.behaviour();
+        let status = StatusCode::from_u16(health_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        http::json(status, &json!({"status": health_status, "database": health_database, "redis": health_redis}))
+    }
+
+    /// The health of the database behind it, and of the connections to that.
+    fn database(&self) -> Answer {
+        let Behaviour { health_database, pool_active, .. } = self.behaviour();
+        let pool = json!({"total": POOL, "active": pool_active, "idle": POOL.saturating_sub(pool_active)});
+        http::json(StatusCode::OK, &json!({"status": health_database, "responseTime": 3, "poolConnections": pool}))
     }
 
     fn ready(&self) -> Answer {
@@ -309,19 +371,37 @@ impl Metrics {
                 Opts::new("http_requests_total", "Requests answered, by status code."),
                 &["code"],
             )?,
-            seconds: Histogram::with_opts(HistogramOpts::new(
-                "http_request_duration_seconds",
-                "Time from a request to its answer.",
-            ))?,
+            seconds: Histogram::with_opts(
+                HistogramOpts::new("http_request_duration_seconds", "Time from a request to its answer.")
+                    .buckets(BUCKETS.to_vec()),
+            )?,
             in_flight: IntGauge::new("http_requests_in_flight", "Requests being answered.")?,
+            pool_active: IntGauge::new("db_pool_active", "Connections of the database pool in use.")?,
+            resident: IntGauge::new("process_resident_memory_bytes", "Resident memory size in bytes.")?,
+            cpu: Counter::new("process_cpu_seconds_total", "User and system CPU time spent in seconds.")?,
         };
+        let pool = IntGauge::new("db_pool_max", "Connections that the database pool can have.")?;
+        pool.set(POOL.into());
+        metrics.registry.register(Box::new(pool))?;
+        metrics.registry.register(Box::new(metrics.pool_active.clone()))?;
+        metrics.registry.register(Box::new(metrics.resident.clone()))?;
+        metrics.registry.register(Box::new(metrics.cpu.clone()))?;
+        for code in EXPECTED_CODES {
+            metrics.requests.with_label_values(&[code]);
+        }
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
         metrics.registry.register(Box::new(metrics.in_flight.clone()))?;
         Ok(metrics)
     }
 
-    fn page(&self) -> Answer {
+    fn page(&self, pool_active: u8) -> Answer {
+        self.pool_active.set(pool_active.into());
+        if let Some((resident, seconds)) = process() {
+            self.resident.set(resident);
+            self.cpu.reset();
+            self.cpu.inc_by(seconds);
+        }
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(page) => http::text(StatusCode::OK, page),
             Err(error) => http::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),

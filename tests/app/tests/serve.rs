@@ -21,12 +21,76 @@ fn answers_who_it_is_and_counts_it() {
     let metrics = get(address, "/metrics").body;
     for line in [
         r#"http_requests_total{code="200"} 1"#,
+        r#"http_requests_total{code="500"} 0"#,
         r#"http_requests_total{code="404"} 1"#,
+        r#"http_request_duration_seconds_bucket{le="0.05"} 2"#,
+        r#"http_request_duration_seconds_bucket{le="2.5"} 2"#,
         "http_request_duration_seconds_count 2",
         "http_requests_in_flight 0",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+#[test]
+fn tells_of_its_health_what_it_is_asked_to() {
+    let (_app, address) = Testapp::serve(&[]);
+    let healthy = serde_json::json!({"status": "healthy", "database": "connected", "redis": "connected"});
+    let answer = get(address, "/health");
+    assert_eq!((answer.status, answer.json()), (200, healthy));
+    let env = [("HEALTH_STATUS", "degraded"), ("HEALTH_DATABASE", "disconnected"), ("HEALTH_CODE", "503")];
+    let (_app, address) = Testapp::serve(&env);
+    let degraded = serde_json::json!({"status": "degraded", "database": "disconnected", "redis": "connected"});
+    let answer = get(address, "/health");
+    assert_eq!((answer.status, answer.json()), (503, degraded));
+    assert_eq!(get(address, "/readyz").status, 200);
+    let change = r#"{"health_status": "healthy", "health_redis": "slow", "health_code": 200}"#;
+    assert_eq!(post(address, "/admin/behaviour", change).status, 200);
+    let changed = serde_json::json!({"status": "healthy", "database": "disconnected", "redis": "slow"});
+    let answer = get(address, "/health");
+    assert_eq!((answer.status, answer.json()), (200, changed));
+    assert!(get(address, "/metrics").body.contains("http_request_duration_seconds_count 0"));
+}
+
+#[test]
+fn tells_of_its_pool_and_of_what_it_uses() {
+    let (_app, address) = Testapp::serve(&[("POOL_ACTIVE", "20")]);
+    let pool = serde_json::json!({"total": 20, "active": 20, "idle": 0});
+    assert_eq!(get(address, "/api/v1/health/db").json()["poolConnections"], pool);
+    let page = get(address, "/metrics").body;
+    for line in ["db_pool_active 20", "db_pool_max 20"] {
+        assert!(page.lines().any(|it| it == line), "{page}");
+    }
+    let value = |name: &str| {
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(value("process_resident_memory_bytes ") > 1e6 && value("process_cpu_seconds_total ") >= 0.0, "{page}");
+}
+
+#[test]
+fn keeps_the_private_private_and_quotes() {
+    let (_app, address) = Testapp::serve(&[]);
+    assert_eq!(get(address, "/api/private").status, 401);
+    let mut authorized = Connection::open(address).unwrap();
+    authorized.send_with("GET", "/api/private", "authorization: Bearer x\r\n", "").unwrap();
+    assert_eq!(authorized.receive().unwrap().status, 200);
+    let quote = post(address, "/api/quote", "{}").json();
+    assert_eq!(quote["success"], true);
+    assert!(!quote["rates"].as_array().unwrap().is_empty());
+    let (_app, address) = Testapp::serve(&[("PRIVATE_OPEN", "true"), ("QUOTE_FAILS", "true")]);
+    assert_eq!(get(address, "/api/private").status, 200);
+    let quote = post(address, "/api/quote", "{}");
+    assert_eq!((quote.status, quote.json()), (200, serde_json::json!({"success": false})));
+}
+
+#[test]
+fn logs_errors_when_asked_to() {
+    let (mut app, _address) = Testapp::serve(&[("LOG_ERRORS", "3")]);
+    app.line("ERROR something failed");
+    let (mut app, address) = Testapp::serve(&[]);
+    post(address, "/admin/behaviour", r#"{"log_errors": 1}"#);
+    app.line("ERROR something failed");
 }
 
 #[test]

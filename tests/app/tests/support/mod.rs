@@ -134,8 +134,14 @@ impl Connection {
     }
 
     pub fn send(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<()> {
+        self.send_with(method, path, "", body)
+    }
+
+    /// Sends a request with further headers, each with its end of line.
+    pub fn send_with(&mut self, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<()> {
         let length = body.len();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{body}");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{headers}content-length: {length}\r\n\r\n{body}");
         self.0.get_mut().write_all(request.as_bytes())
     }
 
