@@ -1,0 +1,331 @@
+//! What an HTTP answer must be like (`spec.checks[].http.expect`). Faults name what was expected and never
+//! quote a body: it may have what readers of the release must not see.
+
+use std::collections::BTreeMap;
+
+use cel::{Context, ExecutionError, Program, Value as Cel};
+use serde_json::Value;
+
+use crate::api::Expect;
+
+/// An HTTP answer.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Headers, their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body, if all of it came.
+    pub body: Vec<u8>,
+}
+
+/// The first thing that is not as expected.
+pub fn fault(expect: &Expect, response: &Response) -> Option<String> {
+    let Response { status, headers, body } = response;
+    match expect.status {
+        Some(wanted) if wanted != i32::from(*status) => return Some(format!("expected status {wanted}")),
+        None if !(200..300).contains(status) => return Some("expected status 200 to 299".into()),
+        _ => {}
+    }
+    for (name, wanted) in &expect.headers {
+        let found = headers.get(&name.to_ascii_lowercase());
+        if found != Some(wanted) {
+            let what = if found.is_some() { "has another value" } else { "is missing" };
+            return Some(format!("expected header {name}: {wanted}, which {what}"));
+        }
+    }
+    if expect.json.is_empty() && expect.cel.is_none() {
+        return None;
+    }
+    let json = serde_json::from_slice::<Value>(body);
+    if let Err(error) = &json
+        && !expect.json.is_empty()
+    {
+        return Some(format!("expected JSON; it ends being so at line {}, column {}", error.line(), error.column()));
+    }
+    let json = json.unwrap_or_default();
+    let differs = |(path, wanted): &(&String, &Value)| !is_same(at(&json, path), wanted);
+    if let Some((path, wanted)) = expect.json.iter().find(differs) {
+        let what = if at(&json, path).is_some() { "has another value" } else { "is missing" };
+        return Some(format!("expected JSON field {path} = {wanted}, which {what}"));
+    }
+    let text = expect.cel.as_ref()?;
+    match evaluate(text, *status, headers, &json) {
+        Ok(true) => None,
+        Ok(false) => Some(format!("expected {text}")),
+        Err(error) => Some(format!("expected {text}, which cannot be said: {error}")),
+    }
+}
+
+/// A value by a way with dots.
+fn at<'a>(json: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(json, |value, key| match value {
+        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
+        other => other.get(key),
+    })
+}
+
+/// Numbers are the same if their values are.
+fn is_same(found: Option<&Value>, wanted: &Value) -> bool {
+    found.is_some_and(|found| match (found.as_f64(), wanted.as_f64()) {
+        (Some(found), Some(wanted)) => found.total_cmp(&wanted).is_eq(),
+        _ => found == wanted,
+    })
+}
+
+/// The stack on which expressions are read: a text of 1024 letters, the most that a manifest may have, needs more
+/// than a thread commonly has, and a stack that overflows ends the operator.
+const STACK: usize = 256 << 20;
+/// Brackets in brackets beyond which a text is refused; nobody writes so many.
+const DEEPEST: usize = 20;
+
+/// Whether a CEL expression can be read.
+///
+/// # Errors
+/// Where it cannot.
+pub fn compiles(text: &str) -> Result<(), String> {
+    apart(|| program(text).map(|_| ())).unwrap_or_else(|| Err("it is not understood".into()))
+}
+
+/// Does work with expressions where neither a panic nor deep recursion reaches the operator. None: it panicked.
+fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("cel".into()).stack_size(STACK).spawn_scoped(scope, work);
+        thread.ok()?.join().ok()
+    })
+}
+
+/// The functions that look at each element of a list. One in another takes as long as the list is long, squared: it
+/// would keep the operator busy for minutes with a body of 1 MiB.
+const LOOPS: [&str; 5] = [".all", ".exists", ".exists_one", ".filter", ".map"];
+
+/// Refuses what would take too much stack or time.
+fn is_bounded(text: &str) -> Result<(), String> {
+    // Of each bracket that is open, whether it is that of a loop.
+    let mut open: Vec<bool> = Vec::new();
+    let mut quote = None;
+    for (place, letter) in text.char_indices() {
+        match (quote, letter) {
+            (Some(end), letter) => quote = (letter != end).then_some(end),
+            (None, '"' | '\'') => quote = Some(letter),
+            (None, '(' | '[' | '{') => {
+                let before = text[..place].trim_end();
+                open.push(letter == '(' && LOOPS.iter().any(|name| before.ends_with(name)));
+            }
+            (None, ')' | ']' | '}') => drop(open.pop()),
+            _ => {}
+        }
+        if open.len() > DEEPEST {
+            return Err(format!("more than {DEEPEST} brackets in each other"));
+        }
+        if open.iter().filter(|looped| **looped).count() > 1 {
+            return Err("all, exists, filter and map inside each other take too long".into());
+        }
+    }
+    Ok(())
+}
+
+fn program(text: &str) -> Result<Program, String> {
+    is_bounded(text)?;
+    Program::compile(text).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+}
+
+fn evaluate(text: &str, status: u16, headers: &BTreeMap<String, String>, json: &Value) -> Result<bool, String> {
+    let work = || match execute(&program(text)?, status, headers, json) {
+        Ok(Cel::Bool(answer)) => Ok(answer),
+        Ok(_) => Err("it is neither true nor false".into()),
+        Err(Lack::Data(why) | Lack::Sense(why)) => Err(why),
+    };
+    apart(work).unwrap_or_else(|| Err("it cannot be evaluated".into()))
+}
+
+/// Why there is no number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The answer has none.
+    Data(String),
+    /// The answer or the expression makes no sense.
+    Sense(String),
+}
+
+/// The number that a CEL expression finds in an answer; infinite ones are numbers. The numbers of a body are
+/// doubles, as JSON has them: of whole ones `json.errors / json.total` would be 0 where it is a half.
+///
+/// # Errors
+/// Why there is none.
+pub fn number(text: &str, response: &Response) -> Result<f64, Lack> {
+    let broken = || Err(Lack::Sense("value cannot be evaluated".into()));
+    apart(|| find(text, response)).unwrap_or_else(broken)
+}
+
+fn find(text: &str, response: &Response) -> Result<f64, Lack> {
+    let Response { status, headers, body } = response;
+    let program = program(text).map_err(|why| Lack::Sense(format!("value is no CEL expression: {why}")))?;
+    let references = program.references();
+    if !(200..300).contains(status) && !references.has_variable("status") {
+        return Err(Lack::Sense(format!("status {status}")));
+    }
+    let mut json = match serde_json::from_slice::<Value>(body) {
+        Ok(json) => json,
+        Err(error) if references.has_variable("json") => {
+            let why = format!("status {status}, no JSON from line {}, column {}", error.line(), error.column());
+            return Err(Lack::Sense(why));
+        }
+        Err(_) => Value::Null,
+    };
+    doubles(&mut json);
+    #[expect(clippy::cast_precision_loss, reason = "what is measured has no use for more than 53 bits")]
+    match execute(&program, *status, headers, &json)? {
+        Cel::Float(number) if number.is_nan() => {
+            Err(Lack::Data("the value is NaN, as of a division by nothing".into()))
+        }
+        Cel::Float(number) => Ok(number),
+        Cel::Int(number) => Ok(number as f64),
+        Cel::UInt(number) => Ok(number as f64),
+        Cel::Null => Err(Lack::Data("the value is null".into())),
+        _ => Err(Lack::Sense("the value is no number".into())),
+    }
+}
+
+fn doubles(json: &mut Value) {
+    match json {
+        Value::Number(number) => {
+            if let Some(double) = number.as_f64().and_then(serde_json::Number::from_f64) {
+                *number = double;
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(doubles),
+        Value::Object(map) => map.values_mut().for_each(doubles),
+        _ => {}
+    }
+}
+
+fn execute(program: &Program, status: u16, headers: &BTreeMap<String, String>, json: &Value) -> Result<Cel, Lack> {
+    let mut context = Context::default();
+    context.add_variable_from_value("status", i64::from(status));
+    if context.add_variable("headers", headers).is_err() || context.add_variable("json", json).is_err() {
+        return Err(Lack::Sense("it cannot be evaluated".into()));
+    }
+    program.execute(&context).map_err(|error| match error {
+        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => Lack::Data(kind(&error)),
+        error => Lack::Sense(kind(&error)),
+    })
+}
+
+/// What went wrong, without values of the body.
+fn kind(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::NoSuchKey(key) => format!("there is no {key}"),
+        ExecutionError::UndeclaredReference(name) => {
+            format!("there is no {name}; there are status, headers, json")
+        }
+        ExecutionError::IndexOutOfBounds(_) => "a list is shorter".into(),
+        _ => "its types do not fit the answer".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn response(status: u16, body: &str) -> Response {
+        let headers = BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]);
+        Response { status, headers, body: body.as_bytes().to_vec() }
+    }
+
+    const HEALTHY: &str = r#"{"status":"healthy","database":"connected","checks":[{"ms":12}],"password":"hunter2"}"#;
+
+    #[rstest]
+    #[case::nothing_asked(json!({}), 204, "", None)]
+    #[case::an_error(json!({}), 500, "", Some("expected status 200 to 299"))]
+    #[case::a_redirect(json!({}), 302, "", Some("expected status 200 to 299"))]
+    #[case::refused_as_it_should(json!({"status": 401}), 401, "", None)]
+    #[case::open_to_all(json!({"status": 401}), 200, HEALTHY, Some("expected status 401"))]
+    #[case::header(json!({"headers": {"Content-Type": "application/json"}}), 200, "", None)]
+    #[case::header_missing(json!({"headers": {"x-a": "1"}}), 200, "", Some("expected header x-a: 1, which is missing"))]
+    #[case::fields(json!({"json": {"status": "healthy", "database": "connected"}}), 200, HEALTHY, None)]
+    #[case::in_a_list(json!({"json": {"checks.0.ms": 12.0}}), 200, HEALTHY, None)]
+    #[case::another(json!({"json": {"database": "x"}}), 200, HEALTHY, Some(r#"expected JSON field database = "x", which has another value"#))]
+    #[case::missing(json!({"json": {"redis": "connected"}}), 200, HEALTHY, Some(r#"expected JSON field redis = "connected", which is missing"#))]
+    #[case::no_json(json!({"json": {"a": 1}}), 200, "<html>", Some("expected JSON; it ends being so at line 1, column 1"))]
+    #[case::cel(json!({"cel": "status == 200 && json.checks[0].ms < 50"}), 200, HEALTHY, None)]
+    #[case::cel_headers(json!({"cel": "headers['content-type'].startsWith('application/')"}), 200, HEALTHY, None)]
+    #[case::cel_false(json!({"cel": "json.checks.size() > 1"}), 200, HEALTHY, Some("expected json.checks.size() > 1"))]
+    #[case::cel_unknown(json!({"cel": "json.nope == 1"}), 200, HEALTHY, Some("expected json.nope == 1, which cannot be said: there is no nope"))]
+    #[case::cel_no_answer(json!({"cel": "json.checks"}), 200, HEALTHY, Some("expected json.checks, which cannot be said: it is neither true nor false"))]
+    fn the_first_thing_that_differs_is_named(
+        #[case] expect: Value,
+        #[case] status: u16,
+        #[case] body: &str,
+        #[case] fault: Option<&str>,
+    ) {
+        let expect: Expect = serde_json::from_value(expect).unwrap();
+        let found = super::fault(&expect, &response(status, body));
+        assert_eq!(found.as_deref(), fault);
+        assert!(!found.unwrap_or_default().contains("hunter2"));
+    }
+
+    #[test]
+    fn no_text_that_a_manifest_may_have_ends_the_operator() {
+        let answer = response(200, HEALTHY);
+        let all = [("(", "1", ")"), ("!", "true", ""), ("-", "status", ""), ("[", "1", "]"), ("a.b(", "1", ")")];
+        let chains = [("status+", "1", ""), ("json.", "a", ""), ("true?1:", "1", ""), ("true&&", "true", "")];
+        for (before, middle, after) in all.into_iter().chain(chains) {
+            let times = 1020 / (before.len() + after.len());
+            let text = format!("{}{middle}{}", before.repeat(times), after.repeat(times));
+            let began = std::time::Instant::now();
+            let _ = (compiles(&text), number(&text, &answer));
+            assert!(began.elapsed().as_secs() < 10, "{before}: {:?}", began.elapsed());
+        }
+        assert_eq!(compiles(&"(".repeat(500)).unwrap_err(), "more than 20 brackets in each other");
+    }
+
+    #[rstest]
+    #[case("json.a == 1", true)]
+    #[case("json.a ==", false)]
+    #[case("'", false)]
+    #[case("", false)]
+    #[case("json.a.filter(x, x > 1).size() > 0 && json.b.all(x, x.c == ')')", true)]
+    #[case("json.a.all(x, json.b .exists (y, y == x))", false)]
+    #[case("json.a.map(x, [json.a.map(y, y)])", false)]
+    #[case("json.a == '.all(.all('", true)]
+    fn what_is_no_expression_is_told(#[case] text: &str, #[case] good: bool) {
+        assert_eq!(compiles(text).is_ok(), good);
+    }
+
+    const LATENCY: &str = r#"{"data":[{"p95":0.25}],"errors":1,"total":2,"none":null,"word":"hunter2","zero":0}"#;
+
+    #[rstest]
+    #[case("json.data[0].p95", 200, LATENCY, Ok(0.25))]
+    #[case::whole_numbers_divide("json.errors / json.total", 200, LATENCY, Ok(0.5))]
+    #[case::size("json.data.size()", 200, LATENCY, Ok(1.0))]
+    #[case::status("status == 404 ? 0.0 : json.p95", 404, "", Err("status 404, no JSON from line 1, column 0"))]
+    #[case::status_alone("status", 503, "", Ok(503.0))]
+    #[case::header("double(headers['content-type'].size())", 200, "", Ok(16.0))]
+    #[case::infinite("json.errors / json.zero", 200, LATENCY, Ok(f64::INFINITY))]
+    #[case::nan("json.zero / json.zero", 200, LATENCY, Err("no data: the value is NaN, as of a division by nothing"))]
+    #[case::missing("json.p99", 200, LATENCY, Err("no data: there is no p99"))]
+    #[case::short("json.data[1].p95", 200, LATENCY, Err("no data: a list is shorter"))]
+    #[case::null("json.none", 200, LATENCY, Err("no data: the value is null"))]
+    #[case::word("json.word", 200, LATENCY, Err("the value is no number"))]
+    #[case::refused("json.p95", 401, LATENCY, Err("status 401"))]
+    #[case::redirect("json.p95", 302, "", Err("status 302"))]
+    #[case::no_json("json.p95", 200, "<html>", Err("status 200, no JSON from line 1, column 1"))]
+    #[case::mixed("json.errors / 2", 200, LATENCY, Err("its types do not fit the answer"))]
+    #[case::unknown("body.x", 200, LATENCY, Err("there is no body; there are status, headers, json"))]
+    fn an_expression_finds_a_number(
+        #[case] text: &str,
+        #[case] status: u16,
+        #[case] body: &str,
+        #[case] expected: Result<f64, &str>,
+    ) {
+        let found = number(text, &response(status, body)).map_err(|lack| match lack {
+            Lack::Data(why) => format!("no data: {why}"),
+            Lack::Sense(why) => why,
+        });
+        assert_eq!(found, expected.map_err(str::to_owned));
+    }
+}

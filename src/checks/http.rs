@@ -1,0 +1,130 @@
+//! One attempt of a check by HTTP.
+
+use std::time::{Duration, Instant};
+
+use reqwest::redirect;
+
+use crate::{
+    api,
+    engine::{HttpQuestion, Reply},
+};
+
+use super::expect::{self, Response};
+
+/// How much of a body is read. A longer one is a fault only where the body matters.
+const MOST_BODY: usize = 1 << 20;
+/// The longest that an answer may take, whatever a manifest says.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The answer where the platform does not allow a host.
+#[must_use]
+pub fn not_allowed(host: &str) -> Reply {
+    let fault = format!("host {host} is not allowed: the platform team adds it to the chart value allowedHosts");
+    Reply::Check { fault: Some(fault), seen: "not asked".into(), took: api::Duration::default() }
+}
+
+/// The beginning of the names of environment variables with values of headers; their place follows.
+pub const HEADER: &str = "CHECK_HEADER_";
+
+/// Puts values from the environment behind those of headers that come from Secrets. Part of the runner, never of the
+/// operator.
+pub fn with_secrets(http: &mut api::HttpCheck, environment: impl Fn(&str) -> Option<String>) {
+    for (place, header) in http.headers.iter_mut().enumerate().filter(|(_, header)| header.value_from.is_some()) {
+        let value = environment(&format!("{HEADER}{place}")).unwrap_or_default();
+        header.value.push_str(value.trim_end());
+        header.value_from = None;
+    }
+}
+
+/// Asks by HTTP. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Client(reqwest::Client);
+
+impl Client {
+    /// A client that follows no redirect, uses no proxy and takes any certificate, as the kubelet's probes do.
+    ///
+    /// # Errors
+    /// Without cryptography (see [`crate::controller::use_ring`]).
+    pub fn new() -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .danger_accept_invalid_certs(true)
+            // Each attempt is one of its own: a kept connection would hide that nobody listens any more.
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("service-release-operator/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self(client))
+    }
+
+    /// Asks all addresses at the same time. The first fault is the answer; the longest time is its time.
+    pub async fn ask(&self, question: &HttpQuestion) -> Reply {
+        let HttpQuestion { addresses, .. } = question;
+        if addresses.is_empty() {
+            let fault = Some("nobody to ask: no ready pod with this port".to_owned());
+            return Reply::Check { fault, seen: "not asked".into(), took: api::Duration::default() };
+        }
+        let started = Instant::now();
+        let all = addresses.iter().map(|address| self.one(question, address));
+        let replies = futures::future::join_all(all).await;
+        let took = started.elapsed();
+        let found = replies.iter().find(|(fault, _)| fault.is_some()).or(replies.first()).cloned();
+        let (fault, seen) = found.unwrap_or_default();
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Reply::Check { fault, seen: format!("{seen} in {millis}ms"), took: api::Duration::from_millis(millis) }
+    }
+
+    async fn one(&self, question: &HttpQuestion, address: &str) -> (Option<String>, String) {
+        let limit = Duration::from_millis(question.timeout.as_millis()).min(LONGEST);
+        match tokio::time::timeout(limit, self.send(question, address)).await {
+            Ok(Ok(response)) => {
+                let fault = expect::fault(&question.http.expect, &response);
+                (fault, format!("{} from {address}", response.status))
+            }
+            Ok(Err(error)) => (Some(error), format!("from {address}")),
+            Err(_) => (Some(format!("no answer within {}", question.timeout)), format!("from {address}")),
+        }
+    }
+
+    async fn send(&self, question: &HttpQuestion, address: &str) -> Result<Response, String> {
+        let http = &question.http;
+        let scheme = match http.scheme {
+            api::Scheme::Http => "http",
+            api::Scheme::Https => "https",
+        };
+        let method = reqwest::Method::from_bytes(http.method.as_str().as_bytes()).unwrap_or_default();
+        let mut request = self.0.request(method, format!("{scheme}://{address}{}", http.path));
+        for header in &http.headers {
+            request = request.header(&header.name, &header.value);
+        }
+        if let Some(body) = &http.body {
+            request = request.body(body.clone());
+        }
+        let mut answer = request.send().await.map_err(|error| told(&error))?;
+        let headers = answer
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+        let mut response = Response { status: answer.status().as_u16(), headers: headers.collect(), body: Vec::new() };
+        let wants_body = !http.expect.json.is_empty() || http.expect.cel.is_some();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
+            if wants_body && response.body.len() + chunk.len() > MOST_BODY {
+                return Err("the body is longer than 1 MiB".into());
+            }
+            if wants_body {
+                response.body.extend_from_slice(&chunk);
+            }
+        }
+        Ok(response)
+    }
+}
+
+/// What went wrong, in the words of its innermost cause.
+pub fn told(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let kind = if error.is_connect() { "no connection" } else { "no answer" };
+    api::status::bounded(&format!("{kind}: {cause}"), 120)
+}

@@ -1,0 +1,13 @@
+//! Asking what checks ask: I/O out, a reply back. What a reply means for a release is decided in the engine.
+
+mod expect;
+mod hosts;
+mod http;
+pub mod keys;
+pub mod logs;
+mod sound;
+
+pub use expect::{Lack, Response, compiles, number};
+pub use hosts::AllowedHosts;
+pub use http::{Client, HEADER, not_allowed, told, with_secrets};
+pub use sound::{Unsound, unsound};

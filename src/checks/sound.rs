@@ -1,0 +1,85 @@
+//! What is wrong with a check or metric that the CRD's schema cannot say.
+
+use serde_json::Value;
+
+use crate::api::{Check, HttpCheck, Metric, Moment, ServiceReleaseSpec};
+
+use super::{expect, logs};
+
+/// A field, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsound {
+    /// Such as `spec.checks[0].logs.pattern`.
+    pub field: String,
+    /// In a line, with the remedy where there is one.
+    pub message: String,
+}
+
+/// All that is wrong with checks and metrics, in their order.
+#[must_use]
+pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
+    let of_check = |(index, check)| {
+        let faults = faults(check).into_iter();
+        faults.map(move |(field, message)| Unsound { field: format!("spec.checks[{index}]{field}"), message })
+    };
+    let metrics = spec.analysis.iter().flat_map(|analysis| analysis.metrics.iter().enumerate());
+    let of_metric = |(index, metric): (usize, &Metric)| {
+        let message = expect::compiles(&metric.web.as_ref()?.value).err()?;
+        Some(Unsound { field: format!("spec.analysis.metrics[{index}].web.value"), message })
+    };
+    spec.checks.iter().enumerate().flat_map(of_check).chain(metrics.filter_map(of_metric)).collect()
+}
+
+fn faults(check: &Check) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let of_candidate = check.http.as_ref().map_or(check.logs.is_some(), HttpCheck::is_of_candidate);
+    if of_candidate && check.when.contains(&Moment::Preflight) {
+        let message = "at Preflight the candidate has no pods yet: ask target Stable or Service, or at another moment";
+        found.push((".when", message.to_owned()));
+    }
+    if let Some(Err(error)) = check.http.as_ref().and_then(|http| http.expect.cel.as_deref()).map(expect::compiles) {
+        found.push((".http.expect.cel", error));
+    }
+    if let Some(Err(error)) = check.logs.as_ref().map(|logs| logs::compile(&logs.pattern)) {
+        found.push((".logs.pattern", error));
+    }
+    let containers = |template: &Value| template.pointer("/spec/containers").is_some_and(Value::is_array);
+    if check.job.as_ref().is_some_and(|job| !containers(&job.template)) {
+        found.push((".job.template.spec.containers", "it is missing: it names what is to be run".to_owned()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_schema_cannot_say_is_found_and_named() {
+        let checks = json!([
+            {"name": "a", "when": ["Preflight"], "http": {}},
+            {"name": "b", "when": ["Preflight"], "http": {"target": "Service"}},
+            {"name": "c", "http": {"expect": {"cel": "json.a <"}}},
+            {"name": "d", "logs": {"pattern": "("}},
+            {"name": "e", "job": {"template": {"spec": {}}}},
+            {"name": "f", "when": ["Preflight"], "keys": [{"secret": "env", "keys": ["A"]}]},
+        ]);
+        let metrics =
+            json!([{"name": "a", "web": {"provider": "apm", "path": "/", "value": "json."}, "threshold": {"max": 1}}]);
+        let spec = json!({"checks": checks, "analysis": {"metrics": metrics}});
+        let spec: ServiceReleaseSpec = serde_json::from_value(spec).unwrap();
+        let fields: Vec<String> = unsound(&spec).into_iter().map(|found| found.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.checks[0].when",
+                "spec.checks[2].http.expect.cel",
+                "spec.checks[3].logs.pattern",
+                "spec.checks[4].job.template.spec.containers",
+                "spec.analysis.metrics[0].web.value",
+            ]
+        );
+    }
+}

@@ -1,0 +1,37 @@
+//! The statistics by which a canary is compared with stable: counts of events, means, samples, and the
+//! verdict on them. Pure functions of numbers; where the numbers come from, and what follows from a
+//! verdict, is not decided here.
+
+pub mod burn_rate;
+pub mod counts;
+pub mod mann_whitney;
+pub mod means;
+pub mod multinomial;
+pub mod simulation;
+pub mod verdict;
+
+pub use counts::Segment;
+pub use verdict::{Evidence, Outcome, Settings, Verdict, judge};
+
+/// A range of values in which the true one is, at the confidence that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// Its lower end.
+    pub lower: f64,
+    /// Its upper end, not below the lower one.
+    pub upper: f64,
+}
+
+/// The probability of a false alarm where none that makes sense is given.
+pub const ALPHA: f64 = 0.05;
+
+/// A probability of a false alarm as given, if it is one.
+const fn level(alpha: f64) -> f64 {
+    if alpha > 0.0 && alpha < 1.0 { alpha } else { ALPHA }
+}
+
+/// The p value of evidence: min(1, 1/E), valid at any look (Ville's inequality).
+#[must_use]
+pub fn p_value(ln_e: f64) -> f64 {
+    (-ln_e).exp().min(1.0)
+}

@@ -1,0 +1,54 @@
+//! The way to a provider, as the platform has set it up: address, certificates, credentials, limits.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use reqwest::{RequestBuilder, Url};
+
+use crate::checks::{Response, told};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    pub client: reqwest::Client,
+    pub address: Url,
+    pub bearer_token_file: Option<PathBuf>,
+    pub headers: BTreeMap<String, String>,
+    pub header_files: BTreeMap<String, PathBuf>,
+}
+
+impl Connection {
+    /// Sends a request with the platform's headers, and reads so many bytes of the answer at most.
+    ///
+    /// # Errors
+    /// Why there is no answer, or that it is longer.
+    pub async fn exchange(&self, mut request: RequestBuilder, most: usize) -> Result<Response, String> {
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        // Mounted Secrets: small files in memory, read each time, so that they may be rotated.
+        for (name, file) in &self.header_files {
+            request = request.header(name, secret(&format!("headerFiles.{name}"), file)?);
+        }
+        if let Some(file) = &self.bearer_token_file {
+            request = request.bearer_auth(secret("bearerTokenFile", file)?);
+        }
+        let mut answer = request.send().await.map_err(|error| told(&error))?;
+        let headers = answer
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+        let mut response = Response { status: answer.status().as_u16(), headers: headers.collect(), body: Vec::new() };
+        while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
+            if response.body.len() + chunk.len() > most {
+                return Err(format!("the answer is longer than {} MiB: ask for less", most >> 20));
+            }
+            response.body.extend_from_slice(&chunk);
+        }
+        Ok(response)
+    }
+}
+
+fn secret(field: &str, file: &PathBuf) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{field} {}: {error}", file.display()))?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,364 @@
+//! Prometheus's HTTP API (`/api/v1/query`), as far as measurements need it.
+
+use std::collections::BTreeMap;
+
+use futures::{FutureExt as _, future::BoxFuture};
+use serde::Deserialize;
+
+use crate::{
+    api::{Duration, TallyStatus, Timestamp, WindowStatus, status::bounded},
+    checks::Response,
+    engine::{Counters, Measure, Reply},
+};
+
+use super::{
+    Provider,
+    connection::Connection,
+    counters::{self, Series},
+};
+
+/// How much of an answer is read.
+const MOST: usize = 16 << 20;
+/// How far back samples are fetched beyond the time that is counted: the last one before it is where counting
+/// begins. Prometheus takes a series for gone after this time.
+const LOOKBACK_SECONDS: i64 = 300;
+/// The longest time that is counted at once; after a longer break what lies before is lost.
+const LONGEST_SECONDS: i64 = 6 * 3600;
+/// How old a sample is before it is counted: one that is being written is not there yet.
+const SETTLING_MILLIS: i64 = 1000;
+
+/// Windows up to this are counted by every sample, longer ones by one sample in [`COARSE_SECONDS`]: all samples of
+/// days would be more than Prometheus gives. What a counter counts between the last of those and a restart is lost.
+const FINE_SECONDS: i64 = 3600;
+/// See [`FINE_SECONDS`].
+const COARSE_SECONDS: i64 = 300;
+
+/// A Prometheus, or whatever has its API.
+#[derive(Debug)]
+pub struct Prometheus(pub Connection);
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Envelope {
+    Success {
+        data: Data,
+    },
+    Error {
+        #[serde(default)]
+        error: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Scalar((f64, String)),
+    Vector(Vec<Instant>),
+    Matrix(Vec<Range>),
+}
+
+/// The labels of a series.
+type Labels = BTreeMap<String, String>;
+
+#[derive(Debug, Deserialize)]
+struct Instant {
+    value: (f64, String),
+}
+
+#[derive(Debug, Deserialize)]
+struct Range {
+    metric: Labels,
+    values: Vec<(f64, String)>,
+}
+
+impl Provider for Prometheus {
+    fn measure<'a>(&'a self, measure: &'a Measure) -> BoxFuture<'a, Reply> {
+        self.measure_at(measure, Timestamp::new(jiff::Timestamp::now())).boxed()
+    }
+}
+
+impl Prometheus {
+    /// Measures as at a moment that may be past, or says why not.
+    pub async fn measure_at(&self, measure: &Measure, at: Timestamp) -> Reply {
+        let now = at.as_millis();
+        let answer = match measure {
+            Measure::Value { query } => self.query(query, now).await.map(value),
+            Measure::Counts { candidate, stable, since } => {
+                let until = now - SETTLING_MILLIS;
+                self.counts(candidate, stable, since.as_millis(), until).await
+            }
+            Measure::Windows { counters, windows } => self.windows(counters, windows, now - SETTLING_MILLIS).await,
+            Measure::Web { .. } => {
+                Err("it is a Prometheus: web needs the name of a web API, or use prometheus with a query".into())
+            }
+        };
+        answer.unwrap_or_else(Reply::ProviderError)
+    }
+
+    async fn counts(&self, candidate: &Counters, stable: &Counters, since: i64, until: i64) -> Result<Reply, String> {
+        let from = since.max(until - LONGEST_SECONDS * 1000);
+        let reply =
+            |candidate, stable| Reply::Counts { candidate, stable, until: Timestamp::from_millis(until.max(since)) };
+        if from >= until {
+            return Ok(reply(TallyStatus::default(), TallyStatus::default()));
+        }
+        let (candidate, stable) =
+            futures::future::try_join(self.tally(candidate, from, until), self.tally(stable, from, until)).await?;
+        Ok(reply(candidate, stable))
+    }
+
+    async fn tally(&self, counters: &Counters, from: i64, until: i64) -> Result<TallyStatus, String> {
+        Ok(self.samples(counters, from, until, None).await?.tally(from))
+    }
+
+    /// Counts in windows that end at the same time.
+    async fn windows(&self, counters: &Counters, windows: &[Duration], until: i64) -> Result<Reply, String> {
+        let millis = |window: &Duration| i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        let longest = windows.iter().map(millis).max().unwrap_or(0);
+        let fine = FINE_SECONDS * 1000;
+        let (close, far) = futures::future::try_join(
+            self.samples(counters, until - fine.min(longest), until, None),
+            self.samples(counters, until - longest, until, Some(COARSE_SECONDS)),
+        )
+        .await?;
+        let window = |window: &Duration| {
+            let length = millis(window);
+            let samples = if length <= fine { &close } else { &far };
+            let TallyStatus { requests, events } = samples.tally(until - length);
+            WindowStatus { window: *window, requests, events }
+        };
+        let first = [close.first(), far.first()].into_iter().flatten().min().unwrap_or(until);
+        let history = u64::try_from((until - first).min(longest)).unwrap_or(0);
+        // To the second: the status is for people too.
+        let history = Duration::from_secs(history / 1000);
+        Ok(Reply::Windows { windows: windows.iter().map(window).collect(), history })
+    }
+
+    /// What counters have counted from a time on: every sample, or one in so many seconds.
+    async fn samples(&self, counters: &Counters, from: i64, until: i64, every: Option<i64>) -> Result<Samples, String> {
+        let total = self.series(&counters.total, from, until, every).await?;
+        let part = match (&counters.events, &counters.good) {
+            (Some(selector), _) | (None, Some(selector)) => self.series(selector, from, until, every).await?,
+            (None, None) => return Err("neither events nor good is asked for".into()),
+        };
+        Ok(Samples { total, part, is_good: counters.events.is_none() })
+    }
+
+    async fn series(&self, selector: &str, from: i64, until: i64, every: Option<i64>) -> Result<Vec<Series>, String> {
+        self.ranges(selector, from, until, every).await?.into_iter().map(series).collect()
+    }
+
+    async fn ranges(&self, selector: &str, from: i64, until: i64, every: Option<i64>) -> Result<Vec<Range>, String> {
+        let seconds = (until - from).max(0) / 1000 + 1 + LOOKBACK_SECONDS;
+        let every = every.map(|step| format!(":{step}s")).unwrap_or_default();
+        match self.query(&format!("{selector}[{seconds}s{every}]"), until).await? {
+            Data::Matrix(all) => Ok(all),
+            _ => Err(format!("{} is no selector of series", bounded(selector, 80))),
+        }
+    }
+
+    /// All samples of counters between two moments, and before them as far as counting needs: for each value of a
+    /// label what counts, an hour at a time.
+    ///
+    /// # Errors
+    /// When there is no answer, or none that makes sense; the text says why.
+    pub async fn past(
+        &self,
+        counters: &Counters,
+        label: &str,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<BTreeMap<String, Samples>, String> {
+        let is_good = counters.events.is_none();
+        let part = counters.events.as_ref().or(counters.good.as_ref());
+        let part = part.ok_or("neither events nor good is asked for")?;
+        let mut found: BTreeMap<String, Samples> = BTreeMap::new();
+        let none = || Samples { total: Vec::new(), part: Vec::new(), is_good };
+        for (labels, series) in self.history(&counters.total, from, until).await? {
+            let value = labels.get(label).ok_or_else(|| format!("a series of total has no label {label}"))?;
+            found.entry(value.clone()).or_insert_with(none).total.push(series);
+        }
+        for (labels, series) in self.history(part, from, until).await? {
+            let value = labels.get(label).ok_or_else(|| format!("a series of events has no label {label}"))?;
+            found.entry(value.clone()).or_insert_with(none).part.push(series);
+        }
+        Ok(found)
+    }
+
+    async fn history(
+        &self,
+        selector: &str,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(Labels, Series)>, String> {
+        let (mut after, until) = (from.as_millis(), until.as_millis());
+        let mut all: BTreeMap<Labels, Series> = BTreeMap::new();
+        while after < until {
+            let end = (after + FINE_SECONDS * 1000).min(until);
+            for range in self.ranges(selector, after, end, None).await? {
+                let labels = range.metric.clone();
+                let found = series(range)?;
+                let known = all.entry(labels).or_insert_with(|| Series { samples: Vec::new(), ..found.clone() });
+                let last = known.samples.last().map_or(i64::MIN, |(at, _)| *at);
+                known.samples.extend(found.samples.into_iter().filter(|(at, _)| *at > last));
+            }
+            after = end;
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    async fn query(&self, query: &str, at: i64) -> Result<Data, String> {
+        let mut url = self.0.address.clone();
+        url.path_segments_mut()
+            .map_err(|()| "the address has no path".to_owned())?
+            .pop_if_empty()
+            .extend(["api", "v1", "query"]);
+        #[allow(clippy::cast_precision_loss)] // milliseconds of this age of the world
+        let time = format!("{:.3}", at as f64 / 1000.0);
+        let request = self.0.client.post(url).form(&[("query", query), ("time", &time)]);
+        let Response { status, body, .. } = self.0.exchange(request, MOST).await?;
+        match serde_json::from_slice(&body) {
+            Ok(Envelope::Success { data }) => Ok(data),
+            Ok(Envelope::Error { error }) => Err(bounded(&error, 180)),
+            Err(_) => Err(format!("status {status}, and not Prometheus's JSON")),
+        }
+    }
+}
+
+/// Samples of all requests, and of those that are bad, or good.
+#[derive(Debug)]
+pub struct Samples {
+    total: Vec<Series>,
+    part: Vec<Series>,
+    is_good: bool,
+}
+
+impl Samples {
+    /// What was counted after a moment and until another.
+    #[must_use]
+    pub fn between(&self, after: Timestamp, until: Timestamp) -> TallyStatus {
+        let cut = |all: &[Series]| all.iter().map(|series| series.until(until.as_millis())).collect();
+        let Self { total, part, is_good } = self;
+        Self { total: cut(total), part: cut(part), is_good: *is_good }.tally(after.as_millis())
+    }
+
+    fn tally(&self, from: i64) -> TallyStatus {
+        let requests = counters::increase(&self.total, &self.total, from);
+        let part = counters::increase(&self.part, &self.total, from).min(requests);
+        TallyStatus { requests, events: if self.is_good { requests - part } else { part } }
+    }
+
+    /// The time of the first one.
+    fn first(&self) -> Option<i64> {
+        self.total.iter().filter_map(|series| series.samples.first()).map(|(at, _)| *at).min()
+    }
+}
+
+/// The one value of an answer.
+fn value(data: Data) -> Reply {
+    let text = match data {
+        Data::Scalar((_, text)) => text,
+        Data::Vector(mut all) => match (all.pop(), all.len()) {
+            (Some(only), 0) => only.value.1,
+            (None, _) => return Reply::NoData("the query has no series".into()),
+            (Some(_), others) => {
+                let count = others + 1;
+                return Reply::ProviderError(format!(
+                    "the query has {count} series, not one: put sum() or the like around it"
+                ));
+            }
+        },
+        Data::Matrix(_) => return Reply::ProviderError("the query is no number".into()),
+    };
+    match text.parse::<f64>() {
+        Ok(value) if value.is_nan() => Reply::NoData("the value is NaN, as of a division by no requests".into()),
+        Ok(value) => Reply::Value(value),
+        Err(_) => Reply::ProviderError("the value is no number".into()),
+    }
+}
+
+fn series(range: Range) -> Result<Series, String> {
+    let sample = |(at, text): (f64, String)| {
+        #[allow(clippy::cast_possible_truncation)] // milliseconds
+        let at = (at * 1000.0).round() as i64;
+        text.parse::<f64>().map(|value| (at, value)).map_err(|_| "a sample is no number".to_owned())
+    };
+    let samples = range.values.into_iter().map(sample).collect::<Result<_, _>>()?;
+    let label = |name: &str| range.metric.get(name).cloned().unwrap_or_default();
+    Ok(Series { target: [label("job"), label("instance"), label("pod")], samples })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::metrics::Providers;
+
+    /// A Prometheus with one pod, scraped since two hours ago, that has one request a second, of which each hundredth
+    /// fails in the last half hour.
+    fn samples(query: &str, time: f64) -> String {
+        let (_, range) = query.rsplit_once('[').unwrap();
+        let (seconds, every) =
+            range.trim_end_matches(']').split_once(':').unwrap_or((range.trim_end_matches(']'), "15s"));
+        let number = |text: &str| text.trim_end_matches('s').parse::<i64>().unwrap();
+        let (seconds, every) = (number(seconds), number(every));
+        #[expect(clippy::cast_possible_truncation, reason = "seconds")]
+        let now = time as i64;
+        let born = now - 7200;
+        let counted = |at: i64| if query.starts_with("bad") { (at - (now - 1800)).max(0) / 100 } else { at - born };
+        let times = (0..=seconds / every).map(|back| now - back * every).filter(|at| *at >= born);
+        let mut values: Vec<String> = times.map(|at| format!("[{at},\"{}\"]", counted(at))).collect();
+        values.reverse();
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"pod":"a"}},"values":[{}]}}]}}}}"#,
+            values.join(",")
+        )
+    }
+
+    async fn answer(mut stream: TcpStream) -> Option<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8(head).ok()?.to_ascii_lowercase();
+        let length = head.split_once("content-length: ")?.1.split_once('\r')?.0.parse().ok()?;
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        let url = reqwest::Url::parse(&format!("http://x/?{}", String::from_utf8(body).ok()?)).ok()?;
+        let field = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        let body = samples(&field("query")?, field("time")?.parse().ok()?);
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).await.ok()
+    }
+
+    #[tokio::test]
+    async fn windows_are_counted_by_every_sample_or_one_in_five_minutes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream));
+            }
+        });
+        let text = format!(r#"{{"default": {{"prometheus": "http://{address}"}}}}"#);
+        let providers: Providers = text.parse().unwrap();
+        let counters = Counters { total: "all".into(), events: Some("bad".into()), good: None };
+        let windows = [300, 1800, 3600, 21_600, 259_200].map(Duration::from_secs).to_vec();
+        let reply = providers.measure("default", &Measure::Windows { counters, windows }).await;
+        server.abort();
+        let Reply::Windows { windows, history } = reply else { panic!("{reply:?}") };
+        let found: Vec<(i64, i64)> = windows.iter().map(|it| (it.requests, it.events)).collect();
+        // The last 15 seconds are not there yet, nor is what was counted before the first sample.
+        let near =
+            |found: (i64, i64), wanted: (i64, i64)| (found.0 - wanted.0).abs() <= 15 && (found.1 - wanted.1).abs() <= 1;
+        assert!(near(found[0], (300, 3)) && near(found[1], (1800, 18)) && near(found[2], (3600, 18)), "{found:?}");
+        // One sample in five minutes.
+        assert!(found[3] == found[4] && found[3].0 <= 7200 && found[3].0 >= 6900 - 15, "{found:?}");
+        assert!((15..=18).contains(&found[3].1), "{found:?}");
+        assert!((6900..=7200).contains(&(history.as_millis() / 1000)), "{history}");
+    }
+}

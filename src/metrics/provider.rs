@@ -1,0 +1,171 @@
+//! The providers that the platform has set up (`--providers`, chart value `providers`). A tenant chooses a
+//! name, never an address or a credential.
+
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use crate::engine::{Measure, Reply};
+
+use super::{Provider, connection::Connection, prometheus::Prometheus, web::Web};
+
+/// How long a provider may take for an answer, unless its configuration says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The providers by the names under which metrics ask for them.
+#[derive(Clone, Debug, Default)]
+pub struct Providers(BTreeMap<String, Arc<dyn Provider>>);
+
+/// A provider as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    /// The address of a Prometheus, or of whatever has its API.
+    #[serde(default)]
+    prometheus: Option<String>,
+    /// The address of a web API, in place of `prometheus`: paths of metrics are put behind it.
+    #[serde(default)]
+    web: Option<String>,
+    /// A file whose text is sent as a bearer token. Read at each question, so that it may be rotated.
+    #[serde(default)]
+    bearer_token_file: Option<PathBuf>,
+    /// A file with the certificates to trust beside the system's.
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
+    /// Headers to send, such as X-Scope-OrgID.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// Headers whose values are the texts of files, such as API keys. Read at each question.
+    #[serde(default)]
+    header_files: BTreeMap<String, PathBuf>,
+    /// Seconds that an answer may take.
+    #[serde(default)]
+    timeout_seconds: Option<u64>,
+    /// Whether HTTP_PROXY and its like count: for people, not for the operator.
+    #[serde(skip)]
+    by_proxy: bool,
+}
+
+impl FromStr for Providers {
+    type Err = String;
+
+    /// Reads a JSON object of providers by name. Empty text is none.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        crate::controller::use_ring();
+        let all: BTreeMap<String, Written> =
+            serde_json::from_str(text).map_err(|error| format!("providers: {error}; see the chart's values.yaml"))?;
+        let build = |(name, written): (String, Written)| match written.build() {
+            Ok(provider) => Ok((name, provider)),
+            Err((field, why)) => Err(format!("providers.{name}{field}: {why}")),
+        };
+        let built = all.into_iter().map(build);
+        Ok(Self(built.collect::<Result<_, String>>()?))
+    }
+}
+
+/// A field, such as `.prometheus`, and what is wrong with it.
+type Wrong = (&'static str, String);
+
+impl Written {
+    fn build(self) -> Result<Arc<dyn Provider>, Wrong> {
+        let (field, text) = match (&self.prometheus, &self.web) {
+            (Some(text), None) => (".prometheus", text.clone()),
+            (None, Some(text)) => (".web", text.clone()),
+            _ => return Err(("", "exactly one of prometheus and web is needed, an address".into())),
+        };
+        let is_web = self.web.is_some();
+        let connection = self.connect(field, &text)?;
+        let address = &connection.address;
+        if is_web && (address.query().is_some() || address.fragment().is_some()) {
+            return Err((field, "the address must have no query and no fragment; use headers".into()));
+        }
+        Ok(if is_web { Arc::new(Web(connection)) } else { Arc::new(Prometheus(connection)) })
+    }
+
+    /// A client for an address; asks nothing yet.
+    fn connect(self, field: &'static str, text: &str) -> Result<Connection, Wrong> {
+        let address = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let address = address.ok_or_else(|| (field, format!("{text:?} is no http or https address")))?;
+        let mut client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(self.timeout_seconds.map_or(TIMEOUT, Duration::from_secs))
+            .user_agent(concat!("service-release-operator/", env!("CARGO_PKG_VERSION")));
+        if !self.by_proxy {
+            client = client.no_proxy();
+        }
+        if address.scheme() == "http" {
+            // Without TLS the system's certificates are not looked for: an image may have none.
+            client = client.tls_certs_only([]);
+        }
+        if let Some(file) = self.ca_file {
+            let told = |error: &dyn std::fmt::Display| (".caFile", format!("{}: {error}", file.display()));
+            let text = std::fs::read(&file).map_err(|error| told(&error))?;
+            for certificate in reqwest::Certificate::from_pem_bundle(&text).map_err(|error| told(&error))? {
+                client = client.add_root_certificate(certificate);
+            }
+        }
+        let client = client.build().map_err(|error| (field, error.to_string()))?;
+        let Self { bearer_token_file, headers, header_files, .. } = self;
+        Ok(Connection { client, address, bearer_token_file, headers, header_files })
+    }
+}
+
+/// A Prometheus that a person names, with this proxy environment, these headers and certificates.
+///
+/// # Errors
+/// The field that is wrong (`.prometheus`, `.caFile`), and why.
+pub fn open(
+    address: &str,
+    headers: BTreeMap<String, String>,
+    ca_file: Option<PathBuf>,
+    timeout_seconds: u64,
+) -> Result<Prometheus, (&'static str, String)> {
+    crate::controller::use_ring();
+    let timeout_seconds = Some(timeout_seconds);
+    let written = Written { headers, ca_file, timeout_seconds, by_proxy: true, ..Written::default() };
+    Ok(Prometheus(written.connect(".prometheus", address)?))
+}
+
+impl Providers {
+    /// Measures, or says why not.
+    pub async fn measure(&self, name: &str, measure: &Measure) -> Reply {
+        let Some(provider) = self.0.get(name) else {
+            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Reply::ProviderError(format!("the operator knows no provider {name}; those set up: {known}"));
+        };
+        provider.measure(measure).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_an_address() {
+        let text = r#"{"default": {"prometheus": "http://prometheus.monitoring.svc:9090", "timeoutSeconds": 3}}"#;
+        assert_eq!(text.parse::<Providers>().unwrap().0.len(), 1);
+        assert!("".parse::<Providers>().unwrap().0.is_empty());
+    }
+
+    #[rstest]
+    #[case(r#"{"a": {"prometheus": "nowhere"}}"#, "providers.a.prometheus")]
+    #[case(r#"{"a": {"prometheus": "ftp://x"}}"#, "providers.a.prometheus")]
+    #[case(r#"{"a": {"web": "nowhere"}}"#, "providers.a.web")]
+    #[case(r#"{"a": {"web": "http://x/?key=1"}}"#, "providers.a.web: the address must have no query")]
+    #[case(r#"{"a": {}}"#, "providers.a: exactly one of prometheus and web")]
+    #[case(r#"{"a": {"prometheus": "http://x", "web": "http://x"}}"#, "providers.a: exactly one of prometheus and web")]
+    #[case(r#"{"a": {"prometheus": "http://x", "token": "t"}}"#, "unknown field `token`")]
+    #[case(r#"{"a": {"prometheus": "https://x", "caFile": "/none"}}"#, "providers.a.caFile: /none")]
+    fn what_is_wrong_is_told_by_its_field(#[case] text: &str, #[case] told: &str) {
+        let error = text.parse::<Providers>().unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+}
