@@ -28,4 +28,7 @@ render() {
 render deploy/kustomize/base/operator.yaml
 render deploy/kustomize/one-namespace/operator.yaml --set 'watchNamespaces={service-release-system}'
 
+render deploy/kustomize/analysis-templates/templates.yaml --set analysisTemplates.create=true \
+    --show-only templates/analysistemplates.yaml
+
 deploy/argocd/generate.sh

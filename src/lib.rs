@@ -1,7 +1,10 @@
 //! A Kubernetes operator that executes deployment runbooks.
 
 pub mod api;
+pub mod checks;
 pub mod cli;
 pub mod controller;
 pub mod engine;
+pub mod judge;
+pub mod metrics;
 pub mod telemetry;

@@ -15,7 +15,9 @@ if forward[action] then
     spec.step = (status.step or {}).index
   end
 end
-if action == "Retry" and spec.revision == nil then
+if action == "Retry" and spec.revision == nil and (status.observation or {}).failure ~= nil then
+  spec.revision = status.stable.revision
+elseif action == "Retry" and spec.revision == nil then
   for _, failed in ipairs(status.failedRevisions or {}) do
     if failed.latched then
       spec.revision = failed.revision

@@ -11,6 +11,7 @@ local under_way = status.candidate ~= nil and not rolling_back
 local held_in_spec = obj.spec.paused == true
 local suspended = status.suspended ~= nil or held_in_spec
 local failure_held = status.hold ~= nil
+local failed_since = status.observation ~= nil and status.observation.failure ~= nil
 
 -- Where an undo could go: a revision that was stable, is not now, and has not failed.
 local function can_undo()
@@ -44,7 +45,7 @@ local useful = {
   -- A superseded candidate that is on its way out can still be called aborted.
   ["abort"] = status.candidate ~= nil and (not rolling_back or rollback.cause == "Superseded"),
   ["undo"] = current and status.candidate == nil and can_undo(),
-  ["retry"] = current and (under_way and failure_held or status.candidate == nil and has_latched()),
+  ["retry"] = current and (under_way and failure_held or status.candidate == nil and (has_latched() or failed_since)),
   ["approve"] = current and under_way and step == "approval" and not suspended,
   ["pause"] = under_way and status.suspended == nil,
   ["resume"] = under_way and not held_in_spec and (status.suspended ~= nil or open_pause),

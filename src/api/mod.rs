@@ -2,36 +2,50 @@
 //!
 //! The manifests under `crds/` are generated from here (`service-release-operator crd`).
 
+pub mod analysis;
+pub mod check;
 pub mod command;
 pub mod conditions;
 pub mod crds;
+pub mod evidence;
+pub mod http_check;
 pub mod release;
 pub mod router;
 pub mod scalar;
 pub mod shares;
 pub mod status;
 pub mod strategy;
+pub mod template;
 pub mod validate;
 
+pub use analysis::{
+    Analysis, BurnRate, Compare, Metric, NoData, OnInconclusive, Prometheus, ProviderError, Threshold, Web, Workload,
+};
+pub use check::{Check, JobCheck, KeysOf, LogsCheck, Moment, OnFailure};
 pub use command::{
     Action, ApprovalKind, CommandApproval, CommandPhase, ReleaseCommand, ReleaseCommandSpec, ReleaseCommandStatus,
 };
+pub use evidence::{
+    CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
+};
+pub use http_check::{Expect, Header, HeaderSource, HttpCheck, Method, Scheme, SecretKey, Target};
 pub use release::{
-    PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic, WorkloadKind,
-    WorkloadRef,
+    Observation, PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic,
+    WorkloadKind, WorkloadRef,
 };
 pub use router::{CustomRef, GatewayRoute, HttpRouteRef, Maintenance, ParentRef, RouteProtocol, Router};
 pub use scalar::{Duration, Timestamp};
 pub use shares::{RouteStatus, WeightShare, Weights};
 pub use status::{
-    CommandRecord, Draining, FailedRevision, Hold, Phase, PodProblem, RecordedRevision, ReleaseStatus, RevisionStatus,
-    RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepProgress, StepStatus, Suspension, TimelineEntry,
-    WorkloadStatus,
+    CommandRecord, Draining, FailedRevision, Hold, ObservationStatus, Phase, PodProblem, RecordedRevision,
+    ReleaseStatus, RevisionStatus, RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepProgress,
+    StepStatus, Suspension, TimelineEntry, WorkloadStatus,
 };
 pub use strategy::{
     Approval, BlueGreen, Canary, CanaryStep, DynamicStableScale, HeaderMatch, HeaderMatchType, HeaderRoute,
     MirrorRoute, Pause, Scale, Strategy,
 };
+pub use template::{AnalysisTemplate, AnalysisTemplateSpec, ArgValue, Override, TemplateArg, TemplateRef};
 
 /// The API group of every kind defined here.
 pub const GROUP: &str = "servicerelease.io";
@@ -41,6 +55,8 @@ pub const FIELD_MANAGER: &str = "service-release-operator";
 pub const LABEL_RELEASE: &str = "servicerelease.io/release";
 /// Label on everything the operator makes for one revision: its hash.
 pub const LABEL_REVISION: &str = "servicerelease.io/revision";
+/// The label with the name of the Job, on Jobs of a release and their pods.
+pub const LABEL_JOB: &str = "servicerelease.io/job";
 /// Annotation on a Service that was there before: its selector as the user wrote it, as JSON.
 pub const ANNOTATION_ORIGINAL_SELECTOR: &str = "servicerelease.io/original-selector";
 /// Annotation on a ReplicaSet: the fingerprint of the template that it was made from.

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Maintenance, Router, Strategy, status::ServiceReleaseStatus};
+use super::{Analysis, Check, Duration, Maintenance, Router, Strategy, status::ServiceReleaseStatus};
 
 /// What runs, how traffic reaches it and how a change of it is rolled out. A changed pod template
 /// is a release; the operator carries it through the strategy and undoes it when it fails.
@@ -55,7 +55,8 @@ use super::{Duration, Maintenance, Router, Strategy, status::ServiceReleaseStatu
     validation = Rule::new("!has(self.traffic) || !has(self.traffic.maintenance) || (has(self.traffic.router) && has(self.traffic.router.gateway))").message("traffic.maintenance needs traffic.router.gateway"),
     validation = Rule::new("!has(self.strategy) || !has(self.strategy.blueGreen) || !self.strategy.blueGreen.maintenance || (has(self.traffic) && has(self.traffic.maintenance))").message("blueGreen.maintenance needs traffic.maintenance"),
     validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || (has(self.traffic) && has(self.traffic.router)) || !(has(self.strategy.canary.dynamicStableScale) || (has(self.strategy.canary.steps) && self.strategy.canary.steps.exists(s, has(s.scale))))").message("scale and dynamicStableScale need traffic.router: by the ratio of pods their number is the weight"),
-    validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.steps) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway)) || !self.strategy.canary.steps.exists(s, has(s.setHeaderRoute) || has(s.setMirrorRoute))").message("setHeaderRoute and setMirrorRoute need traffic.router.gateway: of a route of yours only the weights are set")
+    validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.steps) || (has(self.traffic) && has(self.traffic.router) && has(self.traffic.router.gateway)) || !self.strategy.canary.steps.exists(s, has(s.setHeaderRoute) || has(s.setMirrorRoute))").message("setHeaderRoute and setMirrorRoute need traffic.router.gateway: of a route of yours only the weights are set"),
+    validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.steps) || self.strategy.canary.steps.all(s, !has(s.check) || s.check.all(n, has(self.checks) && self.checks.exists(c, c.name == n)))").message("a step names a check that is not in spec.checks")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceReleaseSpec {
@@ -109,6 +110,20 @@ pub struct ServiceReleaseSpec {
     /// How a release is rolled out. Default: a canary without steps, a rolling replacement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
+
+    /// Questions asked at moments of a release, at most 16. They belong to the plan: a change of them counts
+    /// from the next release on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub checks: Vec<Check>,
+
+    /// What is watched while the candidate has traffic. It belongs to the plan, as checks do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+
+    /// What goes on after the promotion, before the release is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observation: Option<Observation>,
 
     /// What happens when a release fails, and what is kept to undo one that did not.
     #[serde(default)]
@@ -243,6 +258,15 @@ pub struct Traffic {
 
 const fn default_scale_down_delay() -> Duration {
     Duration::from_secs(30)
+}
+
+/// What goes on after the promotion: metrics with a threshold are measured, and checks with `every` are asked again.
+/// What fails takes the release back to the previous revision.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Observation {
+    /// For how long, such as 24h. For an immediate way back set rollback.keepPrevious to as much.
+    pub duration: Duration,
 }
 
 /// What happens when a release fails, and what is kept to undo one that did not.

@@ -1,11 +1,11 @@
 //! `ServiceRelease.status`: what was observed, what is intended (`desired`), and the record of
-//! decisions. Bounded: under 16 KiB for any history (INVARIANTS S5).
+//! decisions. Bounded: under 16 KiB as a rule, under 96 KiB if every field has all that it may (INVARIANTS S5).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Action, CommandPhase, RouteStatus, Timestamp, Weights};
+use super::{Action, CheckStatus, CommandPhase, RouteStatus, Timestamp, VerdictStatus, Weights};
 
 /// Entries that [`ServiceReleaseStatus::timeline`] keeps.
 pub const MAX_TIMELINE: usize = 20;
@@ -48,7 +48,7 @@ pub struct ServiceReleaseStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub next_action: String,
-    /// Ready, Reconciling and Stalled (exactly one is True) as kstatus reads them, and Available.
+    /// Ready, Reconciling and Stalled (exactly one is True) as kstatus reads them, Available, and with analysis AnalysisPassed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -83,6 +83,17 @@ pub struct ServiceReleaseStatus {
     /// The HTTPRoute that shares the traffic, if there is a router.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteStatus>,
+    /// The last outcome of each check of the release under way, or the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub checks: Vec<CheckStatus>,
+    /// The last verdict of each metric of the release under way, or the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub verdicts: Vec<VerdictStatus>,
+    /// What is watched since the promotion, until it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observation: Option<ObservationStatus>,
     /// Revisions that failed. A latched one is not started again by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
@@ -145,6 +156,8 @@ pub enum Phase {
     Paused,
     /// All traffic is going, or gone, to the candidate.
     Promoting,
+    /// The candidate has become stable, and is still watched.
+    Observing,
     /// The spec is what serves.
     Healthy,
     /// Traffic is going back to stable.
@@ -175,6 +188,20 @@ pub struct WorkloadStatus {
     /// Whether it was scaled to 0 after our pods had taken over.
     #[serde(default)]
     pub held: bool,
+}
+
+/// What is watched after a promotion.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservationStatus {
+    /// Since when.
+    pub started_at: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// What failed, where a person has to decide what becomes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub failure: Option<String>,
 }
 
 /// One attempt at one plan.
@@ -282,6 +309,9 @@ pub struct StepStatus {
     /// When a person said Retry, Skip or Promote to a failure of it: what the pods said before is past.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_at: Option<Timestamp>,
+    /// Since when it is done but for verdicts that are not all Pass: analysis.maxDuration counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven_since: Option<Timestamp>,
     /// How far it has come, and when it got there: the progress deadline runs from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<StepProgress>,
@@ -316,6 +346,8 @@ pub enum StepName {
     Pause,
     /// Stay until Approve.
     Approval,
+    /// Ask checks.
+    Check,
     /// Send all requests to the maintenance Service, until the candidate has all traffic.
     Maintenance,
     /// Give the candidate all traffic, and make it stable.
@@ -504,7 +536,7 @@ impl StepName {
     /// Whether such a step waits for pods or traffic, and so has a deadline.
     #[must_use]
     pub const fn waits_for_cluster(self) -> bool {
-        !matches!(self, Self::Pause | Self::Approval)
+        !matches!(self, Self::Pause | Self::Approval | Self::Check)
     }
 }
 

@@ -72,7 +72,7 @@ fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
 
 /// One step of a canary: exactly one of its fields.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
-#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.setHeaderRoute), has(self.setMirrorRoute), has(self.scale), has(self.pause), has(self.approval)].filter(b, b).size() == 1").message("a step has exactly one of setWeight, setHeaderRoute, setMirrorRoute, scale, pause, approval"))]
+#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.setHeaderRoute), has(self.setMirrorRoute), has(self.scale), has(self.pause), has(self.approval), has(self.check)].filter(b, b).size() == 1").message("a step has exactly one of setWeight, setHeaderRoute, setMirrorRoute, scale, pause, approval, check"))]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryStep {
     /// Percent of the traffic for the candidate, 0 to 100, not less than in the step before.
@@ -98,6 +98,10 @@ pub struct CanaryStep {
     /// Stay until a person says Approve; nothing else passes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// Ask these checks of spec.checks, by their names, and go on when they have passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63)))]
+    pub check: Option<Vec<String>>,
 }
 
 /// Which requests are the candidate's: those that match all of these headers.

@@ -1,13 +1,19 @@
 //! The operator's program: `run` is the operator, `crd` prints what it adds to the cluster's API.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 use kube::Config;
 use servicerelease::{
-    api,
-    controller::{self, lease},
-    engine,
+    api, checks,
+    controller::{self, jobs::Runner, lease},
+    engine, metrics,
     telemetry::{LogFormat, init_logs},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,12 +28,39 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Watch ServiceReleases and carry out their releases.
-    Run(Run),
+    Run(Box<Run>),
+    /// Look at keys of Secrets and ConfigMaps that are mounted as files: what the Job of a check by keys runs.
+    CheckKeys(CheckKeys),
+    /// Ask once by HTTP, with headers from the environment: what the Job of a check with headers from Secrets runs.
+    CheckHttp(CheckHttp),
     /// Print the CustomResourceDefinitions as YAML.
     Crd {
         /// Print only this one: servicereleases or releasecommands.
         plural: Option<String>,
     },
+}
+
+#[derive(Args)]
+struct CheckHttp {
+    /// The addresses, the request and what is expected, as JSON.
+    #[arg(long)]
+    question: String,
+    /// Where the finding is left for the kubelet.
+    #[arg(long, default_value = "/dev/termination-log")]
+    message: PathBuf,
+}
+
+#[derive(Args)]
+struct CheckKeys {
+    /// Where they are mounted: a directory for each source, named by its place from 0.
+    #[arg(long)]
+    mounts: PathBuf,
+    /// The sources, as JSON: spec.checks[].keys.
+    #[arg(long)]
+    sources: String,
+    /// Where the finding is left for the kubelet.
+    #[arg(long, default_value = "/dev/termination-log")]
+    message: PathBuf,
 }
 
 #[derive(Args)]
@@ -44,6 +77,18 @@ struct Run {
     /// The custom routers by their names, as JSON (chart value `routers`).
     #[arg(long, env = "ROUTERS", default_value = "")]
     routers: controller::routers::Routers,
+    /// Where metrics are asked for, by name, as JSON (chart value `providers`).
+    #[arg(long, env = "PROVIDERS", default_value = "")]
+    providers: metrics::Providers,
+    /// Hosts beyond releases that checks may ask, separated by commas (chart value `allowedHosts`).
+    #[arg(long, env = "ALLOWED_HOSTS", default_value = "")]
+    allowed_hosts: checks::AllowedHosts,
+    /// The image of Jobs that run the operator's own program in a release's namespace: the operator's.
+    #[arg(long, env = "RUNNER_IMAGE")]
+    runner_image: Option<String>,
+    /// When that is pulled: Always, IfNotPresent or Never.
+    #[arg(long, env = "RUNNER_PULL_POLICY", default_value = "IfNotPresent")]
+    runner_pull_policy: String,
     /// How log lines look. What is logged is chosen by RUST_LOG.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -76,7 +121,9 @@ struct Lease {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Crd { plural } => print_crds(plural.as_deref()),
-        Command::Run(run) => start(run),
+        Command::CheckKeys(check) => check_keys(&check),
+        Command::CheckHttp(check) => check_http(check),
+        Command::Run(run) => start(*run),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,6 +145,38 @@ fn print_crds(plural: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+fn check_keys(check: &CheckKeys) -> Result<(), Box<dyn std::error::Error>> {
+    let sources: Vec<api::KeysOf> = serde_json::from_str(&check.sources)?;
+    let Some(fault) = checks::keys::fault(&check.mounts, &sources)? else {
+        println!("all keys are there");
+        return Ok(());
+    };
+    Err(found(&check.message, fault))
+}
+
+/// Leaves a finding for the kubelet. The log has it too, where there is no such file.
+fn found(message: &Path, fault: String) -> Box<dyn std::error::Error> {
+    let _ = std::fs::write(message, &fault);
+    fault.into()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn check_http(check: CheckHttp) -> Result<(), Box<dyn std::error::Error>> {
+    controller::use_ring();
+    let mut question: engine::HttpQuestion = serde_json::from_str(&check.question)?;
+    checks::with_secrets(&mut question.http, |name| std::env::var(name).ok());
+    match checks::Client::new()?.ask(&question).await {
+        engine::Reply::Check { fault: Some(fault), seen, .. } => {
+            Err(found(&check.message, format!("{fault} ({seen})")))
+        }
+        engine::Reply::Check { seen, .. } => {
+            println!("{seen}");
+            Ok(())
+        }
+        other => Err(format!("no answer to a check: {other:?}").into()),
+    }
+}
+
 #[tokio::main]
 async fn start(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     init_logs(run.log_format);
@@ -113,6 +192,9 @@ async fn start(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         health: Some(run.health_addr),
         instance: host,
         routers: run.routers,
+        providers: run.providers,
+        allowed_hosts: run.allowed_hosts,
+        runner: run.runner_image.map(|image| Runner { image, pull_policy: run.runner_pull_policy }),
         decide: Arc::new(engine::decide),
     };
     let mut terminate = signal(SignalKind::terminate())?;

@@ -10,7 +10,7 @@ use crate::api::Duration;
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done; with status: Healthy
-  1  an error: wrong usage, no access, no such release, findings of lint
+  1  an error: wrong usage, no access, no such release, findings of lint, analyze without data
   2  status: RolledBack, stable serves and not the spec
   3  status: Halted, it cannot go on without a person
   4  status: Invalid, the manifest cannot be acted on
@@ -78,6 +78,8 @@ pub enum Command {
     Skip(Say),
     /// Check manifests without a cluster: mistakes, and what would lose requests
     Lint(Lint),
+    /// Judge a past window from Prometheus, as the operator would have, or stable against itself
+    Analyze(Box<Analyze>),
     /// Print the completion script for a shell
     Completion(Completion),
     /// Names that can complete a command line, as kubectl asks plugins for them
@@ -196,6 +198,135 @@ pub struct Lint {
     /// Print the findings in this format
     #[arg(short, long, value_enum)]
     pub output: Option<Format>,
+}
+
+/// How `analyze` is used, below its `--help`.
+const ANALYZE_HELP: &str = "\
+Examples:
+  # the last release of shop, by the metrics of the cluster's manifest, then by those of an edited one
+  kubectl srel analyze shop --prometheus http://localhost:9090
+  kubectl srel analyze shop -f release.yaml --prometheus http://localhost:9090
+
+  # any window, without a cluster
+  kubectl srel analyze -f release.yaml --prometheus http://localhost:9090 --metric errors-vs-stable \\
+    --from 2026-11-20T10:00:00Z --to 2026-11-20T11:00:00Z --revision 7c9f --stable-revision 5d8b
+
+  # how often would two halves of the same pods have been told apart?
+  kubectl srel analyze -f release.yaml --prometheus http://localhost:9090 --aa \\
+    --from 2026-11-20T00:00:00Z --to 2026-11-20T06:00:00Z --stable-pods 'shop-5d8b-.*'
+
+  kubectl -n monitoring port-forward svc/prometheus 9090    # makes http://localhost:9090
+
+Exit codes: 0 judged, whatever the verdict; 1 an error, or a metric that found no data.";
+
+/// `analyze`
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = ANALYZE_HELP)]
+pub struct Analyze {
+    /// A release in the cluster: its analysis, and the window and revisions of its last release. With -f: the
+    /// window and revisions only, unless all are given
+    pub name: Option<String>,
+    /// The manifest whose spec.analysis is judged by; - is standard input
+    #[arg(short, long = "filename", value_name = "FILE", required_unless_present = "name")]
+    pub filename: Option<PathBuf>,
+    /// Judge look by look as the operator would have; the default
+    #[arg(long, conflicts_with = "aa")]
+    pub replay: bool,
+    /// Split the pods of stable at random into a pretended candidate and stable, many times, and tell how often
+    /// that fails
+    #[arg(long)]
+    pub aa: bool,
+    /// Only this metric; can be given several times
+    #[arg(long = "metric", value_name = "NAME")]
+    pub metrics: Vec<String>,
+    /// Print in this format
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
+    /// Where Prometheus is.
+    #[command(flatten)]
+    pub source: PrometheusArgs,
+    /// What is looked at.
+    #[command(flatten)]
+    pub window: WindowArgs,
+    /// How pods are split.
+    #[command(flatten)]
+    pub split: SplitArgs,
+}
+
+/// Where the Prometheus of `analyze` is, and who asks.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Prometheus")]
+pub struct PrometheusArgs {
+    /// Its address, http or https; what comes before /api/v1
+    #[arg(long = "prometheus", value_name = "URL", env = "PROMETHEUS_URL", hide_env_values = true)]
+    pub address: String,
+    /// A header to send, such as 'Authorization: Bearer ...'; can be given several times, in the variable one a line
+    #[arg(
+        long = "header",
+        value_name = "NAME: VALUE",
+        env = "PROMETHEUS_HEADERS",
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
+    pub headers: Vec<String>,
+    /// A file with certificates to trust beside the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Without the values of headers, and without the address, which may hold a password.
+impl std::fmt::Debug for PrometheusArgs {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("PrometheusArgs").field("headers", &self.headers.len()).finish_non_exhaustive()
+    }
+}
+
+/// The window of `analyze`, and whose pods are compared in it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Window")]
+pub struct WindowArgs {
+    /// When the candidate began to have traffic, such as 2026-11-20T10:00:00Z; default: as NAME's status has it
+    #[arg(long, value_name = "TIME", requires = "to")]
+    pub from: Option<String>,
+    /// The end of the window
+    #[arg(long, value_name = "TIME", requires = "from")]
+    pub to: Option<String>,
+    /// The candidate's revision; default: as NAME's status has it
+    #[arg(long, value_name = "HASH")]
+    pub revision: Option<String>,
+    /// Stable's revision; default: as NAME's status has it
+    #[arg(long, value_name = "HASH")]
+    pub stable_revision: Option<String>,
+    /// A regular expression for the names of the candidate's pods, in place of that which its revision makes
+    #[arg(long, value_name = "REGEX")]
+    pub candidate_pods: Option<String>,
+    /// The same for stable's
+    #[arg(long, value_name = "REGEX")]
+    pub stable_pods: Option<String>,
+}
+
+/// How `analyze --aa` splits pods.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "A/A runs (--aa)")]
+pub struct SplitArgs {
+    /// How many splits, all different; if there are no more than these, each is made
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub runs: u32,
+    /// The percentage of the pods that play the candidate; at least one does, and one stays
+    #[arg(long, default_value_t = 50, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub candidate_share: u8,
+    /// What the dice begin with: the same makes the same splits
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The label of the series that names the pod
+    #[arg(long, default_value = "pod", value_name = "LABEL")]
+    pub pod_label: String,
+}
+
+impl Default for SplitArgs {
+    fn default() -> Self {
+        Self { runs: 200, candidate_share: 50, seed: 1, pod_label: "pod".to_owned() }
+    }
 }
 
 /// `completion`

@@ -81,7 +81,7 @@ fn candidates(before: &[String], last: &str) -> Candidates {
     if let Some(option) = before.last().and_then(takes_value) {
         let values = option.get_possible_values();
         return match option.get_id().as_str() {
-            "filenames" | "kubeconfig" => Candidates::Files,
+            "filename" | "filenames" | "kubeconfig" | "ca_file" => Candidates::Files,
             _ => Candidates::Words(values.iter().map(|value| value.get_name().to_owned()).collect()),
         };
     }

@@ -81,6 +81,24 @@ pub enum CliError {
         /// What to do instead.
         remedy: String,
     },
+    /// What was asked for cannot be done with what was given.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong, with the flag.
+        what: String,
+        /// What to give instead.
+        remedy: String,
+    },
+    /// A Prometheus does not answer, or not sensibly.
+    #[error("--prometheus {address}: {why}")]
+    Prometheus {
+        /// Its address, without credentials.
+        address: String,
+        /// What it said.
+        why: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// It was deleted while someone waited for it.
     #[error("{0} was deleted meanwhile")]
     Deleted(String),
@@ -113,7 +131,11 @@ impl CliError {
             }
             Self::Unauthorized { .. } => "log in to the cluster again; `kubectl auth whoami` shows as whom you are known".to_owned(),
             Self::NotInstalled { .. } => format!("install the operator: {INSTALL}\n  or name another cluster with --context"),
-            Self::Forbidden { remedy, .. } | Self::NotFound { remedy, .. } | Self::NotNow { remedy, .. } => remedy.clone(),
+            Self::Forbidden { remedy, .. }
+            | Self::NotFound { remedy, .. }
+            | Self::NotNow { remedy, .. }
+            | Self::Usage { remedy, .. } => remedy.clone(),
+            Self::Prometheus { remedy, .. } => (*remedy).to_owned(),
             Self::Deleted(_) => "apply it again, or list what is there: kubectl srel get".to_owned(),
             Self::Api { .. } | Self::File { .. } | Self::Output(_) | Self::Format(_) => return None,
         };

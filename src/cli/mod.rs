@@ -1,6 +1,7 @@
 //! The kubectl plugin `kubectl srel`: what a person sees of releases, and says to them. Reads and
 //! watches the API server; decides nothing, and writes nothing but ReleaseCommands.
 
+mod analyze;
 pub mod args;
 mod completion;
 mod connect;
@@ -77,6 +78,7 @@ async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Approve(say) => say_to(&connection, Action::Approve, &say, plain()).await,
         Command::Skip(say) => say_to(&connection, Action::Skip, &say, plain()).await,
         Command::Lint(args) => lint::run(&args),
+        Command::Analyze(args) => analyze::run(&connection, &args).await,
     }
 }
 

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::exit;
-use crate::api::{Phase, ServiceRelease};
+use crate::api::{Phase, ServiceRelease, ServiceReleaseStatus};
 
 /// Where the release of the present spec stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,15 +82,24 @@ pub fn judge(release: &ServiceRelease, workload: Workload) -> Outcome {
         }
     }
     match status.phase {
-        Phase::Healthy if is_ready(release) => Outcome::Over(End::Healthy),
+        Phase::Observing if failed_since(status) => Outcome::WaitsForPerson,
+        Phase::Healthy | Phase::Observing if is_ready(release) => Outcome::Over(End::Healthy),
         Phase::RolledBack => Outcome::Over(End::RolledBack),
         Phase::Halted => Outcome::Over(End::Halted),
         Phase::Invalid => Outcome::Over(End::Invalid),
         Phase::AwaitingApproval | Phase::Paused => Outcome::WaitsForPerson,
-        Phase::Pending | Phase::Progressing | Phase::Promoting | Phase::RollingBack | Phase::Healthy => {
-            Outcome::UnderWay
-        }
+        Phase::Pending
+        | Phase::Progressing
+        | Phase::Promoting
+        | Phase::RollingBack
+        | Phase::Healthy
+        | Phase::Observing => Outcome::UnderWay,
     }
+}
+
+/// Whether something failed after the promotion that did not take the release back by itself.
+fn failed_since(status: &ServiceReleaseStatus) -> bool {
+    status.observation.as_ref().is_some_and(|observation| observation.failure.is_some())
 }
 
 /// Healthy is the phase of a spec that is stable; it counts when enough of its pods are there, too.

@@ -107,6 +107,9 @@ pub fn compose(release: &ServiceRelease, action: Action, wish: &Wish) -> Result<
 
 /// The revision that Retry is meant for when there is no candidate.
 fn failed(status: &ServiceReleaseStatus) -> Option<String> {
+    if status.observation.as_ref().is_some_and(|observation| observation.failure.is_some()) {
+        return status.stable.as_ref().map(|stable| stable.revision.clone());
+    }
     let latched = status.failed_revisions.iter().rev().find(|failed| failed.latched);
     latched.map(|failed| failed.revision.clone())
 }

@@ -32,7 +32,9 @@ pub fn deletion(object: &ObjectVersion) -> Value {
     })
 }
 
-fn owner(release: &ServiceRelease) -> Value {
+/// The owner of what goes with a release.
+#[must_use]
+pub fn owner(release: &ServiceRelease) -> Value {
     json!([{
         "apiVersion": format!("{GROUP}/v1alpha1"),
         "kind": "ServiceRelease",
@@ -95,6 +97,7 @@ pub fn plan(release: &ServiceRelease, plan: &Plan) -> Value {
             "revision": plan.revision,
             "spec": plan.spec,
             "template": plan.template.to_value(),
+            "analysisTemplates": plan.analysis_templates,
         },
     })
 }

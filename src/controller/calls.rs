@@ -8,7 +8,7 @@ use kube::{Client, core::response::Status};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::engine::ObjectVersion;
+use crate::{api::GROUP, engine::ObjectVersion};
 
 use super::{FIELD_MANAGER, cache::Kind, key::Key, lease::Fence, routers::CustomKind};
 
@@ -81,6 +81,7 @@ pub struct Place {
 enum Resource {
     Of(Kind),
     Custom(Arc<CustomKind>),
+    AnalysisTemplate { cluster_scope: bool },
 }
 
 impl Resource {
@@ -89,6 +90,12 @@ impl Resource {
         match self {
             Self::Of(kind) => kind.resource(),
             Self::Custom(custom) => (&custom.group, &custom.version, &custom.shape.kind, &custom.plural),
+            Self::AnalysisTemplate { cluster_scope: false } => {
+                (GROUP, "v1alpha1", "AnalysisTemplate", "analysistemplates")
+            }
+            Self::AnalysisTemplate { cluster_scope: true } => {
+                (GROUP, "v1alpha1", "ClusterAnalysisTemplate", "clusteranalysistemplates")
+            }
         }
     }
 }
@@ -104,6 +111,13 @@ impl Place {
     #[must_use]
     pub const fn custom(kind: Arc<CustomKind>, key: Key) -> Self {
         Self { resource: Resource::Custom(kind), key, subresource: "" }
+    }
+
+    /// Of an AnalysisTemplate beside a release, or a ClusterAnalysisTemplate.
+    #[must_use]
+    pub fn analysis_template(beside: &Key, name: &str, cluster_scope: bool) -> Self {
+        let key = if cluster_scope { Key::new("", name) } else { beside.beside(name) };
+        Self { resource: Resource::AnalysisTemplate { cluster_scope }, key, subresource: "" }
     }
 
     /// Of its status.
@@ -122,8 +136,10 @@ impl Place {
         let (group, version, _, plural) = self.resource.names();
         let root = if group.is_empty() { "api" } else { "apis" };
         let slash = if group.is_empty() { "" } else { "/" };
-        let namespace = &self.key.namespace;
-        format!("/{root}{slash}{group}/{version}/namespaces/{namespace}/{plural}")
+        match &*self.key.namespace {
+            "" => format!("/{root}{slash}{group}/{version}/{plural}"),
+            namespace => format!("/{root}{slash}{group}/{version}/namespaces/{namespace}/{plural}"),
+        }
     }
 
     fn path(&self) -> String {

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{FINALIZER, LABEL_RELEASE, ReleaseCommandStatus, Router, ServiceRelease},
-    engine::{self, Effect, NewReplicaSet, ObjectVersion, Plan, Selection},
+    engine::{self, Effect, NewJob, NewReplicaSet, ObjectVersion, Plan, Selection},
 };
 
 use super::{
     build,
     cache::{Cache, Cached as _, Kind, Wait},
     calls::{CallError, Calls, Place, Written},
+    jobs::{self, Runner},
     key::Key,
     memory::Memory,
     observe::{self, Whose},
@@ -32,6 +33,7 @@ pub struct Executor<'a> {
     key: &'a Key,
     release: &'a ServiceRelease,
     custom: Option<Arc<CustomKind>>,
+    runner: Option<Runner>,
     /// Versions that this pass has written; what follows in the same pass builds on them.
     written: HashMap<(Kind, String), String>,
 }
@@ -46,8 +48,9 @@ impl<'a> Executor<'a> {
         key: &'a Key,
         release: &'a ServiceRelease,
         custom: Option<Arc<CustomKind>>,
+        runner: Option<Runner>,
     ) -> Self {
-        Self { calls, cache, memory, key, release, custom, written: HashMap::new() }
+        Self { calls, cache, memory, key, release, custom, runner, written: HashMap::new() }
     }
 
     /// Carries out effects in their order, up to the first that fails.
@@ -100,6 +103,8 @@ impl<'a> Executor<'a> {
                 self.select(object, selection, keep_original.as_ref()).await
             }
             Effect::ConfirmService { object } => self.confirm(Kind::Service, object).await,
+            Effect::CreateJob(new) => self.create_job(new).await,
+            Effect::DeleteJob { object } => self.delete(Kind::Job, object).await,
             Effect::AnswerCommand { object, phase, message, at } => {
                 let status = json!(ReleaseCommandStatus { phase: *phase, message: message.clone(), at: *at });
                 self.change(Kind::Command, object, Place::status, "status", status).await
@@ -150,6 +155,22 @@ impl<'a> Executor<'a> {
         let written = written.inspect_err(|error| self.doubt(kind, name, error))?;
         self.saw(kind, name, &written);
         Ok(())
+    }
+
+    /// Creates a Job under its one name. If it is there already, it was made by an earlier pass whose answer got lost.
+    async fn create_job(&mut self, new: &NewJob) -> Result<(), CallError> {
+        let what = || format!("create Job {}", new.name);
+        let body = jobs::body(self.release, new, self.runner.as_ref());
+        let body = body.map_err(|message| CallError::Refused { what: what(), code: 422, message })?;
+        match self.create(Kind::Job, &new.name, &body, STRICT).await {
+            Err(CallError::Exists { .. }) => {
+                let place = Place::of(Kind::Job, self.key.beside(&new.name));
+                let there: Written = self.calls.get(&place).await?;
+                self.saw(Kind::Job, &new.name, &there);
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     async fn set_weights(&mut self, object: &ObjectVersion, weights: &[(String, i32)]) -> Result<(), CallError> {

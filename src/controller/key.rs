@@ -27,6 +27,9 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        match &*self.namespace {
+            "" => write!(f, "{}", self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
     }
 }

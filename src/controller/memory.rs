@@ -84,6 +84,12 @@ impl Memory {
         self.releases.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
+    /// Whether this is the first that is heard of a release.
+    #[must_use]
+    pub fn is_new(&self, key: &Key) -> bool {
+        self.peek(key, |_| Some(())).is_none()
+    }
+
     /// A pass went through: the next failure is the first again. Says whether something had been refused
     /// before.
     pub fn succeeded(&self, key: &Key) -> bool {
@@ -124,13 +130,13 @@ impl Memory {
         left.filter(|left| !left.is_zero())
     }
 
-    /// How long to wait after one more conflict.
+    /// How long to wait after one more conflict, and how many there were in a row.
     #[must_use]
-    pub fn conflicted(&self, key: &Key) -> Duration {
+    pub fn conflicted(&self, key: &Key) -> (Duration, u32) {
         self.with(key, |known| {
             let delay = grown(CONFLICT_DELAY, LONGEST_CONFLICT_DELAY, known.conflicts);
             known.conflicts = known.conflicts.saturating_add(1);
-            delay
+            (delay, known.conflicts)
         })
     }
 

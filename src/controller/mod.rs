@@ -2,12 +2,14 @@
 //! due gets a pass: look, decide, carry out. Nothing is decided here, nothing is polled but the
 //! objects of custom routers.
 
+mod asker;
 pub mod build;
 pub mod cache;
 pub mod calls;
 pub mod client;
 mod commands;
 mod execute;
+pub mod jobs;
 pub mod key;
 pub mod lease;
 mod memory;
@@ -17,6 +19,7 @@ pub mod reconcile;
 pub mod routers;
 mod run;
 mod status;
+mod templates;
 mod watch;
 
 pub use crate::api::FIELD_MANAGER;

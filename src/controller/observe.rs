@@ -8,15 +8,18 @@ use serde_json::Value;
 use tracing::warn;
 
 use crate::{
-    api::{LABEL_RELEASE, LABEL_REVISION, ParentRef, RouteProtocol, ServiceRelease, ServiceReleaseSpec},
+    api::{LABEL_RELEASE, LABEL_REVISION, ParentRef, RouteProtocol, ServiceRelease, ServiceReleaseSpec, Timestamp},
     engine::{
-        self, Command, Endpoint, Observed, ParentGateway, Plan, Revision, Rival, Route, Service, Template,
-        TemplateCheck, Workload, revision,
+        self, Command, Endpoint, Job, JobEnd, NamedTemplate, Observed, ParentGateway, Plan, Revision, Rival, Route,
+        Service, Template, TemplateCheck, Workload, revision,
     },
 };
 
 use super::{
-    cache::{Cached as _, CachedCommand, CachedPlan, CachedService, Claim, Deployment, Meta, ReplicaSet, World},
+    cache::{
+        Cached as _, CachedCommand, CachedJob, CachedPlan, CachedPod, CachedService, Claim, Deployment, Meta,
+        ReplicaSet, World,
+    },
     calls::Written,
     key::Key,
 };
@@ -47,6 +50,8 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
         preview: Claim::preview(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
         router_refused: None,
+        answers: Vec::new(),
+        jobs: world.jobs.of(key).filter(|job| *job.owner == *uid).map(|job| observe_job(world, key, job)).collect(),
         gateways: gateways(world, key, spec),
         rivals: rivals(world, key, spec),
         autoscalers: deployment
@@ -55,6 +60,8 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
             .map(|autoscaler| autoscaler.meta().key.name.to_string())
             .collect(),
         template_check: TemplateCheck::Passed,
+        templates: Vec::new(),
+        template_unreadable: None,
         refusal: None,
         plans: Vec::new(),
         plan_numbers: Vec::new(),
@@ -101,6 +108,43 @@ fn observe_revision(world: &World, key: &Key, uid: &str, set: &ReplicaSet) -> Re
             .map(|pod| pod.pod.clone())
             .collect(),
     }
+}
+
+fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
+    let meta = job.meta();
+    let pod = world.pods.of(key).find(|pod| pod.owner.as_deref() == Some(&*meta.uid));
+    let ended = pod.and_then(|pod| {
+        let ended = pod.pod.containers.iter().filter_map(|container| container.ended.as_ref());
+        let ended: Vec<_> = ended.collect();
+        ended.iter().find(|end| end.exit_code != 0).or(ended.first()).map(|end| (*end).clone())
+    });
+    let said = pod.and_then(|pod| pod.said.as_deref()).filter(|said| !said.is_empty());
+    let end = job.end.as_ref().map(|end| {
+        let code = ended.as_ref().map(|ended| match ended.reason.as_str() {
+            "OOMKilled" => "OOMKilled".to_owned(),
+            _ => format!("exit code {}", ended.exit_code),
+        });
+        let message = match (code, said) {
+            (Some(code), Some(said)) => format!("{code}: {said}"),
+            (Some(code), None) => code,
+            (None, _) => end.why.to_string(),
+        };
+        JobEnd { succeeded: end.succeeded, at: end.at, took: since(meta.created, end.at), message }
+    });
+    let waiting = |pod: &CachedPod| {
+        let mut containers = pod.pod.containers.iter();
+        containers.find_map(|container| match (&container.waiting, &container.waiting_message) {
+            (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
+            (Some(reason), None) if reason != "ContainerCreating" => Some(reason.clone()),
+            _ => None,
+        })
+    };
+    let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waiting(pod)));
+    Job { object: meta.object(), end, stuck, deleting: meta.deleting }
+}
+
+fn since(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.as_millis() - from.as_millis()).unwrap_or(0)
 }
 
 fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option<Service> {
@@ -231,14 +275,17 @@ fn needed_plans(release: &ServiceRelease, observed: &Observed) -> Vec<i64> {
 #[must_use]
 pub fn read_plan(number: i64, data: &str) -> Option<Plan> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Data {
         revision: String,
         spec: ServiceReleaseSpec,
         template: Value,
+        #[serde(default)]
+        analysis_templates: Vec<NamedTemplate>,
     }
     match serde_json::from_str::<Data>(data) {
-        Ok(data) => {
-            Some(Plan { number, revision: data.revision, spec: data.spec, template: Template::new(data.template) })
+        Ok(Data { revision, spec, template, analysis_templates }) => {
+            Some(Plan { number, revision, spec, template: Template::new(template), analysis_templates })
         }
         Err(error) => {
             warn!(number, %error, "the pinned plan cannot be read");

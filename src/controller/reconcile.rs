@@ -19,20 +19,28 @@ use crate::{
 };
 
 use super::{
+    asker::Asker,
     build,
     cache::{Cache, Cached as _, Claim, Kind, Unparsable},
     calls::{CallError, Calls, Place},
     commands,
     execute::{self, Executor},
+    jobs::Runner,
     key::Key,
     memory::Memory,
     observe::{self, View},
     routers::{self, Looked, Routers},
     status::{self, Trouble},
+    templates,
 };
 
 /// How soon a view that is behind our own writes is looked at again, if no event comes before.
 const BEHIND_DELAY: Duration = Duration::from_millis(250);
+
+/// When a pass that was refused for want of the lease is tried again, if this process lives on.
+const NOT_LEADING_DELAY: Duration = Duration::from_secs(1);
+/// From how many conflicts in a row on that is told.
+const MANY_CONFLICTS: u32 = 8;
 
 /// What decides: `engine::decide`, or a test's stand-in.
 pub type Decide = Arc<dyn Fn(&ServiceRelease, &Observed, Timestamp) -> Decision + Send + Sync>;
@@ -50,12 +58,16 @@ pub struct Context {
     pub cache: Arc<Cache>,
     /// How the API server is spoken to.
     pub calls: Calls,
+    /// What is asked beyond the API server.
+    pub asker: Arc<Asker>,
     /// What is remembered between passes.
     pub memory: Memory,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The custom routers.
     pub routers: Routers,
+    /// What runs where the operator itself may not look.
+    pub runner: Option<Runner>,
     /// What decides.
     pub decide: Decide,
     /// This process, for Events.
@@ -105,10 +117,16 @@ pub async fn pass(context: &Context, key: &Key) -> Option<Duration> {
 fn failed(context: &Context, key: &Key, error: &CallError) -> (PassOutcome, Option<Duration>) {
     match error {
         CallError::Conflict { .. } | CallError::Missing { .. } => {
-            debug!(%error, "the world moved on; looking again");
-            (PassOutcome::Conflict, Some(context.memory.conflicted(key)))
+            let (delay, times) = context.memory.conflicted(key);
+            if times.is_power_of_two() && times >= MANY_CONFLICTS {
+                warn!(%error, times, "the world moves on again and again");
+            } else {
+                debug!(%error, "the world moved on; looking again");
+            }
+            (PassOutcome::Conflict, Some(delay))
         }
-        CallError::NotLeading { .. } => (PassOutcome::Failed, None),
+        // The lease may have been renewed at the last moment: then nobody else wakes what was due.
+        CallError::NotLeading { .. } => (PassOutcome::Failed, Some(NOT_LEADING_DELAY)),
         error => {
             if let CallError::Refused { what, message, .. } = error {
                 context.memory.refused(key, bounded(&format!("{what}: {message}"), MAX_TEXT));
@@ -121,6 +139,11 @@ fn failed(context: &Context, key: &Key, error: &CallError) -> (PassOutcome, Opti
 }
 
 async fn reconcile(context: &Context, key: &Key) -> Result<Option<Duration>, CallError> {
+    if context.memory.is_new(key) {
+        // Who led before may have written a status that the watch has not shown yet. To decide on the one
+        // before it could close a Service that serves.
+        context.memory.doubt(key, Kind::Release, key.clone());
+    }
     execute::settle_doubts(&context.calls, &context.cache, &context.memory, key).await?;
     if let Some(behind) = context.cache.world().behind(key) {
         debug!(kind = ?behind.kind, since = ?behind.since.elapsed(), "a watch is behind a write");
@@ -129,6 +152,7 @@ async fn reconcile(context: &Context, key: &Key) -> Result<Option<Duration>, Cal
     match subject(context, key) {
         Subject::Nothing => {
             context.memory.forget(key);
+            context.asker.keep(key, Vec::new());
             commands::reject_orphans(context, key).await
         }
         Subject::Unparsable(what, object) => {
@@ -186,12 +210,14 @@ async fn reconcile_release(
             POLL_AT_REST
         }
     });
-    let mut executor = Executor::new(calls, cache, memory, key, release, custom);
+    let mut executor = Executor::new(calls, cache, memory, key, release, custom, context.runner.clone());
     if let Err(error) = executor.carry_out(&decision.before).await {
         let found = found_fault(context, key, release, &decision);
         return if found { Ok(Some(Duration::ZERO)) } else { Err(error) };
     }
     let postponed = write_status(context, key, release, &decision, &mut executor).await?;
+    // What was answered is on record, so that its question can go.
+    context.asker.keep(key, decision.questions.clone());
     let carried_out = executor.carry_out(&decision.after).await;
     // They tell of what is on record, whatever became of the rest.
     publish(context, key, release.metadata.uid.as_deref().unwrap_or_default(), &decision.events).await;
@@ -268,6 +294,7 @@ async fn observe(
 ) -> Result<(Observed, Option<Duration>), CallError> {
     let View { mut observed, unread_plans } = observe::observe(&context.cache.world(), key, release);
     observed.refusal = context.memory.refusal(key);
+    observed.answers = context.asker.answers(key);
     if let Some(wanted) = routers::reference(release) {
         match context.routers.look(&context.calls, key, wanted).await? {
             Looked::At(route) => observed.route = route,
@@ -277,11 +304,13 @@ async fn observe(
     for plan in unread_plans {
         observed.plans.extend(read_plan(context, &plan).await?);
     }
+    let lacks_templates = templates::read(&context.calls, key, release, &mut observed).await?;
+    let again = lacks_templates.then_some(templates::AGAIN);
     let Some(hash) = observe::untried(release, &observed) else {
-        return Ok((observed, None));
+        return Ok((observed, again));
     };
     let answer = context.memory.checked(key, release, &hash);
-    let again = answer.as_ref().and_then(|answer| answer.again);
+    let again = answer.as_ref().and_then(|answer| answer.again).into_iter().chain(again).min();
     observed.template_check = answer.map_or(TemplateCheck::Unknown, |answer| answer.check);
     Ok((observed, again))
 }

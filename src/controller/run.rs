@@ -6,12 +6,16 @@ use kube::Config;
 use tokio::{sync::watch, task::JoinSet};
 use tracing::info;
 
+use crate::checks::AllowedHosts;
+use crate::metrics::Providers;
 use crate::telemetry::{self, Health, Metrics, Reading};
 
 use super::{
+    asker::Asker,
     cache::{Cache, Scope, World},
     calls::Calls,
     client,
+    jobs::Runner,
     key::Key,
     lease::{self, Elector, Fence, Lost},
     memory::Memory,
@@ -40,6 +44,12 @@ pub struct Options {
     pub instance: String,
     /// The custom routers.
     pub routers: Routers,
+    /// Where metrics are asked for.
+    pub providers: Providers,
+    /// Hosts beyond releases that checks may ask.
+    pub allowed_hosts: AllowedHosts,
+    /// What runs where the operator itself may not look.
+    pub runner: Option<Runner>,
     /// What decides.
     pub decide: Decide,
 }
@@ -50,6 +60,9 @@ pub enum Error {
     /// The client cannot be built.
     #[error("the configuration of the cluster cannot be used: {0}")]
     Client(#[source] kube::Error),
+    /// There is no client for checks.
+    #[error("checks cannot be asked: {0}")]
+    Http(#[source] reqwest::Error),
     /// The metrics cannot be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -129,11 +142,16 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + 'stat
         background.spawn(async move { serving.await.map_err(|cause| Error::Health { address, cause }) });
     }
     let mut watching = watches::start(&client, &scopes, &cache, &metrics);
+    let asker = Arc::new(
+        Asker::new(queue.clone(), client.clone(), options.providers, options.allowed_hosts).map_err(Error::Http)?,
+    );
     let context = Arc::new(Context {
+        asker,
         cache,
         calls: Calls::new(client.clone(), fence.clone()),
         memory: Memory::default(),
         routers: options.routers,
+        runner: options.runner,
         metrics,
         decide: options.decide,
         instance: options.instance,

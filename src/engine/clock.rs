@@ -1,6 +1,8 @@
 //! Clocks jump. One that went back must not make a wait endless (INVARIANTS L3): a start that lies
 //! in the future is now, and nothing drains for longer than it was meant to from now on.
 
+use crate::api::StepName;
+
 use super::pass::Pass;
 
 /// Brings the times of the status into the past of the pass, deadlines into its near future.
@@ -13,7 +15,9 @@ pub fn repair(pass: &mut Pass<'_>) {
     let was_paused = status.reason == "SpecPaused";
     if let Some(step) = &mut status.step {
         // The deadline of a step does not run while the release is held.
-        if step.started_at > now || (was_paused && !paused && step.name.waits_for_cluster()) {
+        let has_deadline = step.name.waits_for_cluster() || step.name == StepName::Check;
+        step.unproven_since = step.unproven_since.map(|at| at.min(now));
+        if step.started_at > now || (was_paused && !paused && has_deadline) {
             step.started_at = now;
         }
     }
@@ -23,6 +27,20 @@ pub fn repair(pass: &mut Pass<'_>) {
     }
     if let Some(route) = &mut status.route {
         route.accepted_at = route.accepted_at.map(|at| at.min(now));
+    }
+    if let Some(observation) = &mut status.observation {
+        observation.started_at = observation.started_at.min(now);
+        observation.until = observation.until.min(now.plus(policy.observation.unwrap_or_default()));
+    }
+    for check in &mut status.checks {
+        check.started_at = check.started_at.min(now);
+        check.answered_at = check.answered_at.map(|at| at.min(now));
+        check.since = check.since.map(|at| at.min(now));
+    }
+    for verdict in &mut status.verdicts {
+        verdict.started_at = verdict.started_at.min(now);
+        verdict.measured_at = verdict.measured_at.map(|at| at.min(now));
+        verdict.counted_until = verdict.counted_until.map(|at| at.min(now));
     }
     for draining in &mut status.draining {
         draining.until = draining.until.min(longest);

@@ -7,7 +7,7 @@ use crate::api::{
     status::{MAX_COMMANDS, MAX_TEXT, bounded},
 };
 
-use super::{effect::Effect, observed::Command, pass::Pass, plan::Step, rest, retreat, route};
+use super::{analysis, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat, route};
 
 /// How long a decided command stays to be looked at.
 pub const RETENTION: Duration = Duration::from_secs(3600);
@@ -169,7 +169,7 @@ fn abort(pass: &mut Pass<'_>, command: &Command) -> Answer {
 fn take_back_undo(pass: &mut Pass<'_>, command: &Command, message: &str) -> Answer {
     let Some(serves) = pass.status.candidate.clone() else { return Err("no release is under way".into()) };
     let answer = format!("{} stays; it serves still", serves.revision);
-    retreat::undo(pass, serves, message, by(command));
+    retreat::undo(pass, serves, message, &retreat::Cause::person(by(command)));
     Ok(answer)
 }
 
@@ -186,10 +186,7 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
     let Some(stable) = pass.stable_hash().map(str::to_owned) else {
         return Err("nothing was promoted yet".into());
     };
-    let good = |hash: &str| {
-        let failed = pass.status.failed_revisions.iter().any(|failed| failed.revision == hash);
-        hash != stable && !failed && pass.revision(hash).is_some()
-    };
+    let good = |hash: &str| observation::is_good(pass, hash);
     let known = pass.status.history.iter().rev();
     let to = match &command.to_revision {
         Some(to) => known.clone().find(|entry| entry.revision == *to && good(to)),
@@ -208,7 +205,7 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
     let Some(seen) = pass.revision(&to.revision) else { return Err("its ReplicaSet is gone".into()) };
     let entry = pass.describe(&to.revision, &seen.template, to.release);
     let message = command.reason.clone().unwrap_or_else(|| format!("back from {stable} to {}", to.revision));
-    retreat::undo(pass, entry, &message, by(command));
+    retreat::undo(pass, entry, &message, &retreat::Cause::person(by(command)));
     Ok(format!("going back from {stable} to {}", to.revision))
 }
 
@@ -220,6 +217,11 @@ fn retry(pass: &mut Pass<'_>) -> Answer {
     if pass.status.hold.take().is_some() {
         retry_step(pass, None);
         return Ok("the step is tried again".into());
+    }
+    let now = pass.now;
+    if let Some(state) = pass.status.observation.as_mut().filter(|state| state.failure.is_some()) {
+        (state.failure, state.started_at) = (None, now);
+        return Ok("it is observed again".into());
     }
     if pass.status.candidate.is_some() {
         return Err(match retreat::under_way(pass) {
@@ -280,7 +282,7 @@ fn resume(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         return Err(resume_of_spec());
     }
     if pass.status.suspended.take().is_some() {
-        if step.name().waits_for_cluster() {
+        if step.name().waits_for_cluster() || matches!(step, Step::Check { .. }) {
             restart_step(pass, None);
         }
         return Ok("the release goes on".into());
@@ -318,6 +320,10 @@ fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
             Ok("the pause is passed over".into())
         }
         Step::Approval => Err("an approval is passed by Approve only".into()),
+        _ if !passed(pass) && analysis::unproven(pass, &pass.policy()).is_some() => {
+            pass_step(pass, by(command));
+            Ok("what is not proven yet is passed over".into())
+        }
         _ => Err("the step under way cannot be passed over".into()),
     }
 }
@@ -382,6 +388,7 @@ fn restart_step(pass: &mut Pass<'_>, passed_by: Option<&str>) {
     let now: Timestamp = pass.now;
     if let Some(step) = &mut pass.status.step {
         step.started_at = now;
+        step.unproven_since = None;
         step.passed_by = passed_by.filter(|_| step.name != StepName::Approval).map(str::to_owned);
     }
 }

@@ -1,13 +1,16 @@
 //! What the engine wants done: values, each of which the executor turns into exactly one
 //! idempotent API call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::api::{CommandPhase, RouteProtocol, ServiceReleaseStatus, Timestamp};
+use crate::api::{CommandPhase, Duration, KeysOf, RouteProtocol, ServiceReleaseStatus, Timestamp};
 
-use super::observed::{ObjectVersion, Plan, Template};
+use super::{
+    inquiry::{HttpQuestion, Question},
+    observed::{ObjectVersion, Plan, Template},
+};
 
 /// One API call. Doing it again after a crash is harmless: creates have deterministic names, all
 /// others carry the version that they were decided on.
@@ -92,6 +95,13 @@ pub enum Effect {
         /// A JSON pointer (RFC 6901) for each number.
         weights: Vec<(String, i32)>,
     },
+    /// Create the Job of an attempt of a check; owned by the ServiceRelease.
+    CreateJob(Box<NewJob>),
+    /// Delete a Job, and its pod with it.
+    DeleteJob {
+        /// The Job.
+        object: ObjectVersion,
+    },
     /// Write a decision into a ReleaseCommand's status.
     AnswerCommand {
         /// The command.
@@ -115,8 +125,11 @@ impl Effect {
     pub(super) const fn urgency(&self) -> u8 {
         match self {
             Self::AnswerCommand { .. } => 1,
-            Self::TryTemplate(_) => 2,
-            Self::DeletePlan { .. } | Self::DeleteReplicaSet { .. } | Self::DeleteCommand { .. } => 3,
+            Self::TryTemplate(_) | Self::CreateJob(_) => 2,
+            Self::DeletePlan { .. }
+            | Self::DeleteJob { .. }
+            | Self::DeleteReplicaSet { .. }
+            | Self::DeleteCommand { .. } => 3,
             _ => 0,
         }
     }
@@ -185,6 +198,32 @@ pub struct NewRoute {
     pub owned: bool,
 }
 
+/// A Job to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// metadata.name
+    pub name: String,
+    /// What it is to do.
+    pub run: Run,
+    /// After how long it is ended.
+    pub timeout: Duration,
+    /// Environment variables of its containers.
+    pub env: Vec<(String, String)>,
+    /// Labels that its pod must not have: a Service could take it for one of the release's.
+    pub never: BTreeSet<String>,
+}
+
+/// What a Job does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Run {
+    /// Runs a pod of the user's: its template.
+    Pod(Value),
+    /// Looks at keys of Secrets and ConfigMaps.
+    Keys(Vec<KeysOf>),
+    /// Asks by HTTP, with headers from Secrets.
+    Http(Box<HttpQuestion>),
+}
+
 /// A port of a Service to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
@@ -222,6 +261,8 @@ pub struct Decision {
     pub after: Vec<Effect>,
     /// For people who watch.
     pub events: Vec<Event>,
+    /// What is to be asked now, beyond the API server; all questions that are open.
+    pub questions: Vec<Question>,
     /// When to look again although nothing happened.
     pub wake: Option<Timestamp>,
 }

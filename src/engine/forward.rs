@@ -1,11 +1,15 @@
 //! A release on its way: its steps are entered, driven until done, and left. The record of a step
 //! (status.step, status.weights.desired) is written before what it does to traffic.
 
-use crate::api::{Hold, RecordedRevision, ReleaseStatus, RollbackCause, StepProgress, StepStatus, status::MAX_HISTORY};
+use crate::api::{
+    Hold, Moment, OnFailure, RecordedRevision, ReleaseStatus, RollbackCause, StepProgress, StepStatus, Timestamp,
+    status::MAX_HISTORY,
+};
 
 use super::{
-    Flow,
+    Flow, analysis, checks,
     effect::{Effect, Selection},
+    observation,
     observed::{Plan, Revision},
     pass::Pass,
     plan::{Policy, Shift, Step},
@@ -13,7 +17,7 @@ use super::{
     revision::Target,
     route,
     steer::{old_side, sizes, steer, wanted},
-    trouble,
+    templates, trouble,
 };
 
 /// Begins the release of what the spec wants.
@@ -32,6 +36,9 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     pass.status.hold = None;
     pass.status.suspended = None;
     pass.status.rollback = None;
+    pass.status.checks.clear();
+    pass.status.verdicts.clear();
+    pass.status.observation = None;
     route::forgive(pass);
     // A new release ends what was kept warm for undo, but not what still drains.
     let policy = pass.policy();
@@ -76,11 +83,27 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     note_progress(pass);
     let failing = look_at_pods(pass);
     if let Some((reason, message)) = failing
-        && let Some(flow) = fail(pass, &policy, &reason, message)
+        && let Some(flow) = fail(pass, policy.automatic, &reason, message)
     {
         return flow;
     }
-    while may_advance(pass) && is_pinned(pass) && complete(pass, &policy) {
+    if let Some(message) = analysis::watch(pass, &policy)
+        && let Some(flow) = fail(pass, policy.automatic, "AnalysisFailed", message)
+    {
+        return flow;
+    }
+    while may_advance(pass) && is_pinned(pass) {
+        match may_leave(pass, &policy) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(failure) => {
+                let automatic = policy.automatic && failure.then == OnFailure::Rollback;
+                if let Some(flow) = fail(pass, automatic, failure.reason, failure.message) {
+                    return flow;
+                }
+                break;
+            }
+        }
         let index = index(pass);
         if index >= policy.count() {
             promoted(pass, &policy);
@@ -88,13 +111,14 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         }
         enter(pass, &policy, index + 1);
     }
+    analysis::note_wait(pass);
     pin(pass);
     let planned = pass.after.len();
     steer(pass, &policy);
     // What is only about to be done, perhaps after a time without an operator, was not waited for yet.
     if pass.after.len() == planned
         && let Some((reason, message)) = overdue(pass, &policy)
-        && let Some(flow) = fail(pass, &policy, &reason, message)
+        && let Some(flow) = fail(pass, policy.automatic, &reason, message)
     {
         return flow;
     }
@@ -166,6 +190,7 @@ fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
     let step = policy.step(index);
     let weight = match step {
         Step::Prepare => Some(0),
+        _ if index == 1 => Some(0),
         Step::SetWeight(weight) => Some(weight),
         Step::Promote => Some(100),
         _ => None,
@@ -186,6 +211,7 @@ fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
         started_at: pass.now,
         passed_by: None,
         retried_at: None,
+        unproven_since: None,
         progress: None,
     });
 }
@@ -205,11 +231,18 @@ pub fn current(pass: &Pass<'_>, policy: &Policy) -> Step {
     policy.step(index(pass))
 }
 
+/// Whether the step under way is done, and verdicts let the next one begin.
+fn may_leave(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failure> {
+    let next = policy.step(index(pass) + 1);
+    Ok(complete(pass, policy)? && (!analysis::raises(pass, &next) || analysis::proves(pass, policy)?))
+}
+
 /// Whether the step under way has done what it is there for, as far as the world was observed.
-fn complete(pass: &mut Pass<'_>, policy: &Policy) -> bool {
-    let Some(state) = pass.status.step.clone() else { return false };
+fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failure> {
+    let Some(state) = pass.status.step.clone() else { return Ok(false) };
     let passed = state.passed_by.is_some();
-    match current(pass, policy) {
+    let full = pass.status.release.as_ref().is_some_and(|release| release.full_promotion_by.is_some());
+    Ok(match current(pass, policy) {
         Step::Prepare => prepared(pass, policy),
         Step::SetWeight(weight) => reached(pass, policy, weight),
         Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) | Step::Maintenance => {
@@ -218,12 +251,16 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> bool {
         }
         Step::Scale(_) => sized(pass, policy),
         Step::Approval => passed,
+        Step::Check { when, names } => {
+            passed
+                || (full && !matches!(when, Moment::Preflight | Moment::BeforeTraffic))
+                || checks::ask(pass, policy, checks::At { when, step: state.index, since: state.started_at }, &names)?
+        }
         Step::Pause(duration) => {
-            let full = pass.status.release.as_ref().is_some_and(|release| release.full_promotion_by.is_some());
             passed || full || duration.is_some_and(|duration| pass.elapsed(state.started_at, duration))
         }
         Step::Promote => serves_alone(pass, policy),
-    }
+    })
 }
 
 /// The first candidate pods are available, as many as the bounds allow without traffic on them.
@@ -308,16 +345,21 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
     pass.status.suspended = None;
     let message = format!("{} serves all traffic", candidate.revision);
     pass.status.note(pass.now, "Promoted", &message, None);
+    observation::begin(pass, policy);
+}
+
+/// From when on what pods say counts: since the release began, or a person said Retry.
+pub fn looked_since(pass: &Pass<'_>) -> Timestamp {
+    let began = pass.status.release.as_ref().map(|release| release.started_at);
+    let retried = pass.status.step.as_ref().and_then(|step| step.retried_at);
+    began.max(retried).unwrap_or(pass.now)
 }
 
 /// Looks at the candidate's pods, records what is wrong, and says whether it fails the release.
 fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
     let revision = pass.candidate()?;
     let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.clone());
-    let began = pass.status.release.as_ref().map(|release| release.started_at);
-    let retried = pass.status.step.as_ref().and_then(|step| step.retried_at);
-    let since = began.max(retried).unwrap_or(pass.now);
-    let problem = trouble::find(revision, known.as_ref(), since, pass.now);
+    let problem = trouble::find(revision, known.as_ref(), looked_since(pass), pass.now);
     if let Some(candidate) = &mut pass.status.candidate {
         candidate.problem.clone_from(&problem);
     }
@@ -332,7 +374,7 @@ fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
 
 /// The step under way has waited for the cluster as long as it may.
 fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
-    if !may_advance(pass) || !current(pass, policy).name().waits_for_cluster() {
+    if !may_advance(pass) || pass.unproven.is_some() || !current(pass, policy).name().waits_for_cluster() {
         return None;
     }
     let step = pass.status.step.clone()?;
@@ -356,8 +398,8 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
 }
 
 /// Rolls back, or holds for a person; nothing when it is held already.
-fn fail(pass: &mut Pass<'_>, policy: &Policy, reason: &str, message: String) -> Option<Flow> {
-    if policy.automatic {
+fn fail(pass: &mut Pass<'_>, automatic: bool, reason: &str, message: String) -> Option<Flow> {
+    if automatic {
         retreat::begin(pass, RollbackCause::Failed, reason, &message, None);
         return Some(Flow::Again);
     }
@@ -372,10 +414,15 @@ fn fail(pass: &mut Pass<'_>, policy: &Policy, reason: &str, message: String) -> 
 /// Pins the spec as it stands; once the plan exists it is what counts.
 fn pin(pass: &mut Pass<'_>) {
     let (Some(release), Some(target)) = (&pass.status.release, &pass.target) else { return };
-    if pass.plan(release.number).is_some() || release.revision != target.hash {
+    if pass.plan(release.number).is_some() || release.revision != target.hash || templates::lacking(pass) {
         return;
     }
-    let spec = crate::api::ServiceReleaseSpec { template: None, ..pass.release.spec.clone() };
-    let plan = Plan { number: release.number, revision: target.hash.clone(), spec, template: target.template.clone() };
+    let plan = Plan {
+        number: release.number,
+        revision: target.hash.clone(),
+        spec: crate::api::ServiceReleaseSpec { template: None, ..pass.release.spec.clone() },
+        template: target.template.clone(),
+        analysis_templates: pass.seen.templates.clone(),
+    };
     pass.after.push(Effect::PinPlan(Box::new(plan)));
 }

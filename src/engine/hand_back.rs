@@ -35,6 +35,11 @@ pub fn drive(pass: &mut Pass<'_>) -> Waiting {
         _ => let_go(pass),
     };
     if waiting == Waiting::Done {
+        // Nothing is looked at again after this: a Service that a stale view shows as given back would keep
+        // the operator's keys, and reach no pod.
+        let services = [&pass.seen.service, &pass.seen.candidate_service];
+        let others = services.into_iter().flatten().filter(|service| !service.owned);
+        pass.after.extend(others.map(|service| Effect::ConfirmService { object: service.object.clone() }));
         pass.after.push(Effect::RemoveFinalizer);
     }
     waiting

@@ -1,12 +1,18 @@
 //! What makes a manifest one that cannot be acted on, beyond what the CRD's schema refuses. Each
 //! obstacle names the field or object, and the remedy.
 
-use crate::api::{FIELD_MANAGER, LABEL_RELEASE, LABEL_REVISION};
+use crate::{
+    api::{
+        FIELD_MANAGER, LABEL_RELEASE, LABEL_REVISION,
+        status::{MAX_TEXT, bounded},
+    },
+    checks,
+};
 
 use super::{
     observed::{Service, TemplateCheck},
     pass::Pass,
-    route,
+    route, templates,
     traffic::{self, Traffics},
     unroutable,
 };
@@ -42,6 +48,8 @@ pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
         .or_else(|| workload(pass))
         .or_else(|| template(pass))
         .or_else(|| services(pass))
+        .or_else(|| unsound(pass))
+        .or_else(|| templates::fault(pass))
         .or_else(|| unroutable::find(pass))
 }
 
@@ -72,6 +80,17 @@ fn workload(pass: &Pass<'_>) -> Option<Obstacle> {
         "set its scaleTargetRef to {{apiVersion: servicerelease.io/v1alpha1, kind: ServiceRelease, name: {name}}}"
     );
     Some(Obstacle::new("AutoscalerTargetsDeployment", message, &remedy))
+}
+
+/// The first field that is wrong in a way which the API server does not know: expressions above all.
+fn unsound(pass: &Pass<'_>) -> Option<Obstacle> {
+    let found = checks::unsound(&pass.release.spec).into_iter().next()?;
+    let message = format!("{}: {}", found.field, bounded(&found.message, MAX_TEXT));
+    Some(Obstacle::new(
+        "FieldInvalid",
+        message,
+        "correct the field that the message names; nothing that runs was changed",
+    ))
 }
 
 fn services(pass: &Pass<'_>) -> Option<Obstacle> {

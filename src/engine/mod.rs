@@ -2,12 +2,19 @@
 //! and returns the new status, the effects to carry out and when to look again. Pure: no I/O, no
 //! clock, no randomness, no logging.
 
+mod addresses;
+mod analysis;
+mod checks;
 mod clock;
 mod command;
 pub mod effect;
 mod forward;
 mod hand_back;
+pub mod inquiry;
 mod invalid;
+pub mod measuring;
+pub mod names;
+mod observation;
 pub mod observed;
 mod pass;
 pub mod plan;
@@ -19,20 +26,25 @@ mod retreat;
 pub mod revision;
 mod route;
 mod rules;
+mod runs;
 mod steer;
+pub mod templates;
 #[cfg(test)]
 mod tests;
 mod traffic;
 mod trouble;
 mod unroutable;
+mod verdict;
 
 pub use command::RETENTION as COMMAND_RETENTION;
-pub use effect::{Decision, Effect, Event, NewReplicaSet, NewRoute, NewService, Selection, ServicePort};
+pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
+pub use inquiry::{Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply};
 pub use observed::{
-    Command, Container, Ended, Endpoint, ObjectVersion, Observed, ParentGateway, Plan, Pod, Revision, Rival, Route,
-    RouteParent, Service, Shape, Template, TemplateCheck, Workload,
+    Command, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway, Plan, Pod,
+    Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,
 };
+pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};
 
 use crate::api::{FINALIZER, ServiceRelease, Timestamp, WorkloadStatus};
@@ -86,6 +98,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
     if pass.obstacle.is_none() {
         pass.after.extend(preview::keep(&pass));
     }
+    runs::tidy(&mut pass);
     confirm_selection(&mut pass);
     try_template(&mut pass);
     // What fails holds up what comes after it: traffic and pods first, tidying up last.

@@ -3,9 +3,12 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{Action, ServiceReleaseSpec, Timestamp};
+use crate::api::{Action, AnalysisTemplateSpec, ServiceReleaseSpec, Timestamp};
+
+use super::inquiry::Answer;
 
 /// Everything that one pass looks at, beside the ServiceRelease itself and the time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +42,14 @@ pub struct Observed {
     pub autoscalers: Vec<String>,
     /// What the API server says of the template wanted now, when no ReplicaSet has it yet.
     pub template_check: TemplateCheck,
+    /// The Jobs that were made for this release.
+    pub jobs: Vec<Job>,
+    /// The templates that spec.analysis names, as far as they exist, where [`super::wants_templates`] says so.
+    pub templates: Vec<NamedTemplate>,
+    /// Why one of them cannot be read, although it may exist.
+    pub template_unreadable: Option<String>,
+    /// What was answered to the questions of earlier passes.
+    pub answers: Vec<Answer>,
     /// What the API server refused in the last pass, with its reason.
     pub refusal: Option<String>,
 }
@@ -164,6 +175,10 @@ impl Revision {
 pub struct Pod {
     /// metadata.name
     pub name: String,
+    /// metadata.creationTimestamp
+    pub created: Option<Timestamp>,
+    /// status.podIP
+    pub address: Option<String>,
     /// Whether it is ready.
     pub ready: bool,
     /// Whether it was told to go (metadata.deletionTimestamp).
@@ -204,6 +219,32 @@ pub struct Ended {
     pub at: Option<Timestamp>,
 }
 
+/// A Job of the release.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Job {
+    /// Which object, at which version.
+    pub object: ObjectVersion,
+    /// How it ended, if it has.
+    pub end: Option<JobEnd>,
+    /// Why its pod does not run, in the kubelet's or scheduler's words.
+    pub stuck: Option<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobEnd {
+    /// Whether its pod exited with 0.
+    pub succeeded: bool,
+    /// When.
+    pub at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub took: u64,
+    /// Exit code and what the container left as its message, or the Job controller's reason.
+    pub message: String,
+}
+
 /// A plan pinned in a ControllerRevision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -215,6 +256,21 @@ pub struct Plan {
     pub spec: ServiceReleaseSpec,
     /// The resolved template.
     pub template: Template,
+    /// The templates that spec.analysis names, as they stood.
+    pub analysis_templates: Vec<NamedTemplate>,
+}
+
+/// An AnalysisTemplate or ClusterAnalysisTemplate.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedTemplate {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a ClusterAnalysisTemplate.
+    #[serde(default)]
+    pub cluster_scope: bool,
+    /// What it says.
+    pub spec: AnalysisTemplateSpec,
 }
 
 /// A Service and the endpoints behind it.

@@ -2,14 +2,16 @@
 //! (`rest`, `forward`, `retreat`, `hand_back`) write into it.
 
 use crate::api::{
-    Duration, RevisionStatus, ServiceRelease, ServiceReleaseStatus, Timestamp, Traffic, WeightShare, Weights,
+    Duration, RevisionStatus, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, Timestamp, Traffic,
+    WeightShare, Weights,
     status::{MAX_IMAGES, MAX_TEXT, bounded},
 };
 
 use super::{
     effect::{Decision, Effect, Event, NewReplicaSet},
+    inquiry::Question,
     invalid::Obstacle,
-    observed::{Observed, Plan, Revision, Template, TemplateCheck},
+    observed::{NamedTemplate, Observed, Plan, Revision, Template, TemplateCheck},
     plan::Policy,
     ratio::Bounds,
     revision::{self, Target},
@@ -36,6 +38,10 @@ pub struct Pass<'a> {
     pub after: Vec<Effect>,
     /// For people who watch.
     pub events: Vec<Event>,
+    /// What is to be asked.
+    pub questions: Vec<Question>,
+    /// The step is done, but what is measured does not let the weight rise.
+    pub unproven: Option<(&'static str, String)>,
     wake: Option<Timestamp>,
 }
 
@@ -52,13 +58,16 @@ impl<'a> Pass<'a> {
             before: Vec::new(),
             after: Vec::new(),
             events: Vec::new(),
+            questions: Vec::new(),
+            unproven: None,
             wake: None,
         }
     }
 
     /// What was decided.
     pub fn finish(self) -> Decision {
-        Decision { before: self.before, status: self.status, after: self.after, events: self.events, wake: self.wake }
+        let Self { before, status, after, events, questions, wake, .. } = self;
+        Decision { before, status, after, events, questions, wake }
     }
 
     /// Looks again at `time` at the latest.
@@ -106,16 +115,21 @@ impl<'a> Pass<'a> {
     /// What holds for the release under way: its pinned plan, or the spec before that exists.
     pub fn policy(&self) -> Policy {
         let number = self.status.release.as_ref().map_or(0, |release| release.number);
-        let spec = match self.plan(number) {
-            Some(plan) if self.status.candidate.is_some() => &plan.spec,
-            _ => &self.release.spec,
-        };
-        Policy::compile(spec, self.status.stable.is_none())
+        match self.plan(number).filter(|_| self.status.candidate.is_some() || self.status.observation.is_some()) {
+            Some(plan) => self.compile(&plan.spec, &plan.analysis_templates),
+            None => self.compile(&self.release.spec, &self.seen.templates),
+        }
     }
 
-    /// What would hold if the release were pinned now.
+    /// What would hold if the release were pinned now, with the templates that were pinned.
     pub fn next_policy(&self) -> Policy {
-        Policy::compile(&self.release.spec, self.status.stable.is_none())
+        let number = self.status.release.as_ref().map_or(0, |release| release.number);
+        let templates = self.plan(number).map_or(&self.seen.templates, |plan| &plan.analysis_templates);
+        self.compile(&self.release.spec, templates)
+    }
+
+    fn compile(&self, spec: &ServiceReleaseSpec, templates: &[NamedTemplate]) -> Policy {
+        Policy::compile(spec, templates, self.status.stable.is_none())
     }
 
     /// The limits on pods now.
@@ -137,6 +151,11 @@ impl<'a> Pass<'a> {
     /// The ReplicaSet of the candidate.
     pub fn candidate(&self) -> Option<&'a Revision> {
         self.status.candidate.as_ref().and_then(|candidate| self.revision(&candidate.revision))
+    }
+
+    /// The revision that checks are about: the candidate, or stable where there is none.
+    pub fn subject(&self) -> Option<&'a Revision> {
+        if self.status.candidate.is_some() { self.candidate() } else { self.stable() }
     }
 
     /// The candidate, if it has no ReplicaSet.

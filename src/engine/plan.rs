@@ -5,9 +5,16 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::api::{Canary, CanaryStep, Duration, HeaderMatch, ServiceReleaseSpec, StepName, Strategy};
+use crate::api::{
+    Analysis, Canary, CanaryStep, Check, Duration, HeaderMatch, Moment, ServiceReleaseSpec, StepName, Strategy,
+    status::bounded,
+};
 
-use super::ratio::{self, Bounds};
+use super::{
+    observed::NamedTemplate,
+    ratio::{self, Bounds},
+    templates,
+};
 
 /// One unit of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +33,13 @@ pub enum Step {
     Pause(Option<Duration>),
     /// Stay until a person approves.
     Approval,
+    /// Ask checks, and go on when they have passed.
+    Check {
+        /// At which moment.
+        when: Moment,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Send all requests to the maintenance Service, until the candidate has all traffic.
     Maintenance,
     /// Give the candidate all traffic, and make it stable.
@@ -44,6 +58,7 @@ impl Step {
             Self::Scale(_) => StepName::Scale,
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
+            Self::Check { .. } => StepName::Check,
             Self::Maintenance => StepName::Maintenance,
             Self::Promote => StepName::Promote,
         }
@@ -64,6 +79,7 @@ impl fmt::Display for Step {
             Self::Scale(None) => out.write_str("scale as weight"),
             Self::Pause(_) => out.write_str("pause"),
             Self::Approval => out.write_str("approval"),
+            Self::Check { names, .. } => write!(out, "check {}", bounded(&names.join(", "), 40)),
             Self::Maintenance => out.write_str("maintenance"),
             Self::Promote => out.write_str("promote"),
         }
@@ -126,12 +142,19 @@ pub struct Policy {
     pub keep_previous: Duration,
     /// Whether failures roll back by themselves.
     pub automatic: bool,
+    /// spec.checks
+    pub checks: Vec<Check>,
+    /// spec.analysis
+    pub analysis: Option<Analysis>,
+    /// spec.observation.duration
+    pub observation: Option<Duration>,
 }
 
 impl Policy {
-    /// Compiles a spec. The first revision of all goes without the strategy's steps (INVARIANTS R5).
+    /// Compiles a spec, with the templates that its analysis names; those that are missing stay in
+    /// `analysis.templates`. The first revision of all goes without the strategy's steps (INVARIANTS R5).
     #[must_use]
-    pub fn compile(spec: &ServiceReleaseSpec, first: bool) -> Self {
+    pub fn compile(spec: &ServiceReleaseSpec, known: &[NamedTemplate], first: bool) -> Self {
         let default = Strategy { canary: Some(Canary::default()), blue_green: None };
         let strategy = spec.strategy.as_ref().unwrap_or(&default);
         let (shift, middle) = match (&strategy.canary, &strategy.blue_green) {
@@ -146,17 +169,31 @@ impl Policy {
         let routed = spec.router().is_some();
         let keep = strategy.canary.as_ref().and_then(|canary| canary.dynamic_stable_scale.as_ref());
         let shift = if routed { Shift::Route { keep: keep.map(|keep| keep.at_least.clone()) } } else { shift };
-        let middle = if first { Vec::new() } else { middle };
+        let at = |moment: Moment| check_step(&spec.checks, moment);
+        let middle = if first { Vec::new() } else { checked(middle, &spec.checks) };
+        let preflight = at(Moment::Preflight);
+        let before = at(Moment::BeforeTraffic);
+        let last = at(Moment::BeforePromotion).filter(|_| !first);
         let seconds = |seconds: i32| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let scale_down_delay = spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
         Self {
             shift,
-            steps: [vec![Step::Prepare], middle, vec![Step::Promote]].concat(),
+            steps: preflight
+                .into_iter()
+                .chain([Step::Prepare])
+                .chain(before)
+                .chain(middle)
+                .chain(last)
+                .chain([Step::Promote])
+                .collect(),
             min_ready_seconds: spec.min_ready_seconds,
             deadline: seconds(spec.progress_deadline_seconds),
             scale_down_delay,
             keep_previous: spec.rollback.keep_previous.unwrap_or_default().max(scale_down_delay),
             automatic: spec.rollback.automatic,
+            checks: spec.checks.clone(),
+            analysis: spec.analysis.as_ref().map(|it| templates::resolve(it, known).unwrap_or_else(|_| it.clone())),
+            observation: spec.observation.map(|observation| observation.duration),
         }
     }
 
@@ -188,6 +225,12 @@ impl Policy {
     #[must_use]
     pub const fn is_routed(&self) -> bool {
         matches!(self.shift, Shift::Route { .. })
+    }
+
+    /// Whether the candidate has pods at a step.
+    #[must_use]
+    pub fn has_pods(&self, index: i32) -> bool {
+        self.until(index).any(|step| *step == Step::Prepare)
     }
 
     /// The steps up to a place counted from 1, the latest first.
@@ -242,8 +285,9 @@ impl Policy {
                 Step::SetWeight(_) => Some(None),
                 _ => None,
             });
+        let sizes = |step: &Step| matches!(step, Step::Scale(_) | Step::SetWeight(_));
         // The first pods are those for the first step that needs some.
-        let scale = if index <= 1 { next.next() } else { self.until(index).find_map(size) };
+        let scale = if self.until(index).any(sizes) { self.until(index).find_map(size) } else { next.next() };
         match scale.flatten() {
             Some(Size::Pods(pods)) => pods.min(replicas),
             Some(Size::Percent(percent)) => ratio::beside(replicas, percent),
@@ -274,6 +318,20 @@ impl Policy {
     }
 }
 
+/// The step that asks the checks of a moment, if there are any.
+fn check_step(checks: &[Check], when: Moment) -> Option<Step> {
+    let names: Vec<String> =
+        checks.iter().filter(|check| check.when.contains(&when)).map(|check| check.name.clone()).collect();
+    (!names.is_empty()).then_some(Step::Check { when, names })
+}
+
+/// The steps of a strategy, with the checks that are asked after each weight.
+fn checked(steps: Vec<Step>, checks: &[Check]) -> Vec<Step> {
+    let each = check_step(checks, Moment::EachStep);
+    let follow = |step: &Step| each.clone().filter(|_| matches!(step, Step::SetWeight(1..)));
+    steps.into_iter().flat_map(|step| [follow(&step), Some(step)].into_iter().rev().flatten()).collect()
+}
+
 fn ratio(canary: &Canary) -> Shift {
     Shift::Ratio { surge: canary.max_surge.clone(), unavailable: canary.max_unavailable.clone() }
 }
@@ -295,6 +353,9 @@ fn compile(step: &CanaryStep) -> Step {
     if let Some(scale) = &step.scale {
         let pods = scale.replicas.map(|pods| Size::Pods(pods.max(1)));
         return Step::Scale(pods.or_else(|| scale.percent.map(|percent| Size::Percent(percent.clamp(1, 100)))));
+    }
+    if let Some(names) = &step.check {
+        return Step::Check { when: Moment::Step, names: names.clone() };
     }
     match &step.pause {
         Some(pause) => Step::Pause(pause.duration),

@@ -2,9 +2,12 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, apimachinery::pkg::apis::meta::v1::Time, jiff};
 
-use crate::api::{Phase, RollbackCause, StepStatus, Strategy, Timestamp, WeightShare, Weights, conditions};
+use crate::api::{
+    ObservationStatus, Phase, RollbackCause, StepStatus, Strategy, Timestamp, WeightShare, Weights, conditions,
+};
 
 use super::{
+    analysis,
     effect::{Event, Selection},
     forward,
     hand_back::{self, Waiting},
@@ -211,10 +214,26 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
     let trouble = trouble.map(trouble::describe).or_else(failure);
     let trouble = trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    if let Some((reason, why)) = pass.unproven.clone() {
+        return unproven(pass, reason, &why, &place, &trouble);
+    }
     match step {
         Step::Approval | Step::Pause(_) => waiting(pass, &step, &state, &place, &trouble),
         _ => moving(pass, &step, &place, &trouble),
     }
+}
+
+/// A step that is done and waits for evidence.
+fn unproven(pass: &Pass<'_>, reason: &'static str, why: &str, place: &str, trouble: &str) -> Report {
+    let candidate = pass.candidate_hash().unwrap_or_default();
+    let outlook = analysis::outlook(pass);
+    let message = format!("{place}: {candidate} stays at {}: {why}{outlook}{trouble}", at_weight(pass));
+    if reason == "Analyzing" {
+        return Report::new(Phase::Progressing, reason, message);
+    }
+    let next = ["skip", "abort"].map(|words| command(pass, words)).join(" | ");
+    let next = format!("it goes on by itself when the verdict is Pass; or {next}");
+    Report::new(Phase::Paused, reason, message).next(next)
 }
 
 /// A step that waits for time or a person.
@@ -254,6 +273,7 @@ fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
         Step::SetMirrorRoute(percent) => {
             ("SettingRoute", format!("copies of {percent}% of the requests to {candidate}"))
         }
+        Step::Check { names, .. } => ("Checking", super::checks::describe(pass, names)),
         Step::Scale(_) => ("Scaling", format!("the pods of {candidate}")),
         Step::Maintenance => ("EnteringMaintenance", format!("no request to either, until all are {candidate}'s")),
         Step::Promote => {
@@ -303,6 +323,21 @@ fn resting(pass: &Pass<'_>) -> Report {
     }
 }
 
+/// Whether a person has to decide what becomes of a release that is promoted.
+fn failed_since(pass: &Pass<'_>) -> bool {
+    pass.status.observation.as_ref().is_some_and(|state| state.failure.is_some())
+}
+
+fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report {
+    if let Some(failure) = &state.failure {
+        let message = format!("{stable} serves all traffic, but {failure}");
+        let next = ["undo", "retry"].map(|words| command(pass, words)).join(" | ");
+        return Report::new(Phase::Observing, "ObservationFailed", message).next(next);
+    }
+    let message = format!("{stable} serves all traffic and is observed until {}", state.until);
+    Report::new(Phase::Observing, "Observing", message)
+}
+
 fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
     let contested = pass
         .seen
@@ -323,6 +358,9 @@ fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
     }
     if let Some(lack) = lack(pass) {
         return Report::new(Phase::Healthy, "PodsUnavailable", format!("{stable} is what the spec wants; {lack}"));
+    }
+    if let Some(state) = &pass.status.observation {
+        return observing(pass, stable, state);
     }
     let leaving = super::workload_drained_at(pass).filter(|at| *at > pass.now);
     let leaving = leaving.map(|at| format!("; the Deployment's own pods stay until {at}, so that connections end"));
@@ -392,7 +430,11 @@ fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
     let bounds = pass.bounds();
     let word = |word: &str| if status.reason.is_empty() { word.to_owned() } else { status.reason.clone() };
     let kind = match status.phase {
-        Phase::Healthy if pass.release.metadata.deletion_timestamp.is_none() && lack(pass).is_none() => {
+        Phase::Observing if failed_since(pass) => conditions::State::Stalled,
+        // It serves as the spec wants it: a day of observation holds up nobody who waits for that.
+        Phase::Healthy | Phase::Observing
+            if pass.release.metadata.deletion_timestamp.is_none() && lack(pass).is_none() =>
+        {
             conditions::State::Ready
         }
         Phase::RolledBack | Phase::Halted | Phase::Invalid if pass.release.metadata.deletion_timestamp.is_none() => {
@@ -416,6 +458,8 @@ fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
         None => format!("{serving} of {} pods take traffic", bounds.replicas),
     };
     wanted.push(("Available", enough.into(), if enough { "EnoughPods" } else { "TooFewPods" }.to_owned(), note));
+    let analysis = analysis::condition(pass);
+    wanted.extend(analysis.map(|(value, reason, note)| ("AnalysisPassed", value, reason.to_owned(), note)));
     let now = Time(
         jiff::Timestamp::from_second(pass.now.as_millis().div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
     );

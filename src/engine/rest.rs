@@ -4,7 +4,7 @@
 use super::{
     Flow, command,
     effect::{Effect, Selection},
-    forward,
+    forward, observation,
     observed::{Revision, TemplateCheck},
     pass::{Pass, resize, set_min_ready},
     revision::{self, Target},
@@ -26,6 +26,9 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         return Flow::Settled;
     }
     keep_stable(pass);
+    if observation::drive(pass) {
+        return Flow::Again;
+    }
     drain_others(pass);
     forget_old_revisions(pass);
     forget_old_plans(pass);

@@ -400,9 +400,26 @@ pub fn unrouted(pass: &Pass<'_>) -> Option<String> {
     route::refused(pass).filter(|_| late && pass.policy().is_routed() && pass.status.stable.is_some())
 }
 
+/// Why stable is turned round.
+pub struct Cause<'a> {
+    /// What kind of rollback it is.
+    pub cause: RollbackCause,
+    /// In one word.
+    pub reason: &'a str,
+    /// Who wants it; none if nobody asked.
+    pub by: Option<&'a str>,
+}
+
+impl<'a> Cause<'a> {
+    /// A person wants it.
+    pub const fn person(by: &'a str) -> Self {
+        Self { cause: RollbackCause::Undone, reason: "Undone", by: Some(by) }
+    }
+}
+
 /// Turns stable round: the revision that serves becomes the one to take back, and another one that
 /// was good before becomes stable.
-pub fn undo(pass: &mut Pass<'_>, to: RevisionStatus, message: &str, by: &str) {
+pub fn undo(pass: &mut Pass<'_>, to: RevisionStatus, message: &str, why: &Cause<'_>) {
     let Some(undone) = pass.status.stable.replace(to) else { return };
     pass.status
         .draining
@@ -410,5 +427,6 @@ pub fn undo(pass: &mut Pass<'_>, to: RevisionStatus, message: &str, by: &str) {
     pass.status.previous = None;
     pass.status.candidate = Some(undone);
     pass.want_weight(100);
-    begin(pass, RollbackCause::Undone, "Undone", message, Some(by));
+    pass.status.observation = None;
+    begin(pass, why.cause, why.reason, message, why.by);
 }

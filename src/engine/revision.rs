@@ -30,12 +30,16 @@ const LETTERS: &[u8; 16] = b"bcdfghjklmnpqrst";
 /// The short hash that names a new revision: ten letters, of the template and the collision count.
 #[must_use]
 pub fn short_hash(template: &Template, collision_count: i64) -> String {
-    let mut digest = Sha256::new();
-    digest.update(template.as_str());
+    let mut text = template.as_str().to_owned();
     if collision_count > 0 {
-        digest.update(format!("#{collision_count}"));
+        text.push_str(&format!("#{collision_count}"));
     }
-    let nibbles = digest.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    short(&text)
+}
+
+/// A name of ten letters for a text.
+pub fn short(text: &str) -> String {
+    let nibbles = Sha256::digest(text).into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
     nibbles.take(10).map(|nibble| char::from(LETTERS[usize::from(nibble)])).collect()
 }
 

@@ -267,7 +267,7 @@ pub fn without_copies<'a>(pass: &Pass<'a>) -> Option<(&'a super::ParentGateway, 
         _ => None,
     };
     let pinned = pass.status.candidate.is_some();
-    let policy = if pinned { pass.policy() } else { Policy::compile(&pass.release.spec, false) };
+    let policy = if pinned { pass.policy() } else { Policy::compile(&pass.release.spec, &[], false) };
     let least = policy.steps.iter().filter_map(percent).min()?;
     let needed = ["HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"];
     let needed = &needed[..if least < 100 { 2 } else { 1 }];
@@ -312,8 +312,17 @@ pub fn certain(pass: &Pass<'_>) -> i32 {
     let served = pass.status.route.as_ref().map_or(0, |route| route.served_weight);
     match pass.candidate_hash() {
         Some(candidate) if pass.traffics().selection() == super::Selection::Revision(candidate.to_owned()) => 100,
+        // A gateway may still follow what somebody else wrote for a moment.
+        _ if was_meddled_with(pass) => 0,
         _ => desired.min(served).min(weight(pass).unwrap_or(0)),
     }
+}
+
+/// Whether somebody else set the weights, and the gateway has not had its time since.
+fn was_meddled_with(pass: &Pass<'_>) -> bool {
+    let (Some(route), Some(router)) = (&pass.status.route, router(pass)) else { return false };
+    let since = route.accepted_at.map(|at| at.plus(router.propagation_delay));
+    route.put_right > 0 && since.is_none_or(|end| end > pass.now)
 }
 
 /// Whether requests follow this weight, and what is meant beside it: it is in the route, accepted, and the

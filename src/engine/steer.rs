@@ -24,6 +24,9 @@ pub fn old_side<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
 pub fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
     let replicas = pass.replicas();
     let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    if !policy.has_pods(index(pass)) {
+        return (0, if pass.status.stable.is_some() { replicas } else { 0 });
+    }
     match policy.shift {
         _ if pass.status.stable.is_none() => (replicas, 0),
         Shift::Switch => (replicas, replicas),

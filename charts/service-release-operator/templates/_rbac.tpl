@@ -27,6 +27,10 @@ in its own namespace, under that namespace's quota, admission and Pod Security.
 - apiGroups: [servicerelease.io]
   resources: [releasecommands/status]
   verbs: [patch]
+# The metrics that a release shares with others, read when it begins.
+- apiGroups: [servicerelease.io]
+  resources: [analysistemplates]
+  verbs: [get]
 # One for each revision; a dry run of `create` also validates pod templates.
 - apiGroups: [apps]
   resources: [replicasets]
@@ -46,6 +50,14 @@ in its own namespace, under that namespace's quota, admission and Pod Security.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# How many lines of a candidate's log match, for checks by `logs`. No line is kept or told.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+# The Jobs of checks by `job` and `keys`.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
 # The Service that clients use: its selector is what moves traffic; created if there is none.
 - apiGroups: [""]
   resources: [services]

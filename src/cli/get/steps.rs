@@ -35,7 +35,7 @@ pub struct StepView {
 /// Finds the step of the status in a plan. The first revision of all has none of the strategy's steps.
 #[must_use]
 pub fn view(status: &StepStatus, plan: &ServiceReleaseSpec, first: bool) -> StepView {
-    let policy = Policy::compile(plan, first);
+    let policy = Policy::compile(plan, &[], first);
     let step = policy.step(status.index);
     let fits = policy.count() == status.of && step.name() == status.name;
     let until = match step {
@@ -69,6 +69,7 @@ const fn name(name: StepName) -> &'static str {
         StepName::SetHeaderRoute => "setHeaderRoute",
         StepName::SetMirrorRoute => "setMirrorRoute",
         StepName::Scale => "scale",
+        StepName::Check => "check",
         StepName::Maintenance => "maintenance",
         StepName::Pause => "pause",
         StepName::Approval => "approval",

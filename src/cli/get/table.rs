@@ -60,7 +60,7 @@ pub fn row(release: &ServiceRelease) -> Row {
 #[must_use]
 pub const fn tone(phase: Phase) -> Tone {
     match phase {
-        Phase::Healthy => Tone::Good,
+        Phase::Healthy | Phase::Observing => Tone::Good,
         Phase::Pending | Phase::Progressing | Phase::Promoting => Tone::Busy,
         Phase::AwaitingApproval | Phase::Paused => Tone::Warn,
         Phase::RollingBack | Phase::RolledBack | Phase::Halted | Phase::Invalid => Tone::Bad,

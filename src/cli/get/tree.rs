@@ -8,7 +8,7 @@ use super::{
     view::{RevisionView, View},
 };
 use crate::{
-    api::{Phase, Timestamp},
+    api::{CheckOutcome, CheckStatus, Phase, Timestamp, VerdictOutcome, VerdictStatus},
     cli::{
         paint::{Paint, Tone},
         time::{ago, left, rough},
@@ -77,6 +77,8 @@ impl Canvas<'_> {
             ("step", self.step()),
             ("weight", self.weight()),
             ("route", self.route()),
+            ("checks", self.checks()),
+            ("metrics", self.verdicts()),
             ("rollback", self.rollback()),
             ("failed", self.failed()),
             ("conditions", self.conditions()),
@@ -178,6 +180,37 @@ impl Canvas<'_> {
         let page = route.maintenance.then(|| ", behind maintenance".to_owned());
         let extras: String = headers.chain(copies).chain(page).collect();
         vec![format!("{kind} {}: {weight}{extras}, {accepted}", route.name)]
+    }
+
+    /// A line for each check that failed or is being asked; those that passed in one.
+    fn checks(&self) -> Vec<String> {
+        let passed = |check: &&CheckStatus| check.outcome == CheckOutcome::Passed;
+        let (good, others): (Vec<_>, Vec<_>) = self.view.checks.iter().partition(passed);
+        let names: Vec<&str> = good.iter().map(|check| check.name.as_str()).collect();
+        let good =
+            (!names.is_empty()).then(|| format!("{} {}", self.paint.text(Tone::Good, "passed"), names.join(", ")));
+        let line = |check: &CheckStatus| {
+            let (tone, word) = match check.outcome {
+                CheckOutcome::Failed => (Tone::Bad, "failed"),
+                _ => (Tone::Warn, "asked"),
+            };
+            format!("{} {}: {}", self.paint.text(tone, word), check.name, check.message)
+        };
+        good.into_iter().chain(others.into_iter().map(line)).collect()
+    }
+
+    fn verdicts(&self) -> Vec<String> {
+        let line = |verdict: &VerdictStatus| {
+            let tone = match verdict.outcome {
+                VerdictOutcome::Pass => Tone::Good,
+                VerdictOutcome::Fail => Tone::Bad,
+                VerdictOutcome::Inconclusive => Tone::Warn,
+            };
+            let word = format!("{:<12}", format!("{:?}", verdict.outcome));
+            let when = verdict.measured_at.map(|at| format!(" ({})", ago(at, self.now))).unwrap_or_default();
+            format!("{} {}: {}{when}", self.paint.text(tone, &word), verdict.name, verdict.message)
+        };
+        self.view.verdicts.iter().map(line).collect()
     }
 
     fn rollback(&self) -> Vec<String> {

@@ -436,3 +436,36 @@ fn a_route_is_shown_with_its_weight_and_what_the_gateways_say(#[case] change: Va
     let picture = draw(under_way("Progressing", 2, "setWeight", json!({"route": route})), &[]);
     assert!(picture.contains(&format!("route       HTTPRoute front: {told}")), "{picture}");
 }
+
+#[test]
+fn checks_and_metrics_have_a_line_each_but_for_checks_that_passed() {
+    let check = |name: &str, outcome: &str, message: &str| {
+        json!({"name": name, "when": "BeforeTraffic", "release": 2, "step": 2, "outcome": outcome,
+            "startedAt": at("03:13:05"), "attempts": 1, "message": message})
+    };
+    let verdict = |name: &str, outcome: &str, message: &str| {
+        json!({"name": name, "outcome": outcome, "message": message, "startedAt": at("03:13:05"),
+            "measuredAt": at("03:14:00")})
+    };
+    let picture = draw(
+        under_way(
+            "Progressing",
+            2,
+            "setWeight",
+            json!({
+                "checks": [check("auth", "Passed", ""), check("health", "Passed", ""),
+                    check("quote", "Failed", "POST /api/quote: expected status 200 (503 from 10.0.0.1:8080 in 3ms)")],
+                "verdicts": [verdict("errors", "Pass", "0.01 (max 0.05)"), verdict("p95", "Inconclusive", "no data: the query has no series")],
+            }),
+        ),
+        &[],
+    );
+    for line in [
+        "  checks      passed auth, health\n",
+        "              failed quote: POST /api/quote: expected status 200 (503 from 10.0.0.1:8080 in 3ms)\n",
+        "  metrics     Pass         errors: 0.01 (max 0.05) (5s ago)\n",
+        "              Inconclusive p95: no data: the query has no series (5s ago)\n",
+    ] {
+        assert!(picture.contains(line), "{line}\n{picture}");
+    }
+}

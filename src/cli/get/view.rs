@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     api::{
-        FailedRevision, Hold, LABEL_REVISION, Phase, ReleaseStatus, RevisionStatus, RollbackStatus, RouteStatus,
-        ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, Suspension, TimelineEntry, Timestamp, Weights,
+        CheckStatus, FailedRevision, Hold, LABEL_REVISION, Phase, ReleaseStatus, RevisionStatus, RollbackStatus,
+        RouteStatus, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, Suspension, TimelineEntry, Timestamp,
+        VerdictStatus, Weights,
     },
     cli::{outcome::Workload, time},
 };
@@ -76,6 +77,12 @@ pub struct View {
     /// What shares the requests exactly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteStatus>,
+    /// The last outcome of each check.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckStatus>,
+    /// The last verdict of each metric.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<VerdictStatus>,
     /// A failure that is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
@@ -175,6 +182,8 @@ pub fn view(seen: &Seen<'_>) -> View {
         step: step.filter(|_| status.candidate.is_some()),
         weights: status.weights,
         route: status.route.clone(),
+        checks: status.checks.clone(),
+        verdicts: status.verdicts.clone(),
         hold: status.hold.clone(),
         suspended: status.suspended.clone(),
         rollback: status.rollback.clone(),

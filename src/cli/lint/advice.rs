@@ -3,10 +3,12 @@
 
 use super::{Finding, Severity, pod, yaml::Node};
 use crate::{
-    api::{Canary, ServiceRelease, Strategy},
+    api::{AnalysisTemplate, Canary, ServiceRelease, Strategy},
     engine::{
+        NamedTemplate,
         plan::{Policy, Step},
         ratio::{self, split},
+        templates,
     },
 };
 
@@ -45,6 +47,26 @@ pub fn of_workload(document: &Node, releases: &[&ServiceRelease], found: &mut Ve
                 "ServiceRelease {name} adopts this Deployment and holds it at 0: applying this again starts pods beside its own; remove replicas here and set them there"
             ),
         });
+    }
+}
+
+/// Looks at a release beside the templates that were given and that it names; others may be in the cluster.
+pub fn of_templates(
+    release: &ServiceRelease,
+    document: &Node,
+    templates: &[(&Node, &AnalysisTemplate)],
+    found: &mut Vec<Finding>,
+) {
+    let Some(analysis) = &release.spec.analysis else { return };
+    let known = templates.iter().map(|(node, template)| NamedTemplate {
+        name: template.metadata.name.clone().unwrap_or_default(),
+        cluster_scope: node.get("kind").and_then(Node::text) == Some("ClusterAnalysisTemplate"),
+        spec: template.spec.clone(),
+    });
+    let known: Vec<NamedTemplate> = known.collect();
+    if let Err(templates::Fault::Mismatch { field, message }) = templates::resolve(analysis, &known) {
+        let place = document.find(&field);
+        found.push(Finding { place, field, severity: Severity::Error, rule: "analysis", message });
     }
 }
 
@@ -107,10 +129,10 @@ impl Advice<'_> {
         }
     }
 
-    /// Weights that follow each other without a pause show nothing of the new version.
+    /// Weights that follow each other without a pause show nothing of the new version; metrics are waited for.
     fn nothing_to_see(&mut self, canary: &Canary) {
         let stops = |step: &crate::api::CanaryStep| step.pause.is_some() || step.approval.is_some();
-        if !canary.steps.iter().any(stops) {
+        if self.release.spec.analysis.is_none() && !canary.steps.iter().any(stops) {
             let message = "no step waits: the weights follow each other as fast as pods become available; add a pause or an approval".to_owned();
             self.warn("spec.strategy.canary.steps", "no-pause", message);
         }
@@ -134,7 +156,7 @@ impl Advice<'_> {
     /// Pods apart from the weight that are fewer than it needs.
     fn pods_too_few(&mut self, canary: &Canary, all: &[&Node]) {
         let Some(replicas) = self.replicas(all).filter(|_| self.is_routed()) else { return };
-        let policy = Policy::compile(&self.release.spec, false);
+        let policy = Policy::compile(&self.release.spec, &[], false);
         for (index, step) in canary.steps.iter().enumerate() {
             let Some(weight) = step.set_weight.filter(|weight| *weight > 0) else { continue };
             // Counted from 1, and the first is prepare.
@@ -195,7 +217,7 @@ impl Advice<'_> {
             return;
         }
         let Some(replicas) = self.replicas(all).filter(|replicas| *replicas > 0) else { return };
-        let policy = Policy::compile(&self.release.spec, false);
+        let policy = Policy::compile(&self.release.spec, &[], false);
         let bounds = policy.bounds(replicas);
         let mut shares = Vec::new();
         for step in &policy.steps {

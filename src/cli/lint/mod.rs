@@ -16,7 +16,7 @@ use std::{
 use serde::Serialize;
 
 use super::{args, error::CliError, exit, output, paint::Paint};
-use crate::api::ServiceRelease;
+use crate::api::{AnalysisTemplate, ServiceRelease};
 use yaml::{Node, Place};
 
 /// How bad a finding is.
@@ -60,6 +60,7 @@ pub struct File {
 pub struct Document {
     node: Node,
     release: Option<Box<ServiceRelease>>,
+    template: Option<Box<AnalysisTemplate>>,
     ours: bool,
 }
 
@@ -112,10 +113,15 @@ fn advice_for(file: &File, files: &[File]) -> Vec<Finding> {
     let all = || files.iter().flat_map(|file| &file.documents);
     let releases: Vec<&ServiceRelease> = all().filter_map(|document| document.release.as_deref()).collect();
     let nodes: Vec<&Node> = all().map(|document| &document.node).collect();
+    let templates: Vec<(&Node, &AnalysisTemplate)> =
+        all().filter_map(|document| Some((&document.node, document.template.as_deref()?))).collect();
     let mut found = Vec::new();
     for document in &file.documents {
         match &document.release {
-            Some(release) => advice::of_release(release, &document.node, &nodes, &mut found),
+            Some(release) => {
+                advice::of_release(release, &document.node, &nodes, &mut found);
+                advice::of_templates(release, &document.node, &templates, &mut found);
+            }
             None => advice::of_workload(&document.node, &releases, &mut found),
         }
     }
@@ -130,8 +136,12 @@ fn parse(path: String, text: &str) -> File {
             for node in nodes.into_iter().flat_map(unpack) {
                 let kind = rules::examine(&node, &mut findings);
                 let ours = !matches!(kind, rules::Kind::Other);
-                let release = if let rules::Kind::Release(release) = kind { release } else { None };
-                documents.push(Document { node, release, ours });
+                let (release, template) = match kind {
+                    rules::Kind::Release(release) => (release, None),
+                    rules::Kind::Template(template) => (None, template),
+                    rules::Kind::Ours | rules::Kind::Other => (None, None),
+                };
+                documents.push(Document { node, release, template, ours });
             }
         }
         Err(unreadable) => {
@@ -195,7 +205,11 @@ fn walk(directory: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> Result<(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String, CliError> {
+/// The text of a file; of `-`, standard input.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> Result<String, CliError> {
     let failed = |source| CliError::File { path: path.display().to_string(), source };
     if path == Path::new("-") {
         let mut text = String::new();

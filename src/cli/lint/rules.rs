@@ -8,20 +8,24 @@ use super::{
     yaml::{Content, Node},
 };
 use crate::{
-    api::{GROUP, ReleaseCommand, ServiceRelease, validate},
+    api::{AnalysisTemplate, GROUP, ReleaseCommand, ServiceRelease, validate},
+    checks,
     cli::connect::is_near,
+    engine::templates,
 };
 
 /// The version of the API that is served.
 const VERSION: &str = "v1alpha1";
 /// The kinds of the group.
-const KINDS: [&str; 2] = ["ServiceRelease", "ReleaseCommand"];
+const KINDS: [&str; 4] = ["ServiceRelease", "ReleaseCommand", "AnalysisTemplate", "ClusterAnalysisTemplate"];
 
 /// What a document is.
 #[derive(Debug)]
 pub enum Kind {
     /// A ServiceRelease; typed only if its fields have the right types.
     Release(Option<Box<ServiceRelease>>),
+    /// An AnalysisTemplate or ClusterAnalysisTemplate; likewise.
+    Template(Option<Box<AnalysisTemplate>>),
     /// Another kind of this group, or meant to be one.
     Ours,
     /// Something else, which is looked at only beside a release.
@@ -42,7 +46,7 @@ pub fn examine(document: &Node, found: &mut Vec<Finding>) -> Kind {
     let Some(kind) = KINDS.iter().find(|known| **known == kind) else {
         let near = KINDS.iter().find(|known| is_near(kind, known));
         let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        found.push(error(document, "kind", "kind", format!("{GROUP} has the kinds {}{hint}", KINDS.join(" and "))));
+        found.push(error(document, "kind", "kind", format!("{GROUP} has the kinds {}{hint}", KINDS.join(", "))));
         return Kind::Ours;
     };
     let before = found.len();
@@ -54,6 +58,14 @@ pub fn examine(document: &Node, found: &mut Vec<Finding>) -> Kind {
         }
         return Kind::Ours;
     }
+    if kind.ends_with("AnalysisTemplate") {
+        body(&schema::ANALYSIS_TEMPLATE, document, found);
+        let template = typed::<AnalysisTemplate>(document, before, found);
+        if let Some((field, message)) = template.as_ref().and_then(|it| templates::unsound(&it.spec)) {
+            found.push(error(document, &field, "analysis", message));
+        }
+        return Kind::Template(template.map(Box::new));
+    }
     body(&schema::SERVICE_RELEASE, document, found);
     if let Some(pod) = document.at(&["spec", "template", "spec"]) {
         schema::check(&schema::POD_SPEC, pod, "spec.template.spec", found);
@@ -62,6 +74,8 @@ pub fn examine(document: &Node, found: &mut Vec<Finding>) -> Kind {
     let release = typed::<ServiceRelease>(document, before, found);
     if let Some(release) = &release {
         violations(document, validate::service_release(release), found);
+        let unsound = checks::unsound(&release.spec);
+        found.extend(unsound.into_iter().map(|it| error(document, &it.field, "check", it.message)));
     }
     Kind::Release(release.map(Box::new))
 }

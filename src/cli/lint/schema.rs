@@ -14,7 +14,7 @@ use super::{
     yaml::{Content, Node, Place},
 };
 use crate::{
-    api::{ReleaseCommand, ServiceRelease},
+    api::{AnalysisTemplate, ReleaseCommand, ServiceRelease},
     cli::connect::is_near,
 };
 
@@ -29,6 +29,9 @@ pub struct Schema {
 pub static SERVICE_RELEASE: LazyLock<Schema> = LazyLock::new(|| of_crd(serde_json::to_value(ServiceRelease::crd())));
 /// The schema of a ReleaseCommand.
 pub static RELEASE_COMMAND: LazyLock<Schema> = LazyLock::new(|| of_crd(serde_json::to_value(ReleaseCommand::crd())));
+/// The schema of an AnalysisTemplate, and of a ClusterAnalysisTemplate.
+pub static ANALYSIS_TEMPLATE: LazyLock<Schema> =
+    LazyLock::new(|| of_crd(serde_json::to_value(AnalysisTemplate::crd())));
 /// The schema of metadata.
 pub static METADATA: LazyLock<Schema> = LazyLock::new(of_type::<ObjectMeta>);
 /// The schema of a pod spec; the CRD leaves it to the API server.

@@ -58,8 +58,8 @@ fn unknown_fields_are_named_with_their_place_and_the_nearest_one() {
     shop.yaml:33:9: error: spec.strategy.canary.steps[0].setWieght: there is no such field; did you mean setWeight? [unknown-field]
     1 error, 0 warnings in 1 document
     ");
-    insta::assert_snapshot!(with("  traffic:", "  checks: []\n  traffic:"), @"
-    shop.yaml:28:3: error: spec.checks: there is no such field in this version; there are minReadySeconds, paused, progressDeadlineSeconds, replicas, retryToken, revisionHistoryLimit, rollback, selector, strategy, template, traffic, workloadRef [unknown-field]
+    insta::assert_snapshot!(with("  traffic:", "  database: {}\n  traffic:"), @"
+    shop.yaml:28:3: error: spec.database: there is no such field in this version; there are analysis, checks, minReadySeconds, observation, paused, progressDeadlineSeconds, replicas, retryToken, revisionHistoryLimit, rollback, selector, strategy, template, traffic, workloadRef [unknown-field]
     1 error, 0 warnings in 1 document
     ");
     insta::assert_snapshot!(with("        readinessProbe:", "        readynessProbe:"), @"
@@ -168,6 +168,14 @@ fn the_rules_between_fields_are_those_of_the_crd() {
 }
 
 #[test]
+fn expressions_are_read_as_the_operator_would() {
+    let metric = "  analysis:\n    metrics:\n    - name: a\n      web: {path: /a, value: 'json.a +'}\n      threshold: {max: 1}\n  traffic:";
+    let found = with("  traffic:", metric);
+    let told = "shop.yaml:31:23: error: spec.analysis.metrics[0].web.value: ";
+    assert!(found.starts_with(told) && found.contains(" [check]\n1 error, 0 warnings"), "{found}");
+}
+
+#[test]
 fn a_null_stands_for_the_default_where_the_api_server_has_one() {
     insta::assert_snapshot!(with("replicas: 4", "replicas:"), @"
     shop.yaml:32:7: warning: spec.strategy.canary.steps: by the ratio of pods, with 1 replica: 25% is 50%; use more replicas or other weights [share]
@@ -195,7 +203,7 @@ fn kinds_and_versions_that_do_not_exist_are_errors() {
     1 error, 0 warnings in 1 document
     ");
     insta::assert_snapshot!(with("kind: ServiceRelease", "kind: ServiceRelaese"), @"
-    shop.yaml:2:1: error: kind: servicerelease.io has the kinds ServiceRelease and ReleaseCommand; did you mean ServiceRelease? [kind]
+    shop.yaml:2:1: error: kind: servicerelease.io has the kinds ServiceRelease, ReleaseCommand, AnalysisTemplate, ClusterAnalysisTemplate; did you mean ServiceRelease? [kind]
     1 error, 0 warnings in 1 document
     ");
     insta::assert_snapshot!(with("servicerelease.io", "servicereleases.io"), @"
@@ -411,11 +419,13 @@ fn directories_are_searched_as_kubectl_does() {
 
 #[test]
 fn the_examples_of_the_project_are_good() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
-    let files = sources(&[root], true).unwrap();
-    assert!(files.len() >= 3);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: &PathBuf| (path.display().to_string(), read(path).unwrap());
+    let templates = sources(&[root.join("charts/service-release-operator/files/analysis-templates")], true).unwrap();
+    let files = sources(&[root.join("deploy/examples")], true).unwrap();
+    assert!(files.len() >= 15 && templates.len() == 5);
     for path in files {
-        let seen = examine(vec![(path.display().to_string(), read(&path).unwrap())]);
+        let seen = examine(templates.iter().chain([&path]).map(text).collect());
         let found: Vec<&Finding> =
             seen.iter().flat_map(|file| &file.findings).filter(|it| it.rule != "nothing").collect();
         assert!(found.is_empty(), "{path:?}: {found:?}");

@@ -34,6 +34,8 @@ pub enum Kind {
     EndpointSlice,
     /// HorizontalPodAutoscaler
     Autoscaler,
+    /// Job
+    Job,
     /// HTTPRoute
     Route,
     /// GRPCRoute
@@ -46,7 +48,7 @@ pub enum Kind {
 
 impl Kind {
     /// Those that every cluster has, or has got with the operator.
-    pub const ALWAYS: [Self; 9] = [
+    pub const ALWAYS: [Self; 10] = [
         Self::Release,
         Self::Command,
         Self::Plan,
@@ -56,6 +58,7 @@ impl Kind {
         Self::Service,
         Self::EndpointSlice,
         Self::Autoscaler,
+        Self::Job,
     ];
 
     /// Group, version, kind and plural, as the API has them.
@@ -71,6 +74,7 @@ impl Kind {
             Self::Service => ("", "v1", "Service", "services"),
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+            Self::Job => ("batch", "v1", "Job", "jobs"),
             Self::Route => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::GrpcRoute => ("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
             Self::Gateway => ("gateway.networking.k8s.io", "v1", "Gateway", "gateways"),
@@ -96,7 +100,7 @@ impl Kind {
     /// Whether only objects with the label servicerelease.io/release are watched.
     #[must_use]
     pub const fn labelled(self) -> bool {
-        matches!(self, Self::Plan | Self::ReplicaSet | Self::Pod)
+        matches!(self, Self::Plan | Self::ReplicaSet | Self::Pod | Self::Job)
     }
 }
 

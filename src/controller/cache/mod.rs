@@ -5,6 +5,7 @@
 pub mod claim;
 pub mod entry;
 pub mod gateway;
+pub mod jobs;
 pub mod own;
 pub mod route;
 pub mod shelf;
@@ -26,6 +27,7 @@ use super::{key::Key, queue::Queue};
 pub use claim::Claim;
 pub use entry::{Cached, Kind, Meta, Slim};
 pub use gateway::{CachedGateway, CachedGatewayClass};
+pub use jobs::CachedJob;
 pub use own::{CachedCommand, CachedPlan, CachedRelease, Unparsable};
 pub use route::{CachedRoute, RouteApi};
 pub use shelf::{Change, Scope, Shelf};
@@ -58,6 +60,8 @@ pub struct World {
     pub slices: Shelf<Slice>,
     /// Autoscalers, by the Deployment that they scale.
     pub autoscalers: Shelf<Autoscaler>,
+    /// Jobs, by release.
+    pub jobs: Shelf<CachedJob>,
     /// HTTPRoutes, by name. Nobody watches them before a release uses one.
     pub routes: Shelf<CachedRoute>,
     /// GRPCRoutes, by name.
@@ -98,6 +102,7 @@ impl World {
             services: Shelf::new(scopes),
             slices: Shelf::new(scopes),
             autoscalers: Shelf::new(scopes),
+            jobs: Shelf::new(scopes),
             routes: Shelf::new(scopes),
             grpc_routes: Shelf::new(scopes),
             gateways: Shelf::new(&[None]),
@@ -121,6 +126,7 @@ impl World {
             Kind::Service => self.services.synced(),
             Kind::EndpointSlice => self.slices.synced(),
             Kind::Autoscaler => self.autoscalers.synced(),
+            Kind::Job => self.jobs.synced(),
             Kind::Route | Kind::GrpcRoute | Kind::Gateway | Kind::GatewayClass => true,
         };
         Kind::ALWAYS.into_iter().filter(|kind| !synced(kind)).collect()
@@ -256,7 +262,7 @@ macro_rules! belongs_to_release {
     )*};
 }
 
-belongs_to_release!(CachedCommand on commands, ReplicaSet on replica_sets, CachedPod on pods);
+belongs_to_release!(CachedCommand on commands, ReplicaSet on replica_sets, CachedPod on pods, CachedJob on jobs);
 
 /// Implements [`Shelved`] for a kind that concerns whoever lays claim to something.
 macro_rules! belongs_to_claimants {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        ANNOTATION_FINGERPRINT, LABEL_RELEASE, LABEL_REVISION, Timestamp,
+        ANNOTATION_FINGERPRINT, LABEL_JOB, LABEL_RELEASE, LABEL_REVISION, Timestamp,
         status::{MAX_TEXT, bounded},
     },
     engine::{Container, Ended, Pod, Template},
@@ -219,8 +219,12 @@ impl Cached for Autoscaler {
 pub struct CachedPod {
     meta: Meta,
     release: Arc<str>,
-    /// The label servicerelease.io/revision.
+    /// The label servicerelease.io/revision; empty for a pod of a Job.
     pub revision: Arc<str>,
+    /// The name of the Job that it is of, if it is of one.
+    pub job: Option<Arc<str>>,
+    /// What its container left to say when it ended, if it is of a Job. Of others it is not read: it may be secret.
+    pub said: Option<Box<str>>,
     /// The uid of the ReplicaSet that controls it.
     pub owner: Option<Arc<str>>,
     /// What the engine is told.
@@ -237,6 +241,8 @@ pub struct RawPod {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPodStatus {
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
     reason: String,
     conditions: Option<Vec<RawCondition>>,
     init_container_statuses: Option<Vec<RawContainer>>,
@@ -283,6 +289,7 @@ struct RawTerminated {
     exit_code: i32,
     signal: Option<i32>,
     finished_at: Option<String>,
+    message: String,
 }
 
 /// status.reason of pods that were taken away from their node.
@@ -300,6 +307,16 @@ impl RawPodStatus {
             "" => scheduled.reason.clone(),
             message => message.to_owned(),
         })
+    }
+
+    /// The message of the first container that failed, or else of the first that ended.
+    fn said(&self) -> Option<Box<str>> {
+        let containers = self.init_container_statuses.iter().chain(&self.container_statuses).flatten();
+        let ended = containers.filter_map(|container| container.state.as_ref()?.terminated.as_ref());
+        let ended: Vec<&RawTerminated> = ended.collect();
+        let first = ended.iter().find(|end| end.exit_code != 0).or(ended.first())?;
+        let words: Vec<&str> = first.message.split_whitespace().collect();
+        Some(bounded(&words.join(" "), MAX_TEXT).into())
     }
 
     fn disrupted(&self) -> bool {
@@ -334,8 +351,13 @@ impl Cached for CachedPod {
 
     fn read(meta: &RawMeta, raw: RawPod) -> Option<Self> {
         let status = raw.status;
+        let job = meta.label(LABEL_JOB);
+        let revision = meta.label(LABEL_REVISION).or(job.map(|_| ""))?;
+        let said = job.and_then(|_| status.said());
         let pod = Pod {
             name: meta.name.clone(),
+            created: meta.creation_timestamp,
+            address: status.pod_ip.clone().filter(|address| !address.is_empty()),
             ready: status.condition("Ready", "True").is_some(),
             terminating: meta.deletion_timestamp.is_some(),
             disrupted: status.disrupted(),
@@ -350,7 +372,9 @@ impl Cached for CachedPod {
         };
         Some(Self {
             release: meta.label(LABEL_RELEASE)?.into(),
-            revision: meta.label(LABEL_REVISION)?.into(),
+            revision: revision.into(),
+            job: job.map(Into::into),
+            said,
             owner: meta.controller().map(|owner| owner.uid.as_str().into()),
             pod,
             meta: meta.slim(),

@@ -2,11 +2,15 @@
 //! cluster ([`world`]). The simulation under `tests/simulation` is where clusters are unfair.
 
 mod adoption;
+mod analysed;
+mod checked;
+mod checked_by_jobs;
 mod commands;
 mod held;
 mod recorded;
 mod releases;
 mod rollbacks;
 mod routed;
+mod templated;
 mod unfair;
 pub mod world;

@@ -80,6 +80,20 @@ fn edited(mut world: World, change: impl FnOnce(&mut ServiceReleaseSpec)) -> Wor
     world
 }
 
+fn observing(good: bool) -> World {
+    let mut world = World::healthy(json!({"blueGreen": {}}), 3);
+    world.edit(|spec| {
+        let check = json!({"name": "live", "when": ["AfterPromotion"], "onFailure": "Hold", "http": {}});
+        spec.checks = serde_json::from_value(json!([check])).expect("checks");
+        spec.observation = serde_json::from_value(json!({"duration": "1h"})).expect("an observation");
+    });
+    if !good {
+        world.reply = |_| Some(super::world::wrong());
+    }
+    world.set_image("v2");
+    settled(world)
+}
+
 fn blue_green() -> World {
     let mut world = World::healthy(json!({"blueGreen": {"autoPromote": false}}), 3);
     world.set_image("v2");
@@ -114,6 +128,8 @@ fn cases() -> Vec<Case> {
         ("paused-in-spec", || settled(edited(open_pause(), |spec| spec.paused = true))),
         ("failure-held", || settled(crashing(false))),
         ("blue-green-waits", blue_green),
+        ("observing", || observing(true)),
+        ("observation-failed", || observing(false)),
         ("promoting", || at(releasing(json!([{"setWeight": 25}])), Phase::Promoting)),
         ("first-healthy", || World::healthy(json!({"canary": {}}), 4)),
         ("healthy", || settled(releasing(json!([])))),
@@ -140,6 +156,9 @@ fn cases() -> Vec<Case> {
 fn tried(mut world: World, action: Action, full: bool) -> Option<Value> {
     let status = world.status();
     let latched = status.failed_revisions.into_iter().rfind(|failed| failed.latched).map(|failed| failed.revision);
+    // What failed after the promotion is stable.
+    let failed = status.observation.is_some_and(|observation| observation.failure.is_some());
+    let latched = status.stable.filter(|_| failed).map(|entry| entry.revision).or(latched);
     let candidate = status.candidate.map(|entry| entry.revision);
     let revision = match action {
         Action::Retry => candidate.or(latched),

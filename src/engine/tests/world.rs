@@ -14,8 +14,9 @@ use crate::{
         ServiceReleaseStatus, Timestamp,
     },
     engine::{
-        Command, Container, Decision, Effect, Ended, Endpoint, NO_REVISION, ObjectVersion, Observed, Pod, Revision,
-        Route, RouteParent, Selection, Service, Template, TemplateCheck, Workload, decide,
+        Answer, Command, Container, Decision, Effect, Ended, Endpoint, Job, NO_REVISION, NamedTemplate, ObjectVersion,
+        Observed, Pod, Question, Reply, Revision, Route, RouteParent, Selection, Service, Template, TemplateCheck,
+        Workload, decide, wants_templates,
     },
 };
 
@@ -62,8 +63,14 @@ pub struct World {
     pub broken: Vec<String>,
     /// What the API server says when it is asked about a template.
     pub answer_about_templates: TemplateCheck,
+    /// The AnalysisTemplates that there are.
+    pub templates: Vec<NamedTemplate>,
     /// The gateway accepts no route.
     pub gateway_refuses: bool,
+    /// What comes back to a question; nothing yet if none.
+    pub reply: fn(&Question) -> Option<Reply>,
+    /// What happens to a pod of an image.
+    pub touch: fn(&str, &mut Pod),
     said: usize,
 }
 
@@ -106,7 +113,10 @@ impl World {
             log: Vec::new(),
             broken: Vec::new(),
             answer_about_templates: TemplateCheck::Passed,
+            templates: Vec::new(),
             gateway_refuses: false,
+            reply: |_| Some(right()),
+            touch: |_, _| {},
             said: 0,
         }
     }
@@ -190,13 +200,28 @@ impl World {
 
     /// One pass, everything it decides carried out, and one tick of the cluster.
     pub fn pass(&mut self) -> Decision {
+        let read = wants_templates(&self.release, &self.seen);
+        self.seen.templates = if read { self.templates.clone() } else { Vec::new() };
         let decision = decide(&self.release, &self.seen, self.now);
         for effect in decision.before.iter().chain(&decision.after) {
             self.carry_out(effect);
         }
         self.release.status = Some(decision.status.clone());
+        self.answer_questions(&decision.questions);
         self.tick();
         decision
+    }
+
+    fn answer_questions(&mut self, open: &[Question]) {
+        let answers = &mut self.seen.answers;
+        answers.retain(|answer| open.iter().any(|question| question.id == answer.id));
+        for question in open {
+            if !answers.iter().any(|answer| answer.id == question.id)
+                && let Some(reply) = (self.reply)(question)
+            {
+                answers.push(Answer { id: question.id.clone(), at: self.now, reply });
+            }
+        }
     }
 
     /// Passes until nothing changes; time stands still.
@@ -233,6 +258,11 @@ impl World {
             }
             Effect::TryTemplate(_) => self.seen.template_check = self.answer_about_templates.clone(),
             Effect::ConfirmService { .. } => {}
+            Effect::CreateJob(new) => {
+                assert!(self.seen.jobs.iter().all(|job| job.object.name != new.name), "{} is there", new.name);
+                self.seen.jobs.push(Job { object: object(&new.name), ..Job::default() });
+            }
+            Effect::DeleteJob { object } => self.seen.jobs.retain(|job| job.object != *object),
             Effect::CreateReplicaSet(new) => revisions.push(Revision {
                 object: object(&new.name),
                 hash: new.hash.clone(),
@@ -317,7 +347,11 @@ impl World {
         for revision in &mut self.seen.revisions {
             let image = crate::engine::pass::images(&revision.template).join(",");
             let broken = image.contains("broken") || self.broken.contains(&image);
-            let pod = |index| pod(&format!("{}-{index}", revision.hash), &image, broken);
+            let pod = |index| {
+                let mut pod = pod(&format!("{}-{index}", revision.hash), &image, broken);
+                (self.touch)(&image, &mut pod);
+                pod
+            };
             revision.pods = (0..revision.replicas).map(pod).collect();
             revision.pods_total = revision.replicas;
             revision.ready = if broken { 0 } else { revision.replicas };
@@ -346,6 +380,16 @@ impl World {
     }
 }
 
+/// An answer as it is expected.
+pub fn right() -> Reply {
+    Reply::Check { fault: None, seen: "200".into(), took: Duration::from_millis(10) }
+}
+
+/// One that is not.
+pub fn wrong() -> Reply {
+    Reply::Check { fault: Some("expected status 200".into()), seen: "503".into(), took: Duration::from_millis(10) }
+}
+
 fn pod(name: &str, image: &str, broken: bool) -> Pod {
     let crashing = image.contains("crash") && broken;
     let container = Container {
@@ -355,7 +399,8 @@ fn pod(name: &str, image: &str, broken: bool) -> Pod {
         ended: crashing.then(|| Ended { reason: "Error".into(), exit_code: 3, signal: None, at: None }),
         ..Container::default()
     };
-    Pod { name: name.into(), ready: !broken, containers: vec![container], ..Pod::default() }
+    let address = Some(format!("198.18.0.{}", name.rsplit('-').next().unwrap_or_default()));
+    Pod { name: name.into(), address, ready: !broken, containers: vec![container], ..Pod::default() }
 }
 
 fn select(service: &mut Service, selection: &Selection) {

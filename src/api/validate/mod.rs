@@ -1,9 +1,13 @@
 //! The rules that a manifest has to keep beyond types, ranges and patterns: those that the CRDs
 //! state in CEL, as functions, for whoever has no API server at hand. A test lists the rules of both.
 
+mod analysis;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Action, Canary, CanaryStep, ReleaseCommandSpec, ServiceRelease, ServiceReleaseSpec};
+use super::{Action, Canary, CanaryStep, Check, ReleaseCommandSpec, ServiceRelease, ServiceReleaseSpec};
+
+pub use analysis::metric;
 
 /// Longest name of a ServiceRelease: the names of its objects add a revision or a number.
 pub const MAX_NAME: usize = 52;
@@ -30,6 +34,8 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
         found.push(violation("metadata.name", "metadata.name must have at most 52 characters"));
     }
     found.extend(source(&release.spec));
+    found.extend(release.spec.checks.iter().enumerate().flat_map(check));
+    found.extend(release.spec.analysis.iter().flat_map(analysis::analysis));
     if let Some(traffic) = &release.spec.traffic
         && let Some(router) = &traffic.router
     {
@@ -55,7 +61,38 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
             found.push(violation("spec.strategy.blueGreen.maintenance", message));
         }
         found.extend(strategy.canary.iter().flat_map(canary));
+        found.extend(strategy.canary.iter().flat_map(|canary| unknown_checks(&release.spec, canary)));
         found.extend(strategy.canary.iter().flat_map(|canary| unrouted(&release.spec, canary)));
+    }
+    found
+}
+
+/// Steps that name a check that is not there.
+fn unknown_checks(spec: &ServiceReleaseSpec, canary: &Canary) -> Vec<Violation> {
+    let known = |name: &String| spec.checks.iter().any(|check| check.name == *name);
+    let unknown = |(index, step): (usize, &CanaryStep)| {
+        let lacks = step.check.iter().flatten().any(|name| !known(name));
+        let field = format!("spec.strategy.canary.steps[{index}].check");
+        lacks.then(|| violation(field, "a step names a check that is not in spec.checks"))
+    };
+    canary.steps.iter().enumerate().filter_map(unknown).collect()
+}
+
+/// What is wrong with a check.
+fn check((index, check): (usize, &Check)) -> Vec<Violation> {
+    let at = |field: &str| format!("spec.checks[{index}]{field}");
+    let mut found = Vec::new();
+    if check.attempts.is_some() && check.success_threshold.is_some() {
+        found.push(violation(at(""), "a check has attempts or successThreshold, not both"));
+    }
+    let sources = [check.http.is_some(), check.job.is_some(), !check.keys.is_empty(), check.logs.is_some()];
+    if sources.into_iter().filter(|there| *there).count() != 1 {
+        found.push(violation(at(""), "exactly one of http, job, keys and logs is needed"));
+    }
+    for (place, source) in check.keys.iter().enumerate() {
+        if source.secret.is_some() == source.config_map.is_some() {
+            found.push(violation(at(&format!(".keys[{place}]")), "exactly one of secret and configMap is needed"));
+        }
     }
     found
 }
@@ -118,11 +155,12 @@ fn canary(canary: &Canary) -> Vec<Violation> {
     }
     let mut highest = 0;
     for (index, step) in canary.steps.iter().enumerate() {
-        let CanaryStep { set_weight, set_header_route, set_mirror_route, scale, pause, approval } = step;
+        let CanaryStep { set_weight, set_header_route, set_mirror_route, scale, pause, approval, check } = step;
         let routes = [set_header_route.is_some(), set_mirror_route.is_some()];
-        let others = [set_weight.is_some(), scale.is_some(), pause.is_some(), approval.is_some()];
+        let others = [set_weight.is_some(), scale.is_some(), pause.is_some(), approval.is_some(), check.is_some()];
         if routes.iter().chain(&others).filter(|set| **set).count() != 1 {
-            let message = "a step has exactly one of setWeight, setHeaderRoute, setMirrorRoute, scale, pause, approval";
+            let message =
+                "a step has exactly one of setWeight, setHeaderRoute, setMirrorRoute, scale, pause, approval, check";
             found.push(violation(at(index), message));
         }
         if scale.is_some_and(|scale| scale.replicas.is_some() && scale.percent.is_some()) {
@@ -257,6 +295,53 @@ mod tests {
                 it["spec"]["traffic"]["maintenance"] = json!({"service": "page"});
             }),
             release(|it| it["spec"]["strategy"] = json!({"blueGreen": {"maintenance": true}})),
+            release(|it| *it.pointer_mut(steps).unwrap() = json!([{"check": ["smoke"]}])),
+            release(|it| {
+                it["spec"]["checks"] = json!([{"name": "a", "http": {}, "attempts": 2, "successThreshold": 2}]);
+            }),
+            release(|it| {
+                it["spec"]["checks"] = json!([
+                    {"name": "a", "http": {}, "logs": {"pattern": "x"}},
+                    {"name": "b", "keys": [{"keys": ["A"]}]},
+                ]);
+            }),
+            release(|it| {
+                let metric = |prometheus: Value, limits: Value| {
+                    let mut metric = json!({"name": "a", "prometheus": prometheus});
+                    metric.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+                    metric
+                };
+                let limit = json!({"threshold": {"max": 1}});
+                it["spec"]["analysis"] = json!({"metrics": [
+                    metric(json!({"query": "up"}), json!({"threshold": {}})),
+                    metric(json!({}), limit.clone()),
+                    metric(json!({"total": "a", "events": "b", "good": "c"}), json!({"compare": {}})),
+                    metric(json!({"query": "up"}), json!({"threshold": {"max": 1}, "compare": {}})),
+                    metric(json!({"query": "up"}), limit.clone()),
+                    {"name": "a", "workload": {}, "prometheus": {"query": "up"}},
+                    {"name": "a", "workload": {}},
+                    {"name": "a", "web": {"path": "/a/../b", "value": "json.a"}, "burnRate": {"objective": 1}},
+                    {"name": "a", "web": {"path": "/a?b=../c//", "value": "json.a"}, "threshold": {"max": 1}},
+                    metric(json!({"total": "a", "good": "b"}), json!({"burnRate": {"objective": 0.99}})),
+                ]});
+            }),
+            release(|it| {
+                let metrics = json!([{"name": "a", "workload": {}}]);
+                it["spec"]["analysis"] = json!({"onInconclusive": "Hold", "metrics": metrics});
+            }),
+            release(|it| {
+                let metrics = json!([{"name": "a", "workload": {}}]);
+                it["spec"]["analysis"] = json!({"interval": "1m", "maxDuration": "30s", "metrics": metrics});
+            }),
+            release(|it| {
+                let metrics = json!([{"name": "a", "workload": {}}]);
+                it["spec"]["analysis"] = json!({"interval": "500ms", "metrics": metrics});
+            }),
+            release(|it| it["spec"]["analysis"] = json!({"templates": []})),
+            release(|it| {
+                let overrides = json!([{"name": "a"}, {"name": "b", "compare": {}}]);
+                it["spec"]["analysis"] = json!({"templates": [{"templateName": "a", "overrides": overrides}]});
+            }),
             command(json!({"release": "shop", "action": "Promote"})),
             command(json!({"release": "shop", "action": "Abort", "full": true})),
             command(json!({"release": "shop", "action": "Abort", "toRevision": "a"})),
@@ -295,6 +380,25 @@ mod tests {
                 vec!["spec.strategy.canary.steps[0].scale"],
                 vec!["spec.traffic.maintenance"],
                 vec!["spec.strategy.blueGreen.maintenance"],
+                vec!["spec.strategy.canary.steps[0].check"],
+                vec!["spec.checks[0]"],
+                vec!["spec.checks[0]", "spec.checks[1].keys[0]"],
+                vec![
+                    "spec.analysis.metrics[0].threshold",
+                    "spec.analysis.metrics[1].prometheus",
+                    "spec.analysis.metrics[2].prometheus",
+                    "spec.analysis.metrics[3]",
+                    "spec.analysis.metrics[3].prometheus",
+                    "spec.analysis.metrics[5]",
+                    "spec.analysis.metrics[5].prometheus",
+                    "spec.analysis.metrics[7]",
+                    "spec.analysis.metrics[7].web.path",
+                ],
+                vec!["spec.analysis"],
+                vec!["spec.analysis.maxDuration"],
+                vec!["spec.analysis.interval"],
+                vec!["spec.analysis"],
+                vec!["spec.analysis.templates[0].overrides[0]"],
                 vec!["spec"],
                 vec!["spec.full"],
                 vec!["spec.toRevision"],

@@ -1,0 +1,301 @@
+//! `spec.analysis`: quantities that are watched while the candidate has traffic, and what they must be like.
+
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, TemplateRef};
+
+/// What is watched while the candidate has traffic, through pauses and between steps. The weight rises only
+/// while every verdict is Pass, measured since the step began; a Fail takes the release back at once.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("duration(self.interval) >= duration('1s')").message("analysis.interval must be at least 1s"),
+    validation = Rule::new("(has(self.metrics) && self.metrics.size() > 0) || (has(self.templates) && self.templates.size() > 0)").message("analysis needs metrics, templates or both"),
+    validation = Rule::new("!has(self.onInconclusive) || has(self.maxDuration)").message("analysis.onInconclusive needs analysis.maxDuration"),
+    validation = Rule::new("!has(self.maxDuration) || duration(self.maxDuration) >= duration(self.interval)").message("analysis.maxDuration must not be shorter than analysis.interval: nothing would have been measured yet")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Analysis {
+    /// How long after a measurement the next one is made, at least 1s. Default 30s.
+    #[serde(default = "interval")]
+    pub interval: Duration,
+    /// How long a step that is otherwise done may wait for verdicts that are not all Pass, before onInconclusive
+    /// decides, such as 30m; at least interval. Default: for ever, and it goes on by itself when they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Duration>,
+    /// What becomes of the release after maxDuration. Default Rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_inconclusive: Option<OnInconclusive>,
+    /// What is measured, at most 8 quantities together with those of templates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub metrics: Vec<Metric>,
+    /// Templates whose metrics are measured too, at most 4. They are read when a release begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["templateName", "clusterScope"]))]
+    pub templates: Vec<TemplateRef>,
+}
+
+const fn interval() -> Duration {
+    Duration::from_secs(30)
+}
+
+/// A quantity and what it must be like: exactly one source, which is prometheus, web or workload; with
+/// prometheus exactly one of threshold, compare and burnRate, with web threshold.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("[has(self.prometheus), has(self.web), has(self.workload)].filter(it, it).size() == 1").message("exactly one of prometheus, web and workload is needed"),
+    validation = Rule::new("[has(self.threshold), has(self.compare), has(self.burnRate), has(self.workload)].filter(it, it).size() == 1").message("exactly one of threshold, compare and burnRate is needed, and with workload none"),
+    validation = Rule::new("!has(self.web) || has(self.threshold)").message("web needs threshold"),
+    validation = Rule::new("!has(self.prometheus) || has(self.threshold) == has(self.prometheus.query)").message("threshold needs prometheus.query, and nothing else does"),
+    validation = Rule::new("!has(self.prometheus) || (has(self.compare) || has(self.burnRate)) == (has(self.prometheus.total) && has(self.prometheus.events) != has(self.prometheus.good))").message("compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Metric {
+    /// Its name, unique among the metrics.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// What to ask of a Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
+    /// What to ask of a web API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<Web>,
+    /// What the candidate's own pods must be like. Nothing is asked: each change of a pod is judged at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+    /// The limits of the value that prometheus.query or web.value gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    /// The candidate beside the stable pods of the same minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
+    /// How fast the error budget of an objective may be spent, by both sides together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn_rate: Option<BurnRate>,
+    /// How many values in a row must be beyond the threshold for the metric to fail. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_threshold: i32,
+    /// What a measurement without data means (nobody called). Default Hold.
+    #[serde(default)]
+    pub no_data: NoData,
+    /// What it means that the provider does not answer, or not sensibly. Default Hold.
+    #[serde(default)]
+    pub provider_error: ProviderError,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+/// What the candidate's own pods must be like. A crash loop, an OOM kill and an image that cannot be pulled
+/// fail a release also without this.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// How often containers of the candidate's pods, all together, may restart from the beginning of the release
+    /// on, 0 to 1000, also before they have traffic. Default 0. Pods that were evicted, or are told to go, do not
+    /// count; a node that starts anew restarts its containers, and counts.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_restarts: i32,
+}
+
+/// What to ask of a Prometheus. In the texts `{{namespace}}`, `{{release}}`, `{{revision}}`, `{{service}}`
+/// (the Service of that side: candidateService or service), `{{pods}}` (a regular expression for the names of
+/// its pods) and `{{interval}}` are replaced; with compare they are those of the candidate, then of stable; with
+/// burnRate `{{service}}` is service, `{{pods}}` stands for the pods of all revisions, `{{revision}}` for the candidate.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prometheus {
+    /// The name of the Prometheus in the operator's configuration (chart value `providers`). Default default.
+    #[serde(default = "default_provider")]
+    #[schemars(length(min = 1, max = 63))]
+    pub provider: String,
+    /// A PromQL expression with one value, for threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub query: Option<String>,
+    /// A series selector of counters, such as `http_requests_total{pod=~"{{pods}}"}`, for compare and burnRate: all requests.
+    /// No function around it: the operator counts the increases itself, sample by sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub total: Option<String>,
+    /// The same for those of them that are bad, such as `http_requests_total{pod=~"{{pods}}",code=~"5.."}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub events: Option<String>,
+    /// The same for those that are good, instead of events, such as the bucket of a histogram that is quick
+    /// enough: `http_request_duration_seconds_bucket{pod=~"{{pods}}",le="0.5"}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub good: Option<String>,
+}
+
+/// What to ask of a web API: one GET, whose answer, of at most 1 MiB, has a number in it. Redirects are not followed.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new(r"!self.path.matches(r'^[^?]*(//|\\|/\.\.?(/|\?|$)|%(2[eEfF]|5[cC]|25))')").message("web.path must stay below the provider's address: no //, no . or .. as a segment, no \\, no %2e, %2f, %5c or %25 before the ?"))]
+pub struct Web {
+    /// The name of the API in the operator's configuration (chart value `providers`), which has its address and
+    /// credentials. Default default.
+    #[serde(default = "default_provider")]
+    #[schemars(length(min = 1, max = 63))]
+    pub provider: String,
+    /// Path and query below the provider's address, such as `/api/latency?app={{service}}`. The words in braces are
+    /// those of prometheus, for the candidate; what stands for them is percent-encoded.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^/[!-~]*$"))]
+    pub path: String,
+    /// A CEL expression over `json` (the body), `status` and `headers` (names in lower case) that gives a number, such
+    /// as `json.data[0].p95`. All numbers of `json` are doubles: write `json.ms / 1000.0`. A field that is missing,
+    /// null and NaN are no data. A status other than 200 to 299 is an error, unless the expression looks at `status`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: String,
+}
+
+/// Whether a path stays below the address that it is put behind, whatever a server makes of it.
+#[must_use]
+pub fn stays_below(path: &str) -> bool {
+    let (path, _) = path.split_once('?').unwrap_or((path, ""));
+    let encoded = path.to_ascii_lowercase();
+    path.starts_with('/')
+        && !path.contains("//")
+        && !path.contains('\\')
+        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+        && !["%2e", "%2f", "%5c", "%25"].iter().any(|hidden| encoded.contains(hidden))
+}
+
+fn default_provider() -> String {
+    "default".into()
+}
+
+fn number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "number" })
+}
+
+/// The limits of a value.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Copy, Debug, Default, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.min) || has(self.max)").message("threshold has min, max or both"))]
+pub struct Threshold {
+    /// It must not be below this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "number")]
+    pub min: Option<f64>,
+    /// It must not be above this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "number")]
+    pub max: Option<f64>,
+}
+
+/// How the candidate is compared with stable: by a test that may be looked at any number of times (Lindon and
+/// Malek, arXiv 2011.03567), at the share of the requests that the candidate was seen to serve.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Compare {
+    /// How many times stable's rate of events the candidate's may be, 1 to 100. Default 1.5.
+    #[serde(default = "ratio")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_ratio: f64,
+    /// How sure a Fail must be, 0.5 to 0.9999. Default 0.95: of good candidates at most 5% are failed.
+    #[serde(default = "confidence")]
+    #[schemars(range(min = 0.5, max = 0.9999))]
+    pub confidence: f64,
+    /// Events of the candidate below which it never fails. Default 4.
+    #[serde(default = "events")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_events: i64,
+    /// Requests of the candidate after which it passes if the ratio that was observed is within maxRatio (or it has
+    /// fewer events than minEvents), although nothing proves it yet. Default 500.
+    #[serde(default = "requests")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_requests: i64,
+    /// How many events have one cause, 1 to 1000: where one failure makes five errors, 5. Taken for five independent
+    /// errors they would fail good candidates much more often than confidence says. Default 1.
+    #[serde(default = "single")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub dispersion: f64,
+}
+
+impl Compare {
+    /// The same as the judge takes it.
+    #[must_use]
+    pub fn settings(&self) -> crate::judge::Settings {
+        let whole = |count: i64| u64::try_from(count).unwrap_or(0);
+        crate::judge::Settings {
+            max_ratio: self.max_ratio,
+            confidence: self.confidence,
+            min_events: whole(self.min_events),
+            min_requests: whole(self.min_requests),
+            dispersion: self.dispersion,
+        }
+    }
+}
+
+/// How fast the error budget of an objective may be spent: 14.4 times as fast as it allows over 1h and 5m, 6 times
+/// over 6h and 30m, once over 3d and 6h (Google SRE workbook, chapter 5). The metric fails when both windows of a
+/// pair spend it faster. Errors from before the release count: who spends the budget releases nothing more.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BurnRate {
+    /// The share of requests that are to succeed, 0.5 to 1, such as 0.999.
+    #[schemars(range(min = 0.5, max = 1))]
+    pub objective: f64,
+    /// Events in the longer window of a pair below which it never fails. Default 4.
+    #[serde(default = "events")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_events: i64,
+}
+
+const fn single() -> f64 {
+    1.0
+}
+
+const fn ratio() -> f64 {
+    1.5
+}
+
+const fn confidence() -> f64 {
+    0.95
+}
+
+const fn events() -> i64 {
+    4
+}
+
+const fn requests() -> i64 {
+    500
+}
+
+/// What becomes of a release whose verdicts are not all Pass for too long.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnInconclusive {
+    /// It stays at its step and waits for a person.
+    Hold,
+    /// Traffic goes back to stable; with rollback.automatic: false it is held.
+    #[default]
+    Rollback,
+    /// It goes on to the next step, where maxDuration counts anew. Without proof.
+    Promote,
+}
+
+/// What a measurement without data means.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoData {
+    /// The release stays where it is until there are some.
+    #[default]
+    Hold,
+    /// The metric fails.
+    Fail,
+    /// The metric passes.
+    Ignore,
+}
+
+/// What it means that there is no answer.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProviderError {
+    /// The release stays where it is until there is one.
+    #[default]
+    Hold,
+    /// The metric fails.
+    Fail,
+}

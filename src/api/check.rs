@@ -1,0 +1,196 @@
+//! `spec.checks`: questions with a yes or no answer, asked at moments of a release.
+
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Duration, HttpCheck};
+
+/// A question asked at moments of a release. It passes or it fails; what then, onFailure says.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("!has(self.successThreshold) || !has(self.attempts)").message("a check has attempts or successThreshold, not both"),
+    validation = Rule::new("[has(self.http), has(self.job), has(self.keys), has(self.logs)].filter(it, it).size() == 1").message("exactly one of http, job, keys and logs is needed")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// Its name, unique among the checks.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// When it is asked. Default BeforeTraffic; with an empty list only where a step `check` names it.
+    #[serde(default = "before_traffic")]
+    #[schemars(length(max = 6))]
+    pub when: Vec<Moment>,
+    /// An HTTP request, and what is expected of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpCheck>,
+    /// A Job that succeeds or fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobCheck>,
+    /// Keys that Secrets and ConfigMaps must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub keys: Vec<KeysOf>,
+    /// Lines of the candidate's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogsCheck>,
+    /// How many answers in a row must be right; the first wrong one fails the check. Default 1. With
+    /// successThreshold and failureThreshold instead, as for a probe of a container, some may be wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub attempts: Option<i32>,
+    /// How many answers in a row must be right. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub success_threshold: Option<i32>,
+    /// How many answers in a row must be wrong for the check to fail. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_threshold: Option<i32>,
+    /// How long after an answer it is asked again. Default 2s.
+    #[serde(default = "interval")]
+    pub interval: Duration,
+    /// While the release is observed (spec.observation), how long after an answer it is asked again: a standing probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Duration>,
+    /// How long an answer may take: of http and logs at most 60s, default 5s; of job and keys at most 24h, default 10m.
+    /// None in time is a wrong one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// What becomes of the release when the check fails. Default Rollback.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+impl Check {
+    /// How many answers in a row must be right.
+    #[must_use]
+    pub fn needed(&self) -> i32 {
+        self.attempts.or(self.success_threshold).unwrap_or(1).max(1)
+    }
+
+    /// How long an answer may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        let quick = self.http.is_some() || self.logs.is_some();
+        let (default, most) = if quick { (5, 60) } else { (600, 24 * 3_600) };
+        self.timeout.unwrap_or(Duration::from_secs(default)).min(Duration::from_secs(most))
+    }
+
+    /// Whether a Job answers it.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        self.job.is_some() || !self.keys.is_empty() || self.http.as_ref().is_some_and(HttpCheck::has_secrets)
+    }
+
+    /// How many in a row must be wrong.
+    #[must_use]
+    pub fn tolerated(&self) -> i32 {
+        self.failure_threshold.unwrap_or(1).max(1)
+    }
+}
+
+fn before_traffic() -> Vec<Moment> {
+    vec![Moment::BeforeTraffic]
+}
+
+const fn interval() -> Duration {
+    Duration::from_secs(2)
+}
+
+/// A moment of a release.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Moment {
+    /// Before the candidate has pods. There is nobody of it to ask yet: job, keys, or http with target Stable or
+    /// Service.
+    Preflight,
+    /// The candidate's first pods are available, and have no traffic yet.
+    #[default]
+    BeforeTraffic,
+    /// After each setWeight of a canary, when the weight is reached.
+    EachStep,
+    /// After the last step, before the candidate gets all traffic.
+    BeforePromotion,
+    /// The candidate has become stable. A failure takes the release back to the previous revision.
+    AfterPromotion,
+    /// A rollback is over: stable has all traffic again. What fails then is told; nothing follows.
+    AfterRollback,
+    /// A step of the strategy names it.
+    Step,
+}
+
+/// What becomes of a release when a check fails.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Traffic goes back to stable; with rollback.automatic: false it is held.
+    #[default]
+    Rollback,
+    /// The release stays at its step and waits for a person.
+    Hold,
+    /// It is told, and the release goes on.
+    Ignore,
+}
+
+/// A Job of one pod in the release's namespace: any container that exits with 0 if all is well, such as k6, newman
+/// or a script of smoke tests. It stays, with its log, until the check is asked again or the next release begins; it
+/// is deleted when the release is aborted while it runs.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobCheck {
+    /// The pod, as in a Job's spec.template. Never restarted: each attempt is a Job of its own. In its containers the
+    /// environment variables RELEASE_NAMESPACE, RELEASE_NAME, RELEASE_REVISION, RELEASE_SERVICE and
+    /// RELEASE_CANDIDATE_SERVICE are set, unless the template sets them. What the container writes to
+    /// /dev/termination-log, or the end of its log, stands in the check's message when it fails.
+    #[schemars(schema_with = "pod_template")]
+    pub template: Value,
+}
+
+fn pod_template(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// Keys that must be in a Secret or ConfigMap of the namespace, and not be empty. The operator never reads either: a
+/// Job mounts the keys as files and looks at them. Exactly one of secret and configMap.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("has(self.secret) != has(self.configMap)").message("exactly one of secret and configMap is needed"))]
+#[serde(rename_all = "camelCase")]
+pub struct KeysOf {
+    /// The name of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: Option<String>,
+    /// The name of a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub config_map: Option<String>,
+    /// The keys.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$")))]
+    pub keys: Vec<String>,
+    /// How many bytes each of them must have at least. Default 1.
+    #[serde(default = "one_byte")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub min_length: i64,
+}
+
+const fn one_byte() -> i64 {
+    1
+}
+
+/// Lines of the log of the candidate's pods that match a pattern, counted since the check was asked last in this
+/// release, or since the release began.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LogsCheck {
+    /// A regular expression (RE2 syntax), such as `(?i)error|panic`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub pattern: String,
+    /// How many lines may match. Default 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max: i64,
+    /// The container. Default: the first of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
+}

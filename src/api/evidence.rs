@@ -1,0 +1,163 @@
+//! What checks and metrics found out, in the status: what was asked, what was expected, what came back.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, Moment, Timestamp};
+
+/// Entries of `status.checks`; the most checks that a spec can have.
+pub const MAX_CHECKS: usize = 16;
+
+/// How a check was answered last.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckStatus {
+    /// The check.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// At which moment it was asked.
+    pub when: Moment,
+    /// The release that it was asked for.
+    pub release: i64,
+    /// The step, from 1.
+    pub step: i32,
+    /// Whether it passed.
+    pub outcome: CheckOutcome,
+    /// When it was asked for the first time at this moment.
+    pub started_at: Timestamp,
+    /// How many answers there were.
+    pub attempts: i32,
+    /// How many right ones in a row, at the end.
+    #[serde(default)]
+    pub successes: i32,
+    /// How many wrong ones in a row, at the end.
+    #[serde(default)]
+    pub failures: i32,
+    /// How many answers took longer than expect.maxLatency.
+    #[serde(default)]
+    pub slow: i32,
+    /// When the last answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<Timestamp>,
+    /// From when on lines of the log are counted, if it was asked before in this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The Job of the last attempt: `kubectl logs job/NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub job: Option<String>,
+    /// What was asked, what was expected and what came back. Never a body.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub message: String,
+}
+
+/// Whether a check passed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CheckOutcome {
+    /// It is being asked.
+    #[default]
+    Running,
+    /// As many right answers in a row as it needs.
+    Passed,
+    /// Too many wrong ones, or no end in sight.
+    Failed,
+}
+
+/// Entries of [`VerdictStatus::segments`].
+pub const MAX_SEGMENTS: usize = 6;
+
+/// The last verdict of a metric, with the numbers that it rests on.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerdictStatus {
+    /// The metric.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// The verdict.
+    pub outcome: VerdictOutcome,
+    /// The same for people: the value or the counts, and the limit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub message: String,
+    /// Since when the candidate has had traffic without a break: when watching began.
+    pub started_at: Timestamp,
+    /// When the last answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Timestamp>,
+    /// Until when events are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_until: Option<Timestamp>,
+    /// How many answers there were.
+    #[serde(default)]
+    pub measurements: i32,
+    /// How many values in a row were beyond the threshold.
+    #[serde(default)]
+    pub failures: i32,
+    /// The last value, for threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub value: Option<String>,
+    /// What was counted at each weight, for compare. The oldest two are put together when there are too many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 6))]
+    pub segments: Vec<SegmentStatus>,
+    /// What was counted in each window, for burnRate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub windows: Vec<WindowStatus>,
+    /// How far back the counters reach, for burnRate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Duration>,
+    /// ln E of the test against maxRatio, for compare: it fails at ln(1 / (1 - confidence)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ln_evidence: Option<String>,
+    /// The ratio of the rates is below this, at the confidence asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ratio_bound: Option<String>,
+}
+
+/// A verdict.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VerdictOutcome {
+    /// Too little is known: the weight does not rise.
+    #[default]
+    Inconclusive,
+    /// As it should be.
+    Pass,
+    /// The release goes back.
+    Fail,
+}
+
+/// What was counted while the candidate had one weight.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SegmentStatus {
+    /// The weight, in percent.
+    pub weight: i32,
+    /// Of the candidate.
+    pub candidate: TallyStatus,
+    /// Of stable.
+    pub stable: TallyStatus,
+}
+
+/// What was counted in a window that ends now.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowStatus {
+    /// How long it is.
+    pub window: Duration,
+    /// All requests.
+    pub requests: i64,
+    /// Errors, slow ones: whatever events or good say.
+    pub events: i64,
+}
+
+/// Requests, and those among them that count.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TallyStatus {
+    /// All of them.
+    pub requests: i64,
+    /// Errors, slow ones: whatever events or good say.
+    pub events: i64,
+}

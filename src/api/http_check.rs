@@ -1,0 +1,211 @@
+//! A check by HTTP: the request, and what is expected of the answer.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Duration;
+
+/// An HTTP request to pods or a Service of the release. Redirects are not followed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpCheck {
+    /// Whom to ask. Default Candidate.
+    #[serde(default)]
+    pub target: Target,
+    /// A host beyond the release instead of target, with a port if it is not that of the scheme, such as
+    /// payments.internal:8443. The operator asks only those that the platform allows (chart value allowedHosts).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 260), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$"))]
+    pub host: Option<String>,
+    /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. Default GET.
+    #[serde(default)]
+    pub method: Method,
+    /// Path and query, such as /health?full=1. Default /.
+    #[serde(default = "root")]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^/[!-~]*$"))]
+    pub path: String,
+    /// The number or name of a port: of the pods, or with target Service of that. Default: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "port")]
+    pub port: Option<IntOrString>,
+    /// HTTP or HTTPS. Default HTTP. A certificate is not verified, as in a container's probe.
+    #[serde(default)]
+    pub scheme: Scheme,
+    /// Headers of the request. Whoever may read the release reads their values; what is secret comes from a Secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub headers: Vec<Header>,
+    /// The body of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
+    pub body: Option<String>,
+    /// What is expected of the answer. Default: a status of 200 to 299.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+impl HttpCheck {
+    /// Whether a header comes from a Secret.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        self.headers.iter().any(|header| header.value_from.is_some())
+    }
+
+    /// Whether it asks pods of the candidate.
+    #[must_use]
+    pub fn is_of_candidate(&self) -> bool {
+        self.host.is_none() && matches!(self.target, Target::Candidate | Target::EachPod)
+    }
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+fn port(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 15 })
+}
+
+/// Whom a check asks.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// The candidate's ready pods in turn, one for each attempt, by their addresses.
+    #[default]
+    Candidate,
+    /// Each ready pod of the candidate, in every attempt.
+    EachPod,
+    /// Stable's ready pods in turn.
+    Stable,
+    /// traffic.service, by its name in the cluster's DNS.
+    Service,
+}
+
+/// How an answer is asked for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// Read.
+    #[default]
+    Get,
+    /// Read without a body.
+    Head,
+    /// Send a body.
+    Post,
+    /// Replace.
+    Put,
+    /// Change.
+    Patch,
+    /// Take away.
+    Delete,
+    /// Ask what there is.
+    Options,
+}
+
+impl Method {
+    /// As in a request line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+}
+
+/// In clear or by TLS.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Scheme {
+    /// In clear.
+    #[default]
+    Http,
+    /// By TLS.
+    Https,
+}
+
+/// A header of a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Header {
+    /// Its name.
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[A-Za-z0-9!#$%&'*+\\-.^_`|~]+$"))]
+    pub name: String,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096), regex(pattern = "^[ -~]*$"))]
+    pub value: String,
+    /// What follows value, such as the token after `Bearer `, from a Secret of the namespace. The operator never reads
+    /// it: the check is asked by a Job in the namespace, which has it in its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<HeaderSource>,
+}
+
+/// Where the value of a header comes from.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderSource {
+    /// A key of a Secret.
+    pub secret_key_ref: SecretKey,
+}
+
+/// A key of a Secret in the release's namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretKey {
+    /// The Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its key.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// What an answer must be like, in everything that is named here.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Expect {
+    /// The status code. Default: 200 to 299.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 599))]
+    pub status: Option<i32>,
+    /// Headers by name, and their whole values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "headers")]
+    pub headers: BTreeMap<String, String>,
+    /// Fields of a JSON body and their values. Dots lead into objects and lists: `checks.0.state: ok`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "fields")]
+    pub json: BTreeMap<String, Value>,
+    /// A CEL expression that must be true of `status` (int), `headers` (map, names in lower case) and `json`
+    /// (the body), such as `json.queue < 100 && json.version.startsWith("2.")`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub cel: Option<String>,
+    /// What 95 of 100 answers may take at most, counted over the attempts; with fewer than 20, each of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_latency: Option<Duration>,
+}
+
+fn headers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 4096 },
+    })
+}
+
+fn fields(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "x-kubernetes-preserve-unknown-fields": true },
+    })
+}

@@ -1,0 +1,81 @@
+//! The rules of `spec.analysis`, and of the templates that it refers to.
+
+use crate::api::{Analysis, Duration, Metric, Override, Prometheus, TemplateRef, analysis::stays_below};
+
+use super::{Violation, violation};
+
+/// What is wrong with an analysis, and the metrics and templates in it.
+pub fn analysis(analysis: &Analysis) -> Vec<Violation> {
+    let Analysis { interval, max_duration, on_inconclusive, metrics, templates } = analysis;
+    let mut found = Vec::new();
+    if *interval < Duration::from_secs(1) {
+        found.push(violation("spec.analysis.interval", "analysis.interval must be at least 1s"));
+    }
+    if metrics.is_empty() && templates.is_empty() {
+        found.push(violation("spec.analysis", "analysis needs metrics, templates or both"));
+    }
+    if on_inconclusive.is_some() && max_duration.is_none() {
+        found.push(violation("spec.analysis", "analysis.onInconclusive needs analysis.maxDuration"));
+    }
+    if max_duration.is_some_and(|longest| longest < *interval) {
+        let message =
+            "analysis.maxDuration must not be shorter than analysis.interval: nothing would have been measured yet";
+        found.push(violation("spec.analysis.maxDuration", message));
+    }
+    for (index, it) in metrics.iter().enumerate() {
+        found.extend(metric(&format!("spec.analysis.metrics[{index}]"), it));
+    }
+    for (index, template) in templates.iter().enumerate() {
+        found.extend(overrides(&format!("spec.analysis.templates[{index}]"), template));
+    }
+    found
+}
+
+/// What is wrong with the limits that a release sets in a template.
+fn overrides(place: &str, template: &TemplateRef) -> Vec<Violation> {
+    let wrong = |(index, it): (usize, &Override)| {
+        let limits = [it.threshold.is_some(), it.compare.is_some(), it.burn_rate.is_some()];
+        let message = "exactly one of threshold, compare and burnRate is needed, that which the template's metric has";
+        let one = limits.into_iter().filter(|set| *set).count() == 1;
+        (!one).then(|| violation(format!("{place}.overrides[{index}]"), message))
+    };
+    template.overrides.iter().enumerate().filter_map(wrong).collect()
+}
+
+/// What is wrong with the metric at a place.
+#[must_use]
+pub fn metric(place: &str, metric: &Metric) -> Vec<Violation> {
+    let Metric { prometheus, web, workload, threshold, compare, burn_rate, .. } = metric;
+    let at = |field: &str| format!("{place}{field}");
+    let mut found = Vec::new();
+    let sources = [prometheus.is_some(), web.is_some(), workload.is_some()];
+    if sources.into_iter().filter(|set| *set).count() != 1 {
+        found.push(violation(at(""), "exactly one of prometheus, web and workload is needed"));
+    }
+    if web.is_some() && threshold.is_none() {
+        found.push(violation(at(""), "web needs threshold"));
+    }
+    if web.as_ref().is_some_and(|web| !stays_below(&web.path)) {
+        let message = "web.path must stay below the provider's address: no //, no . or .. as a segment, no \\, no %2e, %2f, %5c or %25 before the ?";
+        found.push(violation(at(".web.path"), message));
+    }
+    let limits = [threshold.is_some(), compare.is_some(), burn_rate.is_some(), workload.is_some()];
+    if limits.into_iter().filter(|set| *set).count() != 1 {
+        let message = "exactly one of threshold, compare and burnRate is needed, and with workload none";
+        found.push(violation(at(""), message));
+    }
+    if prometheus.as_ref().is_some_and(|it| threshold.is_some() != it.query.is_some()) {
+        let message = "threshold needs prometheus.query, and nothing else does";
+        found.push(violation(at(".prometheus"), message));
+    }
+    let counters = |it: &Prometheus| it.total.is_some() && it.events.is_some() != it.good.is_some();
+    if prometheus.as_ref().is_some_and(|it| (compare.is_some() || burn_rate.is_some()) != counters(it)) {
+        let message =
+            "compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good";
+        found.push(violation(at(".prometheus"), message));
+    }
+    if threshold.is_some_and(|it| it.min.is_none() && it.max.is_none()) {
+        found.push(violation(at(".threshold"), "threshold has min, max or both"));
+    }
+    found
+}

@@ -1,0 +1,156 @@
+//! The last release, as far as a status remembers it: whose pods, from when to when, at which weights. Pure.
+
+use crate::api::{ServiceReleaseStatus, TimelineEntry, Timestamp};
+
+/// A release that was, or that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Its number.
+    pub number: i64,
+    /// The candidate's revision.
+    pub candidate: String,
+    /// The revision that was stable beside it.
+    pub stable: String,
+    /// When the candidate began to have traffic.
+    pub from: Timestamp,
+    /// When it was promoted or taken back; while it is under way, now.
+    pub to: Timestamp,
+    /// From when on it had which weight, in percent.
+    pub weights: Vec<(Timestamp, i32)>,
+    /// How it ended, in a word.
+    pub end: &'static str,
+}
+
+/// The last release. What it says when that is not known completes "the status does not tell the window: ".
+///
+/// # Errors
+/// When the status has none, or the candidate had no traffic beside a stable.
+pub fn last_release(status: &ServiceReleaseStatus, now: Timestamp) -> Result<Past, &'static str> {
+    let release = status.release.as_ref().ok_or("it has not been released yet")?;
+    let number = release.number;
+    let entries = || status.timeline.iter().filter(|entry| entry.release == number);
+    let weights: Vec<(Timestamp, i32)> = entries().filter_map(weight).collect();
+    let watched = status.verdicts.iter().map(|verdict| verdict.started_at).min();
+    let shifted = weights.iter().find(|(_, weight)| *weight > 0).map(|(at, _)| *at);
+    let from = watched.or(shifted).ok_or("its last release had no traffic beside stable")?;
+    let stable = beside(status, number).ok_or("nothing was stable beside its last release")?;
+    let (to, end) = match end(status, number, from) {
+        Some(end) => end,
+        None if status.candidate.is_some() => (now, "under way"),
+        None => return Err("its timeline no longer has the end of the last release"),
+    };
+    Ok(Past { number, candidate: release.revision.clone(), stable, from, to, weights, end })
+}
+
+/// The weight that a step gave, as its entry in the timeline says it: `2/6 setWeight 25`.
+fn weight(entry: &TimelineEntry) -> Option<(Timestamp, i32)> {
+    let mut words = entry.message.split(' ').skip(1);
+    let weight = match (entry.kind.as_str(), words.next()?) {
+        ("Step", "setWeight") => words.next()?.parse().ok()?,
+        ("Step", "promote") => 100,
+        _ => return None,
+    };
+    Some((entry.at, weight))
+}
+
+/// What was stable beside a release.
+fn beside(status: &ServiceReleaseStatus, number: i64) -> Option<String> {
+    let stable = status.stable.as_ref()?;
+    if stable.release != number {
+        return Some(stable.revision.clone());
+    }
+    // It was promoted, so that stable is what it brought.
+    let previous = status.previous.as_ref().map(|previous| previous.revision.clone());
+    let recorded = status.history.iter().rev().find(|known| known.revision != stable.revision);
+    previous.filter(|revision| *revision != stable.revision).or_else(|| recorded.map(|known| known.revision.clone()))
+}
+
+/// When a release that had traffic from a moment on ended, and how.
+fn end(status: &ServiceReleaseStatus, number: i64, from: Timestamp) -> Option<(Timestamp, &'static str)> {
+    let rollback = status.rollback.iter().filter(|rollback| rollback.release == number);
+    let promoted = status.history.iter().filter(|known| known.release == number);
+    let told = status.timeline.iter().filter(|entry| entry.release == number).filter_map(|entry| {
+        let end = match entry.kind.as_str() {
+            "Promoted" => "promoted",
+            "RollingBack" => "taken back",
+            "Superseded" => "superseded",
+            _ => return None,
+        };
+        Some((entry.at, end))
+    });
+    let ends = rollback.map(|rollback| (rollback.started_at, "taken back"));
+    ends.chain(promoted.map(|known| (known.at, "promoted"))).chain(told).filter(|(at, _)| *at > from).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(minute: u32) -> String {
+        format!("2026-11-20T10:{minute:02}:00Z")
+    }
+
+    fn time(minute: u32) -> Timestamp {
+        Timestamp::new(at(minute).parse().unwrap())
+    }
+
+    fn step(minute: u32, message: &str) -> Value {
+        json!({"at": at(minute), "type": "Step", "release": 7, "message": message})
+    }
+
+    fn status(more: Value) -> ServiceReleaseStatus {
+        let mut status = json!({
+            "phase": "Healthy",
+            "release": {"number": 7, "plan": "shop-plan-7", "revision": "new", "startedAt": at(0)},
+            "timeline": [
+                step(2, "2/6 setWeight 25"), step(2, "3/6 pause"), step(7, "4/6 setWeight 50"), step(9, "6/6 promote"),
+            ],
+        });
+        status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn a_promoted_release_is_between_its_first_weight_and_its_promotion() {
+        let status = status(json!({
+            "stable": {"revision": "new", "release": 7}, "previous": {"revision": "old", "release": 5},
+            "history": [{"revision": "old", "release": 5, "at": at(0)}, {"revision": "new", "release": 7, "at": at(10)}],
+        }));
+        let past = last_release(&status, time(59)).unwrap();
+        assert_eq!((past.candidate.as_str(), past.stable.as_str(), past.end), ("new", "old", "promoted"));
+        assert_eq!((past.from, past.to), (time(2), time(10)));
+        assert_eq!(past.weights, [(time(2), 25), (time(7), 50), (time(9), 100)]);
+        let forgotten = ServiceReleaseStatus { previous: None, ..status };
+        assert_eq!(last_release(&forgotten, time(59)).unwrap().stable, "old");
+    }
+
+    #[test]
+    fn one_that_was_taken_back_ends_where_it_turned() {
+        let status = status(json!({
+            "stable": {"revision": "old", "release": 5},
+            "rollback": {"fromWeight": 50, "cause": "Failed", "revision": "new", "release": 7, "reason": "AnalysisFailed",
+                "message": "", "startedAt": at(8), "completedAt": at(9)},
+            "verdicts": [{"name": "errors", "outcome": "Fail", "startedAt": at(3)}],
+        }));
+        let past = last_release(&status, time(59)).unwrap();
+        assert_eq!((past.stable.as_str(), past.from, past.to, past.end), ("old", time(3), time(8), "taken back"));
+    }
+
+    #[test]
+    fn one_that_is_under_way_is_looked_at_until_now() {
+        let status = status(json!({"stable": {"revision": "old", "release": 5}, "candidate": {"revision": "new"}}));
+        let past = last_release(&status, time(30)).unwrap();
+        assert_eq!((past.to, past.end), (time(30), "under way"));
+    }
+
+    #[test]
+    fn without_a_window_it_says_why() {
+        let told = |status: &ServiceReleaseStatus| last_release(status, time(59)).unwrap_err();
+        assert!(told(&ServiceReleaseStatus::default()).contains("not been released"));
+        assert!(told(&status(json!({}))).contains("nothing was stable"));
+        assert!(told(&status(json!({"timeline": []}))).contains("no traffic"));
+        assert!(told(&status(json!({"stable": {"revision": "old", "release": 5}}))).contains("no longer has the end"));
+    }
+}

@@ -1,0 +1,99 @@
+//! Cached Jobs: how far each has come. What its container left to say is its pod's.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::api::{
+    LABEL_JOB, LABEL_RELEASE, Timestamp,
+    status::{MAX_TEXT, bounded},
+};
+
+use super::entry::{Cached, Kind, Meta, RawMeta};
+
+/// A Job of a release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachedJob {
+    meta: Meta,
+    release: Arc<str>,
+    /// The uid of the ServiceRelease that owns it.
+    pub owner: Arc<str>,
+    /// How it ended, if it has.
+    pub end: Option<Finished>,
+}
+
+/// The end of a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Whether its condition Complete is True, not Failed.
+    pub succeeded: bool,
+    /// When that began.
+    pub at: Timestamp,
+    /// Reason and message of the condition.
+    pub why: Box<str>,
+}
+
+/// The fields of a Job that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RawJob {
+    status: RawStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawStatus {
+    conditions: Option<Vec<RawCondition>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: String,
+    message: String,
+    last_transition_time: Option<Timestamp>,
+}
+
+impl RawStatus {
+    fn end(&self, created: Timestamp) -> Option<Finished> {
+        let ends = |it: &&RawCondition| matches!(it.kind.as_str(), "Complete" | "Failed") && it.status == "True";
+        let condition = self.conditions.iter().flatten().find(ends)?;
+        let why = match condition.message.as_str() {
+            "" => condition.reason.clone(),
+            message => format!("{}: {message}", condition.reason),
+        };
+        Some(Finished {
+            succeeded: condition.kind == "Complete",
+            at: condition.last_transition_time.unwrap_or(created),
+            why: bounded(&why, MAX_TEXT).into(),
+        })
+    }
+}
+
+impl Cached for CachedJob {
+    type Raw = RawJob;
+    const KIND: Kind = Kind::Job;
+
+    fn read(meta: &RawMeta, raw: RawJob) -> Option<Self> {
+        let owner = meta.controller().filter(|owner| owner.is_release())?;
+        meta.label(LABEL_JOB)?;
+        let slim = meta.slim();
+        Some(Self {
+            release: meta.label(LABEL_RELEASE)?.into(),
+            owner: owner.uid.as_str().into(),
+            end: raw.status.end(slim.created),
+            meta: slim,
+        })
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn group(&self) -> &str {
+        &self.release
+    }
+}

@@ -1,0 +1,236 @@
+//! The bodies of Jobs.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Header, KeysOf, LABEL_JOB, LABEL_RELEASE, ServiceRelease},
+    checks,
+    engine::{HttpQuestion, NewJob, Run},
+};
+
+use super::build;
+
+/// How long a Job that has ended stays, at most, in seconds: a day.
+const KEPT: u32 = 24 * 3_600;
+/// Where the runner finds what it looks at.
+const MOUNTS: &str = "/var/run/check";
+
+/// What the operator's own Jobs run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runner {
+    /// The operator's image.
+    pub image: String,
+    /// Always, IfNotPresent or Never.
+    pub pull_policy: String,
+}
+
+/// A Job of one pod that is never tried again by itself; a pod that is taken from its node does not count.
+///
+/// # Errors
+/// What is wrong with the template, or that there is no runner.
+pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> Result<Value, String> {
+    let mut template = match &new.run {
+        Run::Pod(template) => template.clone(),
+        Run::Keys(sources) => {
+            let runner = runner.ok_or("the operator has no runner: set RUNNER_IMAGE (chart value image)")?;
+            keys(sources, runner)
+        }
+        Run::Http(question) => {
+            http(question, runner.ok_or("the operator has no runner: set RUNNER_IMAGE (chart value image)")?)
+        }
+    };
+    if !template.is_object() {
+        return Err("job.template is no pod template: it needs spec.containers".into());
+    }
+    let name = release.metadata.name.as_deref().unwrap_or_default();
+    let labels = json!({ LABEL_RELEASE: name, LABEL_JOB: new.name });
+    prepare(&mut template, new, &labels)?;
+    let body = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": { "name": new.name, "labels": labels, "ownerReferences": build::owner(release) },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": new.timeout.as_millis().div_ceil(1_000).max(1),
+            "ttlSecondsAfterFinished": KEPT,
+            "podFailurePolicy": { "rules": [
+                { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
+            ]},
+            "template": template,
+        },
+    });
+    Ok(body)
+}
+
+/// Makes a pod template one of this Job's: never restarted, known by its labels, taken for no pod of the service.
+fn prepare(template: &mut Value, new: &NewJob, labels: &Value) -> Result<(), String> {
+    strip(template, &new.never);
+    build::merge(template, &json!({ "metadata": { "labels": labels }, "spec": { "restartPolicy": "Never" } }));
+    let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    let containers = containers.ok_or("job.template.spec.containers is missing: it names what is to be run")?;
+    for container in containers.iter_mut().filter_map(Value::as_object_mut) {
+        container.entry("terminationMessagePolicy").or_insert("FallbackToLogsOnError".into());
+        let env = container.entry("env").or_insert(json!([]));
+        let Some(env) = env.as_array_mut() else { continue };
+        for (name, value) in &new.env {
+            if env.iter().all(|known| known["name"] != *name) {
+                env.push(json!({ "name": name, "value": value }));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn strip(template: &mut Value, never: &BTreeSet<String>) {
+    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.retain(|key, _| !never.contains(key));
+    }
+}
+
+/// A pod that asks by HTTP, with the values of Secrets in its environment.
+fn http(question: &HttpQuestion, runner: &Runner) -> Value {
+    let secret = |(place, header): (usize, &Header)| {
+        let key = &header.value_from.as_ref()?.secret_key_ref;
+        Some(json!({
+            "name": format!("{}{place}", checks::HEADER),
+            "valueFrom": { "secretKeyRef": { "name": key.name, "key": key.key } },
+        }))
+    };
+    let env: Vec<Value> = question.http.headers.iter().enumerate().filter_map(secret).collect();
+    let mut template = own("check-http", json!(["check-http", "--question", json!(question).to_string()]), runner);
+    template["spec"]["containers"][0]["env"] = json!(env);
+    template
+}
+
+/// A pod of the operator's own program.
+fn own(name: &str, args: Value, runner: &Runner) -> Value {
+    json!({ "spec": {
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
+        "containers": [{
+            "name": name,
+            "image": runner.image,
+            "imagePullPolicy": runner.pull_policy,
+            "args": args,
+            "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+            },
+        }],
+    }})
+}
+
+/// A pod that has the keys as files and looks at them. What is missing is no volume's fault: all of it is optional.
+fn keys(sources: &[KeysOf], runner: &Runner) -> Value {
+    let items = |source: &KeysOf| source.keys.iter().map(|key| json!({ "key": key, "path": key })).collect::<Vec<_>>();
+    let volume = |(place, source): (usize, &KeysOf)| {
+        let name = format!("source-{place}");
+        let items = items(source);
+        match (&source.secret, &source.config_map) {
+            (Some(secret), _) => json!({
+                "name": name, "secret": { "secretName": secret, "optional": true, "items": items, "defaultMode": 0o444 },
+            }),
+            (None, map) => json!({
+                "name": name, "configMap": { "name": map, "optional": true, "items": items, "defaultMode": 0o444 },
+            }),
+        }
+    };
+    let mount = |(place, _): (usize, &KeysOf)| json!({ "name": format!("source-{place}"), "mountPath": format!("{MOUNTS}/{place}"), "readOnly": true });
+    let args = json!(["check-keys", "--mounts", MOUNTS, "--sources", json!(sources).to_string()]);
+    let mut template = own("check-keys", args, runner);
+    template["spec"]["containers"][0]["volumeMounts"] = sources.iter().enumerate().map(mount).collect();
+    template["spec"]["volumes"] = sources.iter().enumerate().map(volume).collect();
+    template
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release() -> ServiceRelease {
+        let body = json!({
+            "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease",
+            "metadata": {"name": "shop", "namespace": "ns", "uid": "u-1"}, "spec": {},
+        });
+        serde_json::from_value(body).unwrap()
+    }
+
+    fn job(run: Run) -> NewJob {
+        NewJob {
+            name: "shop-smoke-abc".into(),
+            run,
+            timeout: crate::api::Duration::from_millis(1_500),
+            env: vec![("RELEASE_NAME".into(), "shop".into()), ("RELEASE_SERVICE".into(), "shop".into())],
+            never: ["app".to_owned()].into(),
+        }
+    }
+
+    #[test]
+    fn a_pod_of_the_users_becomes_a_job_of_the_release() {
+        let template = json!({
+            "metadata": {"labels": {"app": "shop", "team": "a"}},
+            "spec": {"restartPolicy": "OnFailure", "containers": [
+                {"name": "k6", "image": "k6", "env": [{"name": "RELEASE_NAME", "value": "mine"}]},
+            ]},
+        });
+        let body = body(&release(), &job(Run::Pod(template)), None).unwrap();
+        let labels = json!({"team": "a", LABEL_RELEASE: "shop", LABEL_JOB: "shop-smoke-abc"});
+        let pod = &body["spec"]["template"];
+        assert_eq!(pod["metadata"]["labels"], labels, "no Service takes it for a pod of the release");
+        assert_eq!(pod["spec"]["restartPolicy"], "Never");
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError");
+        let env = json!([{"name": "RELEASE_NAME", "value": "mine"}, {"name": "RELEASE_SERVICE", "value": "shop"}]);
+        assert_eq!(container["env"], env);
+        assert_eq!((&body["spec"]["backoffLimit"], &body["spec"]["activeDeadlineSeconds"]), (&json!(0), &json!(2)));
+        assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "u-1");
+    }
+
+    #[test]
+    fn keys_are_mounted_as_far_as_they_are_there() {
+        let sources: Vec<KeysOf> = serde_json::from_value(json!([
+            {"secret": "env", "keys": ["A", "B"]}, {"configMap": "config", "keys": ["C"], "minLength": 3},
+        ]))
+        .unwrap();
+        let run = Run::Keys(sources);
+        assert!(body(&release(), &job(run.clone()), None).unwrap_err().contains("RUNNER_IMAGE"));
+        let runner = Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() };
+        let body = body(&release(), &job(run), Some(&runner)).unwrap();
+        let spec = &body["spec"]["template"]["spec"];
+        let secret = &spec["volumes"][0]["secret"];
+        assert_eq!((&secret["optional"], &secret["items"][1]), (&json!(true), &json!({"key": "B", "path": "B"})));
+        assert_eq!(spec["volumes"][1]["configMap"]["name"], "config");
+        assert_eq!(spec["containers"][0]["volumeMounts"][1]["mountPath"], "/var/run/check/1");
+        assert_eq!(spec["automountServiceAccountToken"], false);
+    }
+
+    #[test]
+    fn a_header_from_a_secret_is_in_the_environment_of_the_pod_and_nowhere_else() {
+        let http = json!({"headers": [
+            {"name": "Accept", "value": "text/plain"},
+            {"name": "Authorization", "value": "Bearer ", "valueFrom": {"secretKeyRef": {"name": "env", "key": "TOKEN"}}},
+        ]});
+        let question = HttpQuestion {
+            addresses: vec!["198.18.0.9:8080".into()],
+            http: serde_json::from_value(http).unwrap(),
+            timeout: crate::api::Duration::from_secs(5),
+        };
+        let runner = Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() };
+        let body = body(&release(), &job(Run::Http(Box::new(question.clone()))), Some(&runner)).unwrap();
+        let container = &body["spec"]["template"]["spec"]["containers"][0];
+        let secret = json!({"name": "CHECK_HEADER_1", "valueFrom": {"secretKeyRef": {"name": "env", "key": "TOKEN"}}});
+        assert_eq!(container["env"][0], secret);
+        let told: HttpQuestion = serde_json::from_str(container["args"][2].as_str().unwrap()).unwrap();
+        assert_eq!(told, question);
+    }
+
+    #[test]
+    fn what_is_no_pod_template_is_told() {
+        for template in [json!("k6"), json!({"spec": {}}), json!({"spec": {"containers": {}}})] {
+            assert!(body(&release(), &job(Run::Pod(template)), None).unwrap_err().contains("spec.containers"));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Metrics that are watched while the candidate has traffic: when each is measured, what its verdict is, and
+//! whether the verdicts let the weight rise (INVARIANTS T2).
+
+use crate::api::{
+    Analysis, Duration, Metric, OnFailure, OnInconclusive, VerdictOutcome, VerdictStatus, Workload,
+    conditions::Value,
+    status::{MAX_TEXT, bounded},
+};
+
+use super::{
+    checks::Failure,
+    effect::Event,
+    forward,
+    inquiry::Question,
+    measuring,
+    names::Sides,
+    pass::Pass,
+    plan::{Extras, Policy, Step},
+    verdict::restarted,
+};
+
+/// Measures what is to be measured and takes in what came. Says which metric fails, with the evidence.
+pub fn watch(pass: &mut Pass<'_>, policy: &Policy) -> Option<String> {
+    let analysis = policy.analysis.as_ref().filter(|_| is_exposed(pass, policy))?;
+    let mut failure = None;
+    // Once it is promoted there is nobody to compare it with.
+    let alone = pass.status.candidate.is_none();
+    for metric in analysis.metrics.iter().filter(|metric| !alone || metric.compare.is_none()) {
+        let mut state = begun(pass, metric);
+        if let Some(limits) = metric.workload {
+            look(pass, metric, limits, &mut state);
+        } else {
+            listen(pass, metric, &mut state);
+            measure(pass, analysis, metric, &state);
+        }
+        if state.outcome == VerdictOutcome::Fail {
+            failure.get_or_insert_with(|| failed(metric, &state));
+        }
+        record(pass, state);
+    }
+    failure.filter(|_| !is_accepted(pass))
+}
+
+/// What failed, with value, limit and window.
+fn failed(metric: &Metric, state: &VerdictStatus) -> String {
+    let until = state.counted_until.or(state.measured_at);
+    // The others name their windows themselves.
+    let until = until.filter(|_| metric.threshold.is_some() || metric.compare.is_some());
+    let window = until.map(|until| format!(", watched from {} to {until}", state.started_at)).unwrap_or_default();
+    format!("metric {} failed: {}{window}", metric.name, state.message)
+}
+
+/// Whether clients reach the candidate, beside a stable that serves.
+fn is_exposed(pass: &Pass<'_>, policy: &Policy) -> bool {
+    if pass.status.observation.is_some() {
+        return pass.status.stable.is_some();
+    }
+    let Extras { headers, mirror, .. } = policy.extras(forward::index(pass));
+    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    pass.status.stable.is_some() && pass.replicas() > 0 && (weight > 0 || !headers.is_empty() || mirror > 0)
+}
+
+/// Whether a person has passed over what verdicts say at this step.
+fn is_accepted(pass: &Pass<'_>) -> bool {
+    if pass.status.observation.is_some() {
+        return false;
+    }
+    let full = pass.status.release.as_ref().is_some_and(|release| release.full_promotion_by.is_some());
+    full || pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some())
+}
+
+/// What keeps the weight from rising, for people; none if nothing does.
+pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, String)> {
+    let analysis = policy.analysis.as_ref().filter(|_| is_exposed(pass, policy) && !is_accepted(pass))?;
+    if let Some(template) = analysis.templates.first() {
+        // Nobody knows what is to be measured: the plan is about to be pinned, or was taken away.
+        return Some(("Analyzing", format!("its template {} is to be read first", template.template_name)));
+    }
+    let since = pass.status.step.as_ref()?.started_at;
+    let state = |metric: &Metric| pass.status.verdicts.iter().find(|state| state.name == metric.name);
+    // What is seen of the pods is judged in every pass.
+    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    // Of what was counted, something has to be of this weight.
+    let counted = |state: &VerdictStatus| {
+        state.segments.last().is_some_and(|last| last.weight == weight && last.candidate.requests > 0)
+    };
+    let fresh = |metric: &Metric, state: &VerdictStatus| {
+        let measured = state.measured_at.is_some_and(|at| at >= since);
+        metric.workload.is_some() || (measured && (metric.compare.is_none() || counted(state)))
+    };
+    let known = |metric: &Metric| state(metric).filter(|state| fresh(metric, state));
+    let proven = |metric: &&Metric| known(metric).is_some_and(|it| it.outcome == VerdictOutcome::Pass);
+    let open: Vec<&Metric> = analysis.metrics.iter().filter(|metric| !proven(metric)).collect();
+    let measured = open.iter().find_map(|metric| known(metric));
+    match (measured, open.first()) {
+        (Some(state), _) => {
+            Some(("AnalysisInconclusive", format!("metric {} is inconclusive: {}", state.name, state.message)))
+        }
+        (None, Some(metric)) => {
+            let every = analysis.interval;
+            Some(("Analyzing", format!("metric {} is measured every {every}", metric.name)))
+        }
+        (None, None) => None,
+    }
+}
+
+/// Whether verdicts let the weight rise, or nobody waits for them any longer.
+///
+/// # Errors
+/// They were not all Pass for too long.
+pub fn proves(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, Failure> {
+    pass.unproven = unproven(pass, policy);
+    let Some((_, why)) = &pass.unproven else { return Ok(true) };
+    let why = why.clone();
+    let Some((longest, then)) = patience(policy) else { return Ok(false) };
+    let Some(step) = &pass.status.step else { return Ok(false) };
+    let summary = step.summary.clone();
+    if !pass.elapsed(step.unproven_since.unwrap_or(pass.now), longest) {
+        return Ok(false);
+    }
+    pass.unproven = None;
+    let message = format!("step {summary}: for {longest} not all verdicts are Pass: {why}");
+    let failure = |then| Failure { then, reason: "AnalysisInconclusive", message: message.clone() };
+    match then {
+        OnInconclusive::Rollback => Err(failure(OnFailure::Rollback)),
+        OnInconclusive::Hold => Err(failure(OnFailure::Hold)),
+        OnInconclusive::Promote => {
+            pass.status.note(pass.now, "Unproven", &message, None);
+            let note = format!("{message}; it goes on (onInconclusive: Promote)");
+            pass.events.push(Event { warning: true, reason: "Unproven".into(), action: "Analyzing".into(), note });
+            Ok(true)
+        }
+    }
+}
+
+/// How long verdicts may be other than Pass, and what then.
+fn patience(policy: &Policy) -> Option<(Duration, OnInconclusive)> {
+    let analysis = policy.analysis.as_ref()?;
+    Some((analysis.max_duration?, analysis.on_inconclusive.unwrap_or_default()))
+}
+
+/// Writes down since when the step waits for nothing but verdicts, where that counts.
+pub fn note_wait(pass: &mut Pass<'_>) {
+    let waits = pass.unproven.is_some() && patience(&pass.policy()).is_some();
+    let now = pass.now;
+    if let Some(step) = &mut pass.status.step {
+        step.unproven_since = if waits { step.unproven_since.or(Some(now)) } else { None };
+    }
+}
+
+/// What comes of it if the verdicts stay as they are, for people.
+pub fn outlook(pass: &Pass<'_>) -> String {
+    let since = pass.status.step.as_ref().and_then(|step| step.unproven_since);
+    let Some(((longest, then), since)) = patience(&pass.policy()).zip(since) else { return String::new() };
+    let what = match then {
+        OnInconclusive::Hold => "waits for a person",
+        OnInconclusive::Rollback => "goes back",
+        OnInconclusive::Promote => "goes on without",
+    };
+    format!("; at {} it {what}", since.plus(longest))
+}
+
+/// The condition AnalysisPassed: value, reason, message. None where nothing is watched.
+pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
+    let analysis = pass.policy().analysis;
+    let verdicts = &pass.status.verdicts;
+    if verdicts.is_empty() {
+        analysis?;
+        return Some((Value::Unknown, "NotStarted", "metrics are watched once a candidate has traffic".into()));
+    }
+    let is = |outcome: VerdictOutcome| move |state: &&VerdictStatus| state.outcome == outcome;
+    if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Fail)) {
+        return Some((Value::False, "MetricFailed", format!("metric {} failed: {}", state.name, state.message)));
+    }
+    if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Inconclusive)) {
+        return Some(match state.measured_at {
+            Some(_) => {
+                let message = format!("metric {} is inconclusive: {}", state.name, state.message);
+                (Value::Unknown, "Inconclusive", message)
+            }
+            None => (Value::Unknown, "Analyzing", format!("metric {} is being measured", state.name)),
+        });
+    }
+    let names: Vec<&str> = verdicts.iter().map(|state| state.name.as_str()).collect();
+    Some((Value::True, "AllPassed", bounded(&names.join(", "), MAX_TEXT)))
+}
+
+/// Whether a step moves requests to the candidate.
+pub fn raises(pass: &Pass<'_>, step: &Step) -> bool {
+    let now = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    match step {
+        Step::SetWeight(weight) => *weight > now,
+        Step::Promote => now < 100,
+        _ => false,
+    }
+}
+
+/// The metric as it stands, or a new beginning: what was seen before a person said Retry is past.
+fn begun(pass: &Pass<'_>, metric: &Metric) -> VerdictStatus {
+    let retried = pass.status.step.as_ref().and_then(|step| step.retried_at);
+    let known = pass.status.verdicts.iter().find(|known| known.name == metric.name);
+    let known = known.filter(|known| retried.is_none_or(|at| known.started_at >= at));
+    known.cloned().unwrap_or_else(|| measuring::begin(metric, pass.now))
+}
+
+fn id(pass: &Pass<'_>, state: &VerdictStatus) -> String {
+    let release = pass.status.release.as_ref().map_or(0, |release| release.number);
+    format!("metric/{}/{release}/{}/{}", state.name, state.started_at.as_millis(), state.measurements)
+}
+
+/// Judges what is seen of the pods now. It is written down when it has changed.
+fn look(pass: &Pass<'_>, metric: &Metric, limits: Workload, state: &mut VerdictStatus) {
+    let (outcome, message) = restarted(pass.subject(), forward::looked_since(pass), limits, metric);
+    let message = bounded(&message, MAX_TEXT);
+    if state.measured_at.is_none() || (state.outcome, &state.message) != (outcome, &message) {
+        state.measurements += 1;
+        state.measured_at = Some(pass.now);
+    }
+    state.outcome = outcome;
+    state.message = message;
+}
+
+/// Takes in the last measurement.
+fn listen(pass: &Pass<'_>, metric: &Metric, state: &mut VerdictStatus) {
+    let id = id(pass, state);
+    let Some(answer) = pass.seen.answers.iter().find(|answer| answer.id == id) else { return };
+    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    measuring::take_in(metric, weight, answer, state);
+}
+
+/// Measures again, when it is time.
+fn measure(pass: &mut Pass<'_>, analysis: &Analysis, metric: &Metric, state: &VerdictStatus) {
+    if !pass.elapsed(state.measured_at.unwrap_or(state.started_at), analysis.interval.max(Duration::from_secs(1))) {
+        return;
+    }
+    let Some(ask) = Sides::of(pass, analysis).and_then(|sides| measuring::asked(metric, &sides, state)) else { return };
+    pass.questions.push(Question { id: id(pass, state), ask });
+}
+
+/// Puts it into the status, and tells of a change.
+fn record(pass: &mut Pass<'_>, state: VerdictStatus) {
+    let known = pass.status.verdicts.iter_mut().find(|known| known.name == state.name);
+    let was = known.as_ref().filter(|known| known.measured_at.is_some()).map(|known| known.outcome);
+    if state.measured_at.is_some() && was != Some(state.outcome) {
+        pass.events.push(Event {
+            warning: state.outcome == VerdictOutcome::Fail,
+            reason: format!("Verdict{:?}", state.outcome),
+            action: "Analyzing".into(),
+            note: format!("metric {}: {}", state.name, state.message),
+        });
+    }
+    match known {
+        Some(known) => *known = state,
+        None => pass.status.verdicts.push(state),
+    }
+}

@@ -1,0 +1,290 @@
+//! Steps that ask checks: which answers are due, and what they mean for the release.
+
+use crate::api::{
+    Check, CheckOutcome, CheckStatus, Duration, HttpCheck, LogsCheck, Moment, OnFailure, Target, Timestamp,
+    evidence::MAX_CHECKS,
+    status::{MAX_TEXT, bounded},
+};
+
+use super::{
+    addresses::addresses,
+    effect::Event,
+    forward::may_advance,
+    inquiry::{Ask, HttpQuestion, LogsQuestion, Question, Reply},
+    pass::Pass,
+    plan::Policy,
+    runs,
+    steer::wanted,
+};
+
+/// How long the nodes may take to follow a Service that has just got its endpoints; nobody says when they do.
+const PROGRAMMING: Duration = Duration::from_secs(5);
+
+/// Where in a release checks are asked.
+#[derive(Clone, Copy)]
+pub struct At {
+    /// At which moment.
+    pub when: Moment,
+    /// The step, from 1; 0 after the steps.
+    pub step: i32,
+    /// What was answered before does not count.
+    pub since: Timestamp,
+}
+
+/// A check that failed.
+pub struct Failure {
+    /// What becomes of the release.
+    pub then: OnFailure,
+    /// In a word for machines.
+    pub reason: &'static str,
+    /// What failed, with the evidence.
+    pub message: String,
+}
+
+/// Asks what is to be asked, and takes in what was answered. Says whether all have passed.
+///
+/// # Errors
+/// The first check that failed and is not to be ignored.
+pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Result<bool, Failure> {
+    if pass.replicas() == 0 {
+        let note = format!("{}: there are no pods to ask, replicas is 0", bounded(&names.join(", "), 128));
+        pass.status.note(pass.now, "CheckSkipped", &note, None);
+        return Ok(true);
+    }
+    let mut done = true;
+    for name in names {
+        let Some(check) = policy.checks.iter().find(|check| check.name == *name) else { continue };
+        let Some(mut state) = begun(pass, check, at) else { return Ok(false) };
+        if state.outcome == CheckOutcome::Running {
+            listen(pass, check, &mut state);
+            without_room(pass, policy, check, &mut state);
+            overdue(pass, policy, check, &mut state);
+        }
+        if state.outcome == CheckOutcome::Running && may_advance(pass) {
+            inquire(pass, check, &mut state);
+        }
+        let (outcome, message) = (state.outcome, state.message.clone());
+        record(pass, state);
+        match (outcome, check.on_failure) {
+            (CheckOutcome::Running, _) => done = false,
+            (CheckOutcome::Failed, then) if then != OnFailure::Ignore => {
+                let message = format!("check {name} failed: {message}");
+                return Err(Failure { then, reason: "CheckFailed", message });
+            }
+            _ => {}
+        }
+    }
+    Ok(done)
+}
+
+/// The check as it stands since this step began, or a new beginning.
+fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
+    let release = pass.status.release.as_ref()?.number;
+    let last = pass.status.checks.iter().find(|known| known.name == check.name && known.release == release);
+    let known = last.filter(|known| known.step == at.step && known.started_at >= at.since);
+    Some(known.cloned().unwrap_or_else(|| CheckStatus {
+        name: check.name.clone(),
+        when: at.when,
+        release,
+        step: at.step,
+        outcome: CheckOutcome::Running,
+        started_at: pass.now,
+        attempts: 0,
+        successes: 0,
+        failures: 0,
+        slow: 0,
+        answered_at: None,
+        since: last.and_then(|last| last.answered_at),
+        job: None,
+        message: String::new(),
+    }))
+}
+
+/// Tells one attempt from all others.
+pub fn id(state: &CheckStatus) -> String {
+    // A step that is tried again begins anew.
+    let CheckStatus { name, release, step, started_at, attempts, .. } = state;
+    format!("check/{name}/{release}/{step}/{}/{attempts}", started_at.as_millis())
+}
+
+/// An answer to an attempt.
+pub struct Heard {
+    /// When it came.
+    pub at: Timestamp,
+    /// What was not as expected; none if all was.
+    pub fault: Option<String>,
+    /// What came back, in a few words.
+    pub seen: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
+    if check.is_run() {
+        return runs::heard(pass, state);
+    }
+    let id = id(state);
+    let answer = pass.seen.answers.iter().find(|answer| answer.id == id)?;
+    let Reply::Check { fault, seen, took } = &answer.reply else { return None };
+    Some(Heard { at: answer.at, fault: fault.clone(), seen: seen.clone(), took: *took })
+}
+
+/// Takes in the answer to the last question.
+fn listen(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
+    let Some(Heard { at, fault, seen, took }) = heard(pass, check, state) else { return };
+    state.attempts += 1;
+    state.answered_at = Some(at);
+    state.slow += i32::from(latency(check).is_some_and(|limit| took > limit));
+    (state.successes, state.failures) = match fault {
+        None => (state.successes + 1, 0),
+        Some(_) => (0, state.failures + 1),
+    };
+    let result = match fault {
+        Some(fault) => format!("{fault} ({seen})"),
+        None => seen,
+    };
+    state.message = bounded(&format!("{}{result}", asked(check)), MAX_TEXT);
+    if state.failures >= check.tolerated() {
+        state.outcome = CheckOutcome::Failed;
+    } else if state.successes >= check.needed() {
+        judge_latency(check, state);
+    }
+}
+
+/// What was asked, before what was answered.
+fn asked(check: &Check) -> String {
+    let Some(http) = &check.http else { return String::new() };
+    format!("{} {}: ", http.method.as_str(), bounded(&http.path, 80))
+}
+
+fn latency(check: &Check) -> Option<Duration> {
+    check.http.as_ref().and_then(|http| http.expect.max_latency)
+}
+
+/// 95 of 100 answers are quick enough if at most every twentieth is not.
+fn judge_latency(check: &Check, state: &mut CheckStatus) {
+    state.outcome = CheckOutcome::Passed;
+    if let Some(limit) = latency(check)
+        && state.slow * 20 > state.attempts
+    {
+        state.outcome = CheckOutcome::Failed;
+        let (slow, attempts) = (state.slow, state.attempts);
+        let what = format!("expected p95 within {limit}: {slow} of {attempts} answers took longer; {}", state.message);
+        state.message = bounded(&what, MAX_TEXT);
+    }
+}
+
+/// A check of a candidate that gets no pod beside stable's fails, rather than let it have traffic unasked.
+fn without_room(pass: &Pass<'_>, policy: &Policy, check: &Check, state: &mut CheckStatus) {
+    if pass.status.candidate.is_none() {
+        return;
+    }
+    let (pods, _) = wanted(pass, policy);
+    let of_candidate = check.http.as_ref().map_or(check.logs.is_some(), HttpCheck::is_of_candidate);
+    if pods == 0 && of_candidate {
+        state.outcome = CheckOutcome::Failed;
+        let replicas = pass.replicas();
+        state.message = format!(
+            "with replicas {replicas} maxSurge leaves no room for a candidate's pod beside stable's: set maxSurge to 1"
+        );
+    }
+}
+
+/// A check that comes to no end fails.
+fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut CheckStatus) {
+    if state.outcome != CheckOutcome::Running || !may_advance(pass) {
+        return;
+    }
+    // A Job ends by itself when its time is over.
+    let (since, limit) = if check.is_run() {
+        let together = check.timeout().as_millis().saturating_add(policy.deadline.as_millis());
+        (state.answered_at.unwrap_or(state.started_at), Duration::from_millis(together))
+    } else {
+        (state.started_at, policy.deadline)
+    };
+    if pass.elapsed(since, limit) {
+        state.outcome = CheckOutcome::Failed;
+        let last = if state.message.is_empty() { "no answer at all" } else { state.message.as_str() };
+        let what = format!("neither passed nor failed within {limit}; {last}");
+        state.message = bounded(&what, MAX_TEXT);
+    }
+}
+
+/// Asks once more, when it is time.
+fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
+    if let Some(last) = state.answered_at
+        && !pass.elapsed(last, check.interval)
+    {
+        return;
+    }
+    let by_service = check.http.as_ref().is_some_and(|http| http.host.is_none() && http.target == Target::Service);
+    if state.step == 0 && by_service && !pass.elapsed(state.started_at, PROGRAMMING) {
+        return;
+    }
+    if check.is_run() {
+        return runs::inquire(pass, check, state);
+    }
+    let ask = match (&check.http, &check.logs) {
+        (Some(http), _) => inquire_http(pass, check, http, state),
+        (None, Some(logs)) => inquire_logs(pass, check, logs, state),
+        (None, None) => return,
+    };
+    match ask {
+        Some(ask) => pass.questions.push(Question { id: id(state), ask }),
+        // Pods may be known to be available before each of them is seen to be ready.
+        None => state.message = "there is nobody to ask: no ready pod, or none with this port".into(),
+    }
+}
+
+fn inquire_http(pass: &Pass<'_>, check: &Check, http: &HttpCheck, state: &CheckStatus) -> Option<Ask> {
+    let addresses = addresses(pass, http, state.attempts);
+    let question = || HttpQuestion { addresses: addresses.clone(), http: http.clone(), timeout: check.timeout() };
+    (!addresses.is_empty()).then(|| Ask::Http(Box::new(question())))
+}
+
+fn inquire_logs(pass: &Pass<'_>, check: &Check, logs: &LogsCheck, state: &CheckStatus) -> Option<Ask> {
+    let pods = pass.subject().map(|candidate| candidate.pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>());
+    let pods = pods.filter(|pods| !pods.is_empty())?;
+    let namespace = pass.release.metadata.namespace.clone()?;
+    let began = pass.status.release.as_ref().map(|release| release.started_at);
+    let since = state.since.or(began).unwrap_or(state.started_at);
+    let (logs, timeout) = (logs.clone(), check.timeout());
+    Some(Ask::Logs(Box::new(LogsQuestion { namespace, pods, logs, since, timeout })))
+}
+
+/// Puts it into the status, and tells of an outcome.
+fn record(pass: &mut Pass<'_>, state: CheckStatus) {
+    let known = pass.status.checks.iter_mut().find(|known| known.name == state.name);
+    let was = known.as_ref().filter(|known| known.started_at == state.started_at).map(|known| known.outcome);
+    if state.outcome != CheckOutcome::Running && was != Some(state.outcome) {
+        let failed = state.outcome == CheckOutcome::Failed;
+        let reason = if failed { "CheckFailed" } else { "CheckPassed" };
+        let note = format!("check {}, {} answers: {}", state.name, state.attempts, state.message);
+        pass.events.push(Event { warning: failed, reason: reason.into(), action: "Checking".into(), note });
+    }
+    match known {
+        Some(known) => *known = state,
+        None => pass.status.checks.push(state),
+    }
+    let excess = pass.status.checks.len().saturating_sub(MAX_CHECKS);
+    pass.status.checks.drain(..excess);
+}
+
+/// Since when all checks of a step are asked, for people.
+pub fn describe(pass: &Pass<'_>, names: &[String]) -> String {
+    let release = pass.status.release.as_ref().map_or(0, |release| release.number);
+    let step = pass.status.step.as_ref().map_or(0, |step| step.index);
+    let state = |name: &String| {
+        let now = |known: &&CheckStatus| known.name == *name && (known.release, known.step) == (release, step);
+        let Some(known) = pass.status.checks.iter().find(now) else {
+            return Some(format!("{name} is about to be asked"));
+        };
+        let policy = pass.policy();
+        let needed = policy.checks.iter().find(|check| check.name == *name)?.needed();
+        let last = if known.message.is_empty() { String::new() } else { format!(", last {}", known.message) };
+        (known.outcome == CheckOutcome::Running)
+            .then(|| format!("{name}: {} of {needed} right answers{last}", known.successes))
+    };
+    let open: Vec<String> = names.iter().filter_map(state).collect();
+    if open.is_empty() { "all were answered".into() } else { bounded(&open.join("; "), 512) }
+}

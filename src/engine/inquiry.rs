@@ -1,0 +1,149 @@
+//! What the engine wants to know of the world beyond the API server: questions, and the answers that
+//! came. A decision names all questions that are open; the shell asks those that it is not asking yet,
+//! drops those that are not named any more, and keeps an answer until its question is gone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Duration, HttpCheck, LogsCheck, TallyStatus, Timestamp, WindowStatus};
+
+/// Something to be asked once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// Tells it from all others of the release, also in later releases.
+    pub id: String,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// One attempt of a check by HTTP.
+    Http(Box<HttpQuestion>),
+    /// Lines of logs.
+    Logs(Box<LogsQuestion>),
+    /// A measurement.
+    Metric {
+        /// Of whom, by its name in the operator's configuration.
+        provider: String,
+        /// What is measured.
+        measure: Box<Measure>,
+    },
+}
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measure {
+    /// The one value of an expression.
+    Value {
+        /// The expression.
+        query: String,
+    },
+    /// A number in the answer of a web API.
+    Web {
+        /// Path and query below the provider's address.
+        path: String,
+        /// The CEL expression that gives it.
+        value: String,
+    },
+    /// What counters of both sides have counted.
+    Counts {
+        /// The candidate's.
+        candidate: Counters,
+        /// Stable's.
+        stable: Counters,
+        /// From when on.
+        since: Timestamp,
+    },
+    /// What counters have counted in windows that end now.
+    Windows {
+        /// The counters.
+        counters: Counters,
+        /// The windows, shortest first.
+        windows: Vec<Duration>,
+    },
+}
+
+/// Selectors of counters, of one side or of both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// All requests.
+    pub total: String,
+    /// Those that count.
+    pub events: Option<String>,
+    /// Those that do not, in place of `events`.
+    pub good: Option<String>,
+}
+
+/// One attempt of a check by HTTP.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct HttpQuestion {
+    /// Hosts and ports to ask, all of them.
+    pub addresses: Vec<String>,
+    /// The request and what is expected.
+    pub http: HttpCheck,
+    /// How long each answer may take.
+    pub timeout: Duration,
+}
+
+/// How many lines of logs match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogsQuestion {
+    /// The namespace of the pods.
+    pub namespace: String,
+    /// Their names.
+    pub pods: Vec<String>,
+    /// What is looked for.
+    pub logs: LogsCheck,
+    /// From when on.
+    pub since: Timestamp,
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+/// What came of a question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Its id.
+    pub id: String,
+    /// When it came.
+    pub at: Timestamp,
+    /// What it is.
+    pub reply: Reply,
+}
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To an attempt of a check.
+    Check {
+        /// What was not as expected; none if all was.
+        fault: Option<String>,
+        /// What came back, in a few words.
+        seen: String,
+        /// How long it took; of several, the longest.
+        took: Duration,
+    },
+    /// The value of an expression; a number.
+    Value(f64),
+    /// What was counted on both sides.
+    Counts {
+        /// The candidate's.
+        candidate: TallyStatus,
+        /// Stable's.
+        stable: TallyStatus,
+        /// Up to when; the next count begins there.
+        until: Timestamp,
+    },
+    /// What was counted in windows.
+    Windows {
+        /// Each of them.
+        windows: Vec<WindowStatus>,
+        /// How far back the counters reach.
+        history: Duration,
+    },
+    /// There is nothing to measure, and why.
+    NoData(String),
+    /// There is no answer, or none that makes sense, and why.
+    ProviderError(String),
+}

@@ -1,0 +1,101 @@
+//! A metric from its beginning to a verdict: what is asked, and what an answer means. Knows nothing of the release
+//! around it, so that `kubectl srel analyze` judges the past by the same lines.
+
+use crate::api::{
+    Metric, Prometheus, ProviderError, Timestamp, VerdictOutcome, VerdictStatus, Web,
+    status::{MAX_TEXT, bounded},
+};
+
+use super::{
+    inquiry::{Answer, Ask, Counters, Measure, Reply},
+    names::{Names, Sides},
+    verdict::{burnt, compared, count, limit, no_data, windows, within},
+};
+
+/// A metric that is watched from a moment on, and of which nothing is known yet.
+#[must_use]
+pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
+    VerdictStatus {
+        name: metric.name.clone(),
+        outcome: VerdictOutcome::Inconclusive,
+        message: String::new(),
+        started_at: at,
+        measured_at: None,
+        counted_until: None,
+        measurements: 0,
+        failures: 0,
+        value: None,
+        segments: Vec::new(),
+        windows: Vec::new(),
+        history: None,
+        ln_evidence: None,
+        ratio_bound: None,
+    }
+}
+
+/// What is to be asked for the next measurement; none for `workload`, which nobody is asked about.
+#[must_use]
+pub fn asked(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<Ask> {
+    let Sides { candidate, stable, both } = sides;
+    if let Some(Web { provider, path, value }) = &metric.web {
+        let measure = Measure::Web { path: candidate.fill_encoded(path), value: value.clone() };
+        return Some(Ask::Metric { provider: provider.clone(), measure: Box::new(measure) });
+    }
+    let Prometheus { provider, query, total, .. } = metric.prometheus.as_ref()?;
+    let measure = match (query, total) {
+        (Some(query), _) => Measure::Value { query: candidate.fill(query) },
+        (None, Some(_)) if metric.burn_rate.is_some() => {
+            Measure::Windows { counters: counters(metric, both)?, windows: windows() }
+        }
+        (None, Some(_)) => {
+            let since = state.counted_until.unwrap_or(state.started_at);
+            Measure::Counts { candidate: counters(metric, candidate)?, stable: counters(metric, stable)?, since }
+        }
+        (None, None) => return None,
+    };
+    Some(Ask::Metric { provider: provider.clone(), measure: Box::new(measure) })
+}
+
+/// The counters of a side, if the metric has some.
+#[must_use]
+pub fn counters(metric: &Metric, names: &Names) -> Option<Counters> {
+    let Prometheus { total, events, good, .. } = metric.prometheus.as_ref()?;
+    Some(Counters {
+        total: names.fill(total.as_ref()?),
+        events: events.as_ref().map(|text| names.fill(text)),
+        good: good.as_ref().map(|text| names.fill(text)),
+    })
+}
+
+/// Takes in a measurement, made while the candidate had this weight (percent), and judges.
+pub fn take_in(metric: &Metric, weight: i32, answer: &Answer, state: &mut VerdictStatus) {
+    state.measurements += 1;
+    state.measured_at = Some(answer.at);
+    let (outcome, message) = match (&answer.reply, &metric.threshold, &metric.compare) {
+        (Reply::Windows { windows, history }, ..) => burnt(windows, *history, metric, state),
+        (Reply::Value(value), Some(threshold), _) => within(*value, threshold, metric, state),
+        (Reply::Counts { candidate, stable, until }, _, Some(compare)) => {
+            count(state, weight, *candidate, *stable);
+            state.counted_until = Some(*until);
+            compared(compare, metric, state)
+        }
+        (Reply::NoData(why), ..) => no_data(metric, why),
+        (Reply::ProviderError(why), ..) => {
+            let outcome = match metric.provider_error {
+                ProviderError::Hold => VerdictOutcome::Inconclusive,
+                ProviderError::Fail => VerdictOutcome::Fail,
+            };
+            (outcome, format!("{}: {why} ({})", source(metric), limit(metric)))
+        }
+        _ => (VerdictOutcome::Inconclusive, "the answer is none to this metric".into()),
+    };
+    state.outcome = outcome;
+    state.message = bounded(&message, MAX_TEXT);
+}
+
+/// Who is asked, for people.
+fn source(metric: &Metric) -> String {
+    let prometheus = metric.prometheus.as_ref().map(|it| format!("Prometheus {}", it.provider));
+    let web = || metric.web.as_ref().map(|it| format!("provider {}", it.provider));
+    prometheus.or_else(web).unwrap_or_default()
+}

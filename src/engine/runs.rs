@@ -1,0 +1,107 @@
+//! Checks that a Job answers: one Job for each attempt, made once it is on record.
+
+use crate::api::{Check, CheckOutcome, CheckStatus, Duration, status::bounded};
+
+use super::{
+    addresses::addresses,
+    checks::{self, Heard},
+    effect::{Effect, NewJob, Run},
+    inquiry::HttpQuestion,
+    observed::Job,
+    pass::Pass,
+    retreat, revision,
+};
+
+/// How long the pod of an HTTP check may take to start.
+const START: Duration = Duration::from_secs(120);
+/// What of a name of the user's stands in a Job's.
+const MOST_NAME: usize = 24;
+
+/// The name of the Job of an attempt: at most 63 characters, since pods have it as a label.
+fn name(pass: &Pass<'_>, state: &CheckStatus) -> String {
+    let release = pass.release.metadata.name.as_deref().unwrap_or_default();
+    let begin = |name: &str| name[..name.floor_char_boundary(MOST_NAME)].trim_end_matches(['-', '.']).replace('.', "-");
+    format!("{}-{}-{}", begin(release), begin(&state.name), revision::short(&checks::id(state)))
+}
+
+fn job<'a>(pass: &Pass<'a>, state: &CheckStatus) -> Option<&'a Job> {
+    let name = name(pass, state);
+    pass.seen.jobs.iter().find(|job| job.object.name == name && !job.deleting)
+}
+
+/// How the attempt under way ended, if it has.
+pub fn heard(pass: &Pass<'_>, state: &CheckStatus) -> Option<Heard> {
+    let name = name(pass, state);
+    if let Some(end) = job(pass, state).and_then(|job| job.end.as_ref()) {
+        let seen = format!("Job {name} in {}", Duration::from_millis(end.took));
+        return Some(Heard {
+            at: end.at.min(pass.now),
+            fault: (!end.succeeded).then(|| bounded(&end.message, 160)),
+            seen,
+            took: Duration::from_millis(end.took),
+        });
+    }
+    let refusal = pass.seen.refusal.as_ref().filter(|refusal| refusal.contains(&format!("Job {name}")))?;
+    Some(Heard { at: pass.now, fault: Some(refusal.clone()), seen: "not run".into(), took: Duration::default() })
+}
+
+/// Has it run, if it does not yet.
+pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
+    let name = name(pass, state);
+    state.job = Some(name.clone());
+    if let Some(job) = job(pass, state) {
+        let waits = job.stuck.clone().map(|why| format!("Job {name} waits: {why}"));
+        state.message = bounded(&waits.unwrap_or_else(|| format!("Job {name} runs")), 256);
+        return;
+    }
+    let run = match (&check.job, &check.http) {
+        (Some(job), _) => Run::Pod(job.template.clone()),
+        (None, Some(http)) => {
+            let addresses = addresses(pass, http, state.attempts);
+            if addresses.is_empty() {
+                state.message = "there is nobody to ask: no ready pod, or none with this port".into();
+                return;
+            }
+            Run::Http(Box::new(HttpQuestion { addresses, http: http.clone(), timeout: check.timeout() }))
+        }
+        (None, None) => Run::Keys(check.keys.clone()),
+    };
+    // Its pod has to be scheduled first.
+    let timeout = match &run {
+        Run::Http(_) => Duration::from_millis(check.timeout().as_millis().saturating_add(START.as_millis())),
+        _ => check.timeout(),
+    };
+    let metadata = &pass.release.metadata;
+    let traffic = pass.traffic_spec();
+    let service = traffic.map(|traffic| traffic.service.clone()).unwrap_or_default();
+    let candidate = traffic.and_then(|traffic| traffic.candidate_service.clone()).unwrap_or_else(|| service.clone());
+    let env = [
+        ("RELEASE_NAMESPACE", metadata.namespace.clone().unwrap_or_default()),
+        ("RELEASE_NAME", metadata.name.clone().unwrap_or_default()),
+        ("RELEASE_REVISION", pass.candidate_hash().or(pass.stable_hash()).unwrap_or_default().to_owned()),
+        ("RELEASE_SERVICE", service),
+        ("RELEASE_CANDIDATE_SERVICE", candidate),
+    ];
+    let services = [&pass.seen.service, &pass.seen.candidate_service];
+    let selectors = services.into_iter().flatten().flat_map(|service| service.selector.keys());
+    let never = selectors.cloned().chain(pass.traffics().match_labels().into_keys()).collect();
+    let env = env.map(|(name, value)| (name.to_owned(), value)).into();
+    pass.after.push(Effect::CreateJob(Box::new(NewJob { name, run, timeout, env, never })));
+}
+
+/// Deletes Jobs that nobody asks about any more: those of attempts that are over, and those under way when a release
+/// is. The last one of each check stays, for its log.
+pub fn tidy(pass: &mut Pass<'_>) {
+    let asking = match pass.status.candidate {
+        Some(_) if retreat::under_way(pass) => None,
+        Some(_) => pass.status.step.as_ref().map(|step| step.index),
+        None => Some(0),
+    };
+    let kept = |job: &&Job| {
+        let named = pass.status.checks.iter().find(|state| state.job.as_deref() == Some(&job.object.name));
+        named.is_some_and(|state| state.outcome != CheckOutcome::Running || Some(state.step) == asking)
+    };
+    let over = pass.seen.jobs.iter().filter(|job| !job.deleting && !kept(job));
+    let effects: Vec<_> = over.map(|job| Effect::DeleteJob { object: job.object.clone() }).collect();
+    pass.after.extend(effects);
+}

@@ -1,0 +1,280 @@
+//! Checks: when they are asked, of whom, and what becomes of the release.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::world::{World, right, wrong};
+use crate::{
+    api::{Action, CheckOutcome, Phase},
+    engine::{Ask, Question, Reply, Selection},
+};
+
+const STEPS: &str = r#"{"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}"#;
+
+/// v1 Healthy behind Service shop, with these checks in the manifest of what comes next.
+fn with_checks(checks: Value) -> World {
+    let mut world = World::healthy(serde_json::from_str(STEPS).unwrap(), 4);
+    world.edit(|spec| spec.checks = serde_json::from_value(checks).unwrap());
+    world.settle();
+    world
+}
+
+/// Lets time pass until nothing more is asked.
+fn go(world: &mut World) {
+    for _ in 0..40 {
+        world.settle();
+        world.wait(2);
+    }
+    world.settle();
+}
+
+fn weight(world: &World) -> i32 {
+    world.status().weights.unwrap().desired.candidate
+}
+
+fn outcome(world: &World, name: &str) -> (CheckOutcome, i32) {
+    let checks = world.status().checks;
+    let check = checks.iter().find(|check| check.name == name).unwrap();
+    (check.outcome, check.attempts)
+}
+
+fn addresses(question: &Question) -> Vec<String> {
+    let Ask::Http(http) = &question.ask else { panic!("{question:?}") };
+    http.addresses.clone()
+}
+
+#[test]
+fn before_traffic_a_check_asks_the_candidates_pods_in_turn_until_all_attempts_are_right() {
+    let mut world = with_checks(json!([{"name": "health", "attempts": 3, "http": {"path": "/health"}}]));
+    world.edit(|spec| spec.strategy = serde_json::from_value(json!({"blueGreen": {"autoPromote": false}})).unwrap());
+    world.set_image("v2");
+    let mut asked = Vec::new();
+    for _ in 0..60 {
+        let decision = world.pass();
+        asked.extend(decision.questions.iter().flat_map(addresses));
+        assert_eq!(world.selected(), Selection::Revision(world.hash("v1")));
+        if world.phase() == Phase::Paused {
+            break;
+        }
+        world.now =
+            decision.wake.filter(|wake| decision.questions.is_empty() && *wake > world.now).unwrap_or(world.now);
+    }
+    assert_eq!(outcome(&world, "health"), (CheckOutcome::Passed, 3));
+    asked.dedup();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked.iter().all(|address| address.starts_with("198.18.0.") && address.ends_with(":8080")), "{asked:?}");
+    assert_eq!(world.phase(), Phase::Paused, "the switch waits for a person, as it would without checks");
+}
+
+#[test]
+fn a_wrong_answer_takes_the_candidate_back_before_it_had_traffic() {
+    let mut world = with_checks(json!([{"name": "health", "http": {"path": "/health"}}]));
+    world.reply = |_| Some(wrong());
+    world.set_image("v2");
+    for _ in 0..50 {
+        world.pass();
+        assert_eq!(weight(&world), 0);
+    }
+    go(&mut world);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "CheckFailed"));
+    let told = "check health failed: GET /health: expected status 200 (503)";
+    assert!(status.message.contains(told), "{}", status.message);
+    assert_eq!((world.pods("v2"), world.stable().as_str()), (0, "v1"));
+}
+
+#[test]
+fn the_first_revision_of_all_gets_no_traffic_without_its_checks() {
+    let spec = json!({
+        "selector": {"matchLabels": {"app": "shop"}}, "template": super::world::template("v1"),
+        "traffic": {"service": "shop"}, "checks": [{"name": "health", "http": {}}],
+    });
+    let mut world = World::of(spec);
+    world.reply = |_| Some(wrong());
+    go(&mut world);
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Halted, "FirstRevisionFailed"));
+    world.reply = |_| Some(right());
+    world.say(Action::Retry, |command| command.revision = None);
+    go(&mut world);
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.answer());
+}
+
+#[rstest]
+#[case::skip(Action::Skip, Phase::Paused)]
+#[case::promote(Action::Promote, Phase::Paused)]
+#[case::abort(Action::Abort, Phase::RolledBack)]
+fn a_check_that_is_to_hold_waits_for_a_person(#[case] action: Action, #[case] then: Phase) {
+    let mut world = with_checks(json!([{"name": "health", "onFailure": "Hold", "http": {}}]));
+    world.reply = |_| Some(wrong());
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!((world.phase(), world.status().reason.as_str(), weight(&world)), (Phase::Paused, "CheckFailed", 0));
+    assert!(world.status().next_action.contains("retry"), "{}", world.status().next_action);
+    world.say(action, |_| {});
+    go(&mut world);
+    assert_eq!(world.phase(), then, "{}", world.answer());
+    assert_eq!(weight(&world) > 0, then == Phase::Paused);
+}
+
+#[test]
+fn retry_asks_from_the_beginning() {
+    let mut world = with_checks(json!([{"name": "health", "onFailure": "Hold", "attempts": 2, "http": {}}]));
+    world.reply = |question| Some(if question.id.ends_with("/1") { wrong() } else { right() });
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!((world.phase(), outcome(&world, "health")), (Phase::Paused, (CheckOutcome::Failed, 2)));
+    world.reply = |_| Some(right());
+    world.say(Action::Retry, |_| {});
+    go(&mut world);
+    assert_eq!((weight(&world), outcome(&world, "health")), (50, (CheckOutcome::Passed, 2)));
+}
+
+#[test]
+fn what_is_to_be_ignored_is_told_and_passed() {
+    let mut world = with_checks(json!([{"name": "health", "onFailure": "Ignore", "http": {}}]));
+    world.reply = |_| Some(wrong());
+    world.set_image("v2");
+    let mut told = Vec::new();
+    for _ in 0..60 {
+        told.extend(world.pass().events.into_iter().map(|event| event.reason));
+    }
+    assert_eq!((weight(&world), outcome(&world, "health")), (50, (CheckOutcome::Failed, 1)));
+    assert_eq!(told.iter().filter(|reason| *reason == "CheckFailed").count(), 1, "{told:?}");
+}
+
+#[test]
+fn thresholds_count_answers_in_a_row() {
+    let http = json!({"name": "health", "successThreshold": 2, "failureThreshold": 3, "http": {}});
+    let mut world = with_checks(json!([http]));
+    // Wrong, wrong, right, wrong, right, right.
+    world.reply = |question| {
+        let attempt: usize = question.id.rsplit('/').next().unwrap().parse().unwrap();
+        Some(if [0, 1, 3].contains(&attempt) { wrong() } else { right() })
+    };
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!(outcome(&world, "health"), (CheckOutcome::Passed, 6));
+}
+
+#[rstest]
+#[case::each_within(20, 1, true)]
+#[case::one_in_twenty(20, 20, true)]
+#[case::two_in_twenty(20, 10, false)]
+#[case::the_only_one(1, 1, false)]
+fn p95_is_met_if_at_most_every_twentieth_is_slow(#[case] attempts: i32, #[case] every: usize, #[case] met: bool) {
+    let http = json!({"expect": {"maxLatency": "500ms"}});
+    let mut world = with_checks(json!([{"name": "quick", "attempts": attempts, "interval": "1s", "http": http}]));
+    world.reply = match every {
+        20 => |question: &Question| Some(slow_at(question, &[7])),
+        10 => |question: &Question| Some(slow_at(question, &[3, 13])),
+        _ => |question: &Question| Some(slow_at(question, &[])),
+    };
+    if attempts == 1 {
+        world.reply = |question: &Question| Some(slow_at(question, &[0]));
+    }
+    world.set_image("v2");
+    go(&mut world);
+    let expected = if met { CheckOutcome::Passed } else { CheckOutcome::Failed };
+    assert_eq!(outcome(&world, "quick").0, expected, "{:?}", world.status().checks);
+}
+
+fn slow_at(question: &Question, slow: &[usize]) -> Reply {
+    let attempt: usize = question.id.rsplit('/').next().unwrap().parse().unwrap();
+    let millis = if slow.contains(&attempt) { 900 } else { 10 };
+    Reply::Check { fault: None, seen: "200".into(), took: crate::api::Duration::from_millis(millis) }
+}
+
+#[test]
+fn each_step_is_asked_when_its_weight_is_reached_and_the_last_before_promotion() {
+    let mut world = with_checks(json!([
+        {"name": "step", "when": ["EachStep"], "http": {}},
+        {"name": "end", "when": ["BeforePromotion"], "http": {}},
+        {"name": "never", "when": [], "http": {}},
+    ]));
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!(outcome(&world, "step"), (CheckOutcome::Passed, 1));
+    assert_eq!((world.phase(), world.status().checks.len()), (Phase::Paused, 1));
+    world.reply = |_| Some(wrong());
+    world.say(Action::Promote, |_| {});
+    go(&mut world);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "CheckFailed"), "{}", status.message);
+    assert!(status.message.contains("check end"), "{}", status.message);
+}
+
+#[test]
+fn a_step_asks_the_checks_that_it_names() {
+    let mut world =
+        with_checks(json!([{"name": "smoke", "when": [], "http": {}}, {"name": "no", "when": [], "http": {}}]));
+    world.edit(|spec| {
+        spec.strategy =
+            serde_json::from_value(json!({"canary": {"steps": [{"check": ["smoke"]}, {"pause": {}}]}})).unwrap();
+    });
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!((world.phase(), world.status().checks.len()), (Phase::Paused, 1));
+    assert_eq!(outcome(&world, "smoke"), (CheckOutcome::Passed, 1));
+}
+
+#[test]
+fn a_candidate_without_room_for_a_pod_is_not_let_through_unasked() {
+    let mut world = World::healthy(json!({"canary": {"maxSurge": 0, "maxUnavailable": 1}}), 1);
+    world.edit(|spec| spec.checks = serde_json::from_value(json!([{"name": "health", "http": {}}])).unwrap());
+    world.set_image("v2");
+    go(&mut world);
+    let status = world.status();
+    assert_eq!((status.phase, world.stable().as_str()), (Phase::RolledBack, "v1"), "{}", status.message);
+    assert!(status.message.contains("set maxSurge to 1"), "{}", status.message);
+}
+
+#[test]
+fn a_check_that_comes_to_no_end_fails_after_the_progress_deadline() {
+    let mut world = with_checks(json!([{"name": "health", "http": {}}]));
+    world.reply = |_| None;
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(world.status().reason, "Checking");
+    world.wait(599);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Progressing);
+    world.wait(2);
+    world.settle();
+    assert_eq!(world.status().rollback.unwrap().reason, "CheckFailed");
+}
+
+#[test]
+fn nothing_is_asked_while_a_person_has_paused_it() {
+    let mut world = with_checks(json!([{"name": "health", "http": {}}]));
+    world.reply = |_| None;
+    world.set_image("v2");
+    world.settle();
+    world.say(Action::Pause, |_| {});
+    world.settle();
+    assert!(world.pass().questions.is_empty());
+    world.wait(10_000);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Paused);
+    world.reply = |_| Some(right());
+    world.say(Action::Resume, |_| {});
+    go(&mut world);
+    assert_eq!(weight(&world), 50, "{}", world.status().message);
+}
+
+#[test]
+fn a_full_promotion_passes_checks_but_for_those_before_traffic() {
+    let mut world = with_checks(json!([
+        {"name": "health", "http": {}}, {"name": "step", "when": ["EachStep"], "http": {}},
+    ]));
+    world.reply = |_| None;
+    world.set_image("v2");
+    world.settle();
+    world.say(Action::Promote, |command| command.full = true);
+    world.settle();
+    assert_eq!(weight(&world), 0);
+    world.reply = |_| Some(right());
+    world.settle();
+    world.reply = |_| None;
+    go(&mut world);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"));
+}

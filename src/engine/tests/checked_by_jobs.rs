@@ -1,0 +1,289 @@
+//! Checks that a Job answers, before the candidate has pods and after; and what is watched after the promotion.
+
+use serde_json::{Value, json};
+
+use super::world::{World, right, wrong};
+use crate::{
+    api::{Action, CheckOutcome, Phase},
+    engine::{Effect, Job, JobEnd, Reply, Run},
+};
+
+const STEPS: &str = r#"{"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}"#;
+
+/// v1 Healthy behind Service shop, with these checks in the manifest of what comes next.
+fn with_checks(checks: Value) -> World {
+    let mut world = World::healthy(serde_json::from_str(STEPS).unwrap(), 4);
+    world.edit(|spec| spec.checks = serde_json::from_value(checks).unwrap());
+    world.settle();
+    world
+}
+
+fn smoke(more: &Value) -> Value {
+    let mut check = json!({"name": "smoke", "job": {"template": {"spec": {"containers": [{"name": "k6"}]}}}});
+    check.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!([check])
+}
+
+/// Ends the Job that runs.
+fn end(world: &mut World, code: i32) {
+    let at = world.now;
+    let running: Vec<&mut Job> = world.seen.jobs.iter_mut().filter(|job| job.end.is_none()).collect();
+    let [job] = <[&mut Job; 1]>::try_from(running).unwrap();
+    let message = format!("exit code {code}: p95 was 900ms");
+    job.end = Some(JobEnd { succeeded: code == 0, at, took: 1_500, message });
+    world.settle();
+}
+
+fn outcome(world: &World) -> (CheckOutcome, i32) {
+    let checks = world.status().checks;
+    (checks[0].outcome, checks[0].attempts)
+}
+
+fn created(world: &World) -> Vec<String> {
+    let created = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => Some(new.name.clone()),
+        _ => None,
+    };
+    world.log.iter().filter_map(created).collect()
+}
+
+#[test]
+fn a_job_runs_once_and_its_success_lets_the_candidate_have_traffic() {
+    let mut world = with_checks(smoke(&json!({})));
+    world.set_image("v2");
+    world.settle();
+    let status = world.status();
+    let name = status.checks[0].job.clone().unwrap();
+    assert_eq!(created(&world), std::slice::from_ref(&name));
+    assert!(name.starts_with("shop-smoke-") && name.len() <= 63, "{name}");
+    assert!(status.message.contains(&format!("Job {name} runs")), "{}", status.message);
+    world.wait(30);
+    world.settle();
+    assert_eq!((created(&world).len(), status.weights.unwrap().desired.candidate), (1, 0));
+    end(&mut world, 0);
+    let status = world.status();
+    assert_eq!((outcome(&world), status.phase), ((CheckOutcome::Passed, 1), Phase::Paused), "{}", status.message);
+    assert_eq!(world.seen.jobs.len(), 1, "its log stays");
+}
+
+#[test]
+fn what_a_job_needs_to_know_is_in_its_environment_and_no_service_takes_it_for_a_pod() {
+    let mut world = with_checks(smoke(&json!({"timeout": "90s"})));
+    world.set_image("v2");
+    world.settle();
+    let job = world.log.iter().find_map(|effect| match effect {
+        Effect::CreateJob(new) => Some((**new).clone()),
+        _ => None,
+    });
+    let job = job.unwrap();
+    let env = |name: &str| job.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).unwrap();
+    assert_eq!((env("RELEASE_NAME"), env("RELEASE_SERVICE")), ("shop".to_owned(), "shop".to_owned()));
+    assert_eq!(env("RELEASE_REVISION"), world.hash("v2"));
+    assert!(job.never.contains("app"), "{:?}", job.never);
+    assert_eq!(job.timeout.as_millis(), 90_000);
+    assert!(matches!(job.run, Run::Pod(_)));
+}
+
+#[test]
+fn a_job_that_fails_takes_the_candidate_back_with_what_it_said() {
+    let mut world = with_checks(smoke(&json!({})));
+    world.set_image("v2");
+    world.settle();
+    end(&mut world, 99);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "CheckFailed"));
+    assert!(
+        status.message.contains("check smoke failed: exit code 99: p95 was 900ms (Job shop-smoke-"),
+        "{}",
+        status.message
+    );
+    assert_eq!(world.seen.jobs.len(), 1, "its log stays");
+    world.set_image("v3");
+    world.settle();
+    assert_eq!(created(&world).len(), 2);
+    assert_eq!(world.seen.jobs.len(), 1, "the log of the last release is gone");
+}
+
+#[test]
+fn each_attempt_is_a_job_of_its_own() {
+    let mut world = with_checks(smoke(&json!({"failureThreshold": 2, "successThreshold": 2, "interval": "5s"})));
+    world.set_image("v2");
+    world.settle();
+    for (code, attempts) in [(1, 1), (0, 2)] {
+        end(&mut world, code);
+        assert_eq!((outcome(&world), world.seen.jobs.len()), ((CheckOutcome::Running, attempts), 1));
+        world.wait(5);
+        world.settle();
+    }
+    assert_eq!(created(&world).len(), 3);
+    end(&mut world, 0);
+    assert_eq!(outcome(&world), (CheckOutcome::Passed, 3));
+}
+
+#[test]
+fn a_release_that_is_aborted_takes_its_running_job_along() {
+    let mut world = with_checks(smoke(&json!({})));
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(world.seen.jobs.len(), 1);
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    assert_eq!((world.phase(), world.seen.jobs.len()), (Phase::RolledBack, 0));
+    assert_eq!(created(&world).len(), 1);
+}
+
+#[test]
+fn a_job_that_the_api_server_refuses_fails_the_check_with_its_words() {
+    let mut world = with_checks(smoke(&json!({})));
+    world.set_image("v2");
+    world.settle();
+    let name = world.status().checks[0].job.clone().unwrap();
+    world.seen.jobs.clear();
+    world.seen.refusal =
+        Some(format!("create Job {name} in ns: spec.template.spec.containers[0].image: Required value"));
+    world.settle();
+    world.seen.refusal = None;
+    world.settle();
+    let status = world.status();
+    assert_eq!(status.phase, Phase::RolledBack);
+    assert!(status.message.contains("image: Required value"), "{}", status.message);
+}
+
+#[test]
+fn preflight_comes_before_any_pod_of_the_candidate() {
+    let keys = json!([{"name": "env", "when": ["Preflight"], "keys": [{"secret": "shop", "keys": ["URL"]}]}]);
+    let mut world = with_checks(keys);
+    world.set_image("v2");
+    for _ in 0..5 {
+        world.wait(20);
+        world.settle();
+        assert_eq!((world.pods("v1"), world.pods("v2")), (4, 0));
+    }
+    assert_eq!(world.status().step.unwrap().summary, "1/5 check env");
+    end(&mut world, 0);
+    assert_eq!((world.phase(), outcome(&world)), (Phase::Paused, (CheckOutcome::Passed, 1)));
+    assert!(world.pods("v2") > 0);
+}
+
+fn promoted(checks: Value, observation: Option<&str>) -> World {
+    let mut world = World::healthy(json!({"blueGreen": {}}), 2);
+    world.edit(|spec| {
+        spec.checks = serde_json::from_value(checks).unwrap();
+        spec.observation = observation.map(|duration| serde_json::from_value(json!({"duration": duration})).unwrap());
+    });
+    world.settle();
+    world.set_image("v2");
+    world.settle();
+    world
+}
+
+fn minutes(world: &mut World, count: u32) {
+    for _ in 0..count * 30 {
+        world.wait(2);
+        world.settle();
+    }
+}
+
+#[test]
+fn after_the_promotion_a_wrong_answer_takes_the_release_back_to_the_previous_revision() {
+    let checks =
+        json!([{"name": "live", "when": ["AfterPromotion"], "attempts": 3, "http": {"target": "Service", "port": 80}}]);
+    for (good, phase, stable) in [(true, Phase::Healthy, "v2"), (false, Phase::RolledBack, "v1")] {
+        let mut world = promoted(json!([]), None);
+        assert_eq!(world.stable(), "v2");
+        world = promoted(checks.clone(), None);
+        world.reply = if good { |_| Some(right()) } else { |_| Some(wrong()) };
+        minutes(&mut world, 1);
+        assert_eq!((world.phase(), world.stable().as_str()), (phase, stable), "{}", world.status().message);
+        let told = world.status().message;
+        assert!(good || told.contains("check live failed: GET /: expected status 200 (503)"), "{told}");
+    }
+}
+
+#[test]
+fn a_standing_probe_goes_on_while_the_release_is_observed() {
+    let checks = json!([{"name": "live", "when": [], "every": "5m", "http": {}}]);
+    let mut world = promoted(checks.clone(), Some("1h"));
+    world.reply = |_| Some(right());
+    minutes(&mut world, 12);
+    let status = world.status();
+    assert_eq!((status.phase, status.observation.is_some()), (Phase::Observing, true), "{}", status.message);
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert_eq!(ready.status, "True", "nobody waits a day for a release that serves");
+    let asked = world.status().checks[0].started_at;
+    minutes(&mut world, 6);
+    assert!(world.status().checks[0].started_at > asked);
+    minutes(&mut world, 45);
+    assert_eq!((world.phase(), world.status().observation), (Phase::Healthy, None));
+    // And the same with an application that goes bad after a while.
+    let mut world = promoted(checks, Some("1h"));
+    world.reply = |_| Some(right());
+    minutes(&mut world, 12);
+    world.reply = |_| Some(wrong());
+    minutes(&mut world, 6);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::RolledBack, "v1"), "{}", world.status().message);
+}
+
+#[test]
+fn a_person_decides_where_nothing_goes_back_by_itself() {
+    let checks = json!([{"name": "live", "when": ["AfterPromotion"], "onFailure": "Hold", "attempts": 3, "http": {}}]);
+    let mut world = promoted(checks, Some("10m"));
+    world.reply = |_| Some(wrong());
+    minutes(&mut world, 1);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"));
+    assert!(status.next_action.contains("undo shop"), "{}", status.next_action);
+    world.reply = |_| Some(right());
+    world.say(Action::Retry, |_| {});
+    minutes(&mut world, 11);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
+}
+
+#[test]
+fn metrics_go_on_after_the_promotion() {
+    let mut world = World::healthy(json!({"blueGreen": {}}), 2);
+    world.edit(|spec| {
+        let metric = json!({"name": "errors", "prometheus": {"query": "e{{pods}}"}, "threshold": {"max": 0.05}});
+        spec.analysis = Some(serde_json::from_value(json!({"metrics": [metric]})).unwrap());
+        spec.observation = Some(serde_json::from_value(json!({"duration": "1h"})).unwrap());
+    });
+    world.reply = |_| Some(Reply::Value(0.01));
+    world.set_image("v2");
+    minutes(&mut world, 3);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Observing, "v2"), "{}", world.status().message);
+    world.reply = |_| Some(Reply::Value(0.5));
+    minutes(&mut world, 1);
+    let status = world.status();
+    assert_eq!(
+        (status.phase, status.reason.as_str(), world.stable().as_str()),
+        (Phase::RolledBack, "AnalysisFailed", "v1")
+    );
+}
+
+#[test]
+fn a_job_after_the_promotion_runs_once_too() {
+    let mut world = promoted(smoke(&json!({"when": ["AfterPromotion"]})), None);
+    world.wait(30);
+    world.settle();
+    assert_eq!((world.phase(), created(&world).len(), world.seen.jobs.len()), (Phase::Observing, 1, 1));
+    end(&mut world, 1);
+    world.wait(60);
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::RolledBack, "v1"), "{}", world.status().message);
+    assert_eq!((created(&world).len(), world.seen.jobs.len()), (1, 1), "its log stays");
+}
+
+#[test]
+fn after_a_rollback_stable_is_asked_and_the_outcome_told() {
+    let checks = json!([
+        {"name": "health", "http": {}},
+        {"name": "back", "when": ["AfterRollback"], "attempts": 2, "http": {"target": "Service", "port": 80}},
+    ]);
+    let mut world = with_checks(checks);
+    world.reply = |question| Some(if question.id.starts_with("check/back") { right() } else { wrong() });
+    world.set_image("v2");
+    minutes(&mut world, 1);
+    assert_eq!(world.phase(), Phase::RolledBack);
+    let back = world.status().checks.into_iter().find(|check| check.name == "back").unwrap();
+    assert_eq!((back.outcome, back.attempts), (CheckOutcome::Passed, 2));
+}

@@ -1,0 +1,358 @@
+//! What a measurement means: the verdict, with the value, the limit and the window for people.
+
+use crate::{
+    api::{
+        BurnRate, Compare, Duration, Metric, NoData, SegmentStatus, TallyStatus, Threshold, Timestamp, VerdictOutcome,
+        VerdictStatus, WindowStatus, Workload, evidence::MAX_SEGMENTS,
+    },
+    judge::{
+        self,
+        burn_rate::{self, Burn, Errors, WINDOWS},
+    },
+};
+
+use super::observed::{Container, Ended, Pod, Revision};
+
+/// What it means that there was nothing to measure.
+pub fn no_data(metric: &Metric, why: &str) -> (VerdictOutcome, String) {
+    let outcome = match metric.no_data {
+        NoData::Hold => VerdictOutcome::Inconclusive,
+        NoData::Fail => VerdictOutcome::Fail,
+        NoData::Ignore => VerdictOutcome::Pass,
+    };
+    (outcome, format!("no data: {why} ({})", limit(metric)))
+}
+
+/// What the metric must be like, for people.
+pub fn limit(metric: &Metric) -> String {
+    let Metric { threshold, compare, burn_rate, workload, .. } = metric;
+    let threshold = threshold.map(|limits| bounds(&limits));
+    let compare = || compare.map(|it| format!("max ratio {}", it.max_ratio));
+    let burn_rate = || burn_rate.map(|it| format!("objective {}", it.objective));
+    let workload = || workload.map(|it| format!("max {} restarts", it.max_restarts));
+    threshold.or_else(compare).or_else(burn_rate).or_else(workload).unwrap_or_default()
+}
+
+fn bounds(limits: &Threshold) -> String {
+    let bound = |name: &str, limit: Option<f64>| limit.map(|limit| format!("{name} {limit}"));
+    let bounds: Vec<String> = [bound("min", limits.min), bound("max", limits.max)].into_iter().flatten().collect();
+    bounds.join(", ")
+}
+
+/// A value against its limits.
+pub fn within(value: f64, limits: &Threshold, metric: &Metric, state: &mut VerdictStatus) -> (VerdictOutcome, String) {
+    let beyond = limits.max.is_some_and(|max| value > max) || limits.min.is_some_and(|min| value < min);
+    state.failures = if beyond { state.failures + 1 } else { 0 };
+    state.value = Some(shown(value));
+    let (failures, needed) = (state.failures, metric.failure_threshold);
+    let times = if needed > 1 && beyond { format!(", {failures} of {needed} in a row") } else { String::new() };
+    let outcome = match beyond {
+        true if failures >= needed => VerdictOutcome::Fail,
+        true => VerdictOutcome::Inconclusive,
+        false => VerdictOutcome::Pass,
+    };
+    (outcome, format!("{} ({}){times}", shown(value), bounds(limits)))
+}
+
+/// Adds to what was counted at this weight.
+pub fn count(state: &mut VerdictStatus, weight: i32, candidate: TallyStatus, stable: TallyStatus) {
+    if state.segments.last().is_none_or(|last| last.weight != weight) {
+        state.segments.push(SegmentStatus { weight, ..SegmentStatus::default() });
+    }
+    if let Some(last) = state.segments.last_mut() {
+        add(&mut last.candidate, candidate);
+        add(&mut last.stable, stable);
+    }
+    if state.segments.len() > MAX_SEGMENTS {
+        let oldest = state.segments.remove(0);
+        if let Some(next) = state.segments.first_mut() {
+            add(&mut next.candidate, oldest.candidate);
+            add(&mut next.stable, oldest.stable);
+        }
+    }
+}
+
+const fn add(sum: &mut TallyStatus, more: TallyStatus) {
+    sum.requests = sum.requests.saturating_add(more.requests);
+    sum.events = sum.events.saturating_add(more.events);
+}
+
+/// What was counted, as the judge takes it.
+fn evidence(state: &VerdictStatus) -> judge::Evidence {
+    let whole = |count: i64| u64::try_from(count).unwrap_or(0);
+    #[expect(clippy::cast_precision_loss, reason = "no share needs more than 53 bits")]
+    let segment = |it: &SegmentStatus| judge::Segment {
+        exposure: it.candidate.requests as f64 / it.candidate.requests.saturating_add(it.stable.requests).max(1) as f64,
+        candidate: whole(it.candidate.events),
+        stable: whole(it.stable.events),
+    };
+    let requests = state.segments.iter().map(|it| whole(it.candidate.requests)).fold(0, u64::saturating_add);
+    judge::Evidence { segments: state.segments.iter().map(segment).collect(), candidate_requests: requests }
+}
+
+/// What was counted so far, candidate against stable.
+pub fn compared(compare: &Compare, metric: &Metric, state: &mut VerdictStatus) -> (VerdictOutcome, String) {
+    let found = judge::judge(&evidence(state), &compare.settings());
+    state.ln_evidence = Some(shown(found.ln_e));
+    state.ratio_bound = found.bound.map(shown);
+    let mut all = [TallyStatus::default(); 2];
+    for segment in &state.segments {
+        add(&mut all[0], segment.candidate);
+        add(&mut all[1], segment.stable);
+    }
+    let [candidate, stable] = all;
+    if candidate.requests == 0 {
+        return no_data(metric, "no request of the candidate was counted");
+    }
+    let message = format!(
+        "{} of {} requests of the candidate, {} of {} of stable; ln E {} (fails at {}), max ratio {}{}",
+        candidate.events,
+        candidate.requests,
+        stable.events,
+        stable.requests,
+        shown(found.ln_e),
+        shown(found.ln_threshold),
+        compare.max_ratio,
+        found.bound.map(|bound| format!(", it is below {}", shown(bound))).unwrap_or_default(),
+    );
+    let outcome = match found.outcome {
+        judge::Outcome::Pass => VerdictOutcome::Pass,
+        judge::Outcome::Fail => VerdictOutcome::Fail,
+        judge::Outcome::Inconclusive => VerdictOutcome::Inconclusive,
+    };
+    (outcome, message)
+}
+
+/// A number with as many digits as people read.
+fn shown(value: f64) -> String {
+    let size = value.abs();
+    match () {
+        () if value == value.trunc() && size < 1e15 => format!("{value}"),
+        () if (1e-3..1e6).contains(&size) => {
+            format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        () => format!("{value:.3e}"),
+    }
+}
+
+/// The windows of all pairs, shortest first.
+pub fn windows() -> Vec<Duration> {
+    let mut all: Vec<Duration> = WINDOWS.iter().flat_map(|pair| [length(pair.long), length(pair.short)]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn length(window: std::time::Duration) -> Duration {
+    Duration::from_secs(window.as_secs())
+}
+
+/// How fast the budget of the objective was spent. A pair of windows is judged once the counters reach back
+/// beyond its shorter one: before that both would be the same.
+pub fn burnt(
+    windows: &[WindowStatus],
+    history: Duration,
+    metric: &Metric,
+    state: &mut VerdictStatus,
+) -> (VerdictOutcome, String) {
+    state.windows = windows.to_vec();
+    state.history = Some(history);
+    let Some(limits) = metric.burn_rate else { return no_data(metric, "the metric has no objective") };
+    let errors = WINDOWS.map(|pair| pair_errors(&pair, windows, history, limits));
+    if let Some(burn) = burn_rate::burning(limits.objective, &errors) {
+        return (VerdictOutcome::Fail, burning(&burn, windows, limits));
+    }
+    let judged = |(pair, errors): (&burn_rate::Window, &Errors)| {
+        let rate = burn_rate::rate(errors.long?, limits.objective);
+        Some(format!("{} over {} (max {})", shown(rate), length(pair.long), pair.factor))
+    };
+    let judged: Vec<String> = WINDOWS.iter().zip(&errors).filter_map(judged).collect();
+    if judged.is_empty() {
+        let requests = windows.iter().map(|it| it.requests).max().unwrap_or(0);
+        return no_data(metric, &format!("{requests} requests, counted for {history}"));
+    }
+    let reach = if judged.len() < WINDOWS.len() { format!("; counted for {history}") } else { String::new() };
+    let message = format!("burn rate of objective {}: {}{reach}", limits.objective, judged.join(", "));
+    (VerdictOutcome::Pass, message)
+}
+
+fn counted(windows: &[WindowStatus], window: std::time::Duration) -> Option<WindowStatus> {
+    windows.iter().copied().find(|it| it.window == length(window) && it.requests > 0)
+}
+
+/// The shares of errors in a pair of windows; none where too little was counted.
+fn pair_errors(pair: &burn_rate::Window, windows: &[WindowStatus], history: Duration, limits: BurnRate) -> Errors {
+    let Some(long) = counted(windows, pair.long).filter(|_| history > length(pair.short)) else {
+        return Errors::default();
+    };
+    #[expect(clippy::cast_precision_loss, reason = "no share needs more than 53 bits")]
+    let share = |it: WindowStatus| it.events as f64 / it.requests as f64;
+    // Of so few events none is a rate: they are there, and do not burn.
+    let short = counted(windows, pair.short).filter(|_| long.events >= limits.min_events);
+    Errors { long: Some(share(long)), short: short.map(share) }
+}
+
+fn burning(burn: &Burn, windows: &[WindowStatus], limits: BurnRate) -> String {
+    let Burn { window, long, short } = burn;
+    let told = |length: std::time::Duration| {
+        let it = counted(windows, length)?;
+        Some(format!("{} of {} requests failed in {}", it.events, it.requests, it.window))
+    };
+    let counts: Vec<String> = [told(window.long), told(window.short)].into_iter().flatten().collect();
+    format!(
+        "burn rate {} over {} and {} over {} (max {}, objective {}): {}",
+        shown(*long),
+        length(window.long),
+        shown(*short),
+        length(window.short),
+        window.factor,
+        limits.objective,
+        counts.join(", "),
+    )
+}
+
+/// The restarts of the candidate's containers, as far as its pods say.
+pub fn restarted(
+    candidate: Option<&Revision>,
+    since: Timestamp,
+    limits: Workload,
+    metric: &Metric,
+) -> (VerdictOutcome, String) {
+    let mine = |pod: &&Pod| !pod.terminating && !pod.disrupted;
+    let pods: Vec<&Pod> = candidate.into_iter().flat_map(|seen| &seen.pods).filter(mine).collect();
+    if pods.is_empty() {
+        return no_data(metric, "the candidate has no pod");
+    }
+    let containers = pods.iter().flat_map(|pod| pod.containers.iter().map(move |it| (*pod, it)));
+    let counted = containers.map(|(pod, it)| (restarts(pod, it, since), pod, it)).filter(|(count, ..)| *count > 0);
+    let counted: Vec<(i32, &Pod, &Container)> = counted.collect();
+    let sum = counted.iter().map(|(count, ..)| *count).fold(0, i32::saturating_add);
+    let max = limits.max_restarts;
+    let restarts = if sum == 1 { "restart" } else { "restarts" };
+    // The worst is named: what ran out of memory before what restarted most.
+    let worst = counted.iter().max_by_key(|(count, pod, it)| (is_killed(it), *count, std::cmp::Reverse(&pod.name)));
+    let worst = worst.map(|(count, pod, it)| format!("; {}", told(*count, pod, it))).unwrap_or_default();
+    let count = pods.len();
+    let among = if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") };
+    let outcome = if sum > max { VerdictOutcome::Fail } else { VerdictOutcome::Pass };
+    (outcome, format!("{sum} {restarts} in {among} since {since} (max {max}){worst}"))
+}
+
+/// The restarts of a container since then. Of a pod that was there before, only the last one says when it was.
+fn restarts(pod: &Pod, container: &Container, since: Timestamp) -> i32 {
+    // Kubernetes's times have whole seconds.
+    let after = |at: Timestamp| at.plus(Duration::from_secs(1)) > since;
+    let ended = container.ended.as_ref().and_then(|ended| ended.at);
+    match () {
+        () if pod.created.is_none_or(after) => container.restarts,
+        () if ended.is_some_and(after) => container.restarts.min(1),
+        () => 0,
+    }
+}
+
+fn is_killed(container: &Container) -> bool {
+    container.ended.as_ref().is_some_and(|ended| ended.reason == "OOMKilled")
+}
+
+fn told(count: i32, pod: &Pod, container: &Container) -> String {
+    let how = |ended: &Ended| format!(", last by {}, exit code {}", ended.reason, ended.exit_code);
+    let how = container.ended.as_ref().map(how).unwrap_or_default();
+    format!("pod {}, container {}: {count}{how}", pod.name, container.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::engine::tests::world::revision;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn pod(name: &str, created: i64, restarts: i32, ended: Option<(&str, i64)>) -> Pod {
+        let ended = ended.map(|(reason, time)| Ended {
+            reason: reason.into(),
+            exit_code: 137,
+            signal: None,
+            at: Some(at(time)),
+        });
+        let container = Container { name: "app".into(), restarts, ended, ..Container::default() };
+        Pod { name: name.into(), created: Some(at(created)), containers: vec![container], ..Pod::default() }
+    }
+
+    fn judged(pods: Vec<Pod>) -> (VerdictOutcome, String) {
+        let metric = serde_json::json!({"name": "pods", "workload": {"maxRestarts": 1}});
+        let metric: Metric = serde_json::from_value(metric).unwrap();
+        let limits = Workload { max_restarts: 1 };
+        let (outcome, message) = restarted(Some(&revision("c", pods)), at(100), limits, &metric);
+        (outcome, message.replace(" since 1970-01-01T00:01:40.000Z", ""))
+    }
+
+    #[rstest]
+    #[case::none(vec![pod("a", 100, 0, None)], VerdictOutcome::Pass, "0 restarts in 1 pod (max 1)")]
+    #[case::one(vec![pod("a", 101, 1, Some(("Error", 110)))], VerdictOutcome::Pass,
+        "1 restart in 1 pod (max 1); pod a, container app: 1, last by Error, exit code 137")]
+    #[case::all_together(vec![pod("a", 101, 1, Some(("OOMKilled", 110))), pod("b", 101, 5, Some(("Error", 110)))], VerdictOutcome::Fail,
+        "6 restarts in 2 pods (max 1); pod a, container app: 1, last by OOMKilled, exit code 137")]
+    #[case::before_the_release(vec![pod("a", 50, 7, Some(("Error", 60)))], VerdictOutcome::Pass, "0 restarts in 1 pod (max 1)")]
+    #[case::again_in_the_release(vec![pod("a", 50, 7, Some(("Error", 160)))], VerdictOutcome::Pass,
+        "1 restart in 1 pod (max 1); pod a, container app: 1, last by Error, exit code 137")]
+    #[case::evicted(vec![Pod { disrupted: true, ..pod("a", 101, 7, None) }], VerdictOutcome::Inconclusive, "no data: the candidate has no pod (max 1 restarts)")]
+    fn restarts_count_from_the_beginning_of_the_release(
+        #[case] pods: Vec<Pod>,
+        #[case] outcome: VerdictOutcome,
+        #[case] message: &str,
+    ) {
+        assert_eq!(judged(pods), (outcome, message.to_owned()));
+    }
+
+    fn spent(counts: [(i64, i64); 5], history: u64, min_events: i64) -> (VerdictOutcome, String) {
+        let metric = serde_json::json!({
+            "name": "budget", "prometheus": {"total": "a", "events": "b"},
+            "burnRate": {"objective": 0.999, "minEvents": min_events},
+        });
+        let metric: Metric = serde_json::from_value(metric).unwrap();
+        let window = |(window, (requests, events))| WindowStatus { window, requests, events };
+        let windows: Vec<WindowStatus> = windows().into_iter().zip(counts).map(window).collect();
+        let mut state: VerdictStatus = serde_json::from_value(
+            serde_json::json!({"name": "budget", "outcome": "Pass", "startedAt": "2026-01-01T00:00:00Z"}),
+        )
+        .unwrap();
+        let found = burnt(&windows, Duration::from_secs(history), &metric, &mut state);
+        assert_eq!((state.windows.len(), state.history), (5, Some(Duration::from_secs(history))));
+        found
+    }
+
+    const DAYS: u64 = 3 * 86_400;
+
+    #[rstest]
+    #[case::quick([(100, 3), (600, 10), (1000, 20), (6000, 20), (90_000, 20)], DAYS, VerdictOutcome::Fail,
+        "burn rate 20 over 1h and 30 over 5m (max 14.4, objective 0.999): 20 of 1000 requests failed in 1h, 3 of 100 requests failed in 5m")]
+    #[case::over([(100, 0), (600, 10), (1000, 20), (6000, 20), (90_000, 20)], DAYS, VerdictOutcome::Pass,
+        "burn rate of objective 0.999: 20 over 1h (max 14.4), 3.3333 over 6h (max 6), 0.2222 over 72h (max 1)")]
+    #[case::slow([(100, 0), (600, 0), (1000, 0), (6000, 12), (90_000, 180)], DAYS, VerdictOutcome::Fail,
+        "burn rate 2 over 72h and 2 over 6h (max 1, objective 0.999): 180 of 90000 requests failed in 72h, 12 of 6000 requests failed in 6h")]
+    #[case::a_young_service([(100, 0), (1000, 2), (1500, 3), (1500, 3), (1500, 3)], 3600, VerdictOutcome::Pass,
+        "burn rate of objective 0.999: 2 over 1h (max 14.4), 2 over 6h (max 6); counted for 1h")]
+    #[case::too_young([(100, 50), (100, 50), (100, 50), (100, 50), (100, 50)], 300, VerdictOutcome::Inconclusive,
+        "no data: 100 requests, counted for 5m (objective 0.999)")]
+    #[case::nobody_called([(0, 0); 5], DAYS, VerdictOutcome::Inconclusive,
+        "no data: 0 requests, counted for 72h (objective 0.999)")]
+    fn a_budget_is_spent_too_fast_if_both_windows_of_a_pair_say_so(
+        #[case] counts: [(i64, i64); 5],
+        #[case] history: u64,
+        #[case] outcome: VerdictOutcome,
+        #[case] message: &str,
+    ) {
+        assert_eq!(spent(counts, history, 4), (outcome, message.to_owned()));
+    }
+
+    #[test]
+    fn a_few_events_are_no_rate() {
+        let one = [(10, 3), (10, 3), (20, 3), (20, 3), (20, 3)];
+        assert_eq!(spent(one, DAYS, 4).0, VerdictOutcome::Pass);
+        assert_eq!(spent(one, DAYS, 3).0, VerdictOutcome::Fail);
+    }
+}
