@@ -197,7 +197,7 @@ pub fn crds() -> Vec<Value> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds").join(format!("{plural}.yaml"));
         serde_saphyr::from_str(&std::fs::read_to_string(path).expect("crds/")).expect("YAML")
     };
-    ["servicereleases", "releasecommands"].map(read).into()
+    ["servicereleases", "releasecommands", "analysistemplates", "clusteranalysistemplates"].map(read).into()
 }
 
 /// Puts the CRDs in as they ought to be.

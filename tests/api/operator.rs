@@ -46,6 +46,9 @@ impl Operator {
             health: Some(health),
             instance: "test".into(),
             routers: Default::default(),
+            providers: Default::default(),
+            runner: None,
+            allowed_hosts: Default::default(),
             decide: Arc::new(engine::decide),
         };
         change(&mut options);

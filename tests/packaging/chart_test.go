@@ -15,9 +15,11 @@ var variants = map[string][]string{
 	"default":       nil,
 	"one namespace": {"watchNamespaces={shop,billing}"},
 	"everything on": {
-		"metrics.serviceMonitor.create=true", "metrics.serviceMonitor.labels.team=sre", "priorityClassName=high",
+		"analysisTemplates.create=true", "metrics.serviceMonitor.create=true", "metrics.serviceMonitor.labels.team=sre", "priorityClassName=high",
 		"image.digest=sha256:" + strings.Repeat("0", 64), "imagePullSecrets[0].name=pull", "serviceAccount.annotations.a=b",
 		"nodeSelector.disk=ssd", "tolerations[0].operator=Exists", "podLabels.a=b", "podAnnotations.a=b", "log.filter=debug", "extraArgs={--concurrency=32}",
+		"providers.default.prometheus=https://prometheus.monitoring.svc:9090", "providers.default.bearerTokenFile=/etc/providers/prom/token", "providerSecrets={prom}",
+		"providers.apm.web=https://apm.example.com/api", "providers.apm.headerFiles.X-Api-Key=/etc/providers/prom/key", "networkPolicy.egress[0].to[0].ipBlock.cidr=192.0.2.2/32",
 		"routers.enabled={traefik-service,contour-httpproxy,istio-virtualservice,apisix-route,nginx-canary-ingress}",
 		"networkPolicy.apiServer.cidrs={192.0.2.1/32}", "networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus",
 	},
@@ -59,7 +61,8 @@ func TestOptionsSwitchWhatTheySay(t *testing.T) {
 		kind            string
 		normal, on, off int
 	}{
-		{"CustomResourceDefinition", 2, 2, 0},
+		{"CustomResourceDefinition", 4, 4, 0},
+		{"ClusterAnalysisTemplate", 0, 5, 0},
 		{"PodDisruptionBudget", 1, 1, 0},
 		{"NetworkPolicy", 1, 1, 0},
 		{"ServiceMonitor", 0, 1, 0},
@@ -77,8 +80,8 @@ func TestOptionsSwitchWhatTheySay(t *testing.T) {
 func crds(t *testing.T) []object {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, "crds/*.yaml"))
-	if err != nil || len(files) != 2 {
-		t.Fatalf("crds/ has %d files, want 2 (%v)", len(files), err)
+	if err != nil || len(files) != 4 {
+		t.Fatalf("crds/ has %d files, want 4 (%v)", len(files), err)
 	}
 	var found []object
 	for _, file := range files {
@@ -195,7 +198,7 @@ func TestKustomizeBuilds(t *testing.T) {
 	for dir, want := range map[string]string{"base": namespace, "one-namespace": "default"} {
 		out, err := run(nil, "kubectl", "kustomize", "deploy/kustomize/"+dir)
 		objects := parse(t, must(t, out, err))
-		if len(ofKind(objects, "CustomResourceDefinition")) != 2 || len(ofKind(objects, "Deployment")) != 1 {
+		if len(ofKind(objects, "CustomResourceDefinition")) != 4 || len(ofKind(objects, "Deployment")) != 1 {
 			t.Errorf("%s lacks CRDs or the Deployment", dir)
 		}
 		for _, o := range objects {

@@ -46,7 +46,7 @@ func TestExamplesAreAccepted(t *testing.T) {
 }
 
 func TestKustomizeIsAccepted(t *testing.T) {
-	for _, dir := range []string{"base", "one-namespace"} {
+	for _, dir := range []string{"base", "one-namespace", "analysis-templates"} {
 		built, err := run(nil, "kubectl", "kustomize", "deploy/kustomize/"+dir)
 		file := filepath.Join(t.TempDir(), "built.yaml")
 		if err := os.WriteFile(file, []byte(must(t, built, err)), 0o600); err != nil {
@@ -82,7 +82,7 @@ func TestUpgradeAndUninstallLeaveReleasesAlone(t *testing.T) {
 		t.Errorf("the upgrade did not change the CRD: %s", out)
 	}
 	helm("uninstall", release, "--namespace", namespace, "--wait")
-	for _, left := range []string{"crd/servicereleases.servicerelease.io", "crd/releasecommands.servicerelease.io", "srel/shop"} {
+	for _, left := range []string{"crd/servicereleases.servicerelease.io", "crd/releasecommands.servicerelease.io", "crd/analysistemplates.servicerelease.io", "srel/shop"} {
 		if going := ask("get", left, "-o", "jsonpath={.metadata.deletionTimestamp}"); going != "" {
 			t.Errorf("the uninstall deleted %s", left)
 		}
@@ -91,7 +91,11 @@ func TestUpgradeAndUninstallLeaveReleasesAlone(t *testing.T) {
 	ask("get", "srel", "shop")
 	ask("patch", "srel", "shop", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
 	ask("wait", "--for=delete", "srel/shop", "--timeout=30s")
-	helm("upgrade", "--install", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m")
+	// The CRDs are there by now: the ready-made templates can come with the chart.
+	helm("upgrade", "--install", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m", "--set", "analysisTemplates.create=true")
+	if out := ask("get", "clusteranalysistemplates", "-o", "name"); strings.Count(out, "golden-signals-") != 5 {
+		t.Errorf("the ready-made templates: %s", out)
+	}
 }
 
 func withOneMoreShortName(t *testing.T) string {

@@ -10,7 +10,7 @@ use crate::{
         cluster::{Lag, Propagation},
     },
     rng::Rng,
-    setup::{BOUNDS, RouterKind, STRATEGIES, Setup},
+    setup::{BOUNDS, CHECKS, RouterKind, STRATEGIES, Setup},
 };
 
 /// One case, made from its seed alone.
@@ -50,6 +50,15 @@ impl Case {
             }
         }
         Self { setup, events, forward: rng.chance(50) }
+    }
+
+    /// A case with checks, over a route or without one.
+    pub fn checked(seed: u64, length: usize) -> Self {
+        let mut case = if seed.is_multiple_of(2) { Self::routed(seed, length) } else { Self::generate(seed, length) };
+        let mut rng = Rng::new(seed ^ 0x6368_6563_6b73);
+        case.setup.checks = 1 + u8::try_from(rng.below(u64::from(CHECKS))).unwrap_or(0);
+        case.setup.metric = rng.chance(50);
+        case
     }
 
     /// A case over a route: the same with what can happen to a route and a gateway in between.
@@ -291,6 +300,9 @@ fn simplify_setup(setup: &Setup) -> Vec<Setup> {
     add(&|it| it.candidate_service = it.router.is_some());
     add(&|it| it.router = it.router.and(Some(RouterKind::Gateway)));
     add(&|it| it.router_later = false);
+    add(&|it| it.checks = it.checks.min(1));
+    add(&|it| it.checks = 0);
+    add(&|it| it.metric = false);
     add(&|it| it.keep_previous = None);
     add(&|it| it.replicas = Some(2));
     add(&|it| it.replicas = Some(1));

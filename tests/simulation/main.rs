@@ -121,6 +121,22 @@ fn the_engine_keeps_every_invariant_over_a_route() {
     }
 }
 
+/// The same of cases with checks.
+const LEAST_CELLS_CHECKED: usize = 600;
+
+#[test]
+fn the_engine_keeps_every_invariant_with_checks() {
+    let seed = env("SIM_SEED", 5_000_000);
+    let steps = env("SIM_STEPS", 60_000);
+    match sweep(Case::checked, seed, steps) {
+        Ok(coverage) => {
+            println!("{}", coverage.table());
+            assert!(coverage.len() >= LEAST_CELLS_CHECKED, "only {} cells were reached", coverage.len());
+        }
+        Err(trace) => panic!("{trace}"),
+    }
+}
+
 /// Cases that a mutant may survive.
 const PATIENCE: u64 = 400;
 
@@ -138,7 +154,8 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     let mut survivors = Vec::new();
     let plain = mutants::MUTANTS.iter().map(|mutant| (Case::generate as Make, mutant));
     let routed = mutants::ROUTED.iter().map(|mutant| (Case::routed as Make, mutant));
-    for (make, mutant) in plain.chain(routed) {
+    let checked = mutants::CHECKED.iter().map(|mutant| (Case::checked as Make, mutant));
+    for (make, mutant) in plain.chain(routed).chain(checked) {
         let case = killed(make, mutant);
         println!(
             "{} {:<55} {}",

@@ -6,7 +6,7 @@ use servicerelease::{
         Action, CommandPhase, Duration, Phase, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, StepName,
         Timestamp,
     },
-    engine::{Decision, Effect, Endpoint, Observed, RouteParent, Selection, Template, decide},
+    engine::{Decision, Effect, Endpoint, Observed, Reply, RouteParent, Selection, Template, decide},
 };
 
 use crate::model::{
@@ -291,6 +291,35 @@ pub const MUTANTS: &[Mutant] = &[
 ];
 
 /// The same of releases over a route.
+/// Those that only cases with checks can catch.
+pub const CHECKED: &[Mutant] = &[
+    mutant("takes every answer for a right one", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for answer in &mut seen.answers {
+                if let Reply::Check { fault, .. } = &mut answer.reply {
+                    *fault = None;
+                }
+            }
+        })
+    }),
+    mutant("takes no data for a good value", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for answer in &mut seen.answers {
+                if matches!(answer.reply, Reply::NoData(_) | Reply::ProviderError(_)) {
+                    answer.reply = Reply::Value(0.0);
+                }
+            }
+        })
+    }),
+    mutant("asks once, whatever number of answers is wanted", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for check in seen.plans.iter_mut().flat_map(|plan| &mut plan.spec.checks) {
+                check.attempts = Some(1);
+            }
+        })
+    }),
+];
+
 pub const ROUTED: &[Mutant] = &[
     mutant("takes every route for accepted", "T6", |release, seen, now| {
         with_seen(release, seen, now, |seen| {

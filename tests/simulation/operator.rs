@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use servicerelease::{
-    api::{ServiceRelease, ServiceReleaseStatus, Timestamp},
-    engine::{Decision, Effect, Observed},
+    api::{Duration, ServiceRelease, ServiceReleaseStatus, Timestamp},
+    engine::{Answer, Decision, Effect, Observed, Question, Reply},
 };
 
 use crate::{
@@ -44,6 +44,10 @@ pub struct Work {
 #[derive(Default)]
 pub struct Operator {
     pub caches: Caches,
+    /// What was answered and is still asked.
+    answers: Vec<Answer>,
+    /// Whether everything is answered as expected.
+    pub answers_right: bool,
     stopped: Option<Work>,
 }
 
@@ -97,6 +101,7 @@ fn kind(write: &Write) -> Kind {
             | Effect::DeleteRoute { .. }
             | Effect::SetRouteWeights { .. } => Kind::Route,
             Effect::AnswerCommand { .. } | Effect::DeleteCommand { .. } => Kind::Commands,
+            Effect::CreateJob(_) | Effect::DeleteJob { .. } => Kind::Others,
         },
     }
 }
@@ -117,6 +122,7 @@ impl Operator {
     /// The process was started again: it knows nothing.
     pub fn restart(&mut self) {
         self.caches.restart();
+        self.answers.clear();
         self.stopped = None;
     }
 
@@ -131,6 +137,8 @@ impl Operator {
             return End::Nothing;
         };
         let now = Timestamp::from_millis(context.cluster.now + clock);
+        let mut view = view;
+        view.observed.answers = self.answers.clone();
         let decision = subject(&view.release, &view.observed, now);
         let old = view.release.status.clone().unwrap_or_default();
         let mut writes: VecDeque<Write> = decision.before.iter().cloned().map(Write::Before).collect();
@@ -141,9 +149,34 @@ impl Operator {
         let work = Work { release_version: view.release_version, view, now, old, late: false, writes, decision };
         context.checker.on_decision(context.cluster, &work);
         if work.writes.is_empty() {
-            return End::Idle { wake: work.decision.wake };
+            let wake = work.decision.wake;
+            return if self.ask(&work.decision.questions, now) { End::Done } else { End::Idle { wake } };
         }
-        self.carry_out(work, fault, context)
+        let questions = work.decision.questions.clone();
+        let end = self.carry_out(work, fault, context);
+        if matches!(end, End::Done) {
+            self.ask(&questions, now);
+        }
+        end
+    }
+
+    /// Makes these the open questions. Says whether something was answered.
+    fn ask(&mut self, questions: &[Question], now: Timestamp) -> bool {
+        self.answers.retain(|answer| questions.iter().any(|question| question.id == answer.id));
+        let known = self.answers.len();
+        for Question { id, .. } in questions {
+            let new = !self.answers.iter().any(|answer| answer.id == *id);
+            let reply = match (id.starts_with("metric/"), self.answers_right) {
+                (true, true) => Some(Reply::Value(0.0)),
+                (false, true) => Some(right()),
+                (true, false) => Some(measured(id)),
+                (false, false) => reply(id),
+            };
+            if let Some(reply) = reply.filter(|_| new) {
+                self.answers.push(Answer { id: id.clone(), at: now, reply });
+            }
+        }
+        self.answers.len() > known
     }
 
     /// A stopped process goes on: the write that was on its way is done; before the next one it
@@ -228,6 +261,37 @@ fn apply(work: &mut Work, write: &Write, context: &mut Context<'_>) -> bool {
     result.is_ok()
 }
 
+/// The same for the same question.
+fn dice(id: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, mix) >> 32
+}
+
+/// What the world answers: mostly as expected, sometimes not, sometimes never.
+fn reply(id: &str) -> Option<Reply> {
+    let fault = match dice(id) % 16 {
+        0 => return None,
+        1 | 2 => Some("expected otherwise".to_owned()),
+        _ => None,
+    };
+    Some(Reply::Check { fault, seen: "200".into(), took: Duration::from_millis(5) })
+}
+
+/// What is measured: mostly a good value, sometimes a bad one or none. The shell answers each measurement,
+/// be it that there was no answer in time.
+fn measured(id: &str) -> Reply {
+    match dice(id) % 16 {
+        1 | 2 => Reply::Value(0.9),
+        3 => Reply::NoData("nobody called".into()),
+        4 => Reply::ProviderError("no connection".into()),
+        _ => Reply::Value(0.1),
+    }
+}
+
+fn right() -> Reply {
+    Reply::Check { fault: None, seen: "200".into(), took: Duration::from_millis(5) }
+}
+
 /// A status in a line.
 pub fn summary(status: &ServiceReleaseStatus) -> String {
     let revision = |it: &Option<servicerelease::api::RevisionStatus>| {
@@ -266,6 +330,8 @@ fn short(effect: &Effect) -> String {
             format!("AnswerCommand {} {phase:?}: {message}", object.name)
         }
         Effect::DeleteCommand { object } => format!("DeleteCommand {}", object.name),
+        Effect::CreateJob(new) => format!("CreateJob {}", new.name),
+        Effect::DeleteJob { object } => format!("DeleteJob {}", object.name),
         Effect::DeleteReplicaSet { object } => format!("DeleteReplicaSet {}", object.name),
         other => format!("{other:?}"),
     }

@@ -4,10 +4,12 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
-    Approval, BlueGreen, Canary, CanaryStep, Duration, DynamicStableScale, GatewayRoute, HeaderMatch, HeaderRoute,
-    HttpRouteRef, Maintenance, MirrorRoute, ParentRef, Pause, Rollback, Router, Scale, Selector, ServiceReleaseSpec,
-    Strategy, Traffic, WorkloadRef,
+    Analysis, AnalysisTemplateSpec, Approval, BlueGreen, Canary, CanaryStep, Check, Duration, DynamicStableScale,
+    GatewayRoute, HeaderMatch, HeaderRoute, HttpCheck, HttpRouteRef, Maintenance, Metric, MirrorRoute, Moment, NoData,
+    OnFailure, ParentRef, Pause, Prometheus, ProviderError, Rollback, Router, Scale, Selector, ServiceReleaseSpec,
+    Strategy, TemplateRef, Threshold, Traffic, WorkloadRef,
 };
+use servicerelease::engine::NamedTemplate;
 
 use crate::{
     model::{
@@ -55,6 +57,10 @@ pub struct Setup {
     pub router: Option<RouterKind>,
     /// Whether the first manifest has it not yet.
     pub router_later: bool,
+    /// Which checks the manifest has.
+    pub checks: u8,
+    /// Whether a metric is watched.
+    pub metric: bool,
 }
 
 impl Setup {
@@ -76,6 +82,8 @@ impl Setup {
             first: rng.pick(&['A', 'A', 'A', 'A', 'A', 'A', 'S', 'N', 'K', 'X', 'R']),
             router: None,
             router_later: false,
+            checks: 0,
+            metric: false,
         }
     }
 
@@ -118,6 +126,9 @@ impl Setup {
                 router: if self.router_later { None } else { self.router() },
             }),
             strategy: strategy(self.strategy, self.bounds, self.router().filter(|_| !self.router_later).as_ref()),
+            checks: checks(self.checks),
+            // The template comes without a draw of its own, so that seeds keep their cases.
+            analysis: self.metric.then(|| analysis(self.checks % 2 == 1)),
             rollback: Rollback {
                 automatic: self.automatic,
                 keep_previous: self.keep_previous.map(Duration::from_secs),
@@ -210,15 +221,92 @@ impl fmt::Display for Setup {
         let preview = if self.traffic && self.candidate_service { " and a candidate Service" } else { "" };
         write!(
             f,
-            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
+            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, checks {}, a metric {}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
             self.first,
             self.replicas,
             describe(self.strategy, self.bounds),
+            self.checks,
+            self.metric,
             self.min_ready,
             self.automatic,
             self.keep_previous,
             self.history
         )
+    }
+}
+
+/// How many lists of checks there are, beside that without any.
+pub const CHECKS: u8 = 3;
+
+/// The limit of the metric.
+pub const LIMIT: f64 = 0.5;
+
+/// The metric, written in the release or in a template that it names.
+fn analysis(in_template: bool) -> Analysis {
+    let reference =
+        TemplateRef { template_name: TEMPLATE.into(), cluster_scope: false, args: Vec::new(), overrides: Vec::new() };
+    Analysis {
+        interval: Duration::from_secs(3),
+        max_duration: None,
+        on_inconclusive: None,
+        metrics: if in_template { Vec::new() } else { vec![metric()] },
+        templates: if in_template { vec![reference] } else { Vec::new() },
+    }
+}
+
+/// The name of the template.
+const TEMPLATE: &str = "shared";
+
+/// The template that a release may name.
+pub fn template() -> NamedTemplate {
+    let spec = AnalysisTemplateSpec { args: Vec::new(), metrics: vec![metric()] };
+    NamedTemplate { name: TEMPLATE.into(), cluster_scope: false, spec }
+}
+
+fn metric() -> Metric {
+    let query = "rate{pod=~\"{{pods}}\"}".to_owned();
+    let prometheus = Prometheus { provider: "default".into(), query: Some(query), ..Prometheus::default() };
+    Metric {
+        name: "rate".into(),
+        prometheus: Some(prometheus),
+        web: None,
+        workload: None,
+        threshold: Some(Threshold { min: None, max: Some(LIMIT) }),
+        compare: None,
+        burn_rate: None,
+        failure_threshold: 2,
+        no_data: NoData::Hold,
+        provider_error: ProviderError::Hold,
+    }
+}
+
+fn checks(index: u8) -> Vec<Check> {
+    let check = |name: &str, when: &[Moment], attempts: i32, failures: i32, on_failure: OnFailure| Check {
+        name: name.into(),
+        when: when.to_vec(),
+        http: Some(HttpCheck { path: "/".into(), ..HttpCheck::default() }),
+        job: None,
+        keys: Vec::new(),
+        logs: None,
+        attempts: Some(attempts),
+        success_threshold: None,
+        failure_threshold: Some(failures),
+        interval: Duration::from_secs(1),
+        every: None,
+        timeout: Some(Duration::from_secs(5)),
+        on_failure,
+    };
+    match index {
+        1 => vec![check("health", &[Moment::BeforeTraffic], 3, 1, OnFailure::Rollback)],
+        2 => vec![
+            check("health", &[Moment::BeforeTraffic, Moment::EachStep], 1, 1, OnFailure::Hold),
+            check("end", &[Moment::BeforePromotion], 2, 2, OnFailure::Rollback),
+        ],
+        3 => vec![
+            check("each", &[Moment::EachStep], 1, 2, OnFailure::Rollback),
+            check("told", &[Moment::BeforeTraffic, Moment::BeforePromotion], 2, 1, OnFailure::Ignore),
+        ],
+        _ => Vec::new(),
     }
 }
 

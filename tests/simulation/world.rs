@@ -29,6 +29,8 @@ pub struct World<'a> {
     log: Vec<String>,
     steps: u64,
     last: &'static str,
+    /// Who looked last.
+    led: usize,
 }
 
 /// What came of a case.
@@ -53,6 +55,7 @@ pub fn run(subject: &Subject, setup: &Setup, events: &[Event], forward: bool, on
         log: Vec::new(),
         steps: 0,
         last: "created",
+        led: 0,
     };
     for event in events {
         world.happen(event);
@@ -133,8 +136,14 @@ impl World<'_> {
         }
     }
 
-    fn pass(&mut self, leader: usize, lag: Lag, fault: Fault) -> End {
+    fn pass(&mut self, leader: usize, mut lag: Lag, fault: Fault) -> End {
         self.steps += 1;
+        // Whoever begins to lead reads the object before the first decision.
+        if leader != self.led {
+            self.led = leader;
+            self.operators[leader].caches.catch_up(&self.cluster, Kind::Release);
+            lag[0] = 0;
+        }
         let phase = self.status().phase;
         let mut context =
             Context { cluster: &mut self.cluster, checker: &mut self.checker, log: &mut self.log, written: Vec::new() };
@@ -161,8 +170,8 @@ impl World<'_> {
         self.wrote(leader, &written, &end);
     }
 
-    /// Operator 0 leads: it has seen whatever was written by either. Operator 1 led before, and may
-    /// see anything old but its own writes.
+    /// Operator 0 leads mostly: it has seen whatever was written by either. Operator 1 takes over at times, and
+    /// may see anything old but its own writes and the object itself.
     fn wrote(&mut self, leader: usize, written: &[Kind], end: &End) {
         for kind in written {
             self.operators[leader].caches.catch_up(&self.cluster, *kind);
@@ -315,6 +324,12 @@ impl World<'_> {
     }
 
     fn may_flap(&self) -> bool {
+        // While it waits for a person it goes on measuring.
+        let measures = self.cluster.live.release.as_ref().is_some_and(|it| it.spec.analysis.is_some());
+        let waits = matches!(self.status().phase, Phase::Paused | Phase::AwaitingApproval);
+        if measures && waits {
+            return true;
+        }
         self.cluster.live.pods.values().any(|pod| pod.active() && !catalogue::is_good(pod.letter))
     }
 
@@ -362,6 +377,7 @@ impl World<'_> {
         let letter = checks::wanted_letter(&self.cluster);
         let fresh = if letter == Some('Z') { 'Y' } else { 'Z' };
         self.log.push(format!("- all obstacles are removed, the template becomes {fresh}"));
+        self.operators.iter_mut().for_each(|operator| operator.answers_right = true);
         for event in [
             Event::Autoscaler(false),
             Event::Rival(false),
@@ -376,6 +392,10 @@ impl World<'_> {
         }
         users::edit(&mut self.cluster, |spec| {
             spec.replicas = spec.replicas.map(|it| it.clamp(1, 5));
+            if !spec.checks.is_empty() {
+                // With one pod and no surge there is none to ask.
+                spec.replicas = Some(spec.replicas.unwrap_or(2).max(2));
+            }
         });
         self.cluster.touch(Kind::Pods);
         self.cluster.commit();
@@ -390,6 +410,7 @@ impl World<'_> {
             }
             let action = match status.phase {
                 Phase::AwaitingApproval => Action::Approve,
+                Phase::Paused if status.hold.is_some() => Action::Skip,
                 Phase::Paused => Action::Resume,
                 _ => break,
             };

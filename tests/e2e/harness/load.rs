@@ -130,21 +130,31 @@ impl Load {
     /// Asserts that a version answers this share of all requests from now on: within what chance makes of it
     /// in 999 of 1,000 cases, if the gateway throws dice (the normal approximation of the binomial).
     pub async fn assert_exact_share(&self, version: &str, percent: f64) {
+        let meant = percent / 100.0;
+        let mut seen = Vec::new();
+        // A gateway on a busy machine may follow its route later than the propagation delay: what it then
+        // comes to has to be right.
+        for _ in 0..2 {
+            let (own, all) = self.answered_from_now(version).await;
+            let share = own as f64 / all as f64;
+            seen.push(format!("{:.1}% of {all}", share * 100.0));
+            let interval = 3.29 * (meant * (1.0 - meant) / all as f64).sqrt();
+            if (share - meant).abs() <= interval {
+                super::runner::note(format!("{percent}% meant, {} requests", seen.join(", then ")));
+                return;
+            }
+        }
+        panic!("{version} answered {} requests instead of {percent}%", seen.join(", then "));
+    }
+
+    /// How many of at least 1,000 requests from now on a version answers, and of how many.
+    async fn answered_from_now(&self, version: &str) -> (u64, u64) {
         const REQUESTS: u64 = 1_000;
         let begun = self.report().await;
         let of = |report: &Report| report.by_version.get(version).copied().unwrap_or_default();
         let enough = |report: &Report| report.total >= begun.total + REQUESTS;
         let ended = self.until(Duration::from_secs(30), "enough requests", enough).await;
-        let (own, all) = (of(&ended) - of(&begun), ended.total - begun.total);
-        let (meant, all_of_them) = (percent / 100.0, all as f64);
-        let share = own as f64 / all_of_them;
-        let interval = 3.29 * (meant * (1.0 - meant) / all_of_them).sqrt();
-        assert!(
-            (share - meant).abs() <= interval,
-            "{version} answered {own} of {all} requests, {:.1}% instead of {percent}%",
-            share * 100.0
-        );
-        super::runner::note(format!("{percent}% meant, {:.1}% of {all} requests", share * 100.0));
+        (of(&ended) - of(&begun), ended.total - begun.total)
     }
 
     /// Waits until a whole second has passed in which no other version answered.

@@ -12,6 +12,8 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
 use tokio::task_local;
 
 use super::{Cluster, World, operator};
@@ -45,6 +47,8 @@ pub enum Needs {
     Gateway,
     /// The Gateway `edge-envoy` in the namespace `gateway`.
     Envoy,
+    /// Prometheus, which the operator knows as `default`.
+    Prometheus,
 }
 
 type Run = fn(World) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -215,6 +219,11 @@ async fn missing(cluster: &Cluster, needs: Needs) -> Option<String> {
             let request = http::Request::get("/apis/metrics.k8s.io/v1beta1").body(Vec::new()).ok()?;
             let answer = cluster.client.request_text(request).await;
             answer.is_err().then(|| "the cluster has no metrics-server".to_owned())
+        }
+        Needs::Prometheus => {
+            let services: Api<Service> = Api::namespaced(cluster.client.clone(), "monitoring");
+            let found = services.get_opt("prometheus").await.ok().flatten();
+            found.is_none().then(|| "the cluster has no Service prometheus in namespace monitoring".to_owned())
         }
         Needs::Gateway | Needs::Envoy => {
             let name = if needs == Needs::Envoy { "edge-envoy" } else { "edge" };

@@ -204,12 +204,23 @@ impl World {
         text.push_str(&self.witness.tell());
         let logs = "logs -l app.kubernetes.io/name=service-release-operator --since=5m --tail=-1 --prefix";
         let logs = kubectl::kubectl(super::operator::NAMESPACE, logs).await.text;
-        text.push_str("--- the operator on this namespace\n");
-        for line in logs.lines().filter(|line| line.contains(&self.namespace)) {
+        text.push_str("--- the operator on this namespace, and its warnings about none\n");
+        let general = |line: &str| line.contains("\"WARN\"") && !line.contains("\"namespace\":");
+        for line in logs.lines().filter(|line| line.contains(&self.namespace) || general(line)) {
             text.push_str(line);
             text.push('\n');
         }
         text
+    }
+}
+
+impl World {
+    /// Runs a command of the embedded cluster.
+    pub async fn devcluster(&self, words: &[&str]) {
+        let name = self.cluster.embedded.as_deref().expect("the embedded cluster");
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/devcluster/devcluster");
+        let answer = super::kubectl::run(program, &[&["--name", name], words].concat()).await;
+        answer.expect_success();
     }
 }
 

@@ -212,6 +212,14 @@ async fn given_back_in_the_middle(world: World) {
 /// An example of the documentation, made to run here: the test application in place of its image, and this
 /// scenario's host name.
 pub(super) async fn example(world: &World, text: &str) -> Shop {
+    apply_example(world, text).await;
+    let shop = Shop::watch(world, "shop").await;
+    shop.reaches("Healthy or Observing", |status| matches!(status.phase, Phase::Healthy | Phase::Observing)).await;
+    shop
+}
+
+/// The same, without waiting.
+pub(super) async fn apply_example(world: &World, text: &str) {
     let pods = yaml(include_str!("../harness/shop.yaml"));
     for document in text.replace("shop.example.com", &world.hostname()).split("\n---\n") {
         let mut object = yaml(document);
@@ -227,9 +235,6 @@ pub(super) async fn example(world: &World, text: &str) -> Shop {
         }
         world.apply_value(object).await;
     }
-    let shop = Shop::watch(world, "shop").await;
-    shop.healthy().await;
-    shop
 }
 
 async fn the_examples(world: World) {

@@ -2,7 +2,7 @@
 //! them; each time a fresh process goes on from what it finds. A release goes through, another is taken
 //! back, and nobody who calls the service notices.
 
-use servicerelease::api::Phase;
+use servicerelease::api::{CheckOutcome, Phase};
 
 use crate::{
     harness::{Load, Scenario, Shop, World, note, own::OwnOperator, proxy::Harm},
@@ -39,27 +39,39 @@ async fn killed_after_every_write_over_a_gateway(world: World) {
 
 const SPEC: &str = "{replicas: 2, strategy: {canary: {steps: [{setWeight: 50}, {pause: {duration: 2s}}]}}}";
 
+/// The same, once a Job has run beside it.
+fn with_job() -> String {
+    let pod = "{name: smoke, image: TESTAPP_IMAGE, imagePullPolicy: IfNotPresent, args: [--version]}";
+    let check = format!("{{name: smoke, job: {{template: {{spec: {{containers: [{pod}]}}}}}}}}");
+    SPEC.replacen('{', &format!("{{checks: [{check}], "), 1)
+}
+
 async fn released_in_spite_of(world: World, harm: Harm) {
     let operator = OwnOperator::start(&world, harm).await;
-    let shop = world.shop(SPEC).await;
+    let shop = world.shop(&with_job()).await;
     let load = world.load().await;
-    released_and_taken_back(&shop, &load, &operator).await;
+    released_and_taken_back(&world, &shop, &load, &operator).await;
 }
 
 async fn shifted_in_spite_of(world: World, harm: Harm) {
     let operator = OwnOperator::start(&world, harm).await;
     let shop = world.routed_shop("GATEWAY", SPEC).await;
     let load = world.load_through_gateway().await;
-    released_and_taken_back(&shop, &load, &operator).await;
+    released_and_taken_back(&world, &shop, &load, &operator).await;
 }
 
-async fn released_and_taken_back(shop: &Shop, load: &Load, operator: &OwnOperator) {
+async fn released_and_taken_back(world: &World, shop: &Shop, load: &Load, operator: &OwnOperator) {
     shop.release("v2", &[]).await;
     let status = shop.healthy().await;
-    assert_eq!(status.release.unwrap().number, 2, "one release, however often it was begun");
+    assert_eq!(status.release.as_ref().unwrap().number, 2, "one release, however often it was begun");
     let promoted = status.timeline.iter().filter(|entry| entry.kind == "Promoted").count();
     assert_eq!(promoted, 2, "each promoted once: {:?}", status.timeline);
     load.assert_share("v2", 100.0).await;
+    if let Some(check) = status.checks.first() {
+        assert_eq!((check.outcome, check.attempts), (CheckOutcome::Passed, 1), "{check:?}");
+        let jobs = world.kubectl("get jobs -o name").await.expect_success();
+        assert_eq!(jobs.lines().count(), 1, "one Job, however often it was made: {jobs}");
+    }
 
     shop.patch("{spec: {progressDeadlineSeconds: 6}}").await;
     shop.release("v3", &[("NEVER_READY", "true")]).await;

@@ -1,14 +1,17 @@
 //! The scenarios, one file each.
 
 mod adoption;
+mod analysis;
 mod automatic_rollbacks;
 mod autoscaling;
 mod bench;
+mod bench_rollback;
 mod blue_green;
 mod canary_by_hand;
 mod canary_to_the_end;
 mod changes_in_the_middle;
 mod changes_of_mind;
+mod checks;
 mod commands;
 mod custom_routers;
 mod disruptions;
@@ -17,21 +20,25 @@ mod killed_at_every_write;
 mod operator_disturbed;
 mod plugin;
 mod route_steps;
+mod runbooks;
 
 use crate::harness::Scenario;
 
 /// All of them. Those that take longest come first, so that nothing waits for them at the end.
 pub const ALL: &[&[Scenario]] = &[
+    analysis::ALL,
     automatic_rollbacks::ALL,
     autoscaling::ALL,
     canary_by_hand::ALL,
     canary_to_the_end::ALL,
     changes_of_mind::ALL,
+    checks::ALL,
     changes_in_the_middle::ALL,
     commands::ALL,
     custom_routers::ALL,
     gateway::ALL,
     route_steps::ALL,
+    runbooks::ALL,
     adoption::ALL,
     blue_green::ALL,
     plugin::ALL,
@@ -39,4 +46,5 @@ pub const ALL: &[&[Scenario]] = &[
     operator_disturbed::ALL,
     killed_at_every_write::ALL,
     bench::ALL,
+    bench_rollback::ALL,
 ];

@@ -23,6 +23,13 @@ impl Checker {
             let command = command.rfind(|it| it.object.uid == record.uid);
             if let Some(command) = command {
                 self.judge(work, command, record);
+                // Another one may have been followed in the same pass.
+                let stopped = records.iter().any(|it| it.action == Action::Abort && it.phase == CommandPhase::Applied);
+                let rejected = command.action == Action::Abort && record.phase != CommandPhase::Applied;
+                if rejected && !stopped && must_abort(work, command) {
+                    let text = format!("{} is rejected: {}", record.name, record.message);
+                    self.fail("C3", text);
+                }
             }
         }
         for (uid, phase) in &self.decided.clone() {
@@ -75,10 +82,6 @@ impl Checker {
             self.fail("C2", text);
         }
         self.require(!record.message.is_empty(), "C1", || format!("{} is decided without a reason", record.name));
-        if command.action == Action::Abort && !applied && must_abort(work, command) {
-            let text = format!("{} is rejected: {}", record.name, record.message);
-            self.fail("C3", text);
-        }
     }
 
     /// Why a command cannot be followed, judged by the status that it was decided on.

@@ -170,6 +170,8 @@ impl Checker {
                 Effect::DeleteReplicaSet { .. }
                 | Effect::DeletePlan { .. }
                 | Effect::DeleteCommand { .. }
+                | Effect::CreateJob(_)
+                | Effect::DeleteJob { .. }
                 | Effect::AnswerCommand { .. } => cleaned = Some(effect.clone()),
                 Effect::Select { object, selection, .. } if object.name == SERVICE && moves(work, selection) => {
                     if let Some(first) = &cleaned {

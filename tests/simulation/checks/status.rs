@@ -248,8 +248,8 @@ impl Checker {
         let (old, new) = (&work.old, &work.decision.status);
         self.identity(work);
         if old.stable.is_none() && new.stable.is_none() {
-            let strategy =
-                new.step.as_ref().is_some_and(|step| !matches!(step.name, StepName::Prepare | StepName::Promote));
+            let own = |name: StepName| matches!(name, StepName::Prepare | StepName::Check | StepName::Promote);
+            let strategy = new.step.as_ref().is_some_and(|step| !own(step.name));
             self.require(!strategy, "R5", || "the first revision has strategy steps".into());
         }
     }

@@ -2,11 +2,14 @@
 //! complete or a person says so (T2), not while it waits (T5), not after an abort (C3).
 
 use servicerelease::{
-    api::{Action, CommandPhase, CommandRecord, Duration, Phase, ServiceReleaseSpec, ServiceReleaseStatus, StepName},
-    engine::Plan,
+    api::{
+        Action, CheckOutcome, CheckStatus, CommandPhase, CommandRecord, Duration, Moment, OnFailure, Phase,
+        ServiceReleaseSpec, ServiceReleaseStatus, StepName, StepStatus, Timestamp, VerdictOutcome,
+    },
+    engine::{Plan, Reply},
 };
 
-use crate::{model::cluster::Cluster, operator::Work};
+use crate::{model::cluster::Cluster, operator::Work, setup::LIMIT};
 
 use super::{Checker, desired, limits, reliable, replicas};
 
@@ -21,6 +24,8 @@ enum Step {
     Maintenance,
     Pause(Option<Duration>),
     Approval,
+    /// The checks by their places, and whether they come before traffic.
+    Checks([bool; 2], bool),
     Promote,
 }
 
@@ -35,13 +40,20 @@ impl Step {
             Self::Maintenance => StepName::Maintenance,
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
+            Self::Checks(..) => StepName::Check,
             Self::Promote => StepName::Promote,
         }
     }
 }
 
 fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
+    let at = |moment: Moment| {
+        let asked = |place: usize| spec.checks.get(place).is_some_and(|check| check.when.contains(&moment));
+        let all = [asked(0), asked(1)];
+        all.contains(&true).then_some(Step::Checks(all, moment == Moment::BeforeTraffic))
+    };
     let mut steps = vec![Step::Prepare];
+    steps.extend(at(Moment::BeforeTraffic));
     if let (Some(strategy), false) = (&spec.strategy, first) {
         for step in strategy.canary.iter().flat_map(|canary| &canary.steps) {
             let routed = (&step.set_header_route, &step.set_mirror_route, &step.scale);
@@ -53,6 +65,7 @@ fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
                 (_, _, (_, _, Some(scale))) => Step::Scale(scale.percent.unwrap_or(0)),
                 _ => Step::Approval,
             });
+            steps.extend(at(Moment::EachStep).filter(|_| step.set_weight.is_some_and(|weight| weight > 0)));
         }
         if strategy.blue_green.as_ref().is_some_and(|it| !it.auto_promote) {
             steps.push(Step::Pause(None));
@@ -61,6 +74,7 @@ fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
             steps.push(Step::Maintenance);
         }
     }
+    steps.extend(at(Moment::BeforePromotion).filter(|_| !first));
     steps.push(Step::Promote);
     steps
 }
@@ -108,6 +122,7 @@ impl Checker {
         self.shape(&steps, to.index, to.of, to.name);
         self.require(to.index >= from.index, "T2", || format!("step falls from {} to {}", from.index, to.index));
         self.passed(cluster, work, plan, &steps, to.index);
+        self.verdicts(work, plan, from);
         if desired(new) > desired(old) {
             let passed = (from.index..=to.index).filter_map(|index| steps.get(place(index)));
             let weights = passed.map(|step| match step {
@@ -120,6 +135,31 @@ impl Checker {
                 format!("weight rises to {} in step {:?}", desired(new), to.name)
             });
         }
+    }
+
+    /// The weight rises only on verdicts that were measured since the step began; one that fails is acted on.
+    fn verdicts(&mut self, work: &Work, plan: &Plan, from: &StepStatus) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let full = new.release.as_ref().is_some_and(|it| it.full_promotion_by.is_some());
+        let person = from.passed_by.is_some() || full || !news(work).is_empty();
+        let none = replicas(&work.view.release.spec, old) == 0;
+        if plan.spec.analysis.is_none() || old.stable.is_none() || desired(old) == 0 || person || none {
+            return;
+        }
+        let state = new.verdicts.first();
+        let good = state.is_some_and(|it| {
+            let before = old.verdicts.first().and_then(|before| before.measured_at);
+            let within = |reply: &Reply| matches!(reply, Reply::Value(value) if *value <= LIMIT);
+            let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with("metric/"));
+            let shown = it.measured_at == before || answers.any(|answer| within(&answer.reply));
+            it.outcome == VerdictOutcome::Pass && it.measured_at.is_some_and(|at| at >= from.started_at) && shown
+        });
+        self.require(desired(new) <= desired(old) || good, "T2", || {
+            format!("weight rises from {} to {} on {state:?}", desired(old), desired(new))
+        });
+        let failed = state.is_some_and(|it| it.outcome == VerdictOutcome::Fail);
+        let acted = new.rollback.as_ref().is_some_and(|it| it.release == number(new)) || new.hold.is_some();
+        self.require(!failed || acted, "T2", || format!("a failed metric is left at that: {state:?}"));
     }
 
     fn shape(&mut self, steps: &[Step], index: i32, of: i32, name: StepName) {
@@ -160,7 +200,7 @@ impl Checker {
                     if let (Step::Weight(weight), false) = (step, held) {
                         self.follows(cluster, *weight);
                     }
-                    (held || done, held)
+                    (held || done, held && !done)
                 }
                 Step::Headers(_) | Step::Mirror(_) | Step::Scale(_) | Step::Maintenance => {
                     let held = old.hold.is_some() && may(&[Action::Skip, Action::Promote]);
@@ -178,6 +218,13 @@ impl Checker {
                 }
                 Step::Pause(None) => (full || may(&person), !full),
                 Step::Approval => (may(&[Action::Approve]), true),
+                Step::Checks(asked, before) => {
+                    let held = old.hold.is_some() && may(&[Action::Skip, Action::Promote]);
+                    let since = entered.unwrap_or(work.now);
+                    let done =
+                        (0..2).filter(|place| asked[*place]).all(|place| answered(work, plan, place, index, since));
+                    (held || done || (full && !before), held && !done)
+                }
                 Step::Promote => (true, false),
             };
             spent += usize::from(uses && !by_person);
@@ -244,6 +291,36 @@ impl Checker {
                 format!("weight rises from {} to {} in {:?}", desired(old), desired(new), new.phase)
             });
         }
+    }
+}
+
+/// Whether a check was answered as it should at this step since it began: what is told to have passed in this
+/// very pass has an answer to show for it.
+fn answered(work: &Work, plan: &Plan, place: usize, index: i32, since: Timestamp) -> bool {
+    let Some(check) = plan.spec.checks.get(place) else { return false };
+    if replicas(&work.view.release.spec, &work.old) == 0 {
+        return true;
+    }
+    let new = &work.decision.status;
+    let about = |it: &&CheckStatus| {
+        it.name == check.name && it.step == index && it.release == number(new) && it.started_at >= since
+    };
+    let id = format!("check/{}/{}/{index}/", check.name, number(new));
+    let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with(&id));
+    let ignored = check.on_failure == OnFailure::Ignore;
+    let right = answers.any(|answer| ignored || matches!(&answer.reply, Reply::Check { fault: None, .. }));
+    // At the step after it, it may be asked again already.
+    let before = work.old.checks.iter().find(about);
+    let ended = before.filter(|it| it.outcome != CheckOutcome::Running);
+    // What is never answered fails at the deadline, and the step after it may ask the same check.
+    let deadline = plan.spec.progress_deadline_seconds;
+    let overdue = ignored && work.now.since(since).as_millis() >= u64::try_from(deadline).unwrap_or(0) * 1_000;
+    let Some(state) = new.checks.iter().find(about).or(ended) else { return right || overdue };
+    let shown = right || before.is_some_and(|it| it.outcome == state.outcome);
+    match state.outcome {
+        CheckOutcome::Passed => shown && state.successes >= check.attempts.unwrap_or(1),
+        CheckOutcome::Failed => ignored,
+        CheckOutcome::Running => false,
     }
 }
 

@@ -295,6 +295,26 @@ fn proxy(cluster: &mut Cluster) {
         .collect();
 }
 
+/// Takes an owner out of what it owns.
+fn orphan(cluster: &mut Cluster, uid: &str) {
+    let stamp = cluster.fresh();
+    let owned = |owner: &Option<String>| owner.as_deref() == Some(uid);
+    let mut changed = Vec::new();
+    for set in cluster.live.sets.values_mut().filter(|set| owned(&set.owner)) {
+        (set.owner, set.version) = (None, stamp);
+        changed.push(Kind::Sets);
+    }
+    for service in cluster.live.services.values_mut().filter(|service| owned(&service.owner)) {
+        (service.owner, service.version) = (None, stamp);
+        changed.push(Kind::Services);
+    }
+    if let Some(route) = cluster.live.route.as_mut().filter(|route| owned(&route.owner)) {
+        (route.owner, route.version) = (None, stamp);
+        changed.push(Kind::Route);
+    }
+    changed.into_iter().for_each(|kind| cluster.touch(kind));
+}
+
 /// Deletes what the deleted ServiceRelease owned: in the foreground while its finalizers are still
 /// pending, in the background once it is gone; orphaning takes the references off first.
 fn garbage(cluster: &mut Cluster) {
@@ -306,23 +326,7 @@ fn garbage(cluster: &mut Cluster) {
         })
     };
     if let Some((uid, Some((_, Propagation::Orphan)))) = &owner {
-        let stamp = cluster.fresh();
-        for set in cluster.live.sets.values_mut() {
-            if set.owner.as_ref() == Some(uid) {
-                (set.owner, set.version) = (None, stamp);
-            }
-        }
-        for service in cluster.live.services.values_mut() {
-            if service.owner.as_ref() == Some(uid) {
-                (service.owner, service.version) = (None, stamp);
-            }
-        }
-        if let Some(route) = cluster.live.route.as_mut().filter(|route| route.owner.as_ref() == Some(uid)) {
-            (route.owner, route.version) = (None, stamp);
-        }
-        cluster.touch(Kind::Sets);
-        cluster.touch(Kind::Services);
-        cluster.touch(Kind::Route);
+        orphan(cluster, &uid.clone());
     }
     let sets: Vec<String> = cluster
         .live

@@ -10,9 +10,11 @@ use servicerelease::{
     api::{FINALIZER, ServiceRelease, Timestamp},
     engine::{
         self, Command, Container, Effect, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Service,
-        TemplateCheck, Workload, revision,
+        TemplateCheck, Workload, revision, wants_templates,
     },
 };
+
+use crate::setup;
 
 use super::{
     catalogue,
@@ -136,6 +138,8 @@ fn observe(
         candidate_service: traffic
             .and_then(|traffic| traffic.candidate_service.as_deref())
             .and_then(|_| service(CANDIDATE_SERVICE)),
+        jobs: Vec::new(),
+        answers: Vec::new(),
         commands: seen[&Kind::Commands]
             .commands
             .values()
@@ -155,8 +159,13 @@ fn observe(
         autoscalers: others.autoscalers.clone(),
         revisions,
         template_check: TemplateCheck::Passed,
+        templates: Vec::new(),
+        template_unreadable: None,
         refusal: None,
     };
+    if wants_templates(release, &observed) {
+        observed.templates.push(setup::template());
+    }
     let target = revision::target(release, &observed);
     if let Some(target) = target {
         let name = format!("{RELEASE}-{}", target.hash);
@@ -242,6 +251,8 @@ fn as_revision(name: &str, set: &SetObject, pods: &Stores, api_version: u8) -> R
 
 fn as_pod(pod: &pods::Pod) -> Pod {
     Pod {
+        created: None,
+        address: Some("198.18.0.1".into()),
         name: pod.name(),
         ready: pod.ready && !pod.failed,
         terminating: pod.terminating_since.is_some(),
