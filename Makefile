@@ -1,6 +1,6 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit simulation packaging api e2e bench bench-gateway generate cluster cluster-down cluster-selftest
+.PHONY: help demo test lint unit simulation packaging api e2e bench bench-judge bench-gateway generate cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
@@ -15,15 +15,12 @@ demo: ## five releases on a real cluster, two of them bad, under a client that c
 STAGES := lint unit simulation packaging api e2e
 
 test: ## everything: the stages below, one after the other
-	@began=$$(date +%s); for stage in $(STAGES); do \
-		start=$$(date +%s); echo "== $$stage"; \
-		$(MAKE) --no-print-directory $$stage || { echo "== $$stage failed"; exit 1; }; \
-		echo "== $$stage passed in $$(( $$(date +%s) - start )) s"; \
-	done; echo "== all passed in $$(( $$(date +%s) - began )) s"
+	@tests/setup/stages $(STAGES)
 
 lint: ## format, clippy, docs
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --quiet --test e2e -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 	cd tests/devcluster && test -z "$$(gofmt -l .)" && go vet .
 
@@ -35,32 +32,38 @@ simulation: ## the engine in an unfair cluster in memory, and mutants of it
 	cargo test --quiet --test simulation -- --nocapture
 
 packaging: ## chart, kustomize, generated files, roles, admission policy, examples, Argo CD scripts; on simulated nodes
-	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 .
+	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 -timeout=60m .
 
 api: ## the controller on simulated nodes, with faults between it and the API server
 	@DEVCLUSTER_NAME=api tests/devcluster/devcluster up --nodes simulated --addons gateway
-	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api -- --nocapture
+	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api
 
 e2e: ## scenarios on a real cluster, under a client that never retries (ARGS='words of names' or --list)
-	@bash -euc 'export ADDONS="metrics-server gateway contour"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
+	@bash -euc 'export ADDONS="metrics-server gateway contour prometheus" TOOLS=k6; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
 
-bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more), then bench-gateway
+bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more), then bench-judge, bench-gateway
 	@echo "takes about 15 minutes after the build; leave the machine alone meanwhile"
 	@cargo build --quiet --release -p service-release-operator -p bench --bin service-release-operator --bin operator-bench
 	@target/release/operator-bench $(BENCH)
+	@$(MAKE) --no-print-directory bench-judge
 	@$(MAKE) --no-print-directory bench-gateway
 
-bench-gateway: ## what shifts over a real gateway cost: failed requests, shares, latency, into target/bench-gateway.md
-	@echo "takes about 6 minutes after the build; leave the machine alone meanwhile"
-	@bash -euc 'export PROFILE=release ADDONS="metrics-server gateway"; source tests/setup/env.sh; \
+bench-judge: ## how often good and bad canaries are aborted, simulated (some seconds after the build), into target/bench-judge.md
+	@cargo run --quiet --release -p bench --bin judge-bench
+
+bench-gateway: ## what shifts over a real gateway cost, and how long a rollback by a metric takes, into target/bench-{gateway,rollback}.md
+	@echo "takes about 12 minutes after the build; leave the machine alone meanwhile"
+	@bash -euc 'export PROFILE=release ADDONS="metrics-server gateway prometheus"; source tests/setup/env.sh; \
 		export K6=$$(tests/devcluster/devcluster tool k6); \
 		{ echo "| scenario | failed / requests | share meant: observed ± 99% (%) | from the decision on record to the traffic |"; \
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-gateway.md; \
-		cargo test --quiet --test e2e -- --bench $(ARGS); cat target/bench-gateway.md'
+		{ echo "| what is watched | failed requests | seconds from bad to the last answer of the candidate, each run |"; \
+		  echo "| --- | ---: | --- |"; } >target/bench-rollback.md; \
+		cargo test --quiet --test e2e -- --bench $(ARGS); cat target/bench-gateway.md target/bench-rollback.md'
 
 generate: ## write what is generated: crds/ from the types, copies and manifests under charts/ and deploy/
 	@cargo build --quiet --bin service-release-operator
-	@for crd in servicereleases releasecommands; do \
+	@for crd in servicereleases releasecommands analysistemplates clusteranalysistemplates; do \
 		cargo run --quiet --bin service-release-operator -- crd $$crd > crds/$$crd.yaml || exit 1; \
 	done
 	@deploy/generate.sh
