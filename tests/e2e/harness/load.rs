@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{conditions::is_pod_running, wait::await_condition};
@@ -130,12 +131,19 @@ impl Load {
     /// Asserts that a version answers this share of all requests from now on: within what chance makes of it
     /// in 999 of 1,000 cases, if the gateway throws dice (the normal approximation of the binomial).
     pub async fn assert_exact_share(&self, version: &str, percent: f64) {
+        Self::assert_exact_share_of(&[self], version, percent).await;
+    }
+
+    /// The same of all that these clients ask together. A gateway that takes turns deals them out to clients
+    /// of the same rate in step: of the turns 1 1 2 1, one client may have every other, which are all of 1.
+    pub async fn assert_exact_share_of(clients: &[&Self], version: &str, percent: f64) {
         let meant = percent / 100.0;
         let mut seen = Vec::new();
         // A gateway on a busy machine may follow its route later than the propagation delay: what it then
         // comes to has to be right.
         for _ in 0..2 {
-            let (own, all) = self.answered_from_now(version).await;
+            let counts = join_all(clients.iter().map(|client| client.answered_from_now(version))).await;
+            let (own, all) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
             let share = own as f64 / all as f64;
             seen.push(format!("{:.1}% of {all}", share * 100.0));
             let interval = 3.29 * (meant * (1.0 - meant) / all as f64).sqrt();

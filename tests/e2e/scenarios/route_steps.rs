@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use servicerelease::api::{LABEL_REVISION, Phase};
 
 use crate::{
-    harness::{Scenario, World},
+    harness::{Load, Scenario, World},
     scenarios,
 };
 
@@ -183,7 +183,7 @@ async fn the_examples(world: World) {
     shop.say("Promote").await;
     shop.step("10/11 pause", Phase::Progressing).await;
     shop.reaches("half of stable", |status| status.stable.as_ref().is_some_and(|it| it.replicas == 2)).await;
-    testers.assert_exact_share("v2", 75.0).await;
+    Load::assert_exact_share_of(&[&load, &testers], "v2", 75.0).await;
     load.assert_no_failed_requests().await;
     testers.assert_no_failed_requests().await;
 }
