@@ -50,5 +50,8 @@ impl Connection {
 
 fn secret(field: &str, file: &PathBuf) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{field} {}: {error}", file.display()))?;
-    Ok(text.trim().to_owned())
+    match text.trim() {
+        "" => Err(format!("{field} {}: the file is empty", file.display())),
+        text => Ok(text.to_owned()),
+    }
 }

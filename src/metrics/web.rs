@@ -127,10 +127,10 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_taken_with_care(#[case] answer: String, #[case] expected: Result<f64, &str>) {
         let (address, asked) = served(answer).await;
-        let secret = std::env::temp_dir().join(format!("servicerelease-web-test-{}", std::process::id()));
+        let secret = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&secret, "hunter2\n").unwrap();
         let text = serde_json::json!({"apm": {
-            "web": format!("http://{address}/v2"), "headers": {"x-org": "a"}, "headerFiles": {"x-key": secret},
+            "web": format!("http://{address}/v2"), "headers": {"x-org": "a"}, "headerFiles": {"x-key": secret.path()},
         }});
         let providers: Providers = text.to_string().parse().unwrap();
         let measure = Measure::Web { path: "/latency?app=shop".into(), value: "json.p95".into() };
@@ -149,6 +149,16 @@ mod tests {
         let asked = asked.await.unwrap();
         assert!(asked.starts_with("GET /v2/latency?app=shop HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains("x-org: a\r\n") && asked.contains("x-key: hunter2\r\n"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn an_empty_secret_is_not_sent() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        let text = serde_json::json!({"apm": {"web": "http://127.0.0.1:1", "headerFiles": {"x-key": secret.path()}}});
+        let providers: Providers = text.to_string().parse().unwrap();
+        let measure = Measure::Web { path: "/".into(), value: "status".into() };
+        let Reply::ProviderError(why) = providers.measure("apm", &measure).await else { panic!() };
+        assert_eq!(why, format!("headerFiles.x-key {}: the file is empty", secret.path().display()));
     }
 
     #[tokio::test]
