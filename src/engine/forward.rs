@@ -81,7 +81,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     let policy = pass.policy();
     restate(pass, &policy);
     note_progress(pass);
-    let failing = look_at_pods(pass);
+    let failing = look_at_pods(pass).or_else(|| look_at_readiness(pass));
     if let Some((reason, message)) = failing
         && let Some(flow) = fail(pass, policy.automatic, &reason, message)
     {
@@ -370,6 +370,18 @@ fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
     // A person who passed this step has seen what the pods say.
     let accepted = pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some());
     (trouble::fails(&problem, pass.now) && !accepted).then(|| (problem.reason.clone(), trouble::describe(&problem)))
+}
+
+/// A candidate with requests, none of whose pods passes its readiness probe any more, while all of stable's do:
+/// it is the candidate's fault, and not that of something that both depend on.
+fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
+    let stable = pass.stable().filter(|stable| stable.observed && stable.replicas > 0)?;
+    let has_requests = pass.status.weights.is_some_and(|weights| weights.desired.candidate > 0);
+    let accepted = pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some());
+    if !has_requests || accepted || stable.warm() < stable.replicas {
+        return None;
+    }
+    Some(("NotReady".to_owned(), trouble::lost_readiness(pass.candidate()?)?))
 }
 
 /// The step under way has waited for the cluster as long as it may.

@@ -181,6 +181,8 @@ pub struct Pod {
     pub address: Option<String>,
     /// Whether it is ready.
     pub ready: bool,
+    /// It was ready, and its readiness probe fails now although all its containers run on.
+    pub lost_readiness: bool,
     /// Whether it was told to go (metadata.deletionTimestamp).
     pub terminating: bool,
     /// Whether it was evicted, preempted, drained or lost with its node: never the revision's fault.

@@ -225,6 +225,10 @@ fn share(pass: &Pass<'_>, policy: &Policy) -> Option<i32> {
         let ready = traffics.only(&candidate.hash) && traffics.serving(candidate) >= enough;
         return if ready { Some(0) } else { now };
     }
+    // Without an endpoint every request of its share fails: they are stable's until one is back.
+    if traffics.candidate_endpoints(candidate) == 0 && traffics.serving(stable) > 0 {
+        return Some(0);
+    }
     let (wanted, _) = wanted(pass, policy);
     let able = candidate.observed
         && candidate.replicas >= wanted

@@ -86,6 +86,18 @@ pub fn unready(revision: &Revision) -> Option<String> {
     Some(format!("pod {} is not ready: look at its readiness probe and its log", pod.name))
 }
 
+/// Whether none of a revision's pods is ready any more, and a readiness probe is why. Who of them left, or
+/// crashed, is judged by other rules.
+#[must_use]
+pub fn lost_readiness(revision: &Revision) -> Option<String> {
+    let mut pods = revision.pods.iter().filter(|pod| !pod.terminating && !pod.disrupted);
+    let lost = pods.clone().find(|pod| pod.lost_readiness)?;
+    let none_left = revision.ready == 0 && pods.all(|pod| !pod.ready);
+    none_left.then(|| {
+        format!("no pod of {} is ready any more: the readiness probe of pod {} fails", revision.hash, lost.name)
+    })
+}
+
 /// One line for people: the pod, the container and the kubelet's reason.
 #[must_use]
 pub fn describe(problem: &PodProblem) -> String {

@@ -282,3 +282,29 @@ fn an_object_that_does_not_parse_keeps_its_claims() {
     assert_eq!(rivals.len(), 1);
     assert_eq!((rivals[0].name.as_str(), rivals[0].claim.as_str()), ("one", "Service web"));
 }
+
+#[rstest::rstest]
+#[case::it_never_was_ready("00:00:00", &["00:00:01"], false)]
+#[case::the_probe_fails("00:00:09", &["00:00:01"], true)]
+#[case::one_of_two_crashed_and_runs_again("00:00:09", &["00:00:01", "00:00:10"], false)]
+#[case::one_of_two_crashed("00:00:09", &["00:00:01", ""], false)]
+#[case::nothing_is_known_of_its_containers("00:00:09", &[], false)]
+fn readiness_is_lost_by_a_probe_alone(#[case] lost: &str, #[case] started: &[&str], #[case] expected: bool) {
+    let time = |clock: &str| format!("2026-01-01T{clock}Z");
+    let state = |started: &&str| match *started {
+        "" => json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+        started => json!({"running": {"startedAt": time(started)}}),
+    };
+    let containers: Vec<Value> = started.iter().map(|it| json!({"name": "app", "state": state(it)})).collect();
+    let pod = |kind: &str, status: &str| {
+        let condition = json!({"type": kind, "status": status, "lastTransitionTime": time(lost)});
+        let body = json!({"metadata": meta("pod-1", 2, labelled("shop")),
+            "status": {"conditions": [condition], "containerStatuses": containers}});
+        slim::<CachedPod>(body)
+    };
+    let lost_readiness = |kind, status| pod(kind, status).entry.unwrap().pod.lost_readiness;
+    assert_eq!(lost_readiness("ContainersReady", "False"), expected);
+    assert!(!lost_readiness("ContainersReady", "True"));
+    // A readiness gate, or a node that is not heard of.
+    assert!(!lost_readiness("Ready", "False"));
+}

@@ -257,6 +257,7 @@ struct RawCondition {
     status: String,
     reason: String,
     message: String,
+    last_transition_time: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -271,8 +272,15 @@ struct RawContainer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawState {
+    running: Option<RawRunning>,
     waiting: Option<RawWaiting>,
     terminated: Option<RawTerminated>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawRunning {
+    started_at: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -319,6 +327,17 @@ impl RawPodStatus {
         Some(bounded(&words.join(" "), MAX_TEXT).into())
     }
 
+    /// ContainersReady turned False later than every container began to run, and all of them still do. Of a pod
+    /// that never was ready the condition is older than its containers, and of one that crashed older than the
+    /// container that runs instead. (Whole seconds: within the second of its start a loss is not seen.)
+    fn lost_readiness(&self) -> bool {
+        let time = |text: &String| text.parse().ok().map(Timestamp::new);
+        let lost = self.condition("ContainersReady", "False").and_then(|it| time(it.last_transition_time.as_ref()?));
+        let started = |container: &RawContainer| time(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?);
+        let mut containers = self.container_statuses.iter().flatten().peekable();
+        containers.peek().is_some() && containers.all(|it| started(it).is_some_and(|started| lost > Some(started)))
+    }
+
     fn disrupted(&self) -> bool {
         self.condition("DisruptionTarget", "True").is_some() || TAKEN_AWAY.contains(&self.reason.as_str())
     }
@@ -359,6 +378,7 @@ impl Cached for CachedPod {
             created: meta.creation_timestamp,
             address: status.pod_ip.clone().filter(|address| !address.is_empty()),
             ready: status.condition("Ready", "True").is_some(),
+            lost_readiness: status.lost_readiness(),
             terminating: meta.deletion_timestamp.is_some(),
             disrupted: status.disrupted(),
             unschedulable: status.unschedulable(),

@@ -13,4 +13,5 @@ mod rollbacks;
 mod routed;
 mod templated;
 mod unfair;
+mod unready;
 pub mod world;

@@ -354,7 +354,8 @@ impl World {
             };
             revision.pods = (0..revision.replicas).map(pod).collect();
             revision.pods_total = revision.replicas;
-            revision.ready = if broken { 0 } else { revision.replicas };
+            let ready = revision.pods.iter().filter(|pod| pod.ready).count();
+            revision.ready = i32::try_from(ready).unwrap();
             revision.available = revision.ready;
         }
         if let Some(workload) = &mut self.seen.workload {
