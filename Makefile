@@ -57,7 +57,7 @@ bench-gateway: ## what shifts over a real gateway cost, and how long a rollback 
 		export K6=$$(tests/devcluster/devcluster tool k6); \
 		{ echo "| scenario | failed / requests | share meant: observed ± 99% (%) | from the decision on record to the traffic |"; \
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-gateway.md; \
-		{ echo "| what is watched | failed requests | seconds from bad to the last answer of the candidate, each run |"; \
+		{ echo "| what is watched | failed requests | seconds from bad to the last request given to the candidate, each run |"; \
 		  echo "| --- | ---: | --- |"; } >target/bench-rollback.md; \
 		cargo test --quiet --test e2e -- --bench $(ARGS); cat target/bench-gateway.md target/bench-rollback.md'
 

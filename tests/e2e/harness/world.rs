@@ -222,6 +222,17 @@ impl World {
         let answer = super::kubectl::run(program, &[&["--name", name], words].concat()).await;
         answer.expect_success();
     }
+
+    /// Makes the pods of a revision behave like this from now on (tests/app/README.md).
+    pub async fn behave(&self, revision: &str, change: &str) {
+        let select =
+            format!("get pods -l servicerelease.io/revision={revision} -o jsonpath={{.items[*].status.podIP}}");
+        let pods = self.kubectl(&select).await.expect_success();
+        for pod in pods.split_whitespace() {
+            let url = format!("http://{pod}:8080/admin/behaviour");
+            self.devcluster(&["exec", "--", "curl", "-sf", "-d", change, &url]).await;
+        }
+    }
 }
 
 /// Where a Gateway listens, if the cluster has it.

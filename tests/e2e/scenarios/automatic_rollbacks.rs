@@ -21,6 +21,7 @@ pub const ALL: &[Scenario] = scenarios! {
     image_never_pulled, Together, Any;
     crash_loop_at_start, Together, Any;
     never_ready, Together, Any;
+    readiness_is_lost_under_traffic, Together, Embedded;
     unschedulable, Together, Any;
 };
 
@@ -146,6 +147,18 @@ async fn never_ready(world: World) {
     let status = taken_back(&shop, "ProgressDeadlineExceeded").await;
     assert!(status.message.contains("0 of 1 pods available"), "{}", status.message);
     nobody_noticed(&load).await;
+}
+
+async fn readiness_is_lost_under_traffic(world: World) {
+    let (shop, load) = serving(&world).await;
+    shop.release("v2", &[]).await;
+    let paused = shop.step("3/4 pause", Phase::Paused).await;
+    // They go on answering what reaches them.
+    world.behave(&paused.candidate.unwrap().revision, "{\"never_ready\": true}").await;
+    let status = taken_back(&shop, "NotReady").await;
+    assert!(status.message.contains(" is ready any more: the readiness probe of pod "), "{}", status.message);
+    assert!(load.report().await.by_version.contains_key("v2"), "v2 had its traffic");
+    load.assert_no_failed_requests().await;
 }
 
 async fn unschedulable(world: World) {
