@@ -56,7 +56,7 @@ fn is_exposed(pass: &Pass<'_>, policy: &Policy) -> bool {
         return pass.status.stable.is_some();
     }
     let Extras { headers, mirror, .. } = policy.extras(forward::index(pass));
-    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let weight = pass.desired_weight();
     pass.status.stable.is_some() && pass.replicas() > 0 && (weight > 0 || !headers.is_empty() || mirror > 0)
 }
 
@@ -66,7 +66,7 @@ fn is_accepted(pass: &Pass<'_>) -> bool {
         return false;
     }
     let full = pass.status.release.as_ref().is_some_and(|release| release.full_promotion_by.is_some());
-    full || pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some())
+    full || forward::is_passed(pass)
 }
 
 /// What keeps the weight from rising, for people; none if nothing does.
@@ -79,7 +79,7 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
     let since = pass.status.step.as_ref()?.started_at;
     let state = |metric: &Metric| pass.status.verdicts.iter().find(|state| state.name == metric.name);
     // What is seen of the pods is judged in every pass.
-    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let weight = pass.desired_weight();
     // Of what was counted, something has to be of this weight.
     let counted = |state: &VerdictStatus| {
         state.segments.last().is_some_and(|last| last.weight == weight && last.candidate.requests > 0)
@@ -187,7 +187,7 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
 
 /// Whether a step moves requests to the candidate.
 pub fn raises(pass: &Pass<'_>, step: &Step) -> bool {
-    let now = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let now = pass.desired_weight();
     match step {
         Step::SetWeight(weight) => *weight > now,
         Step::Promote => now < 100,
@@ -224,7 +224,7 @@ fn look(pass: &Pass<'_>, metric: &Metric, limits: Workload, state: &mut VerdictS
 fn listen(pass: &Pass<'_>, metric: &Metric, state: &mut VerdictStatus) {
     let id = id(pass, state);
     let Some(answer) = pass.seen.answers.iter().find(|answer| answer.id == id) else { return };
-    let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let weight = pass.desired_weight();
     measuring::take_in(metric, weight, answer, state);
 }
 

@@ -246,7 +246,7 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failur
         Step::Prepare => prepared(pass, policy),
         Step::SetWeight(weight) => reached(pass, policy, weight),
         Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) | Step::Maintenance => {
-            let weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+            let weight = pass.desired_weight();
             route::settled(pass, weight)
         }
         Step::Scale(_) => sized(pass, policy),
@@ -355,6 +355,11 @@ pub fn looked_since(pass: &Pass<'_>) -> Timestamp {
     began.max(retried).unwrap_or(pass.now)
 }
 
+/// Whether a person has passed the step under way.
+pub fn is_passed(pass: &Pass<'_>) -> bool {
+    pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some())
+}
+
 /// Looks at the candidate's pods, records what is wrong, and says whether it fails the release.
 fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
     let revision = pass.candidate()?;
@@ -368,17 +373,15 @@ fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
         pass.wake_at(time);
     }
     // A person who passed this step has seen what the pods say.
-    let accepted = pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some());
-    (trouble::fails(&problem, pass.now) && !accepted).then(|| (problem.reason.clone(), trouble::describe(&problem)))
+    (trouble::fails(&problem, pass.now) && !is_passed(pass))
+        .then(|| (problem.reason.clone(), trouble::describe(&problem)))
 }
 
 /// A candidate with requests, none of whose pods passes its readiness probe any more, while all of stable's do:
 /// it is the candidate's fault, and not that of something that both depend on.
 fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
     let stable = pass.stable().filter(|stable| stable.observed && stable.replicas > 0)?;
-    let has_requests = pass.status.weights.is_some_and(|weights| weights.desired.candidate > 0);
-    let accepted = pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some());
-    if !has_requests || accepted || stable.warm() < stable.replicas {
+    if pass.desired_weight() == 0 || is_passed(pass) || stable.warm() < stable.replicas {
         return None;
     }
     Some(("NotReady".to_owned(), trouble::lost_readiness(pass.candidate()?)?))

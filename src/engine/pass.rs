@@ -84,6 +84,11 @@ impl<'a> Pass<'a> {
         end <= self.now
     }
 
+    /// Percent of the traffic that the candidate is meant to have; 0 before any was recorded.
+    pub fn desired_weight(&self) -> i32 {
+        self.status.weights.map_or(0, |weights| weights.desired.candidate)
+    }
+
     /// Decides the candidate's share of the traffic, in percent; the rest is stable's, if there is one.
     pub fn want_weight(&mut self, candidate: i32) {
         let stable = if self.status.stable.is_some() { 100 - candidate } else { 0 };

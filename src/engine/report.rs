@@ -212,7 +212,7 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     }
     let trouble = pass.status.candidate.as_ref().and_then(|entry| entry.problem.as_ref());
     let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
-    let exposed = pass.status.weights.is_some_and(|weights| weights.desired.candidate > 0);
+    let exposed = pass.desired_weight() > 0;
     let bare = || pass.candidate().filter(|candidate| exposed && candidate.ready == 0).and_then(trouble::unready);
     let trouble = trouble.map(trouble::describe).or_else(failure).or_else(bare);
     let trouble = trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();

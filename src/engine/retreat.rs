@@ -20,7 +20,7 @@ use super::{
 /// Decides that the candidate's traffic goes back to stable.
 pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &str, by: Option<&str>) {
     let Some(candidate) = pass.status.candidate.clone() else { return };
-    let from_weight = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let from_weight = pass.desired_weight();
     let probed = pass.status.step.as_ref().is_some_and(|step| pass.policy().probes(step.index));
     pass.want_weight(0);
     pass.status.hold = None;

@@ -285,7 +285,7 @@ fn contested_by<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
 
 /// The same, while the weights are not those that are meant.
 pub fn contested<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
-    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let desired = pass.desired_weight();
     contested_by(pass).filter(|_| weight(pass) != Some(desired))
 }
 
@@ -308,7 +308,7 @@ pub fn observed(pass: &Pass<'_>) -> i32 {
 
 /// Percent of the requests that the candidate gets at least, whichever of its weights a gateway follows.
 pub fn certain(pass: &Pass<'_>) -> i32 {
-    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let desired = pass.desired_weight();
     let served = pass.status.route.as_ref().map_or(0, |route| route.served_weight);
     match pass.candidate_hash() {
         Some(candidate) if pass.traffics().selection() == super::Selection::Revision(candidate.to_owned()) => 100,

@@ -23,7 +23,7 @@ pub fn old_side<'a>(pass: &Pass<'a>) -> Vec<&'a Revision> {
 /// Pods wanted for the candidate and for stable at the weight that is desired.
 pub fn wanted(pass: &Pass<'_>, policy: &Policy) -> (i32, i32) {
     let replicas = pass.replicas();
-    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let desired = pass.desired_weight();
     if !policy.has_pods(index(pass)) {
         return (0, if pass.status.stable.is_some() { replicas } else { 0 });
     }
@@ -139,7 +139,7 @@ fn free(pass: &mut Pass<'_>, policy: &Policy, wanted: &Selection) -> bool {
 /// Without traffic for the candidate, the Service must not select it. Says whether it does not.
 fn close(pass: &mut Pass<'_>) -> bool {
     let traffics = pass.traffics();
-    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let desired = pass.desired_weight();
     if desired > 0 || !traffics.used() {
         return true;
     }
@@ -169,7 +169,7 @@ fn close(pass: &mut Pass<'_>) -> bool {
 fn selection(pass: &mut Pass<'_>, policy: &Policy) -> Option<Selection> {
     let routed = policy.is_routed() && pass.status.stable.is_some();
     let moved = routed && route::settled(pass, 100);
-    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let desired = pass.desired_weight();
     let candidate = pass.candidate().filter(|_| desired > 0)?;
     let traffics = pass.traffics();
     let bounds = policy.bounds(pass.replicas());
@@ -211,7 +211,7 @@ fn stands_in(pass: &Pass<'_>) -> bool {
 
 /// What the route is to send to the candidate's Service, in percent.
 fn share(pass: &Pass<'_>, policy: &Policy) -> Option<i32> {
-    let desired = pass.status.weights.map_or(0, |weights| weights.desired.candidate);
+    let desired = pass.desired_weight();
     let now = route::weight(pass);
     // The first revision serves by service alone.
     if pass.status.stable.is_none() {
