@@ -2,7 +2,7 @@
 //! All fields are off by default, so that a manifest names exactly what is broken.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as as_text;
@@ -15,6 +15,8 @@ use crate::{duration, fraction, stamp};
 /// enough for the pod to become ready and get traffic before the kernel kills it.
 const GROW_EVERY: Duration = Duration::from_millis(125);
 const GROW_MIB: usize = 8;
+/// In each such time the burner works for its share, and rests.
+const BURN_EVERY: Duration = Duration::from_millis(100);
 /// The status codes that an answer may have.
 const CODES: RangeInclusive<i64> = 200..=599;
 
@@ -34,6 +36,9 @@ pub(crate) struct Behaviour {
     /// Hold so much memory, to be killed for it.
     #[arg(long, env = "ALLOCATE_MIB", default_value_t = 0)]
     pub(crate) allocate_mib: usize,
+    /// Spend so many thousandths of a CPU on nothing.
+    #[arg(long, env = "BURN_MILLICPU", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) burn_millicpu: u16,
     /// Share of the requests to answer with 500, evenly spread.
     #[arg(long, env = "ERROR_RATE", value_parser = fraction, default_value = "0")]
     pub(crate) error_rate: f64,
@@ -77,6 +82,9 @@ impl Behaviour {
         }
         let changed: Self = serde_json::from_value(fields).map_err(|error| error.to_string())?;
         fraction(&changed.error_rate.to_string()).map_err(|why| format!("error_rate: {why}"))?;
+        if changed.burn_millicpu > 1000 {
+            return Err("burn_millicpu: write a number from 0 to 1000".to_owned());
+        }
         if !CODES.contains(&changed.health_code.into()) {
             return Err("health_code: write a number from 200 to 599".to_owned());
         }
@@ -116,6 +124,20 @@ pub(crate) async fn hold_memory(wanted: impl Fn() -> usize) {
     }
 }
 
+/// Burns as much CPU as `wanted` says, following its changes, in a thread of its own: answers are none the slower.
+pub(crate) fn burn_cpu(wanted: impl Fn() -> u16 + Send + 'static) {
+    std::thread::spawn(move || {
+        loop {
+            let busy = BURN_EVERY * u32::from(wanted()) / 1000;
+            let begun = Instant::now();
+            while begun.elapsed() < busy {
+                std::hint::spin_loop();
+            }
+            std::thread::sleep(BURN_EVERY.saturating_sub(busy));
+        }
+    });
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -128,6 +150,7 @@ mod tests {
             ready_after: Duration::ZERO,
             crash_after_requests: None,
             allocate_mib: 0,
+            burn_millicpu: 0,
             error_rate: 0.0,
             latency: Duration::ZERO,
             health_status: "healthy".to_owned(),
@@ -152,8 +175,14 @@ mod tests {
 
     #[test]
     fn a_bad_change_is_refused() {
-        for bad in [r#"{"latancy": "1s"}"#, r#"{"latency": 1}"#, r#"{"error_rate": 2}"#, r#"{"health_code": 99}"#, "[]"]
-        {
+        for bad in [
+            r#"{"latancy": "1s"}"#,
+            r#"{"latency": 1}"#,
+            r#"{"error_rate": 2}"#,
+            r#"{"health_code": 99}"#,
+            r#"{"burn_millicpu": 1001}"#,
+            "[]",
+        ] {
             assert!(healthy().changed(bad.as_bytes()).is_err(), "{bad}");
         }
     }

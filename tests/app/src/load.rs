@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Requests per second.
     #[arg(long, env = "LOAD_RATE", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
+    /// Instead of that, the time between two requests.
+    #[arg(long, env = "LOAD_EVERY", value_parser = duration)]
+    every: Option<Duration>,
     /// How long a request may take.
     #[arg(long, env = "LOAD_TIMEOUT", value_parser = duration, default_value = "5s")]
     timeout: Duration,
@@ -88,6 +91,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Not more than a slow load can keep busy: those that rest are closed.
     let connections = args.connections.min(args.rate.div_ceil(2) as usize);
     let pool = Pool::new(connections);
+    let every = args.every.filter(|every| !every.is_zero()).unwrap_or(Duration::from_secs(1) / args.rate);
     let outstanding = Arc::new(Semaphore::new(args.max_outstanding));
     let target = Target::new(&args.url, args.host.as_deref(), args.header.clone())?;
     let client = Arc::new(Client { target, pool: pool.clone(), timeout: args.timeout });
@@ -101,7 +105,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tokio::select! {
         () = stop.requested() => {}
         () = sleep(args.duration.unwrap_or(Duration::MAX)) => {}
-        () = send(client, stats.clone(), outstanding.clone(), args.rate) => {}
+        () = send(client, stats.clone(), outstanding.clone(), every) => {}
     }
     // What is outstanding ends by its own timeout.
     let all = u32::try_from(args.max_outstanding).unwrap_or(u32::MAX);
@@ -112,8 +116,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts a request whenever one is due, for ever.
-async fn send(client: Arc<Client>, stats: Arc<Stats>, outstanding: Arc<Semaphore>, rate: u32) {
-    let mut ticks = interval(Duration::from_secs(1) / rate);
+async fn send(client: Arc<Client>, stats: Arc<Stats>, outstanding: Arc<Semaphore>, every: Duration) {
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let modes = [Mode::New, Mode::KeptAlive].into_iter().cycle();
     for mode in modes {

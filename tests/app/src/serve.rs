@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::behaviour::{Behaviour, hold_memory, log_errors};
+use crate::behaviour::{Behaviour, burn_cpu, hold_memory, log_errors};
 use crate::http::{self, Answer};
 use crate::{Stop, duration, stamp};
 
@@ -158,6 +158,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let app = Arc::new(App::new(args)?);
     let memory = app.clone();
     tokio::spawn(hold_memory(move || memory.behaviour().allocate_mib));
+    let cpu = app.clone();
+    burn_cpu(move || cpu.behaviour().burn_millicpu);
     let errors = app.clone();
     tokio::spawn(log_errors(move || errors.behaviour().log_errors));
     println!("{} listening on {address} version={}", stamp(Timestamp::now()), app.version);

@@ -148,6 +148,16 @@ fn grows_to_the_memory_asked_for() {
 }
 
 #[test]
+fn burns_the_cpu_asked_for() {
+    let (_app, address) = Testapp::serve(&[("BURN_MILLICPU", "500")]);
+    until("a second of CPU", || {
+        let page = get(address, "/metrics").body;
+        let line = page.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+        line.and_then(|value| value.parse::<f64>().ok()).filter(|seconds| *seconds >= 1.0)
+    });
+}
+
+#[test]
 fn drains_before_it_ends() {
     let (mut app, address) = Testapp::serve(&[("DRAIN", "2s")]);
     let mut used = Connection::open(address).unwrap();
