@@ -6,6 +6,7 @@ pub mod client;
 pub mod helm;
 pub mod k6;
 pub mod kubectl;
+pub mod liar;
 pub mod load;
 pub mod operator;
 pub mod own;

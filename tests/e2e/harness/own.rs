@@ -27,6 +27,11 @@ pub struct OwnOperator {
 impl OwnOperator {
     /// Starts one for the namespace of a scenario.
     pub async fn start(world: &World, harm: Harm) -> Self {
+        Self::start_with(world, harm, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn start_with(world: &World, harm: Harm, more: &[&str]) -> Self {
         let child = Arc::new(Mutex::new(None::<Child>));
         let program = Arc::new(OnceLock::<Program>::new());
         let kill: Kill = {
@@ -43,9 +48,17 @@ impl OwnOperator {
             })
         };
         let proxy = Proxy::start(world.cluster.client.clone(), harm, kill.clone(), log(world)).await;
-        assert!(program.set(Program::prepare(world, &proxy)).is_ok());
+        assert!(program.set(Program::prepare(world, &proxy, more)).is_ok());
         kill().await;
         Self { proxy, child }
+    }
+
+    /// The most memory that the process now running ever had, in MiB.
+    pub async fn peak_mib(&self) -> u64 {
+        let pid = self.child.lock().await.as_ref().and_then(Child::id).expect("it runs");
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
     }
 
     /// Asserts that it never ended by itself.
@@ -68,16 +81,18 @@ struct Program {
     namespace: String,
     kubeconfig: PathBuf,
     log: PathBuf,
+    more: Vec<String>,
 }
 
 impl Program {
-    fn prepare(world: &World, proxy: &Proxy) -> Self {
+    fn prepare(world: &World, proxy: &Proxy, more: &[&str]) -> Self {
+        let more = more.iter().map(ToString::to_string).collect();
         let log = log(world);
         let namespace = world.namespace.clone();
         let kubeconfig = log.with_extension("kubeconfig");
         let text = include_str!("own.kubeconfig.yaml").replace("ADDRESS", &proxy.address.to_string());
         std::fs::write(&kubeconfig, text).expect("a kubeconfig");
-        Self { path: env!("CARGO_BIN_EXE_service-release-operator").into(), namespace, kubeconfig, log }
+        Self { path: env!("CARGO_BIN_EXE_service-release-operator").into(), namespace, kubeconfig, log, more }
     }
 
     fn start(&self) -> Child {
@@ -85,6 +100,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command
             .args(["run", "--no-leader-election", "--health-addr", "127.0.0.1:0", "--namespaces", &self.namespace])
+            .args(&self.more)
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

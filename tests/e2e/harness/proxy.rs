@@ -25,6 +25,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 /// What happens at each write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Harm {
+    /// Nothing.
+    Nothing,
     /// The operator is killed before the write arrives; the next attempt gets through.
     KillBefore,
     /// The operator is killed when the write was carried out, before it hears of it.
@@ -100,7 +102,7 @@ fn is_write_of_a_release(request: &Request) -> bool {
 }
 
 async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response {
-    if !is_write_of_a_release(&request) {
+    if between.harm == Harm::Nothing || !is_write_of_a_release(&request) {
         return forward(&between.client, request).await;
     }
     let what = format!("{} {}", request.method(), request.uri().path());
@@ -117,7 +119,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
     let answer = forward(&between.client, request).await;
     between.tell(&format!("{what}: {}", answer.status()));
     match between.harm {
-        Harm::KillBefore => answer,
+        Harm::Nothing | Harm::KillBefore => answer,
         Harm::KillAfter => {
             between.kill().await;
             answer

@@ -17,10 +17,12 @@ mod custom_routers;
 mod disruptions;
 mod gateway;
 mod killed_at_every_write;
+mod lying_metrics;
 mod operator_disturbed;
 mod plugin;
 mod route_steps;
 mod runbooks;
+mod ten_percent;
 
 use crate::harness::Scenario;
 
@@ -39,12 +41,14 @@ pub const ALL: &[&[Scenario]] = &[
     gateway::ALL,
     route_steps::ALL,
     runbooks::ALL,
+    ten_percent::ALL,
     adoption::ALL,
     blue_green::ALL,
     plugin::ALL,
     disruptions::ALL,
     operator_disturbed::ALL,
     killed_at_every_write::ALL,
+    lying_metrics::ALL,
     bench::ALL,
     bench_rollback::ALL,
 ];

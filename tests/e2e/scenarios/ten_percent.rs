@@ -1,0 +1,147 @@
+//! Candidates that have a tenth of the requests through the gateway, each broken in another way: whatever watches for it
+//! takes them back from there. A good one is promoted under the same noise.
+
+use serde_json::{Value, json};
+use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
+
+use crate::{
+    harness::{Load, Scenario, Shop, World},
+    scenarios,
+};
+
+pub const ALL: &[Scenario] = scenarios! {
+    found_by_comparison, Together, Prometheus;
+    found_by_limits, Together, Prometheus;
+    found_by_checks, Together, Gateway;
+};
+
+/// The shop behind the gateway, which Prometheus scrapes. Bad candidates never get beyond their tenth: every pause is
+/// longer than it may take to find them.
+async fn shop(world: &World, spec: Value) -> (Shop, Load) {
+    let scraped = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "8080"});
+    let mut all = json!({
+        "template": {"metadata": {"annotations": scraped}},
+        "strategy": {"canary": {"steps": [{"setWeight": 10}, {"pause": {}}]}},
+    });
+    crate::harness::merge(&mut all, spec);
+    let shop = world.routed_shop("GATEWAY", &all.to_string()).await;
+    (shop, world.load_through_gateway().await)
+}
+
+/// A version is taken back for this, from a tenth of the requests.
+async fn taken_back(shop: &Shop, version: &str, variables: &[(&str, &str)], reason: &str, told: &str) {
+    let stable = shop.status().await.stable.unwrap().revision;
+    shop.release(version, variables).await;
+    let at_ten = |status: &ServiceReleaseStatus| status.weights.is_some_and(|weights| weights.desired.candidate == 10);
+    shop.reaches(&format!("{version} has a tenth"), at_ten).await;
+    let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
+    let status = shop.reaches(&format!("{version} is taken back"), back).await;
+    assert_eq!((status.reason.as_str(), status.stable.unwrap().revision), (reason, stable), "{}", status.message);
+    assert!(status.message.contains(told), "{}", status.message);
+    shop.always("a tenth at most", |status| status.weights.is_none_or(|weights| weights.desired.candidate <= 10));
+}
+
+/// What the analysis of the next release is.
+async fn watch(shop: &Shop, metrics: Value) {
+    let metrics = json!({"spec": {"analysis": {"interval": "1s", "metrics": metrics}}});
+    shop.patch(&metrics.to_string()).await;
+}
+
+const ALL_REQUESTS: &str = r#"http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}"}"#;
+const ERRORS: &str = r#"http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}",code=~"5.."}"#;
+const DURATIONS: &str = r#"http_request_duration_seconds_count{namespace="{{namespace}}",pod=~"{{pods}}"}"#;
+const QUICK: &str = r#"http_request_duration_seconds_bucket{namespace="{{namespace}}",pod=~"{{pods}}",le="0.5"}"#;
+/// Errors that stable has, too.
+const NOISE: (&str, &str) = ("ERROR_RATE", "0.02");
+
+async fn found_by_comparison(world: World) {
+    let (shop, _load) = shop(&world, json!({})).await;
+    // Before any error: an objective is about all that was served, by whom it may be.
+    let objective = json!({"objective": 0.995});
+    watch(
+        &shop,
+        json!([{"name": "budget", "prometheus": {"total": ALL_REQUESTS, "events": ERRORS}, "burnRate": objective}]),
+    )
+    .await;
+    taken_back(&shop, "v2", &[("ERROR_RATE", "1")], "AnalysisFailed", "metric budget failed: ").await;
+
+    let metrics = json!([
+        {"name": "errors", "prometheus": {"total": ALL_REQUESTS, "events": ERRORS}, "compare": {"minRequests": 150}},
+        {"name": "slow", "prometheus": {"total": DURATIONS, "good": QUICK}, "compare": {"minRequests": 150}},
+    ]);
+    watch(&shop, metrics).await;
+    shop.release("v3", &[NOISE]).await;
+    shop.reaches("v3 is on its way", |status| status.candidate.is_some()).await;
+    shop.command("Promote", "{full: true}").await;
+    shop.healthy().await;
+    shop.release("v4", &[NOISE]).await;
+    shop.step("3/4 pause", Phase::Paused).await;
+    let judged = |status: &ServiceReleaseStatus| status.verdicts.iter().all(|it| it.outcome == VerdictOutcome::Pass);
+    let status = shop.reaches("both verdicts are Pass", judged).await;
+    let counted = &status.verdicts[0].segments[0];
+    assert!(counted.weight == 10 && counted.candidate.requests >= 150, "{counted:?}");
+    shop.say("Promote").await;
+    shop.healthy().await;
+
+    taken_back(&shop, "v5", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric errors failed: ").await;
+    taken_back(&shop, "v6", &[NOISE, ("LATENCY", "700ms")], "AnalysisFailed", "metric slow failed: ").await;
+}
+
+async fn found_by_limits(world: World) {
+    let share = format!("sum(rate({}[10s])) / sum(rate({}[10s]))", ERRORS, ALL_REQUESTS);
+    let (shop, _load) = shop(&world, json!({})).await;
+    let limit = json!({"max": 0.1});
+    let by_query =
+        json!([{"name": "errors", "prometheus": {"query": share}, "threshold": limit, "failureThreshold": 2}]);
+    watch(&shop, by_query).await;
+    shop.release("v2", &[NOISE]).await;
+    shop.step("3/4 pause", Phase::Paused).await;
+    let passes = |status: &ServiceReleaseStatus| status.verdicts.first().is_some_and(|it| it.measurements >= 5);
+    let status = shop.reaches("measured often", passes).await;
+    assert_eq!(status.verdicts[0].outcome, VerdictOutcome::Pass, "{:?}", status.verdicts[0]);
+    shop.say("Promote").await;
+    shop.healthy().await;
+    taken_back(&shop, "v3", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric errors failed: ").await;
+
+    // Prometheus as any API that answers with JSON.
+    let query = "sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22,code=~%225..%22%7D%5B10s%5D))/sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22%7D%5B10s%5D))";
+    let web = json!({"provider": "api", "path": format!("/query?query={query}"), "value": "double(json.data.result[0].value[1])"});
+    watch(&shop, json!([{"name": "web-errors", "web": web, "threshold": limit}])).await;
+    taken_back(&shop, "v4", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric web-errors failed: ").await;
+
+    watch(&shop, json!([{"name": "restarts", "workload": {"maxRestarts": 0}}])).await;
+    taken_back(&shop, "v5", &[("CRASH_AFTER_REQUESTS", "100")], "AnalysisFailed", "metric restarts failed: ").await;
+}
+
+async fn found_by_checks(world: World) {
+    let job = |name: &str, timeout: &str, args: &[&str]| {
+        let container =
+            json!({"name": name, "image": "TESTAPP_IMAGE", "imagePullPolicy": "IfNotPresent", "args": args});
+        let template = json!({"spec": {"containers": [container]}});
+        json!({"name": name, "when": ["EachStep"], "job": {"template": template}, "timeout": timeout})
+    };
+    let health = json!({"path": "/health", "target": "EachPod", "expect": {"json": {"database": "connected"}}});
+    let url = "http://$(RELEASE_CANDIDATE_SERVICE):8080/";
+    let checks = json!([
+        {"name": "health", "when": ["EachStep"], "http": health},
+        {"name": "log", "when": ["EachStep"], "logs": {"pattern": "ERROR"}},
+        job("smoke", "30s", &["load", "--url", url, "--rate", "20", "--duration", "1s", "--fail-on-error"]),
+    ]);
+    let (shop, load) = shop(&world, json!({"checks": checks})).await;
+    shop.release("v2", &[]).await;
+    shop.step("3/4 pause", Phase::Paused).await;
+    load.assert_exact_share("v2", 10.0).await;
+    shop.say("Promote").await;
+    shop.healthy().await;
+    taken_back(&shop, "v3", &[("HEALTH_DATABASE", "gone")], "CheckFailed", "check health failed: ").await;
+    taken_back(&shop, "v4", &[("LOG_ERRORS", "10")], "CheckFailed", "check log failed: ").await;
+    load.assert_no_failed_requests().await;
+    taken_back(&shop, "v5", &[("ERROR_RATE", "0.5")], "CheckFailed", "check smoke failed: exit code 1").await;
+
+    // One that never ends.
+    let checks = json!({"spec": {"checks": [job("endless", "5s", &["load", "--url", url])]}});
+    shop.patch(&checks.to_string()).await;
+    taken_back(&shop, "v6", &[], "CheckFailed", "check endless failed: ").await;
+    let still = world.kubectl("get pods -l job-name --field-selector status.phase=Running -o name").await;
+    assert_eq!(still.text.trim(), "", "no Job runs on");
+}
