@@ -62,13 +62,22 @@ impl Load {
         Self::start_with(world, "client", url, host, "").await
     }
 
-    /// The same in a pod of this name, with more arguments, each after a comma.
-    pub async fn start_with(world: &World, pod: &'static str, url: &str, host: &str, more: &str) -> Self {
-        let load = Self { world: world.clone(), pod };
+    /// One that sends a request now and then.
+    pub async fn start_every(world: &World, url: &str, host: &str, time: &str) -> Self {
+        Self::pod(world, "client", url, host, &format!(", --every, {time}")).await
+    }
+
+    async fn pod(world: &World, pod: &'static str, url: &str, host: &str, more: &str) -> Self {
         let manifest = include_str!("client.yaml").replace("LOAD_NAME", pod).replace("LOAD_MORE", more);
         world.apply(&manifest.replace("LOAD_URL", url).replace("LOAD_HOST", host)).await;
         let running = await_condition(world.api::<Pod>(), pod, is_pod_running());
         timeout(START, running).await.expect("the client runs").expect("a watch of the client");
+        Self { world: world.clone(), pod }
+    }
+
+    /// The same in a pod of this name, with more arguments, each after a comma.
+    pub async fn start_with(world: &World, pod: &'static str, url: &str, host: &str, more: &str) -> Self {
+        let load = Self::pod(world, pod, url, host, more).await;
         // Not counted: what fails until the Service has reached the rules of the node.
         let served = load.until(START, "the client is served", |report| {
             report.seconds.last().is_some_and(|second| second.answered > 20 && second.failed == 0)

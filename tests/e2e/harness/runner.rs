@@ -18,8 +18,8 @@ use tokio::task_local;
 
 use super::{Cluster, World, operator};
 
-/// How long one scenario may take.
-const LIMIT: Duration = Duration::from_secs(240);
+/// How long one scenario may take. What it waits for in it has limits of its own.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// What a scenario does to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

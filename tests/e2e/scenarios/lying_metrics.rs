@@ -36,9 +36,9 @@ async fn held_until_the_answers_are_sound(world: World) {
     let shop = world.shop(SPEC).await;
     shop.release("v2", &[]).await;
     for (lie, told) in [
-        (Lie::Never, "no answer in time"),
+        (Lie::Never, "no answer: operation timed out"),
         (Lie::Several, "the query has 3 series, not one"),
-        (Lie::Drip, "no answer in time"),
+        (Lie::Drip, "no answer: operation timed out"),
         (Lie::Page, "the answer is not Prometheus's"),
         (Lie::Half, "the answer is not Prometheus's"),
         (Lie::Error, "too many samples"),

@@ -17,6 +17,7 @@ mod custom_routers;
 mod disruptions;
 mod gateway;
 mod killed_at_every_write;
+mod low_traffic;
 mod lying_metrics;
 mod operator_disturbed;
 mod plugin;
@@ -28,6 +29,8 @@ use crate::harness::Scenario;
 
 /// All of them. Those that take longest come first, so that nothing waits for them at the end.
 pub const ALL: &[&[Scenario]] = &[
+    low_traffic::ALL,
+    ten_percent::ALL,
     analysis::ALL,
     automatic_rollbacks::ALL,
     autoscaling::ALL,
@@ -41,7 +44,6 @@ pub const ALL: &[&[Scenario]] = &[
     gateway::ALL,
     route_steps::ALL,
     runbooks::ALL,
-    ten_percent::ALL,
     adoption::ALL,
     blue_green::ALL,
     plugin::ALL,

@@ -1,6 +1,8 @@
 //! Candidates that have a tenth of the requests through the gateway, each broken in another way: whatever watches for it
 //! takes them back from there. A good one is promoted under the same noise.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
 
@@ -10,6 +12,7 @@ use crate::{
 };
 
 pub const ALL: &[Scenario] = scenarios! {
+    found_by_its_burn_rate, Together, Prometheus;
     found_by_comparison, Together, Prometheus;
     found_by_limits, Together, Prometheus;
     found_by_checks, Together, Gateway;
@@ -70,11 +73,11 @@ async fn found_by_comparison(world: World) {
         {"name": "slow", "prometheus": {"total": DURATIONS, "good": QUICK}, "compare": {"minRequests": 150}},
     ]);
     watch(&shop, metrics).await;
-    shop.release("v3", &[NOISE]).await;
-    shop.reaches("v3 is on its way", |status| status.candidate.is_some()).await;
+    shop.release("v2", &[NOISE]).await;
+    shop.reaches("v2 is on its way", |status| status.candidate.is_some()).await;
     shop.command("Promote", "{full: true}").await;
     shop.healthy().await;
-    shop.release("v4", &[NOISE]).await;
+    shop.release("v3", &[NOISE]).await;
     shop.step("3/4 pause", Phase::Paused).await;
     let judged = |status: &ServiceReleaseStatus| status.verdicts.iter().all(|it| it.outcome == VerdictOutcome::Pass);
     let status = shop.reaches("both verdicts are Pass", judged).await;
@@ -83,8 +86,24 @@ async fn found_by_comparison(world: World) {
     shop.say("Promote").await;
     shop.healthy().await;
 
-    taken_back(&shop, "v5", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric errors failed: ").await;
-    taken_back(&shop, "v6", &[NOISE, ("LATENCY", "700ms")], "AnalysisFailed", "metric slow failed: ").await;
+    taken_back(&shop, "v4", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric errors failed: ").await;
+    taken_back(&shop, "v5", &[NOISE, ("LATENCY", "700ms")], "AnalysisFailed", "metric slow failed: ").await;
+}
+
+/// The shortest window of a burn rate is five minutes: so long it has nothing to say, and the release is held.
+async fn found_by_its_burn_rate(world: World) {
+    let steps = json!([{"setWeight": 10}, {"pause": {"duration": "1s"}}]);
+    let (shop, _load) = shop(&world, json!({"strategy": {"canary": {"steps": steps}}})).await;
+    let objective = json!({"objective": 0.9995});
+    let counters = json!({"total": ALL_REQUESTS, "events": ERRORS});
+    watch(&shop, json!([{"name": "budget", "prometheus": counters, "burnRate": objective}])).await;
+    shop.release("v2", &[]).await;
+    let held = |status: &ServiceReleaseStatus| status.reason == "AnalysisInconclusive";
+    shop.reaches("held without a window", held).await;
+    let healthy = |status: &ServiceReleaseStatus| status.phase == Phase::Healthy;
+    shop.reaches_within(Duration::from_secs(420), "Healthy", healthy).await;
+    shop.patch(r#"{"spec": {"strategy": {"canary": {"steps": [{"setWeight": 10}, {"pause": {}}]}}}}"#).await;
+    taken_back(&shop, "v3", &[("ERROR_RATE", "1")], "AnalysisFailed", "metric budget failed: ").await;
 }
 
 async fn found_by_limits(world: World) {
@@ -96,9 +115,10 @@ async fn found_by_limits(world: World) {
     watch(&shop, by_query).await;
     shop.release("v2", &[NOISE]).await;
     shop.step("3/4 pause", Phase::Paused).await;
-    let passes = |status: &ServiceReleaseStatus| status.verdicts.first().is_some_and(|it| it.measurements >= 5);
-    let status = shop.reaches("measured often", passes).await;
-    assert_eq!(status.verdicts[0].outcome, VerdictOutcome::Pass, "{:?}", status.verdicts[0]);
+    let passes = |status: &ServiceReleaseStatus| {
+        status.verdicts.first().is_some_and(|it| it.measurements >= 15 && it.outcome == VerdictOutcome::Pass)
+    };
+    shop.reaches("measured often, and passed", passes).await;
     shop.say("Promote").await;
     shop.healthy().await;
     taken_back(&shop, "v3", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric errors failed: ").await;
@@ -129,7 +149,7 @@ async fn found_by_checks(world: World) {
     ]);
     let (shop, load) = shop(&world, json!({"checks": checks})).await;
     shop.release("v2", &[]).await;
-    shop.step("3/4 pause", Phase::Paused).await;
+    shop.step("4/5 pause", Phase::Paused).await;
     load.assert_exact_share("v2", 10.0).await;
     shop.say("Promote").await;
     shop.healthy().await;
