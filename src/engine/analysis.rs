@@ -91,7 +91,12 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
     let known = |metric: &Metric| state(metric).filter(|state| fresh(metric, state));
     let proven = |metric: &&Metric| known(metric).is_some_and(|it| it.outcome == VerdictOutcome::Pass);
     let open: Vec<&Metric> = analysis.metrics.iter().filter(|metric| !proven(metric)).collect();
-    let measured = open.iter().find_map(|metric| known(metric));
+    // That nobody called is news once there was time to.
+    let time_to_call = since.plus(analysis.interval);
+    let uncalled = |state: &&VerdictStatus| {
+        state.outcome != VerdictOutcome::Pass && state.measured_at.is_some_and(|at| at >= time_to_call)
+    };
+    let measured = open.iter().find_map(|metric| known(metric).or_else(|| state(metric).filter(uncalled)));
     match (measured, open.first()) {
         (Some(state), _) => {
             Some(("AnalysisInconclusive", format!("metric {} is inconclusive: {}", state.name, state.message)))

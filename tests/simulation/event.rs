@@ -84,6 +84,7 @@ pub enum Event {
     DeleteSet(u8),
     ScaleSet(u8, i32),
     DeleteService(bool),
+    DeleteJob(u8),
     DeleteRelease(Propagation),
     CreateRelease,
     ScaleDeployment(i32),
@@ -130,7 +131,11 @@ impl Event {
             },
             Self::Commands(..) | Self::RecreateCommand | Self::DeleteCommand => "commands",
             Self::LoseReadiness(_) | Self::Crash(_) | Self::Evict(_) | Self::Drain(_) | Self::NodeLoss => "pods",
-            Self::DeleteSet(_) | Self::ScaleSet(..) | Self::DeleteService(_) | Self::ScaleDeployment(_) => "meddling",
+            Self::DeleteSet(_)
+            | Self::ScaleSet(..)
+            | Self::DeleteService(_)
+            | Self::ScaleDeployment(_)
+            | Self::DeleteJob(_) => "meddling",
             Self::DeleteRelease(_) | Self::CreateRelease => "deletion",
             Self::Autoscaler(_) | Self::Rival(_) | Self::Contest(_) => "contest",
             Self::RouteWeight(_) | Self::RouteHealed(_) | Self::DeleteRoute | Self::RestoreRoute => "route",
@@ -164,6 +169,7 @@ impl fmt::Display for Event {
                     "commands",
                     "others",
                     "route",
+                    "jobs",
                 ];
                 for (name, lag) in names.iter().zip(lag).filter(|(_, lag)| **lag > 0) {
                     write!(f, ", {name} {lag} behind")?;
@@ -207,6 +213,7 @@ impl fmt::Display for Event {
                 let which = if *candidate { "candidate " } else { "" };
                 write!(f, "a user deletes the {which}Service")
             }
+            Self::DeleteJob(n) => write!(f, "a user deletes Job #{n}"),
             Self::DeleteRelease(how) => write!(f, "the ServiceRelease is deleted ({how:?})"),
             Self::CreateRelease => write!(f, "the ServiceRelease is created again"),
             Self::ScaleDeployment(n) => write!(f, "a user scales the Deployment to {n}"),

@@ -10,7 +10,7 @@ use crate::{
         cluster::{Lag, Propagation},
     },
     rng::Rng,
-    setup::{BOUNDS, CHECKS, RouterKind, STRATEGIES, Setup},
+    setup::{BOUNDS, CHECKS, RouterKind, STRATEGIES, Setup, WITH_JOBS},
 };
 
 /// One case, made from its seed alone.
@@ -58,6 +58,10 @@ impl Case {
         let mut rng = Rng::new(seed ^ 0x6368_6563_6b73);
         case.setup.checks = 1 + u8::try_from(rng.below(u64::from(CHECKS))).unwrap_or(0);
         case.setup.metric = rng.chance(50);
+        if case.setup.checks == WITH_JOBS {
+            case.events =
+                std::mem::take(&mut case.events).into_iter().flat_map(|event| with_jobs(&mut rng, event)).collect();
+        }
         case
     }
 
@@ -84,6 +88,17 @@ impl Case {
         case.events = events;
         case
     }
+}
+
+/// An event, and what can happen to Jobs meanwhile.
+fn with_jobs(rng: &mut Rng, mut event: Event) -> Vec<Event> {
+    if let Event::Pass { lag, .. } = &mut event
+        && rng.chance(30)
+    {
+        lag[10] = u8::try_from(rng.below(5)).unwrap_or(0);
+    }
+    let deleted = rng.chance(8).then(|| Event::DeleteJob(u8::try_from(rng.below(4)).unwrap_or(0)));
+    [Some(event), deleted].into_iter().flatten().collect()
 }
 
 fn route_event(rng: &mut Rng) -> Event {
@@ -127,10 +142,10 @@ fn pass(rng: &mut Rng) -> Event {
         (1, Fault::Refused(k)),
         (2, Fault::Stopped(k)),
     ]);
-    let mut lag: Lag = [0; 10];
+    let mut lag: Lag = [0; 11];
     match rng.below(10) {
         0..5 => {}
-        5 => lag = [u8::try_from(rng.below(8)).unwrap_or(0); 10],
+        5 => lag = [u8::try_from(rng.below(8)).unwrap_or(0); 11],
         _ => {
             for kind in &mut lag[..9] {
                 if rng.chance(35) {
@@ -268,7 +283,7 @@ fn simplify(event: &Event) -> Vec<Event> {
                 simpler.push(with(*lag, Fault::None));
             }
             if lag.iter().any(|it| *it > 0) {
-                simpler.push(with([0; 10], *fault));
+                simpler.push(with([0; 11], *fault));
             }
             for kind in 0..10 {
                 if lag[kind] > 0 && lag.iter().filter(|it| **it > 0).count() > 1 {

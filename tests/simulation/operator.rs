@@ -15,6 +15,7 @@ use crate::{
         cluster::{Cluster, KINDS, Kind, Lag},
         observe::{Caches, View},
     },
+    rng,
 };
 
 /// What is simulated: `decide`, or a mutant of it.
@@ -101,7 +102,7 @@ fn kind(write: &Write) -> Kind {
             | Effect::DeleteRoute { .. }
             | Effect::SetRouteWeights { .. } => Kind::Route,
             Effect::AnswerCommand { .. } | Effect::DeleteCommand { .. } => Kind::Commands,
-            Effect::CreateJob(_) | Effect::DeleteJob { .. } => Kind::Others,
+            Effect::CreateJob(_) | Effect::DeleteJob { .. } => Kind::Jobs,
         },
     }
 }
@@ -261,15 +262,9 @@ fn apply(work: &mut Work, write: &Write, context: &mut Context<'_>) -> bool {
     result.is_ok()
 }
 
-/// The same for the same question.
-fn dice(id: &str) -> u64 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, mix) >> 32
-}
-
 /// What the world answers: mostly as expected, sometimes not, sometimes never.
 fn reply(id: &str) -> Option<Reply> {
-    let fault = match dice(id) % 16 {
+    let fault = match rng::dice(id) % 16 {
         0 => return None,
         1 | 2 => Some("expected otherwise".to_owned()),
         _ => None,
@@ -280,7 +275,7 @@ fn reply(id: &str) -> Option<Reply> {
 /// What is measured: mostly a good value, sometimes a bad one or none. The shell answers each measurement,
 /// be it that there was no answer in time.
 fn measured(id: &str) -> Reply {
-    match dice(id) % 16 {
+    match rng::dice(id) % 16 {
         1 | 2 => Reply::Value(0.9),
         3 => Reply::NoData("nobody called".into()),
         4 => Reply::ProviderError("no connection".into()),

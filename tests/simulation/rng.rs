@@ -45,3 +45,9 @@ impl Rng {
         from[0].1.clone()
     }
 }
+
+/// A number for a name: the same for the same one.
+pub fn dice(name: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, mix) >> 32
+}

@@ -5,9 +5,9 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
     Analysis, AnalysisTemplateSpec, Approval, BlueGreen, Canary, CanaryStep, Check, Duration, DynamicStableScale,
-    GatewayRoute, HeaderMatch, HeaderRoute, HttpCheck, HttpRouteRef, Maintenance, Metric, MirrorRoute, Moment, NoData,
-    OnFailure, ParentRef, Pause, Prometheus, ProviderError, Rollback, Router, Scale, Selector, ServiceReleaseSpec,
-    Strategy, TemplateRef, Threshold, Traffic, WorkloadRef,
+    GatewayRoute, HeaderMatch, HeaderRoute, HttpCheck, HttpRouteRef, JobCheck, Maintenance, Metric, MirrorRoute,
+    Moment, NoData, OnFailure, ParentRef, Pause, Prometheus, ProviderError, Rollback, Router, Scale, Selector,
+    ServiceReleaseSpec, Strategy, TemplateRef, Threshold, Traffic, WorkloadRef,
 };
 use servicerelease::engine::NamedTemplate;
 
@@ -236,7 +236,9 @@ impl fmt::Display for Setup {
 }
 
 /// How many lists of checks there are, beside that without any.
-pub const CHECKS: u8 = 3;
+pub const CHECKS: u8 = 4;
+/// The list with a check that is a Job.
+pub const WITH_JOBS: u8 = 4;
 
 /// The limit of the metric.
 pub const LIMIT: f64 = 0.5;
@@ -296,7 +298,12 @@ fn checks(index: u8) -> Vec<Check> {
         timeout: Some(Duration::from_secs(5)),
         on_failure,
     };
+    let job = |check: Check| Check { http: None, job: Some(JobCheck { template: serde_json::json!({}) }), ..check };
     match index {
+        WITH_JOBS => vec![
+            job(check("smoke", &[Moment::BeforeTraffic, Moment::EachStep], 2, 2, OnFailure::Rollback)),
+            job(check("end", &[Moment::BeforePromotion], 1, 1, OnFailure::Hold)),
+        ],
         1 => vec![check("health", &[Moment::BeforeTraffic], 3, 1, OnFailure::Rollback)],
         2 => vec![
             check("health", &[Moment::BeforeTraffic, Moment::EachStep], 1, 1, OnFailure::Hold),

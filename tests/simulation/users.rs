@@ -298,6 +298,15 @@ fn meddle(cluster: &mut Cluster, event: &Event) -> String {
             cluster.live.services.remove(name);
             cluster.touch(Kind::Services);
         }
+        Event::DeleteJob(n) => {
+            let names: Vec<String> = cluster.live.jobs.keys().cloned().collect();
+            let Some(name) = names.get(usize::from(*n) % names.len().max(1)) else {
+                return "there is none".into();
+            };
+            cluster.live.jobs.remove(name);
+            cluster.touch(Kind::Jobs);
+            return name.clone();
+        }
         _ => {}
     }
     String::new()

@@ -222,7 +222,7 @@ impl World<'_> {
     fn quiet_passes(&mut self, most: usize) -> Option<Option<Timestamp>> {
         let leader = self.leader();
         for _ in 0..most {
-            match self.pass(leader, [0; 10], Fault::None) {
+            match self.pass(leader, [0; 11], Fault::None) {
                 End::Idle { wake } => return Some(wake),
                 End::Nothing => return Some(None),
                 _ if self.broken() => return None,
@@ -378,6 +378,7 @@ impl World<'_> {
         let fresh = if letter == Some('Z') { 'Y' } else { 'Z' };
         self.log.push(format!("- all obstacles are removed, the template becomes {fresh}"));
         self.operators.iter_mut().for_each(|operator| operator.answers_right = true);
+        self.cluster.jobs_right = true;
         for event in [
             Event::Autoscaler(false),
             Event::Rival(false),

@@ -196,6 +196,17 @@ fn too_few_requests_hold_the_weight() {
 }
 
 #[test]
+fn a_candidate_that_nobody_calls_holds_the_weight_and_says_so() {
+    let mut world = with_metric(against_stable());
+    world.reply = |question| Some(counts(question, (0, 0), (2, 0)));
+    world.set_image("v2");
+    minutes(&mut world, 15);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Paused, "AnalysisInconclusive"), "{}", status.message);
+    assert!(status.message.contains("no request of the candidate was counted"), "{}", status.message);
+}
+
+#[test]
 fn two_requests_a_minute_are_enough_to_find_a_broken_candidate() {
     let mut world = with_metric(against_stable());
     world.reply = |question| Some(counts(question, (1, 1), (1, 0)));

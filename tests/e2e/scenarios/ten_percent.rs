@@ -59,15 +59,6 @@ const NOISE: (&str, &str) = ("ERROR_RATE", "0.02");
 
 async fn found_by_comparison(world: World) {
     let (shop, _load) = shop(&world, json!({})).await;
-    // Before any error: an objective is about all that was served, by whom it may be.
-    let objective = json!({"objective": 0.995});
-    watch(
-        &shop,
-        json!([{"name": "budget", "prometheus": {"total": ALL_REQUESTS, "events": ERRORS}, "burnRate": objective}]),
-    )
-    .await;
-    taken_back(&shop, "v2", &[("ERROR_RATE", "1")], "AnalysisFailed", "metric budget failed: ").await;
-
     let metrics = json!([
         {"name": "errors", "prometheus": {"total": ALL_REQUESTS, "events": ERRORS}, "compare": {"minRequests": 150}},
         {"name": "slow", "prometheus": {"total": DURATIONS, "good": QUICK}, "compare": {"minRequests": 150}},

@@ -107,6 +107,11 @@ impl Checker {
                 select(&scene, selection)
             }
             Effect::CreateService(new) if new.name == SERVICE && !deleting => select(&scene, &new.selection),
+            // Written ahead, so that whoever comes after a crash waits for this one and makes no second.
+            Effect::CreateJob(new) => {
+                let known = stored(cluster).checks.iter().any(|it| it.job.as_ref() == Some(&new.name));
+                if known { Vec::new() } else { vec![("T2", format!("Job {} is made, and is not on record", new.name))] }
+            }
             Effect::ScaleReplicaSet { object, replicas } => {
                 let Some(set) = cluster.live.sets.get(&object.name) else {
                     return Vec::new();

@@ -47,6 +47,10 @@ impl Checker {
         self.require(status.observed_generation == release.generation, "S1", || {
             format!("at rest with observedGeneration {} of {}", status.observed_generation, release.generation)
         });
+        // Of each check the last Job stays, for its log.
+        let named = |job: &String| status.checks.iter().any(|it| it.job.as_ref() == Some(job));
+        let orphan = cluster.live.jobs.keys().find(|job| !named(job));
+        self.require(orphan.is_none(), "L1", || format!("Job {orphan:?} is left over in {:?}", status.phase));
         let wanted = replicas(&release.spec, &status);
         let letter = super::wanted_letter(cluster);
         match status.phase {

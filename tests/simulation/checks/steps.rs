@@ -308,7 +308,11 @@ fn answered(work: &Work, plan: &Plan, place: usize, index: i32, since: Timestamp
     let id = format!("check/{}/{}/{index}/", check.name, number(new));
     let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with(&id));
     let ignored = check.on_failure == OnFailure::Ignore;
-    let right = answers.any(|answer| ignored || matches!(&answer.reply, Reply::Check { fault: None, .. }));
+    let states = [new, &work.old].map(|status| status.checks.iter().find(about));
+    let right = match &check.job {
+        Some(_) => states.into_iter().flatten().any(|state| ran_well(work, state, ignored)),
+        None => answers.any(|answer| ignored || matches!(&answer.reply, Reply::Check { fault: None, .. })),
+    };
     // At the step after it, it may be asked again already.
     let before = work.old.checks.iter().find(about);
     let ended = before.filter(|it| it.outcome != CheckOutcome::Running);
@@ -322,6 +326,12 @@ fn answered(work: &Work, plan: &Plan, place: usize, index: i32, since: Timestamp
         CheckOutcome::Failed => ignored,
         CheckOutcome::Running => false,
     }
+}
+
+/// Whether the Job of the attempt on record was seen to end well, or to end at all.
+fn ran_well(work: &Work, state: &CheckStatus, any: bool) -> bool {
+    let mut jobs = work.view.observed.jobs.iter().filter(|job| Some(&job.object.name) == state.job.as_ref());
+    jobs.any(|job| job.end.as_ref().is_some_and(|end| end.succeeded || any))
 }
 
 fn place(index: i32) -> usize {

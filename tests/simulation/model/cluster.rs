@@ -12,6 +12,7 @@ use servicerelease::{
 
 use super::{
     gateway::{Gateway, RouteObject},
+    jobs::JobObject,
     pods::Pod,
 };
 
@@ -112,6 +113,7 @@ pub struct Stores {
     pub route: Option<RouteObject>,
     pub plans: BTreeMap<i64, Plan>,
     pub commands: BTreeMap<String, CommandObject>,
+    pub jobs: BTreeMap<String, JobObject>,
     pub autoscalers: Vec<String>,
     pub rivals: Vec<Rival>,
     /// Names of ReplicaSets that belong to somebody else.
@@ -131,12 +133,13 @@ pub enum Kind {
     Commands,
     Others,
     Route,
+    Jobs,
 }
 
 /// How far each kind's cache lags behind, in changes.
-pub type Lag = [u8; 10];
+pub type Lag = [u8; 11];
 
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 11] = [
     Kind::Release,
     Kind::Sets,
     Kind::Pods,
@@ -147,6 +150,7 @@ pub const KINDS: [Kind; 10] = [
     Kind::Commands,
     Kind::Others,
     Kind::Route,
+    Kind::Jobs,
 ];
 
 /// Why a write failed.
@@ -168,6 +172,8 @@ pub struct Cluster {
     pub gateway: Gateway,
     /// The version of the API server, whose defaults are read back.
     pub api_version: u8,
+    /// Whether every Job ends well from now on.
+    pub jobs_right: bool,
     /// Pods that went by themselves or by a user's hand; nothing that Kubernetes knows.
     pub graveyard: Vec<Pod>,
     counter: u64,
@@ -184,6 +190,7 @@ impl Cluster {
             proxy: BTreeMap::new(),
             gateway: Gateway::default(),
             api_version: 0,
+            jobs_right: false,
             graveyard: Vec::new(),
             counter: 100,
             dirty: KINDS.into(),
@@ -337,6 +344,7 @@ impl Stores {
             Kind::Slices => copy.slices.clone_from(&self.slices),
             Kind::Plans => copy.plans.clone_from(&self.plans),
             Kind::Commands => copy.commands.clone_from(&self.commands),
+            Kind::Jobs => copy.jobs.clone_from(&self.jobs),
             Kind::Route => copy.route.clone_from(&self.route),
             Kind::Others => {
                 copy.autoscalers.clone_from(&self.autoscalers);

@@ -63,6 +63,7 @@ pub fn tick(cluster: &mut Cluster, millis: i64, lagging: Lagging) -> bool {
     if !lagging.proxy {
         proxy(cluster);
     }
+    cluster.run_jobs();
     cluster.route_requests(lagging.gateway, lagging.data_plane);
     note_availability(cluster);
     let changed = cluster.is_dirty() || routed != (cluster.proxy.clone(), cluster.gateway.served);
@@ -85,6 +86,7 @@ pub fn next_change(cluster: &Cluster) -> Option<i64> {
             [terminating, available, pod.next_change].into_iter().flatten().min()
         })
         .chain(cluster.next_move_of_gateway())
+        .chain(cluster.next_end_of_job())
         .min()
 }
 
@@ -344,6 +346,11 @@ fn garbage(cluster: &mut Cluster) {
     cluster.live.services.retain(|_, service| !doomed(&service.owner));
     if cluster.live.services.len() != before {
         cluster.touch(Kind::Services);
+    }
+    let before = cluster.live.jobs.len();
+    cluster.live.jobs.retain(|_, job| !doomed(&job.owner));
+    if cluster.live.jobs.len() != before {
+        cluster.touch(Kind::Jobs);
     }
     if cluster.live.route.take_if(|route| doomed(&route.owner)).is_some() {
         cluster.touch(Kind::Route);

@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod cluster;
 pub mod controllers;
 pub mod gateway;
+pub mod jobs;
 pub mod observe;
 pub mod pods;
 pub mod writes;

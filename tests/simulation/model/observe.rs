@@ -138,7 +138,7 @@ fn observe(
         candidate_service: traffic
             .and_then(|traffic| traffic.candidate_service.as_deref())
             .and_then(|_| service(CANDIDATE_SERVICE)),
-        jobs: Vec::new(),
+        jobs: seen[&Kind::Jobs].jobs.iter().map(|(name, job)| job.seen(name)).collect(),
         answers: Vec::new(),
         commands: seen[&Kind::Commands]
             .commands

@@ -120,8 +120,8 @@ impl Cluster {
                 let command = self.command_mut(object)?;
                 command.status = Some(ReleaseCommandStatus { phase: *phase, message: message.clone(), at: *at });
             }
-            // No check of the simulation is one by a Job.
-            Effect::CreateJob(_) | Effect::DeleteJob { .. } => {}
+            Effect::CreateJob(new) => self.create_job(new),
+            Effect::DeleteJob { object } => self.delete_job(object)?,
             Effect::DeleteCommand { object } => {
                 self.command_mut(object)?;
                 self.live.commands.remove(&object.name);

@@ -1,0 +1,117 @@
+//! The Job controller: how long a Job runs and how it ends follows from its name.
+
+use servicerelease::{
+    api::Timestamp,
+    engine::{self, JobEnd, NewJob, ObjectVersion},
+};
+
+use crate::rng;
+
+use super::cluster::{Cluster, Kind, Refusal};
+
+#[derive(Clone, Debug)]
+pub struct JobObject {
+    pub uid: String,
+    pub version: u64,
+    /// UID of the ServiceRelease that owns it.
+    pub owner: Option<String>,
+    pub created: i64,
+    /// When it ends, and whether well.
+    fate: (i64, bool),
+    pub end: Option<JobEnd>,
+}
+
+impl JobObject {
+    /// As the observer translates it.
+    pub fn seen(&self, name: &str) -> engine::Job {
+        engine::Job {
+            object: ObjectVersion {
+                name: name.to_owned(),
+                uid: self.uid.clone(),
+                resource_version: self.version.to_string(),
+            },
+            end: self.end.clone(),
+            stuck: None,
+            deleting: false,
+        }
+    }
+}
+
+/// After how many milliseconds a Job of this name ends, and whether well: mostly soon and well, some never.
+fn fate(name: &str, timeout: i64, right: bool) -> (i64, bool) {
+    match rng::dice(name) % 16 {
+        _ if right => (1_000, true),
+        0 => (timeout, false),
+        1 | 2 => (2_000, false),
+        3 => (0, true),
+        _ => (1_500, true),
+    }
+}
+
+impl Cluster {
+    /// As the executor does it: one that is there already under this name is the one that was meant.
+    pub fn create_job(&mut self, new: &NewJob) {
+        if self.live.jobs.contains_key(&new.name) {
+            return;
+        }
+        let timeout = i64::try_from(new.timeout.as_millis()).unwrap_or(i64::MAX);
+        let (after, well) = fate(&new.name, timeout, self.jobs_right);
+        let version = self.fresh();
+        let job = JobObject {
+            uid: format!("job-{version}"),
+            version,
+            owner: self.live.release.as_ref().map(|release| release.uid.clone()),
+            created: self.now,
+            fate: (self.now + after, well),
+            end: None,
+        };
+        self.live.jobs.insert(new.name.clone(), job);
+        self.touch(Kind::Jobs);
+    }
+
+    pub fn delete_job(&mut self, object: &ObjectVersion) -> Result<(), Refusal> {
+        let there = self.live.jobs.get(&object.name).ok_or(Refusal::NotFound)?;
+        if there.uid != object.uid {
+            return Err(Refusal::Conflict);
+        }
+        self.live.jobs.remove(&object.name);
+        self.touch(Kind::Jobs);
+        Ok(())
+    }
+
+    /// Ends those whose time has come.
+    pub fn run_jobs(&mut self) {
+        let now = self.now;
+        let due: Vec<String> =
+            self.live.jobs.iter().filter(|(_, job)| job.due(now)).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            let version = self.fresh();
+            self.touch(Kind::Jobs);
+            if let Some(job) = self.live.jobs.get_mut(&name) {
+                job.end(version);
+            }
+        }
+    }
+
+    /// When the next Job ends.
+    pub fn next_end_of_job(&self) -> Option<i64> {
+        self.live.jobs.values().filter(|job| job.end.is_none()).map(|job| job.fate.0).min()
+    }
+}
+
+impl JobObject {
+    fn due(&self, now: i64) -> bool {
+        self.end.is_none() && self.fate.0 <= now
+    }
+
+    fn end(&mut self, version: u64) {
+        let (at, succeeded) = self.fate;
+        self.version = version;
+        self.end = Some(JobEnd {
+            succeeded,
+            at: Timestamp::from_millis(at),
+            took: u64::try_from(at - self.created).unwrap_or(0),
+            message: if succeeded { String::new() } else { "exit code 1: as the dice fell".into() },
+        });
+    }
+}
