@@ -34,8 +34,10 @@ pub fn heard(pass: &Pass<'_>, state: &CheckStatus) -> Option<Heard> {
     let name = name(pass, state);
     if let Some(end) = job(pass, state).and_then(|job| job.end.as_ref()) {
         let seen = format!("Job {name} in {}", Duration::from_millis(end.took));
+        // By the Job controller's clock: this one's may be ahead of it, and the attempt has begun by this one's.
+        let begun = state.answered_at.unwrap_or(state.started_at);
         return Some(Heard {
-            at: end.at.min(pass.now),
+            at: end.at.max(begun).min(pass.now),
             fault: (!end.succeeded).then(|| bounded(&end.message, 160)),
             seen,
             took: Duration::from_millis(end.took),

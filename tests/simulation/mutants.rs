@@ -290,7 +290,6 @@ pub const MUTANTS: &[Mutant] = &[
     }),
 ];
 
-/// The same of releases over a route.
 /// Those that only cases with checks can catch.
 pub const CHECKED: &[Mutant] = &[
     mutant("takes every answer for a right one", "T2", |release, seen, now| {
@@ -301,6 +300,25 @@ pub const CHECKED: &[Mutant] = &[
                 }
             }
         })
+    }),
+    mutant("takes every Job that ended for one that ended well", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for end in seen.jobs.iter_mut().filter_map(|job| job.end.as_mut()) {
+                end.succeeded = true;
+            }
+        })
+    }),
+    mutant("makes Jobs before they are on record", "T2", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let jobs = decision.after.extract_if(.., |effect| matches!(effect, Effect::CreateJob(_)));
+        let jobs: Vec<Effect> = jobs.collect();
+        decision.before.extend(jobs);
+        decision
+    }),
+    mutant("leaves the Jobs of attempts that are over", "L1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        decision.after.retain(|effect| !matches!(effect, Effect::DeleteJob { .. }));
+        decision
     }),
     mutant("takes no data for a good value", "T2", |release, seen, now| {
         with_seen(release, seen, now, |seen| {
@@ -320,6 +338,7 @@ pub const CHECKED: &[Mutant] = &[
     }),
 ];
 
+/// The same of releases over a route.
 pub const ROUTED: &[Mutant] = &[
     mutant("takes every route for accepted", "T6", |release, seen, now| {
         with_seen(release, seen, now, |seen| {

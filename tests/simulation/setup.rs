@@ -298,7 +298,8 @@ fn checks(index: u8) -> Vec<Check> {
         timeout: Some(Duration::from_secs(5)),
         on_failure,
     };
-    let job = |check: Check| Check { http: None, job: Some(JobCheck { template: serde_json::json!({}) }), ..check };
+    let template = serde_json::json!({"spec": {"containers": [{"name": "smoke", "image": "smoke:1"}]}});
+    let job = |check: Check| Check { http: None, job: Some(JobCheck { template: template.clone() }), ..check };
     match index {
         WITH_JOBS => vec![
             job(check("smoke", &[Moment::BeforeTraffic, Moment::EachStep], 2, 2, OnFailure::Rollback)),

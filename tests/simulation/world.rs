@@ -324,9 +324,9 @@ impl World<'_> {
     }
 
     fn may_flap(&self) -> bool {
-        // While it waits for a person it goes on measuring.
+        // While it waits for a person, or for a valid manifest, it goes on measuring.
         let measures = self.cluster.live.release.as_ref().is_some_and(|it| it.spec.analysis.is_some());
-        let waits = matches!(self.status().phase, Phase::Paused | Phase::AwaitingApproval);
+        let waits = matches!(self.status().phase, Phase::Paused | Phase::AwaitingApproval | Phase::Invalid);
         if measures && waits {
             return true;
         }
