@@ -64,7 +64,19 @@ impl Load {
 
     /// One that sends a request now and then.
     pub async fn start_every(world: &World, url: &str, host: &str, time: &str) -> Self {
-        Self::pod(world, "client", url, host, &format!(", --every, {time}")).await
+        let load = Self::pod(world, "client", url, host, &format!(", --every, {time}")).await;
+        load.counts_once(1).await;
+        load
+    }
+
+    /// Counts from the second on in which so many requests were answered, and none failed: what failed until the
+    /// Service had reached the rules of the node is not told.
+    async fn counts_once(&self, answered: u64) {
+        let served = self.until(START, "the client is served", |report| {
+            report.seconds.last().is_some_and(|second| second.answered >= answered && second.failed == 0)
+        });
+        served.await;
+        self.ask::<serde_json::Value>("POST", "reset").await.expect("the client's count starts");
     }
 
     async fn pod(world: &World, pod: &'static str, url: &str, host: &str, more: &str) -> Self {
@@ -78,12 +90,7 @@ impl Load {
     /// The same in a pod of this name, with more arguments, each after a comma.
     pub async fn start_with(world: &World, pod: &'static str, url: &str, host: &str, more: &str) -> Self {
         let load = Self::pod(world, pod, url, host, more).await;
-        // Not counted: what fails until the Service has reached the rules of the node.
-        let served = load.until(START, "the client is served", |report| {
-            report.seconds.last().is_some_and(|second| second.answered > 20 && second.failed == 0)
-        });
-        served.await;
-        load.ask::<serde_json::Value>("POST", "reset").await.expect("the client's count starts");
+        load.counts_once(21).await;
         load
     }
 
