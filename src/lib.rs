@@ -4,6 +4,7 @@ pub mod api;
 pub mod checks;
 pub mod cli;
 pub mod controller;
+pub mod database;
 pub mod engine;
 pub mod judge;
 pub mod metrics;

@@ -5,13 +5,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, HttpCheck};
+use super::{Duration, HttpCheck, SqlCheck};
 
 /// A question asked at moments of a release. It passes or it fails; what then, onFailure says.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("!has(self.successThreshold) || !has(self.attempts)").message("a check has attempts or successThreshold, not both"),
-    validation = Rule::new("[has(self.http), has(self.job), has(self.keys), has(self.logs)].filter(it, it).size() == 1").message("exactly one of http, job, keys and logs is needed")
+    validation = Rule::new("[has(self.http), has(self.job), has(self.keys), has(self.logs), has(self.sql)].filter(it, it).size() == 1").message("exactly one of http, job, keys, logs and sql is needed")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
@@ -35,6 +35,9 @@ pub struct Check {
     /// Lines of the candidate's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogsCheck>,
+    /// A question to a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<SqlCheck>,
     /// How many answers in a row must be right; the first wrong one fails the check. Default 1. With
     /// successThreshold and failureThreshold instead, as for a probe of a container, some may be wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,7 +57,7 @@ pub struct Check {
     /// While the release is observed (spec.observation), how long after an answer it is asked again: a standing probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
-    /// How long an answer may take: of http and logs at most 60s, default 5s; of job and keys at most 24h, default 10m.
+    /// How long an answer may take: of http and logs at most 60s, default 5s; of job, keys and sql at most 24h, default 10m.
     /// None in time is a wrong one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
@@ -81,7 +84,10 @@ impl Check {
     /// Whether a Job answers it.
     #[must_use]
     pub fn is_run(&self) -> bool {
-        self.job.is_some() || !self.keys.is_empty() || self.http.as_ref().is_some_and(HttpCheck::has_secrets)
+        self.job.is_some()
+            || self.sql.is_some()
+            || !self.keys.is_empty()
+            || self.http.as_ref().is_some_and(HttpCheck::has_secrets)
     }
 
     /// How many in a row must be wrong.
@@ -102,7 +108,7 @@ const fn interval() -> Duration {
 /// A moment of a release.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Moment {
-    /// Before the candidate has pods. There is nobody of it to ask yet: job, keys, or http with target Stable or
+    /// Before the candidate has pods. There is nobody of it to ask yet: job, keys, sql, or http with target Stable or
     /// Service.
     Preflight,
     /// The candidate's first pods are available, and have no traffic yet.

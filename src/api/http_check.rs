@@ -146,13 +146,13 @@ pub struct Header {
     /// What follows value, such as the token after `Bearer `, from a Secret of the namespace. The operator never reads
     /// it: the check is asked by a Job in the namespace, which has it in its environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value_from: Option<HeaderSource>,
+    pub value_from: Option<SecretSource>,
 }
 
-/// Where the value of a header comes from.
+/// Where a value comes from that only a Job in the release's namespace reads, never the operator.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct HeaderSource {
+pub struct SecretSource {
     /// A key of a Secret.
     pub secret_key_ref: SecretKey,
 }

@@ -7,6 +7,7 @@ pub mod check;
 pub mod command;
 pub mod conditions;
 pub mod crds;
+pub mod database;
 pub mod evidence;
 pub mod http_check;
 pub mod release;
@@ -25,10 +26,11 @@ pub use check::{Check, JobCheck, KeysOf, LogsCheck, Moment, OnFailure};
 pub use command::{
     Action, ApprovalKind, CommandApproval, CommandPhase, ReleaseCommand, ReleaseCommandSpec, ReleaseCommandStatus,
 };
+pub use database::{Database, Engine, ExpectedRows, ExpectedValue, SqlCheck, SqlExpect};
 pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
 };
-pub use http_check::{Expect, Header, HeaderSource, HttpCheck, Method, Scheme, SecretKey, Target};
+pub use http_check::{Expect, Header, HttpCheck, Method, Scheme, SecretKey, SecretSource, Target};
 pub use release::{
     Observation, PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic,
     WorkloadKind, WorkloadRef,

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Analysis, Check, Duration, Maintenance, Router, Strategy, status::ServiceReleaseStatus};
+use super::{Analysis, Check, Database, Duration, Maintenance, Router, Strategy, status::ServiceReleaseStatus};
 
 /// What runs, how traffic reaches it and how a change of it is rolled out. A changed pod template
 /// is a release; the operator carries it through the strategy and undoes it when it fails.
@@ -116,6 +116,10 @@ pub struct ServiceReleaseSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub checks: Vec<Check>,
+
+    /// The database that the service stands on. It belongs to the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
 
     /// What is watched while the candidate has traffic. It belongs to the plan, as checks do.
     #[serde(default, skip_serializing_if = "Option::is_none")]

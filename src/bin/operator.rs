@@ -13,7 +13,7 @@ use kube::Config;
 use servicerelease::{
     api, checks,
     controller::{self, jobs::Runner, lease},
-    engine, metrics,
+    database, engine, metrics,
     telemetry::{LogFormat, init_logs},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +33,8 @@ enum Command {
     CheckKeys(CheckKeys),
     /// Ask once by HTTP, with headers from the environment: what the Job of a check with headers from Secrets runs.
     CheckHttp(CheckHttp),
+    /// Ask a database once, whose URL is in the environment: what the Job of a check by SQL runs.
+    CheckSql(CheckSql),
     /// Print the CustomResourceDefinitions as YAML.
     Crd {
         /// Print only this one: servicereleases or releasecommands.
@@ -43,6 +45,16 @@ enum Command {
 #[derive(Args)]
 struct CheckHttp {
     /// The addresses, the request and what is expected, as JSON.
+    #[arg(long)]
+    question: String,
+    /// Where the finding is left for the kubelet.
+    #[arg(long, default_value = "/dev/termination-log")]
+    message: PathBuf,
+}
+
+#[derive(Args)]
+struct CheckSql {
+    /// The statement and what is expected, as JSON.
     #[arg(long)]
     question: String,
     /// Where the finding is left for the kubelet.
@@ -123,6 +135,7 @@ fn main() -> ExitCode {
         Command::Crd { plural } => print_crds(plural.as_deref()),
         Command::CheckKeys(check) => check_keys(&check),
         Command::CheckHttp(check) => check_http(check),
+        Command::CheckSql(check) => check_sql(&check),
         Command::Run(run) => start(*run),
     };
     match ended {
@@ -174,6 +187,21 @@ async fn check_http(check: CheckHttp) -> Result<(), Box<dyn std::error::Error>> 
             Ok(())
         }
         other => Err(format!("no answer to a check: {other:?}").into()),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn check_sql(check: &CheckSql) -> Result<(), Box<dyn std::error::Error>> {
+    controller::use_ring();
+    let question: engine::SqlQuestion = serde_json::from_str(&check.question)?;
+    let url = std::env::var(database::URL).map_err(|_| format!("{} is not set", database::URL))?;
+    match database::check(&url, &question).await {
+        Ok(seen) => {
+            println!("{seen}");
+            let _ = std::fs::write(&check.message, seen);
+            Ok(())
+        }
+        Err(fault) => Err(found(&check.message, fault)),
     }
 }
 

@@ -23,11 +23,18 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
         faults.map(move |(field, message)| Unsound { field: format!("spec.checks[{index}]{field}"), message })
     };
     let metrics = spec.analysis.iter().flat_map(|analysis| analysis.metrics.iter().enumerate());
+    let urls = spec.database.is_some();
+    let of_sql = |(index, check): (usize, &Check)| {
+        let lacks = check.sql.as_ref().is_some_and(|sql| sql.url_from.is_none() && !urls);
+        let message = "there is no database to ask: set spec.database.urlFrom, or urlFrom of the check".to_owned();
+        lacks.then(|| Unsound { field: format!("spec.checks[{index}].sql.urlFrom"), message })
+    };
     let of_metric = |(index, metric): (usize, &Metric)| {
         let message = expect::compiles(&metric.web.as_ref()?.value).err()?;
         Some(Unsound { field: format!("spec.analysis.metrics[{index}].web.value"), message })
     };
-    spec.checks.iter().enumerate().flat_map(of_check).chain(metrics.filter_map(of_metric)).collect()
+    let checks = || spec.checks.iter().enumerate();
+    checks().flat_map(of_check).chain(checks().filter_map(of_sql)).chain(metrics.filter_map(of_metric)).collect()
 }
 
 fn faults(check: &Check) -> Vec<(&'static str, String)> {
@@ -65,6 +72,8 @@ mod tests {
             {"name": "d", "logs": {"pattern": "("}},
             {"name": "e", "job": {"template": {"spec": {}}}},
             {"name": "f", "when": ["Preflight"], "keys": [{"secret": "env", "keys": ["A"]}]},
+            {"name": "g", "sql": {"query": "SELECT 1", "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}}},
+            {"name": "h", "sql": {"query": "SELECT 1"}},
         ]);
         let metrics =
             json!([{"name": "a", "web": {"provider": "apm", "path": "/", "value": "json."}, "threshold": {"max": 1}}]);
@@ -78,6 +87,7 @@ mod tests {
                 "spec.checks[2].http.expect.cel",
                 "spec.checks[3].logs.pattern",
                 "spec.checks[4].job.template.spec.containers",
+                "spec.checks[7].sql.urlFrom",
                 "spec.analysis.metrics[0].web.value",
             ]
         );

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Header, KeysOf, LABEL_JOB, LABEL_RELEASE, ServiceRelease},
-    checks,
-    engine::{HttpQuestion, NewJob, Run},
+    checks, database,
+    engine::{HttpQuestion, NewJob, Run, SqlQuestion},
 };
 
 use super::build;
@@ -31,15 +31,12 @@ pub struct Runner {
 /// # Errors
 /// What is wrong with the template, or that there is no runner.
 pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> Result<Value, String> {
+    let runner = || runner.ok_or("the operator has no runner: set RUNNER_IMAGE (chart value image)");
     let mut template = match &new.run {
         Run::Pod(template) => template.clone(),
-        Run::Keys(sources) => {
-            let runner = runner.ok_or("the operator has no runner: set RUNNER_IMAGE (chart value image)")?;
-            keys(sources, runner)
-        }
-        Run::Http(question) => {
-            http(question, runner.ok_or("the operator has no runner: set RUNNER_IMAGE (chart value image)")?)
-        }
+        Run::Keys(sources) => keys(sources, runner()?),
+        Run::Http(question) => http(question, runner()?),
+        Run::Sql(question) => sql(question, runner()?),
     };
     if !template.is_object() {
         return Err("job.template is no pod template: it needs spec.containers".into());
@@ -101,6 +98,14 @@ fn http(question: &HttpQuestion, runner: &Runner) -> Value {
     let env: Vec<Value> = question.http.headers.iter().enumerate().filter_map(secret).collect();
     let mut template = own("check-http", json!(["check-http", "--question", json!(question).to_string()]), runner);
     template["spec"]["containers"][0]["env"] = json!(env);
+    template
+}
+
+/// A pod that asks a database, with its URL in the environment.
+fn sql(question: &SqlQuestion, runner: &Runner) -> Value {
+    let mut template = own("check-sql", json!(["check-sql", "--question", json!(question).to_string()]), runner);
+    let key = json!({ "name": question.url.name, "key": question.url.key });
+    template["spec"]["containers"][0]["env"] = json!([{ "name": database::URL, "valueFrom": { "secretKeyRef": key } }]);
     template
 }
 
@@ -224,6 +229,23 @@ mod tests {
         let secret = json!({"name": "CHECK_HEADER_1", "valueFrom": {"secretKeyRef": {"name": "env", "key": "TOKEN"}}});
         assert_eq!(container["env"][0], secret);
         let told: HttpQuestion = serde_json::from_str(container["args"][2].as_str().unwrap()).unwrap();
+        assert_eq!(told, question);
+    }
+
+    #[test]
+    fn the_url_of_a_database_is_in_the_environment_of_the_pod_and_nowhere_else() {
+        let question = SqlQuestion {
+            name: "orders".into(),
+            sql: serde_json::from_value(json!({"query": "SELECT 1"})).unwrap(),
+            url: serde_json::from_value(json!({"name": "db", "key": "URL"})).unwrap(),
+            timeout: crate::api::Duration::from_secs(5),
+        };
+        let runner = Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() };
+        let body = body(&release(), &job(Run::Sql(Box::new(question.clone()))), Some(&runner)).unwrap();
+        let container = &body["spec"]["template"]["spec"]["containers"][0];
+        let secret = json!({"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}});
+        assert_eq!(container["env"][0], secret);
+        let told: SqlQuestion = serde_json::from_str(container["args"][2].as_str().unwrap()).unwrap();
         assert_eq!(told, question);
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::{CommandPhase, Duration, KeysOf, RouteProtocol, ServiceReleaseStatus, Timestamp};
 
 use super::{
-    inquiry::{HttpQuestion, Question},
+    inquiry::{HttpQuestion, Question, SqlQuestion},
     observed::{ObjectVersion, Plan, Template},
 };
 
@@ -222,6 +222,8 @@ pub enum Run {
     Keys(Vec<KeysOf>),
     /// Asks by HTTP, with headers from Secrets.
     Http(Box<HttpQuestion>),
+    /// Asks a database.
+    Sql(Box<SqlQuestion>),
 }
 
 /// A port of a Service to be made.

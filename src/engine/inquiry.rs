@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Duration, HttpCheck, LogsCheck, TallyStatus, Timestamp, WindowStatus};
+use crate::api::{Duration, HttpCheck, LogsCheck, SecretKey, SqlCheck, TallyStatus, Timestamp, WindowStatus};
 
 /// Something to be asked once.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +83,19 @@ pub struct HttpQuestion {
     /// The request and what is expected.
     pub http: HttpCheck,
     /// How long each answer may take.
+    pub timeout: Duration,
+}
+
+/// One attempt of a check by SQL.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct SqlQuestion {
+    /// The check's name, by which the database's own views can tell who asks.
+    pub name: String,
+    /// The statement and what is expected.
+    pub sql: SqlCheck,
+    /// Where the URL of the database stands.
+    pub url: SecretKey,
+    /// How long the answer may take.
     pub timeout: Duration,
 }
 

@@ -39,7 +39,7 @@ mod verdict;
 pub use command::RETENTION as COMMAND_RETENTION;
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
-pub use inquiry::{Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply};
+pub use inquiry::{Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply, SqlQuestion};
 pub use observed::{
     Command, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway, Plan, Pod,
     Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,

@@ -150,6 +150,15 @@ pub struct Policy {
     pub observation: Option<Duration>,
 }
 
+/// The checks, those by SQL with the database that they ask.
+fn checks(spec: &ServiceReleaseSpec) -> Vec<Check> {
+    let mut checks = spec.checks.clone();
+    for sql in checks.iter_mut().filter_map(|check| check.sql.as_mut()) {
+        sql.url_from = sql.url_from.take().or_else(|| Some(spec.database.as_ref()?.url_from.clone()));
+    }
+    checks
+}
+
 impl Policy {
     /// Compiles a spec, with the templates that its analysis names; those that are missing stay in
     /// `analysis.templates`. The first revision of all goes without the strategy's steps (INVARIANTS R5).
@@ -191,7 +200,7 @@ impl Policy {
             scale_down_delay,
             keep_previous: spec.rollback.keep_previous.unwrap_or_default().max(scale_down_delay),
             automatic: spec.rollback.automatic,
-            checks: spec.checks.clone(),
+            checks: checks(spec),
             analysis: spec.analysis.as_ref().map(|it| templates::resolve(it, known).unwrap_or_else(|_| it.clone())),
             observation: spec.observation.map(|observation| observation.duration),
         }

@@ -6,13 +6,13 @@ use super::{
     addresses::addresses,
     checks::{self, Heard},
     effect::{Effect, NewJob, Run},
-    inquiry::HttpQuestion,
+    inquiry::{HttpQuestion, SqlQuestion},
     observed::Job,
     pass::Pass,
     retreat, revision,
 };
 
-/// How long the pod of an HTTP check may take to start.
+/// How long the pod of a check that asks by itself may take to start.
 const START: Duration = Duration::from_secs(120);
 /// What of a name of the user's stands in a Job's.
 const MOST_NAME: usize = 24;
@@ -33,7 +33,10 @@ fn job<'a>(pass: &Pass<'a>, state: &CheckStatus) -> Option<&'a Job> {
 pub fn heard(pass: &Pass<'_>, state: &CheckStatus) -> Option<Heard> {
     let name = name(pass, state);
     if let Some(end) = job(pass, state).and_then(|job| job.end.as_ref()) {
-        let seen = format!("Job {name} in {}", Duration::from_millis(end.took));
+        let ran = format!("Job {name} in {}", Duration::from_millis(end.took));
+        // What it had to say of its own, where all is well.
+        let said = end.message.strip_prefix("exit code 0: ").filter(|_| end.succeeded);
+        let seen = said.map_or(ran.clone(), |said| format!("{} ({ran})", bounded(said.trim(), 160)));
         // By the Job controller's clock: this one's may be ahead of it, and the attempt has begun by this one's.
         let begun = state.answered_at.unwrap_or(state.started_at);
         return Some(Heard {
@@ -56,21 +59,18 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
         state.message = bounded(&waits.unwrap_or_else(|| format!("Job {name} runs")), 256);
         return;
     }
-    let run = match (&check.job, &check.http) {
-        (Some(job), _) => Run::Pod(job.template.clone()),
-        (None, Some(http)) => {
-            let addresses = addresses(pass, http, state.attempts);
-            if addresses.is_empty() {
-                state.message = "there is nobody to ask: no ready pod, or none with this port".into();
-                return;
-            }
-            Run::Http(Box::new(HttpQuestion { addresses, http: http.clone(), timeout: check.timeout() }))
+    let run = match work(pass, check, state) {
+        Ok(run) => run,
+        Err(why) => {
+            state.message = why.into();
+            return;
         }
-        (None, None) => Run::Keys(check.keys.clone()),
     };
     // Its pod has to be scheduled first.
     let timeout = match &run {
-        Run::Http(_) => Duration::from_millis(check.timeout().as_millis().saturating_add(START.as_millis())),
+        Run::Http(_) | Run::Sql(_) => {
+            Duration::from_millis(check.timeout().as_millis().saturating_add(START.as_millis()))
+        }
         _ => check.timeout(),
     };
     let metadata = &pass.release.metadata;
@@ -89,6 +89,27 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let never = selectors.cloned().chain(pass.traffics().match_labels().into_keys()).collect();
     let env = env.map(|(name, value)| (name.to_owned(), value)).into();
     pass.after.push(Effect::CreateJob(Box::new(NewJob { name, run, timeout, env, never })));
+}
+
+/// What the Job of an attempt is to do, or why there is nothing to be done.
+fn work(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Result<Run, &'static str> {
+    let timeout = check.timeout();
+    match (&check.job, &check.http, &check.sql) {
+        (Some(job), _, _) => Ok(Run::Pod(job.template.clone())),
+        (None, Some(http), _) => {
+            let addresses = addresses(pass, http, state.attempts);
+            if addresses.is_empty() {
+                return Err("there is nobody to ask: no ready pod, or none with this port");
+            }
+            Ok(Run::Http(Box::new(HttpQuestion { addresses, http: http.clone(), timeout })))
+        }
+        (None, None, Some(sql)) => {
+            let source = sql.url_from.clone().ok_or("there is no database to ask: set spec.database.urlFrom")?;
+            let url = source.secret_key_ref;
+            Ok(Run::Sql(Box::new(SqlQuestion { name: check.name.clone(), sql: sql.clone(), url, timeout })))
+        }
+        (None, None, None) => Ok(Run::Keys(check.keys.clone())),
+    }
 }
 
 /// Deletes Jobs that nobody asks about any more: those of attempts that are over, and those under way when a release

@@ -50,6 +50,7 @@ var programs = []program{
 	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
 	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
 	{name: "prometheus", cold: "5 s", extra: unpackPrometheus, edition: "debian"},
+	{name: "postgres", cold: "1 min", extra: copyPostgres, edition: "debian-15"},
 	{name: "k6", module: "tools/k6", target: "go.k6.io/k6", cold: "2 min"},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }

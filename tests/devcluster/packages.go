@@ -30,7 +30,7 @@ func requireTools(groups ...map[string]string) error {
 	var packages []string
 	for _, group := range groups {
 		for tool, name := range group {
-			if _, err := exec.LookPath(tool); err != nil && !missing[name] {
+			if !isThere(tool) && !missing[name] {
 				missing[name] = true
 				packages = append(packages, name)
 			}
@@ -51,6 +51,16 @@ func requireTools(groups ...map[string]string) error {
 		return fmt.Errorf("%w; install these packages by hand: %s", err, list)
 	}
 	return nil
+}
+
+// isThere says whether a program is on the PATH, or a file at its place.
+func isThere(tool string) bool {
+	if filepath.IsAbs(tool) {
+		_, err := os.Stat(tool)
+		return err == nil
+	}
+	_, err := exec.LookPath(tool)
+	return err == nil
 }
 
 // unpackPackage puts one file of a Debian package at a place, without installing it. Where there is no apt,

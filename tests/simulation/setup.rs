@@ -290,6 +290,7 @@ fn checks(index: u8) -> Vec<Check> {
         job: None,
         keys: Vec::new(),
         logs: None,
+        sql: None,
         attempts: Some(attempts),
         success_threshold: None,
         failure_threshold: Some(failures),

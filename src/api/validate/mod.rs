@@ -2,10 +2,11 @@
 //! state in CEL, as functions, for whoever has no API server at hand. A test lists the rules of both.
 
 mod analysis;
+mod check;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Action, Canary, CanaryStep, Check, ReleaseCommandSpec, ServiceRelease, ServiceReleaseSpec};
+use super::{Action, Canary, CanaryStep, ReleaseCommandSpec, ServiceRelease, ServiceReleaseSpec};
 
 pub use analysis::metric;
 
@@ -34,7 +35,7 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
         found.push(violation("metadata.name", "metadata.name must have at most 52 characters"));
     }
     found.extend(source(&release.spec));
-    found.extend(release.spec.checks.iter().enumerate().flat_map(check));
+    found.extend(release.spec.checks.iter().enumerate().flat_map(check::check));
     found.extend(release.spec.analysis.iter().flat_map(analysis::analysis));
     if let Some(traffic) = &release.spec.traffic
         && let Some(router) = &traffic.router
@@ -76,25 +77,6 @@ fn unknown_checks(spec: &ServiceReleaseSpec, canary: &Canary) -> Vec<Violation> 
         lacks.then(|| violation(field, "a step names a check that is not in spec.checks"))
     };
     canary.steps.iter().enumerate().filter_map(unknown).collect()
-}
-
-/// What is wrong with a check.
-fn check((index, check): (usize, &Check)) -> Vec<Violation> {
-    let at = |field: &str| format!("spec.checks[{index}]{field}");
-    let mut found = Vec::new();
-    if check.attempts.is_some() && check.success_threshold.is_some() {
-        found.push(violation(at(""), "a check has attempts or successThreshold, not both"));
-    }
-    let sources = [check.http.is_some(), check.job.is_some(), !check.keys.is_empty(), check.logs.is_some()];
-    if sources.into_iter().filter(|there| *there).count() != 1 {
-        found.push(violation(at(""), "exactly one of http, job, keys and logs is needed"));
-    }
-    for (place, source) in check.keys.iter().enumerate() {
-        if source.secret.is_some() == source.config_map.is_some() {
-            found.push(violation(at(&format!(".keys[{place}]")), "exactly one of secret and configMap is needed"));
-        }
-    }
-    found
 }
 
 /// What needs a router that is not there.
@@ -306,6 +288,13 @@ mod tests {
                 ]);
             }),
             release(|it| {
+                it["spec"]["database"] = json!({"urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}});
+                it["spec"]["checks"] = json!([
+                    {"name": "a", "sql": {"query": "SELECT 1", "expect": "Value"}},
+                    {"name": "b", "sql": {"query": "SELECT 1", "expect": "Value", "value": {}, "rows": {}}},
+                ]);
+            }),
+            release(|it| {
                 let metric = |prometheus: Value, limits: Value| {
                     let mut metric = json!({"name": "a", "prometheus": prometheus});
                     metric.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
@@ -383,6 +372,7 @@ mod tests {
                 vec!["spec.strategy.canary.steps[0].check"],
                 vec!["spec.checks[0]"],
                 vec!["spec.checks[0]", "spec.checks[1].keys[0]"],
+                vec!["spec.checks[0].sql", "spec.checks[1].sql", "spec.checks[1].sql.value", "spec.checks[1].sql.rows"],
                 vec![
                     "spec.analysis.metrics[0].threshold",
                     "spec.analysis.metrics[1].prometheus",

@@ -58,8 +58,8 @@ fn unknown_fields_are_named_with_their_place_and_the_nearest_one() {
     shop.yaml:33:9: error: spec.strategy.canary.steps[0].setWieght: there is no such field; did you mean setWeight? [unknown-field]
     1 error, 0 warnings in 1 document
     ");
-    insta::assert_snapshot!(with("  traffic:", "  database: {}\n  traffic:"), @"
-    shop.yaml:28:3: error: spec.database: there is no such field in this version; there are analysis, checks, minReadySeconds, observation, paused, progressDeadlineSeconds, replicas, retryToken, revisionHistoryLimit, rollback, selector, strategy, template, traffic, workloadRef [unknown-field]
+    insta::assert_snapshot!(with("  traffic:", "  windows: {}\n  traffic:"), @"
+    shop.yaml:28:3: error: spec.windows: there is no such field in this version; there are analysis, checks, database, minReadySeconds, observation, paused, progressDeadlineSeconds, replicas, retryToken, revisionHistoryLimit, rollback, selector, strategy, template, traffic, workloadRef [unknown-field]
     1 error, 0 warnings in 1 document
     ");
     insta::assert_snapshot!(with("        readinessProbe:", "        readynessProbe:"), @"

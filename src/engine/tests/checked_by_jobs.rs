@@ -165,6 +165,29 @@ fn preflight_comes_before_any_pod_of_the_candidate() {
     assert!(world.pods("v2") > 0);
 }
 
+#[test]
+fn a_check_by_sql_knows_where_the_url_stands_and_tells_what_it_saw() {
+    let sql = json!([{"name": "orphans", "when": ["Preflight"], "sql": {"query": "SELECT 1"}}]);
+    let mut world = World::healthy(serde_json::from_str(STEPS).unwrap(), 4);
+    world.edit(|spec| {
+        let database = json!({"urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}});
+        spec.database = Some(serde_json::from_value(database).unwrap());
+        spec.checks = serde_json::from_value(sql).unwrap();
+    });
+    world.settle();
+    world.set_image("v2");
+    world.settle();
+    let asked = world.log.iter().find_map(|effect| match effect {
+        Effect::CreateJob(new) => Some(new.run.clone()),
+        _ => None,
+    });
+    let Some(Run::Sql(question)) = asked else { panic!("{asked:?}") };
+    assert_eq!((question.url.name.as_str(), question.url.key.as_str()), ("db", "URL"));
+    end(&mut world, 0);
+    let checks = world.status().checks;
+    assert!(checks[0].message.starts_with("p95 was 900ms (Job shop-orphans-"), "{}", checks[0].message);
+}
+
 fn promoted(checks: Value, observation: Option<&str>) -> World {
     let mut world = World::healthy(json!({"blueGreen": {}}), 2);
     world.edit(|spec| {

@@ -10,6 +10,7 @@ pub mod liar;
 pub mod load;
 pub mod operator;
 pub mod own;
+pub mod postgres;
 pub mod proxy;
 pub mod runner;
 pub mod shop;

@@ -14,6 +14,7 @@ mod changes_of_mind;
 mod checks;
 mod commands;
 mod custom_routers;
+mod database;
 mod disruptions;
 mod gateway;
 mod killed_at_every_write;
@@ -41,6 +42,7 @@ pub const ALL: &[&[Scenario]] = &[
     changes_in_the_middle::ALL,
     commands::ALL,
     custom_routers::ALL,
+    database::ALL,
     gateway::ALL,
     route_steps::ALL,
     runbooks::ALL,

@@ -1,0 +1,45 @@
+//! The rules of `spec.checks`.
+
+use crate::api::{Check, SqlCheck, SqlExpect};
+
+use super::{Violation, violation};
+
+/// What is wrong with a check.
+pub fn check((index, check): (usize, &Check)) -> Vec<Violation> {
+    let at = |field: &str| format!("spec.checks[{index}]{field}");
+    let mut found = Vec::new();
+    if check.attempts.is_some() && check.success_threshold.is_some() {
+        found.push(violation(at(""), "a check has attempts or successThreshold, not both"));
+    }
+    let sources =
+        [check.http.is_some(), check.job.is_some(), !check.keys.is_empty(), check.logs.is_some(), check.sql.is_some()];
+    if sources.into_iter().filter(|there| *there).count() != 1 {
+        found.push(violation(at(""), "exactly one of http, job, keys, logs and sql is needed"));
+    }
+    if let Some(sql) = &check.sql {
+        found.extend(sql_check(sql, &at(".sql")));
+    }
+    for (place, source) in check.keys.iter().enumerate() {
+        if source.secret.is_some() == source.config_map.is_some() {
+            found.push(violation(at(&format!(".keys[{place}]")), "exactly one of secret and configMap is needed"));
+        }
+    }
+    found
+}
+
+fn sql_check(sql: &SqlCheck, at: &str) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if sql.value.is_some() != (sql.expect == SqlExpect::Value) {
+        found.push(violation(at, "expect: Value and value go together"));
+    }
+    if sql.rows.is_some() != (sql.expect == SqlExpect::Rows) {
+        found.push(violation(at, "expect: Rows and rows go together"));
+    }
+    if sql.value.as_ref().is_some_and(|it| it.equals.is_none() && it.min.is_none() && it.max.is_none()) {
+        found.push(violation(format!("{at}.value"), "value has equals, min or max"));
+    }
+    if sql.rows.is_some_and(|it| it.min.is_none() && it.max.is_none()) {
+        found.push(violation(format!("{at}.rows"), "rows has min, max or both"));
+    }
+    found
+}

@@ -1,0 +1,133 @@
+//! The way to a database, by a URL that is never told.
+
+use std::{borrow::Cow, str::FromStr as _};
+
+use reqwest::Url;
+use sqlx::{
+    ConnectOptions as _, PgConnection,
+    postgres::{PgConnectOptions, PgDatabaseError},
+};
+use thiserror::Error;
+
+/// Parameters of a URL that PostgreSQL's own programs know too. Others are meant for somebody else.
+const KNOWN: [&str; 12] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "options",
+];
+/// The longest name that PostgreSQL keeps of a program, in bytes.
+const LONGEST_NAME: usize = 63;
+
+/// Why there is no way to a database.
+#[derive(Debug, Error)]
+pub enum Connecting {
+    /// The URL is none.
+    #[error("the URL of the database is none: {0}; write postgres://USER:PASSWORD@HOST:5432/NAME, percent-encoded")]
+    Url(&'static str),
+    /// The server does not let it in, or is not there.
+    #[error("no connection to {place}: {why}")]
+    Refused {
+        /// User, host, port and database.
+        place: String,
+        /// The server's or the network's words.
+        why: String,
+    },
+}
+
+/// Reads a URL. What is told of it has no password.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn options(text: &str, program: &str) -> Result<PgConnectOptions, Connecting> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Connecting::Url("it is empty"));
+    }
+    let mut url = Url::parse(text).map_err(|_| Connecting::Url("it cannot be read as a URL"))?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(Connecting::Url("it does not begin with postgres://"));
+    }
+    let parameters: Vec<(String, String)> =
+        url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    url.set_query(None);
+    let schema = parameters.iter().find(|(name, _)| name == "schema").map(|(_, value)| value.clone());
+    let known = parameters.into_iter().filter(|(name, _)| KNOWN.contains(&name.as_str()));
+    for (name, value) in known {
+        url.query_pairs_mut().append_pair(&name, &value);
+    }
+    let options = PgConnectOptions::from_str(url.as_str())
+        .map_err(|_| Connecting::Url("a parameter of it is wrong, such as sslmode or the port"))?;
+    let options = match schema {
+        Some(schema) => options.options([("search_path", schema)]),
+        None => options,
+    };
+    Ok(options.application_name(&program[..program.floor_char_boundary(LONGEST_NAME)]))
+}
+
+/// Connects.
+///
+/// # Errors
+/// Who was refused where, and why.
+pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Connecting> {
+    let refused = |error: sqlx::Error| Connecting::Refused { place: place(options), why: told(&error) };
+    options.connect().await.map_err(refused)
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    format!("{}@{}:{}/{database}", options.get_username(), options.get_host(), options.get_port())
+}
+
+/// An error in the server's words, with its code (SQLSTATE); of another the innermost cause.
+pub fn told(error: &sqlx::Error) -> String {
+    if let Some(error) = error.as_database_error() {
+        let code = error.code().unwrap_or(Cow::Borrowed("unknown"));
+        let hint = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::hint);
+        let hint = hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+        return format!("{} (SQLSTATE {code}){hint}", error.message());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_read_as_other_programs_read_it() {
+        let url =
+            "postgresql://shop:p%40ss@db:6432/orders?schema=sales&connection_limit=5&pgbouncer=true&sslmode=require";
+        let options = options(url, "servicerelease/check orders").unwrap();
+        assert_eq!(place(&options), "shop@db:6432/orders");
+        assert_eq!(options.get_options(), Some("-c search_path=sales"));
+        assert_eq!(options.get_application_name(), Some("servicerelease/check orders"));
+        assert!(matches!(options.get_ssl_mode(), sqlx::postgres::PgSslMode::Require));
+    }
+
+    #[rstest]
+    #[case::empty(" ", "it is empty")]
+    #[case::not_a_url("db:5432", "it does not begin with postgres://")]
+    #[case::no_scheme("secret", "it cannot be read")]
+    #[case::another_database("mysql://root:secret@db/shop", "it does not begin with postgres://")]
+    #[case::port("postgres://root:secret@db:port/shop", "it cannot be read")]
+    #[case::mode("postgres://root:secret@db/shop?sslmode=secret", "a parameter of it is wrong")]
+    fn a_wrong_url_is_told_without_its_password(#[case] url: &str, #[case] what: &str) {
+        let error = options(url, "test").unwrap_err().to_string();
+        assert!(error.contains(what) && !error.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,11 @@
+//! What the operator's image does with a database, as Jobs in the namespaces of releases. The operator itself never
+//! connects to one, and never reads the Secret that says how.
+
+mod check;
+mod connection;
+
+pub use check::check;
+pub use connection::Connecting;
+
+/// The environment variable with the database's URL, in the pods of Jobs.
+pub const URL: &str = "DATABASE_URL";
