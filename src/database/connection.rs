@@ -1,6 +1,6 @@
 //! The way to a database, by a URL that is never told.
 
-use std::{borrow::Cow, str::FromStr as _};
+use std::{borrow::Cow, str::FromStr as _, time::Duration};
 
 use reqwest::Url;
 use sqlx::{
@@ -8,6 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgDatabaseError},
 };
 use thiserror::Error;
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Parameters of a URL that PostgreSQL's own programs know too. Others are meant for somebody else.
 const KNOWN: [&str; 12] = [
@@ -26,6 +27,9 @@ const KNOWN: [&str; 12] = [
 ];
 /// The longest name that PostgreSQL keeps of a program, in bytes.
 const LONGEST_NAME: usize = 63;
+
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why there is no way to a database.
 #[derive(Debug, Error)]
@@ -73,13 +77,36 @@ pub fn options(text: &str, program: &str) -> Result<PgConnectOptions, Connecting
     Ok(options.application_name(&program[..program.floor_char_boundary(LONGEST_NAME)]))
 }
 
-/// Connects.
+/// Connects. Where nobody answers, or the server has not started yet, it tries again until the time is over: what was
+/// right a moment ago may be so once more.
 ///
 /// # Errors
 /// Who was refused where, and why.
-pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Connecting> {
-    let refused = |error: sqlx::Error| Connecting::Refused { place: place(options), why: told(&error) };
-    options.connect().await.map_err(refused)
+pub async fn connect(options: &PgConnectOptions, within: Duration) -> Result<PgConnection, Connecting> {
+    let refused = |why: String| Connecting::Refused { place: place(options), why };
+    let deadline = Instant::now() + within;
+    let mut last = None;
+    loop {
+        match timeout_at(deadline, options.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) if is_passing(&error) && Instant::now() + PAUSE < deadline => last = Some(told(&error)),
+            Ok(Err(error)) => return Err(refused(told(&error))),
+            Err(_) => {
+                let silence = "it does not answer: is the host right, and does a NetworkPolicy let it through?";
+                return Err(refused(last.unwrap_or_else(|| silence.to_owned())));
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // cannot_connect_now: it starts or ends.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03"),
+        _ => false,
+    }
 }
 
 fn place(options: &PgConnectOptions) -> String {
