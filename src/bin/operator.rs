@@ -35,6 +35,8 @@ enum Command {
     CheckHttp(CheckHttp),
     /// Ask a database once, whose URL is in the environment: what the Job of a check by SQL runs.
     CheckSql(CheckSql),
+    /// Apply SQL files to the database whose URL is in the environment, each once.
+    Migrate(Migrate),
     /// Print the CustomResourceDefinitions as YAML.
     Crd {
         /// Print only this one: servicereleases or releasecommands.
@@ -58,6 +60,31 @@ struct CheckSql {
     #[arg(long)]
     question: String,
     /// Where the finding is left for the kubelet.
+    #[arg(long, default_value = "/dev/termination-log")]
+    message: PathBuf,
+}
+
+#[derive(Args)]
+struct Migrate {
+    /// A directory of files such as 001_orders.sql, applied in the order of their numbers.
+    #[arg(long)]
+    files: PathBuf,
+    /// A name that tells these files from others for the same schema.
+    #[arg(long, default_value = "default")]
+    set: String,
+    /// Namespace and name of the release, for the ledger.
+    #[arg(long, default_value = "by hand")]
+    release: String,
+    /// How long a statement may wait for a lock before its transaction makes room, and is tried again.
+    #[arg(long, default_value = "5s")]
+    lock_timeout: api::Duration,
+    /// How long all of it may take.
+    #[arg(long, default_value = "15m")]
+    timeout: api::Duration,
+    /// The hash of the files that are meant; others are refused.
+    #[arg(long)]
+    plan: Option<String>,
+    /// Where the report is left for the kubelet, as JSON.
     #[arg(long, default_value = "/dev/termination-log")]
     message: PathBuf,
 }
@@ -136,6 +163,7 @@ fn main() -> ExitCode {
         Command::CheckKeys(check) => check_keys(&check),
         Command::CheckHttp(check) => check_http(check),
         Command::CheckSql(check) => check_sql(&check),
+        Command::Migrate(migrate) => apply(migrate),
         Command::Run(run) => start(*run),
     };
     match ended {
@@ -202,6 +230,27 @@ async fn check_sql(check: &CheckSql) -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         Err(fault) => Err(found(&check.message, fault)),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn apply(migrate: Migrate) -> Result<(), Box<dyn std::error::Error>> {
+    controller::use_ring();
+    let Migrate { files, set, release, lock_timeout, timeout, plan, message } = migrate;
+    let millis = |duration: api::Duration| Duration::from_millis(duration.as_millis());
+    let (lock_timeout, timeout) = (millis(lock_timeout), millis(timeout));
+    let settings = database::migrate::Settings { set, release, lock_timeout, timeout, plan };
+    let report = match (std::env::var(database::URL), database::migrate::files::read(&files)) {
+        (Err(_), _) => database::migrate::Report::not_begun(format!("{} is not set", database::URL)),
+        (_, Err(wrong)) => database::migrate::Report::not_begun(wrong.to_string()),
+        (Ok(url), Ok(files)) => database::migrate::run(&url, &files, &settings).await,
+    };
+    let text = serde_json::to_string(&report)?;
+    let _ = std::fs::write(&message, &text);
+    println!("{text}");
+    match report.outcome {
+        database::migrate::Outcome::Applied => Ok(()),
+        outcome => Err(format!("{outcome:?}: {}", report.why.unwrap_or_default()).into()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod check;
 mod connection;
+pub mod migrate;
 
 pub use check::check;
 pub use connection::Connecting;

@@ -1,0 +1,139 @@
+//! The ledger: a table in the database with a row for each file that was run, and the lock under which it is written.
+
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+
+use super::files::File;
+
+/// The table, in the schema that the migrations are for.
+pub const TABLE: &str = "servicerelease_ledger";
+/// The advisory lock that every migration of a database holds, whatever release, name and namespace it is of: in each
+/// database it is another one.
+const LOCK: i64 = i64::from_be_bytes(*b"srelease");
+
+/// A file as the ledger has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub version: String,
+    /// SHA-256 of its contents.
+    pub checksum: String,
+    /// Started, Applied or Failed.
+    pub state: String,
+    /// Of which release it was run, and when.
+    pub by: String,
+}
+
+/// The ledger of one set of files.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Schema and table, quoted.
+    table: String,
+    set: String,
+    release: String,
+}
+
+impl Ledger {
+    /// Makes it, if it is not there.
+    pub async fn open(connection: &mut PgConnection, set: &str, release: &str) -> Result<Self, sqlx::Error> {
+        let schema: Option<String> =
+            sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *connection).await?;
+        let schema = schema.ok_or_else(|| {
+            sqlx::Error::Configuration(
+                "no schema of the search_path exists: create it, or name another one in the URL".into(),
+            )
+        })?;
+        let table = format!("{schema}.{TABLE}");
+        let there: bool =
+            sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(&table).fetch_one(&mut *connection).await?;
+        if !there {
+            let make = format!(
+                "CREATE TABLE {table} (set_name text, version text, name text NOT NULL, checksum text NOT NULL, \
+                 state text NOT NULL CHECK (state IN ('Started', 'Applied', 'Failed')), release text NOT NULL, \
+                 started_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz, \
+                 PRIMARY KEY (set_name, version))"
+            );
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(make))).await?;
+        }
+        Ok(Self { table, set: set.to_owned(), release: release.to_owned() })
+    }
+
+    /// All entries of the set.
+    pub async fn entries(&self, connection: &mut PgConnection) -> Result<Vec<Entry>, sqlx::Error> {
+        let query = format!(
+            "SELECT version, checksum, state, format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', \
+             'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) FROM {} WHERE set_name = $1",
+            self.table
+        );
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(&self.set).fetch_all(connection).await?;
+        let entry = |row: sqlx::postgres::PgRow| {
+            Ok(Entry {
+                version: row.try_get(0)?,
+                checksum: row.try_get(1)?,
+                state: row.try_get(2)?,
+                by: row.try_get(3)?,
+            })
+        };
+        rows.into_iter().map(entry).collect()
+    }
+
+    /// Notes a file in this state, if this session still holds the lock. Says whether it does.
+    pub async fn note(&self, connection: &mut PgConnection, file: &File, state: &str) -> Result<bool, sqlx::Error> {
+        let finished = if state == "Started" { "NULL" } else { "clock_timestamp()" };
+        let note = format!(
+            "INSERT INTO {table} AS known (set_name, version, name, checksum, state, release, finished_at) \
+             SELECT $1, $2, $3, $4, $5, $6, {finished} WHERE {holds} \
+             ON CONFLICT (set_name, version) DO UPDATE SET name = $3, checksum = $4, state = $5, release = $6, \
+             finished_at = {finished}, started_at = CASE known.state WHEN 'Started' THEN known.started_at ELSE now() END",
+            table = self.table,
+            holds = holds(),
+        );
+        let noted = sqlx::query(AssertSqlSafe(note))
+            .persistent(false)
+            .bind(&self.set)
+            .bind(&file.version)
+            .bind(&file.name)
+            .bind(&file.checksum)
+            .bind(state)
+            .bind(&self.release)
+            .execute(connection)
+            .await?;
+        Ok(noted.rows_affected() == 1)
+    }
+
+    /// How a person says what became of a file.
+    pub fn settle(&self, version: &str) -> String {
+        format!("UPDATE {} SET state = 'Applied' WHERE set_name = '{}' AND version = '{version}'", self.table, self.set)
+    }
+}
+
+/// Whether this session holds the lock, in SQL.
+fn holds() -> String {
+    let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);
+    format!(
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+         AND pid = pg_catalog.pg_backend_pid() AND classid = {high} AND objid = {low})"
+    )
+}
+
+/// Takes the lock, if nobody has it. It is held as long as the session, also by a server process whose client is dead.
+pub async fn lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(connection).await
+}
+
+/// Who holds the lock, for people.
+pub async fn holder(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);
+    let query = format!(
+        "SELECT format('%s (process %s)', nullif(application_name, ''), pid) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+         WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = {high} AND objid = {low} \
+         AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_optional(connection).await
+}
+
+/// Sets what every session of a migration has: the server looks whether its client is still there (PostgreSQL 14).
+pub async fn settings(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let set = "RESET ALL; RESET ROLE; SELECT set_config(name, '500', false) FROM pg_catalog.pg_settings \
+               WHERE name = 'client_connection_check_interval'";
+    connection.execute(sqlx::raw_sql(set)).await.map(|_| ())
+}

@@ -1,0 +1,13 @@
+//! Migrations of ordered SQL files: each file is applied once, whatever is killed, made twice or lost in between
+//! (INVARIANTS D1).
+//!
+//! A file and its row in the ledger commit in one transaction. All is done under an advisory lock that belongs to the
+//! session: a server process that goes on after its client was killed still holds it, so whoever has the lock knows that
+//! nobody else is at work, and reads in the ledger what became of it.
+
+pub mod files;
+mod ledger;
+mod run;
+pub mod statements;
+
+pub use run::{Outcome, Report, Settings, run};

@@ -1,0 +1,374 @@
+//! One run: what is pending is applied, file by file.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    api::status::bounded,
+    database::connection::{self, told},
+};
+
+use super::{
+    files::{Body, File},
+    ledger::{self, Ledger},
+    statements::Statement,
+};
+
+/// How long the first connection may take.
+const CONNECT: Duration = Duration::from_secs(30);
+/// Between two looks at a lock that another one has, and before a lost connection is made anew.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How often a transaction is tried that did not get its locks, or was in the way of another.
+const TRIES: u32 = 10;
+/// The longest that is told of an error, in bytes.
+const MOST_TOLD: usize = 600;
+
+/// What a run is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Tells files apart that have nothing to do with each other and share a schema.
+    pub set: String,
+    /// Namespace and name of the release.
+    pub release: String,
+    /// How long a statement may wait for a lock; then its transaction makes room, and is tried again.
+    pub lock_timeout: Duration,
+    /// How long all of it may take.
+    pub timeout: Duration,
+    /// The hash of the files that were meant, if it was settled before.
+    pub plan: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All files are applied.
+    Applied,
+    /// Nothing was changed.
+    NotBegun,
+    /// A file was not applied. Those before it are.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What became of a run.
+#[derive(Serialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The hash of the files.
+    pub plan: String,
+    /// The files that it applied.
+    pub applied: Vec<String>,
+    /// How many were applied before.
+    pub already: usize,
+    /// The file that it stopped at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Why it stopped, and what can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Report {
+    /// Of a run that ended before it began.
+    #[must_use]
+    pub fn not_begun(why: String) -> Self {
+        let why = Some(bounded(&why, MOST_TOLD));
+        Self { outcome: Outcome::NotBegun, plan: String::new(), applied: Vec::new(), already: 0, file: None, why }
+    }
+}
+
+/// Why a run does not go on.
+#[derive(Debug)]
+enum Stop {
+    /// Nothing was done.
+    NotBegun(String),
+    /// The connection is lost, with what was under way.
+    Lost(String),
+    /// A file was not applied.
+    Failed(String, String),
+    /// Nobody knows what became of a file.
+    Unknown(Option<String>, String),
+}
+
+impl From<sqlx::Error> for Stop {
+    /// An error beside those of statements.
+    fn from(error: sqlx::Error) -> Self {
+        if is_lost(&error) { Self::Lost(told(&error)) } else { Self::NotBegun(told(&error)) }
+    }
+}
+
+/// Whether the server, or the way to it, has ended a session.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        // admin_shutdown, crash_shutdown, cannot_connect_now, and connection exceptions.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| matches!(&*code, "57P01" | "57P02" | "57P03") || code.starts_with("08"))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a transaction may be tried again: it waited for a lock too long, or was one of those that could not be
+/// served together.
+fn is_contended(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(&*code, "55P03" | "40P01" | "40001"))
+}
+
+/// Applies what is pending of these files.
+pub async fn run(url: &str, files: &[File], settings: &Settings) -> Report {
+    let plan = super::files::plan(&settings.set, files);
+    let mut run = Run {
+        files,
+        settings,
+        deadline: Instant::now() + settings.timeout,
+        applied: Vec::new(),
+        already: 0,
+        begun: false,
+    };
+    let stop = match &settings.plan {
+        Some(meant) if *meant != plan => {
+            Err(Stop::NotBegun("the files are not those that were meant: they changed after the plan was made".into()))
+        }
+        _ => run.drive(url).await,
+    };
+    let (outcome, file, why) = match stop {
+        Ok(()) => (Outcome::Applied, None, None),
+        Err(Stop::NotBegun(why)) if run.applied.is_empty() => (Outcome::NotBegun, None, Some(why)),
+        Err(Stop::NotBegun(why)) => (Outcome::Failed, None, Some(why)),
+        Err(Stop::Failed(file, why)) => (Outcome::Failed, Some(file), Some(why)),
+        Err(Stop::Lost(why)) if !run.begun => (Outcome::NotBegun, None, Some(why)),
+        Err(Stop::Lost(why)) => {
+            (Outcome::Unknown, None, Some(format!("the connection is lost, and there is no other: {why}")))
+        }
+        Err(Stop::Unknown(file, why)) => (Outcome::Unknown, file, Some(why)),
+    };
+    let Run { applied, already, .. } = run;
+    Report { outcome, plan, applied, already, file, why: why.map(|why| bounded(&why, MOST_TOLD)) }
+}
+
+struct Run<'a> {
+    files: &'a [File],
+    settings: &'a Settings,
+    deadline: Instant,
+    applied: Vec<String>,
+    already: usize,
+    /// Whether a file was begun: from then on a lost connection leaves something to be found out.
+    begun: bool,
+}
+
+impl<'a> Run<'a> {
+    /// As often as the connection is lost, and there is time: the ledger tells what became of the file under way.
+    async fn drive(&mut self, url: &str) -> Result<(), Stop> {
+        let program = format!("servicerelease/migrate {}", self.settings.release);
+        let options = connection::options(url, &program).map_err(|error| Stop::NotBegun(error.to_string()))?;
+        loop {
+            match self.session(&options).await {
+                Err(Stop::Lost(_)) if Instant::now() + PAUSE < self.deadline => sleep(PAUSE).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn session(&mut self, options: &PgConnectOptions) -> Result<(), Stop> {
+        let left = self.left();
+        let within = if self.begun { left } else { left.min(CONNECT) };
+        let connected = connection::connect(options, within).await;
+        let mut connection = connected.map_err(|error| match self.begun {
+            true => Stop::Unknown(None, error.to_string()),
+            false => Stop::NotBegun(error.to_string()),
+        })?;
+        ledger::settings(&mut connection).await?;
+        self.lock(&mut connection).await?;
+        let ledger = Ledger::open(&mut connection, &self.settings.set, &self.settings.release).await?;
+        let pending = self.pending(&mut connection, &ledger).await?;
+        for file in pending {
+            self.begun = true;
+            match &file.body {
+                Body::Transaction(statements) => self.together(&mut connection, &ledger, file, statements).await?,
+                Body::Alone(statements) => self.alone(&mut connection, &ledger, file, statements).await?,
+            }
+            self.applied.push(file.name.clone());
+            ledger::settings(&mut connection).await?;
+        }
+        let _ = connection.close().await;
+        Ok(())
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    async fn lock(&self, connection: &mut PgConnection) -> Result<(), Stop> {
+        while !ledger::lock(connection).await? {
+            if Instant::now() + PAUSE >= self.deadline {
+                let holder = ledger::holder(connection).await?.unwrap_or_else(|| "somebody".into());
+                let why = format!("{holder} is migrating this database and has not ended in time");
+                return Err(if self.begun { Stop::Unknown(None, why) } else { Stop::NotBegun(why) });
+            }
+            sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// The files that are not applied yet.
+    async fn pending(&mut self, connection: &mut PgConnection, ledger: &Ledger) -> Result<Vec<&'a File>, Stop> {
+        let entries = ledger.entries(connection).await?;
+        let files = self.files;
+        let mut pending: Vec<&'a File> = Vec::new();
+        let mut applied = Vec::new();
+        for file in files {
+            let entry = entries.iter().find(|entry| entry.version == file.version);
+            match entry.map(|entry| (entry.state.as_str(), entry)) {
+                None | Some(("Failed", _)) => pending.push(file),
+                Some(("Applied", entry)) if entry.checksum == file.checksum => match pending.first() {
+                    None => applied.push(file.name.clone()),
+                    Some(before) => {
+                        let why = format!(
+                            "{} comes before {}, which is applied: give it a number after it",
+                            before.name, file.name
+                        );
+                        return Err(Stop::NotBegun(why));
+                    }
+                },
+                Some(("Applied", entry)) => {
+                    let why = format!(
+                        "{} was applied with other contents (by {}): undo the change, and write a new file",
+                        file.name, entry.by
+                    );
+                    return Err(Stop::NotBegun(why));
+                }
+                Some((_, entry)) => {
+                    let settle = ledger.settle(&file.version);
+                    let why = format!(
+                        "it was begun by {} and nobody knows how far it came, since its statements run in no transaction: look for what \
+                         they make, finish or undo it, then: {settle} (or 'Failed', to have it run again)",
+                        entry.by
+                    );
+                    return Err(Stop::Unknown(Some(file.name.clone()), why));
+                }
+            }
+        }
+        // What this run committed, and did not hear of.
+        if self.begun {
+            let new = applied.iter().skip(self.already + self.applied.len());
+            let new: Vec<String> = new.cloned().collect();
+            self.applied.extend(new);
+        } else {
+            self.already = applied.len();
+        }
+        Ok(pending)
+    }
+
+    /// Runs statements and their note in one transaction.
+    async fn together(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &Ledger,
+        file: &File,
+        statements: &[Statement],
+    ) -> Result<(), Stop> {
+        let mut tries = 1;
+        loop {
+            let (line, error) = match self.transaction(connection, ledger, file, statements).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            if is_lost(&error) {
+                return Err(Stop::Lost(told(&error)));
+            }
+            let pause = PAUSE * tries;
+            if !is_contended(&error) || tries == TRIES || pause >= self.left() {
+                let times = if tries > 1 { format!(", tried {tries} times") } else { String::new() };
+                return Err(Stop::Failed(file.name.clone(), format!("{}{}{times}", place(line), told(&error))));
+            }
+            tries += 1;
+            sleep(pause).await;
+        }
+    }
+
+    /// Once. What fails comes with the line of the statement, if it was one of the file's.
+    async fn transaction(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &Ledger,
+        file: &File,
+        statements: &[Statement],
+    ) -> Result<(), (Option<u64>, sqlx::Error)> {
+        let mut transaction = connection.begin().await.map_err(|error| (None, error))?;
+        let ran = async {
+            let locks = self.settings.lock_timeout.as_millis();
+            let limits = format!(
+                "SET LOCAL lock_timeout = {locks}; SET LOCAL statement_timeout = {}",
+                self.left().as_millis().max(1)
+            );
+            transaction.execute(sqlx::raw_sql(AssertSqlSafe(limits))).await.map_err(|error| (None, error))?;
+            for statement in statements {
+                let text = sqlx::raw_sql(AssertSqlSafe(statement.text.clone()));
+                transaction.execute(text).await.map_err(|error| (Some(statement.line), error))?;
+            }
+            transaction.execute(sqlx::raw_sql("RESET ROLE")).await.map_err(|error| (None, error))?;
+            match ledger.note(&mut transaction, file, "Applied").await.map_err(|error| (None, error))? {
+                true => Ok(()),
+                false => Err((
+                    None,
+                    sqlx::Error::Configuration("a statement of it gave up the lock of the migration".into()),
+                )),
+            }
+        };
+        match ran.await {
+            Ok(()) => transaction.commit().await.map_err(|error| (None, error)),
+            Err(failed) => {
+                let _ = transaction.rollback().await;
+                Err(failed)
+            }
+        }
+    }
+
+    /// Runs statements one by one, with a note before the first and after the last.
+    async fn alone(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &Ledger,
+        file: &File,
+        statements: &[Statement],
+    ) -> Result<(), Stop> {
+        if !ledger.note(connection, file, "Started").await? {
+            return Err(Stop::Lost("the lock of the migration is lost".into()));
+        }
+        for (done, statement) in statements.iter().enumerate() {
+            // No limit for locks: building an index concurrently waits for all older transactions, and is in nobody's way.
+            let limit = format!("SET statement_timeout = {}", self.left().as_millis().max(1));
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(limit))).await?;
+            let ran = connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.text.clone()))).await;
+            let Err(error) = ran else { continue };
+            if is_lost(&error) {
+                return Err(Stop::Lost(told(&error)));
+            }
+            ledger.note(connection, file, "Failed").await?;
+            let before =
+                if done > 0 { format!("; the {done} statements before it are in effect") } else { String::new() };
+            let why = format!(
+                "{}{}{before}; an index that was being built is left invalid: drop it before this is run again",
+                place(Some(statement.line)),
+                told(&error)
+            );
+            return Err(Stop::Failed(file.name.clone(), why));
+        }
+        match ledger.note(connection, file, "Applied").await? {
+            true => Ok(()),
+            false => Err(Stop::Lost("the lock of the migration is lost".into())),
+        }
+    }
+}
+
+fn place(line: Option<u64>) -> String {
+    line.map_or(String::new(), |line| format!("line {line}: "))
+}

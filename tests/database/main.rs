@@ -1,0 +1,7 @@
+//! Migrations of SQL files on a real PostgreSQL, with everything that can break in between (INVARIANTS D1).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod cut;
+mod migrations;
+mod server;

@@ -1,0 +1,137 @@
+//! A PostgreSQL of a test's own on this machine, which ends with it.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tempfile::TempDir;
+
+/// Where Debian's package has the programs.
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+/// Nobody: PostgreSQL does not run as root.
+const USER: u32 = 65_534;
+
+/// A server, and its database `postgres`.
+pub struct Server {
+    directory: TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop("QUIT");
+    }
+}
+
+fn as_nobody(program: &str) -> Command {
+    let programs = std::env::var("POSTGRES_PROGRAMS").unwrap_or_else(|_| PROGRAMS.into());
+    let program = PathBuf::from(programs).join(program);
+    assert!(program.exists(), "{} is missing: run `make database`", program.display());
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]).arg(program);
+    command
+}
+
+impl Server {
+    /// Starts one.
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        chown(directory.path(), Some(USER), Some(USER)).expect("as root");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let mut initdb = as_nobody("initdb");
+        initdb.arg("-D").arg(directory.path().join("data"));
+        initdb.args(["--no-sync", "--encoding=UTF8", "--no-locale", "-U", "shop", "-A", "trust"]);
+        let made = initdb.current_dir("/").stdout(Stdio::null()).status().expect("setpriv");
+        assert!(made.success(), "initdb: {made}");
+        let mut server = Self { directory, port, process: None };
+        server.begin().await;
+        server
+    }
+
+    /// Starts it again.
+    pub async fn begin(&mut self) {
+        let log = fs::File::create(self.directory.path().join("log")).expect("a log");
+        let mut postgres = as_nobody("postgres");
+        postgres.arg("-D").arg(self.directory.path().join("data")).arg("-k").arg(self.directory.path());
+        postgres.args([
+            "-p",
+            &self.port.to_string(),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+            "-c",
+            "jit=off",
+        ]);
+        postgres.args(["-c", "shared_buffers=16MB", "-c", "max_connections=30"]);
+        self.process = Some(postgres.current_dir("/").stdout(Stdio::null()).stderr(log).spawn().expect("setpriv"));
+        self.connect().await;
+    }
+
+    /// Ends it by a signal: INT breaks off what runs, QUIT is a crash.
+    pub fn stop(&mut self, signal: &str) {
+        let Some(mut process) = self.process.take() else { return };
+        let _ = Command::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status();
+        let _ = process.wait();
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The same by another port.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://shop@127.0.0.1:{port}/postgres?sslmode=disable")
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A connection, as soon as there can be one.
+    pub async fn connect(&self) -> PgConnection {
+        let begun = std::time::Instant::now();
+        loop {
+            match PgConnection::connect(&self.url()).await {
+                Ok(connection) => return connection,
+                Err(error) if begun.elapsed().as_secs() > 60 => panic!("{error}: {}", self.log()),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Runs SQL.
+    pub async fn sql(&self, text: &str) {
+        let mut connection = self.connect().await;
+        let ran = connection.execute(sqlx::raw_sql(AssertSqlSafe(text.to_owned()))).await;
+        ran.unwrap_or_else(|error| panic!("{error}: {text}"));
+    }
+
+    /// The one number that a query gives.
+    pub async fn number(&self, query: &str) -> i64 {
+        let mut connection = self.connect().await;
+        let query = format!("SELECT ({query})::bigint");
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await.expect("a number")
+    }
+
+    /// Waits until a query gives true.
+    pub async fn until(&self, query: &str) {
+        let begun = std::time::Instant::now();
+        while self.number(&format!("({query})::int")).await == 0 {
+            assert!(begun.elapsed().as_secs() < 60, "not in a minute: {query}\n{}", self.log());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(Path::new(self.directory.path()).join("log")).unwrap_or_default()
+    }
+}
