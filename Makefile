@@ -33,7 +33,7 @@ simulation: ## the engine in an unfair cluster in memory, and mutants of it
 
 database: ## migrations on a PostgreSQL of this machine, broken off at every message
 	@tests/devcluster/devcluster tool postgres >/dev/null
-	cargo test --quiet --test database
+	PGBOUNCER="$$(tests/devcluster/devcluster tool pgbouncer)" cargo test --quiet --test database
 
 packaging: ## chart, kustomize, generated files, roles, admission policy, examples, Argo CD scripts; on simulated nodes
 	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 -timeout=60m .

@@ -4,6 +4,7 @@
 mod check;
 mod connection;
 pub mod migrate;
+pub mod preflight;
 
 pub use check::check;
 pub use connection::Connecting;

@@ -4,4 +4,5 @@
 
 mod cut;
 mod migrations;
+mod preflight;
 mod server;

@@ -29,9 +29,23 @@ impl Drop for Server {
     }
 }
 
+/// A PgBouncer in front of a server, which ends with the test.
+pub struct Pooler {
+    /// Where it listens.
+    pub port: u16,
+    process: Child,
+    _directory: TempDir,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 fn as_nobody(program: &str) -> Command {
-    let programs = std::env::var("POSTGRES_PROGRAMS").unwrap_or_else(|_| PROGRAMS.into());
-    let program = PathBuf::from(programs).join(program);
+    let program = PathBuf::from(PROGRAMS).join(program);
     assert!(program.exists(), "{} is missing: run `make database`", program.display());
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]).arg(program);
@@ -81,6 +95,28 @@ impl Server {
         let _ = process.wait();
     }
 
+    /// A pooler in front of it, which lends sessions for a `transaction` or a `session`.
+    pub async fn pooler(&self, mode: &str) -> Pooler {
+        let directory = tempfile::tempdir().expect("a directory");
+        chown(directory.path(), Some(USER), Some(USER)).expect("as root");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let text = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} user=shop\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
+             ignore_startup_parameters = extra_float_digits\n",
+            self.port
+        );
+        let file = directory.path().join("pgbouncer.ini");
+        fs::write(&file, text).expect("a file");
+        let program = std::env::var("PGBOUNCER").expect("PGBOUNCER: run `make database`");
+        let mut pgbouncer = as_nobody(&program);
+        let process =
+            pgbouncer.arg("-q").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("setpriv");
+        let pooler = Pooler { port, process, _directory: directory };
+        self.connect_to(port).await;
+        pooler
+    }
+
     /// Its URL.
     pub fn url(&self) -> String {
         self.url_at(self.port)
@@ -98,9 +134,13 @@ impl Server {
 
     /// A connection, as soon as there can be one.
     pub async fn connect(&self) -> PgConnection {
+        self.connect_to(self.port).await
+    }
+
+    async fn connect_to(&self, port: u16) -> PgConnection {
         let begun = std::time::Instant::now();
         loop {
-            match PgConnection::connect(&self.url()).await {
+            match PgConnection::connect(&self.url_at(port)).await {
                 Ok(connection) => return connection,
                 Err(error) if begun.elapsed().as_secs() > 60 => panic!("{error}: {}", self.log()),
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,

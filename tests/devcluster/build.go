@@ -30,9 +30,10 @@ type program struct {
 	module  string // none: it is not built, and `edition` says what it is
 	target  string // none: there is nothing to build, only something to copy
 	ldflags string
-	links   []string // further names under which the program behaves differently
-	edition string   // changes the key when `extra` changes
-	cold    string   // measured on two cores with an empty build cache
+	links   []string          // further names under which the program behaves differently
+	host    map[string]string // Debian packages by their files, which are used in place, too
+	edition string            // changes the key when `extra` changes
+	cold    string            // measured on two cores with an empty build cache
 	extra   func(p program, dir string) error
 }
 
@@ -50,7 +51,8 @@ var programs = []program{
 	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
 	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
 	{name: "prometheus", cold: "5 s", extra: unpackPrometheus, edition: "debian"},
-	{name: "postgres", cold: "1 min", extra: copyPostgres, edition: "debian-15"},
+	{name: "postgres", cold: "1 min", extra: copyPostgres, host: postgresTools, edition: "debian-15"},
+	{name: "pgbouncer", cold: "10 s", extra: copyPgBouncer, host: map[string]string{pgBouncer: "pgbouncer"}, edition: "debian"},
 	{name: "k6", module: "tools/k6", target: "go.k6.io/k6", cold: "2 min"},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }
@@ -138,6 +140,11 @@ func ensurePrograms(names ...string) (map[string]string, error) {
 			return nil, err
 		}
 		dirs[name] = dir
+		if len(p.host) > 0 {
+			if err := requireTools(p.host); err != nil {
+				return nil, err
+			}
+		}
 		if err := os.Chtimes(dir, time.Now(), time.Now()); err != nil { // its use keeps it from being pruned
 			missing = append(missing, p)
 		}

@@ -12,6 +12,7 @@ import (
 const (
 	postgresVersion = "15"
 	postgresHome    = "/usr/lib/postgresql/" + postgresVersion
+	pgBouncer       = "/usr/sbin/pgbouncer"
 )
 
 var postgresTools = map[string]string{postgresHome + "/bin/postgres": "postgresql-" + postgresVersion,
@@ -19,9 +20,6 @@ var postgresTools = map[string]string{postgresHome + "/bin/postgres": "postgresq
 
 // copyPostgres makes the root file system. A shell is among it: initdb runs the server by one.
 func copyPostgres(_ program, dir string) error {
-	if err := requireTools(postgresTools); err != nil {
-		return err
-	}
 	root := filepath.Join(dir, "postgres")
 	programs := []string{"/bin/dash:/bin/sh", "/bin/sleep"}
 	for _, name := range []string{"postgres", "initdb", "pg_ctl", "psql", "pg_dump", "pg_restore", "pg_isready"} {
@@ -46,6 +44,11 @@ func copyPostgres(_ program, dir string) error {
 		}
 	}
 	return nil
+}
+
+// copyPgBouncer copies the pooler, whose libraries are the system's.
+func copyPgBouncer(_ program, dir string) error {
+	return copyProgram(pgBouncer, filepath.Join(dir, "pgbouncer"))
 }
 
 // copyTree copies files, links followed, and directories.

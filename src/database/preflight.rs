@@ -1,0 +1,240 @@
+//! What is looked at before a migration: whether it could run at all, and whether now is a good time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
+
+use crate::api;
+
+use super::connection::{self, told};
+
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(30);
+/// An advisory lock of this look's own.
+const PROBE: i64 = i64::from_be_bytes(*b"preflite");
+/// How many of several things are told by name.
+const TOLD: usize = 5;
+
+/// What a database must be like. What is not given is not asked.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// The server's version, such as 14 or 14.3, or a later one.
+    pub min_version: Option<String>,
+    /// Connections that ordinary roles can still make.
+    pub min_free_connections: Option<i64>,
+    /// How far a replica may be behind.
+    pub max_replication_lag: Option<api::Duration>,
+    /// How long the oldest open transaction may have been open: a migration would wait for its locks, and all others
+    /// for the migration's.
+    pub max_transaction_age: Option<api::Duration>,
+    /// Extensions that are installed in the database.
+    pub extensions: Vec<String>,
+}
+
+/// What was found.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Findings {
+    /// The server's version.
+    pub server_version: String,
+    /// The database's name.
+    pub database: String,
+    /// Its size in bytes.
+    pub size_bytes: i64,
+    /// Connections that ordinary roles can still make.
+    pub free_connections: i64,
+    /// For how many seconds the oldest transaction of somebody else has been open.
+    pub oldest_transaction_seconds: f64,
+    /// By how many seconds the last replica is behind, of those that this role may see.
+    pub replication_lag_seconds: f64,
+}
+
+/// Looks at the database of a URL, and says what is found and what is wrong with it, with the remedy.
+///
+/// # Errors
+/// Why it cannot be looked at.
+pub async fn look(url: &str, limits: &Limits) -> Result<(Findings, Vec<String>), String> {
+    let options = connection::options(url, "servicerelease/preflight").map_err(|error| error.to_string())?;
+    let mut connection = connection::connect(&options, CONNECT).await.map_err(|error| error.to_string())?;
+    // One beside it: only two sessions can tell a pooler that lends them one server process in turns.
+    let mut beside = connection::connect(&options, CONNECT).await.map_err(|error| error.to_string())?;
+    let looked = all(&mut connection, &mut beside, limits).await.map_err(|error| told(&error));
+    let _ = connection.close().await;
+    let _ = beside.close().await;
+    looked
+}
+
+async fn all(
+    connection: &mut PgConnection,
+    beside: &mut PgConnection,
+    limits: &Limits,
+) -> Result<(Findings, Vec<String>), sqlx::Error> {
+    let mut faults = Vec::new();
+    if shares_sessions(connection, beside).await? {
+        faults.push(
+            "the URL leads to a pooler that lends a server's session to others between transactions, so that no lock can be \
+             held: set directUrlFrom to a URL of the server itself"
+                .to_owned(),
+        );
+    }
+    let found = sqlx::raw_sql(FINDINGS).fetch_one(&mut *connection).await?;
+    let findings = findings(&found)?;
+    faults.extend(version(&findings.server_version, limits.min_version.as_deref()));
+    faults.extend(rights(connection).await?);
+    faults.extend(connections(&findings, limits));
+    faults.extend(blind(connection, limits).await?);
+    faults.extend(transactions(connection, &findings, limits).await?);
+    faults.extend(replicas(&findings, limits));
+    faults.extend(extensions(connection, &limits.extensions).await?);
+    Ok((findings, faults))
+}
+
+/// Whether two connections that are open at the same time can be in one session.
+async fn shares_sessions(one: &mut PgConnection, other: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let take = format!("SELECT pg_try_advisory_lock({PROBE})::int::text");
+    let give = format!("SELECT pg_advisory_unlock({PROBE})");
+    let took = text(one, &take).await? == "1";
+    // In a session of its own it would be refused what the first one has.
+    let both = text(other, &take).await? == "1";
+    for connection in [one, other] {
+        sqlx::raw_sql(AssertSqlSafe(give.clone())).execute(connection).await?;
+    }
+    Ok(took && both)
+}
+
+async fn text(connection: &mut PgConnection, query: &str) -> Result<String, sqlx::Error> {
+    // By the simple protocol: a pooler between transactions keeps no prepared statement.
+    let row = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_one(connection).await?;
+    column(&row, 0)
+}
+
+/// A column of a row that came by the simple protocol: its text, empty for NULL.
+fn column(row: &PgRow, index: usize) -> Result<String, sqlx::Error> {
+    let value = row.try_get_raw(index)?;
+    Ok(value.as_str().map(str::to_owned).unwrap_or_default())
+}
+
+const FINDINGS: &str = "SELECT current_setting('server_version'), current_database(), pg_database_size(current_database()), \
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
+    - (SELECT sum(numbackends) FROM pg_stat_database), \
+    (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity \
+    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'), \
+    (SELECT coalesce(max(extract(epoch FROM replay_lag)), 0) FROM pg_stat_replication)";
+
+fn findings(row: &PgRow) -> Result<Findings, sqlx::Error> {
+    let whole = |index| column(row, index).map(|text| text.parse().unwrap_or_default());
+    let decimal = |index| column(row, index).map(|text| text.parse().unwrap_or_default());
+    Ok(Findings {
+        server_version: column(row, 0)?,
+        database: column(row, 1)?,
+        size_bytes: whole(2)?,
+        free_connections: whole(3)?,
+        oldest_transaction_seconds: decimal(4)?,
+        replication_lag_seconds: decimal(5)?,
+    })
+}
+
+/// The numbers that a version begins with: `15.18 (Debian ...)` is 15 and 18.
+fn numbers(version: &str) -> Vec<u32> {
+    let first = version.split_whitespace().next().unwrap_or_default();
+    first.split('.').map_while(|part| part.parse().ok()).collect()
+}
+
+fn version(found: &str, least: Option<&str>) -> Option<String> {
+    let least = least?;
+    (numbers(found) < numbers(least))
+        .then(|| format!("PostgreSQL {found} is older than {least}: upgrade the server, or lower minVersion"))
+}
+
+async fn rights(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    if text(connection, "SELECT pg_is_in_recovery()::int::text").await? == "1" {
+        return Ok(Some("the server is a replica, which nobody can write to: name the primary".into()));
+    }
+    let schema = text(connection, "SELECT quote_ident(current_schema())").await?;
+    if schema.is_empty() {
+        return Ok(Some("no schema of the search path exists: create it, or name another one in the URL".into()));
+    }
+    let may = text(connection, "SELECT has_schema_privilege(current_schema(), 'CREATE')::int::text").await? == "1";
+    let role = text(connection, "SELECT quote_ident(current_user)").await?;
+    Ok((!may).then(|| {
+        format!("role {role} may not make tables in schema {schema}: GRANT CREATE ON SCHEMA {schema} TO {role}")
+    }))
+}
+
+/// What others do is hidden from an ordinary role: what was asked cannot be answered then.
+async fn blind(connection: &mut PgConnection, limits: &Limits) -> Result<Option<String>, sqlx::Error> {
+    if limits.max_transaction_age.is_none() && limits.max_replication_lag.is_none() {
+        return Ok(None);
+    }
+    let sees = text(connection, "SELECT pg_has_role('pg_read_all_stats', 'USAGE')::int::text").await? == "1";
+    let role = text(connection, "SELECT quote_ident(current_user)").await?;
+    let remedy = format!(
+        "role {role} may not see what others do, and so neither maxTransactionAge nor maxReplicationLag can be told: \
+         GRANT pg_read_all_stats TO {role}"
+    );
+    Ok((!sees).then_some(remedy))
+}
+
+fn connections(findings: &Findings, limits: &Limits) -> Option<String> {
+    let (free, least) = (findings.free_connections, limits.min_free_connections?);
+    (free < least).then(|| format!("{free} connections are free, at least {least} are needed"))
+}
+
+/// A duration in seconds.
+#[expect(clippy::cast_precision_loss, reason = "no limit needs more than 53 bits")]
+fn seconds(duration: api::Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
+}
+
+async fn transactions(
+    connection: &mut PgConnection,
+    findings: &Findings,
+    limits: &Limits,
+) -> Result<Option<String>, sqlx::Error> {
+    let Some(most) = limits.max_transaction_age.filter(|most| findings.oldest_transaction_seconds > seconds(*most))
+    else {
+        return Ok(None);
+    };
+    let who = "SELECT format('%s of %s (process %s)', state, coalesce(nullif(application_name, ''), usename), pid) \
+               FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' \
+               AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 1";
+    let who = text(connection, who).await.unwrap_or_else(|_| "somebody's, which has just ended".into());
+    let age = findings.oldest_transaction_seconds.round();
+    Ok(Some(format!("a transaction has been open for {age} s, at most {most} is allowed: {who}; end it, or wait")))
+}
+
+fn replicas(findings: &Findings, limits: &Limits) -> Option<String> {
+    let (lag, most) = (findings.replication_lag_seconds, limits.max_replication_lag?);
+    (lag > seconds(most)).then(|| format!("a replica is {} s behind, at most {most} is allowed", lag.round()))
+}
+
+async fn extensions(connection: &mut PgConnection, wanted: &[String]) -> Result<Option<String>, sqlx::Error> {
+    let rows = sqlx::raw_sql("SELECT extname FROM pg_extension").fetch_all(connection).await?;
+    let there = rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<_>, _>>()?;
+    let missing: Vec<&str> =
+        wanted.iter().filter(|name| !there.contains(name)).map(String::as_str).take(TOLD).collect();
+    Ok((!missing.is_empty()).then(|| {
+        let remedy: Vec<String> = missing.iter().map(|name| format!("CREATE EXTENSION \"{name}\"")).collect();
+        format!("the database has no extension {}: {}", missing.join(", "), remedy.join("; "))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("15.18 (Debian 15.18-0+deb12u1)", "14", true)]
+    #[case("15.18", "15.18", true)]
+    #[case("15.18", "15.20", false)]
+    #[case("15.2", "15.10", false)]
+    #[case("9.6.24", "14", false)]
+    #[case("17beta1", "16", false)]
+    fn versions_are_compared_by_their_numbers(#[case] found: &str, #[case] least: &str, #[case] enough: bool) {
+        assert_eq!(version(found, Some(least)).is_none(), enough);
+    }
+}
