@@ -1,19 +1,16 @@
-//! The operator's program: `run` is the operator, `crd` prints what it adds to the cluster's API.
+//! The operator's program: `run` is the operator, `crd` prints what it adds to the cluster's API, and the rest is what
+//! Jobs of its image run in the namespaces of releases.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+mod runner;
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use kube::Config;
 use servicerelease::{
     api, checks,
     controller::{self, jobs::Runner, lease},
-    database, engine, metrics,
+    engine, metrics,
     telemetry::{LogFormat, init_logs},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,77 +26,13 @@ struct Cli {
 enum Command {
     /// Watch ServiceReleases and carry out their releases.
     Run(Box<Run>),
-    /// Look at keys of Secrets and ConfigMaps that are mounted as files: what the Job of a check by keys runs.
-    CheckKeys(CheckKeys),
-    /// Ask once by HTTP, with headers from the environment: what the Job of a check with headers from Secrets runs.
-    CheckHttp(CheckHttp),
-    /// Ask a database once, whose URL is in the environment: what the Job of a check by SQL runs.
-    CheckSql(CheckSql),
-    /// Apply SQL files to the database whose URL is in the environment, each once.
-    Migrate(Migrate),
+    #[command(flatten)]
+    Runner(runner::Command),
     /// Print the CustomResourceDefinitions as YAML.
     Crd {
         /// Print only this one: servicereleases or releasecommands.
         plural: Option<String>,
     },
-}
-
-#[derive(Args)]
-struct CheckHttp {
-    /// The addresses, the request and what is expected, as JSON.
-    #[arg(long)]
-    question: String,
-    /// Where the finding is left for the kubelet.
-    #[arg(long, default_value = "/dev/termination-log")]
-    message: PathBuf,
-}
-
-#[derive(Args)]
-struct CheckSql {
-    /// The statement and what is expected, as JSON.
-    #[arg(long)]
-    question: String,
-    /// Where the finding is left for the kubelet.
-    #[arg(long, default_value = "/dev/termination-log")]
-    message: PathBuf,
-}
-
-#[derive(Args)]
-struct Migrate {
-    /// A directory of files such as 001_orders.sql, applied in the order of their numbers.
-    #[arg(long)]
-    files: PathBuf,
-    /// A name that tells these files from others for the same schema.
-    #[arg(long, default_value = "default")]
-    set: String,
-    /// Namespace and name of the release, for the ledger.
-    #[arg(long, default_value = "by hand")]
-    release: String,
-    /// How long a statement may wait for a lock before its transaction makes room, and is tried again.
-    #[arg(long, default_value = "5s")]
-    lock_timeout: api::Duration,
-    /// How long all of it may take.
-    #[arg(long, default_value = "15m")]
-    timeout: api::Duration,
-    /// The hash of the files that are meant; others are refused.
-    #[arg(long)]
-    plan: Option<String>,
-    /// Where the report is left for the kubelet, as JSON.
-    #[arg(long, default_value = "/dev/termination-log")]
-    message: PathBuf,
-}
-
-#[derive(Args)]
-struct CheckKeys {
-    /// Where they are mounted: a directory for each source, named by its place from 0.
-    #[arg(long)]
-    mounts: PathBuf,
-    /// The sources, as JSON: spec.checks[].keys.
-    #[arg(long)]
-    sources: String,
-    /// Where the finding is left for the kubelet.
-    #[arg(long, default_value = "/dev/termination-log")]
-    message: PathBuf,
 }
 
 #[derive(Args)]
@@ -160,10 +93,7 @@ struct Lease {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Crd { plural } => print_crds(plural.as_deref()),
-        Command::CheckKeys(check) => check_keys(&check),
-        Command::CheckHttp(check) => check_http(check),
-        Command::CheckSql(check) => check_sql(&check),
-        Command::Migrate(migrate) => apply(migrate),
+        Command::Runner(command) => runner::run(command),
         Command::Run(run) => start(*run),
     };
     match ended {
@@ -184,74 +114,6 @@ fn print_crds(plural: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let texts: Vec<String> = wanted.into_iter().map(|(_, text)| text).collect();
     print!("{}", texts.join("---\n"));
     Ok(())
-}
-
-fn check_keys(check: &CheckKeys) -> Result<(), Box<dyn std::error::Error>> {
-    let sources: Vec<api::KeysOf> = serde_json::from_str(&check.sources)?;
-    let Some(fault) = checks::keys::fault(&check.mounts, &sources)? else {
-        println!("all keys are there");
-        return Ok(());
-    };
-    Err(found(&check.message, fault))
-}
-
-/// Leaves a finding for the kubelet. The log has it too, where there is no such file.
-fn found(message: &Path, fault: String) -> Box<dyn std::error::Error> {
-    let _ = std::fs::write(message, &fault);
-    fault.into()
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn check_http(check: CheckHttp) -> Result<(), Box<dyn std::error::Error>> {
-    controller::use_ring();
-    let mut question: engine::HttpQuestion = serde_json::from_str(&check.question)?;
-    checks::with_secrets(&mut question.http, |name| std::env::var(name).ok());
-    match checks::Client::new()?.ask(&question).await {
-        engine::Reply::Check { fault: Some(fault), seen, .. } => {
-            Err(found(&check.message, format!("{fault} ({seen})")))
-        }
-        engine::Reply::Check { seen, .. } => {
-            println!("{seen}");
-            Ok(())
-        }
-        other => Err(format!("no answer to a check: {other:?}").into()),
-    }
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn check_sql(check: &CheckSql) -> Result<(), Box<dyn std::error::Error>> {
-    controller::use_ring();
-    let question: engine::SqlQuestion = serde_json::from_str(&check.question)?;
-    let url = std::env::var(database::URL).map_err(|_| format!("{} is not set", database::URL))?;
-    match database::check(&url, &question).await {
-        Ok(seen) => {
-            println!("{seen}");
-            let _ = std::fs::write(&check.message, seen);
-            Ok(())
-        }
-        Err(fault) => Err(found(&check.message, fault)),
-    }
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn apply(migrate: Migrate) -> Result<(), Box<dyn std::error::Error>> {
-    controller::use_ring();
-    let Migrate { files, set, release, lock_timeout, timeout, plan, message } = migrate;
-    let millis = |duration: api::Duration| Duration::from_millis(duration.as_millis());
-    let (lock_timeout, timeout) = (millis(lock_timeout), millis(timeout));
-    let settings = database::migrate::Settings { set, release, lock_timeout, timeout, plan };
-    let report = match (std::env::var(database::URL), database::migrate::files::read(&files)) {
-        (Err(_), _) => database::migrate::Report::not_begun(format!("{} is not set", database::URL)),
-        (_, Err(wrong)) => database::migrate::Report::not_begun(wrong.to_string()),
-        (Ok(url), Ok(files)) => database::migrate::run(&url, &files, &settings).await,
-    };
-    let text = serde_json::to_string(&report)?;
-    let _ = std::fs::write(&message, &text);
-    println!("{text}");
-    match report.outcome {
-        database::migrate::Outcome::Applied => Ok(()),
-        outcome => Err(format!("{outcome:?}: {}", report.why.unwrap_or_default()).into()),
-    }
 }
 
 #[tokio::main]
