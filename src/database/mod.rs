@@ -1,10 +1,12 @@
 //! What the operator's image does with a database, as Jobs in the namespaces of releases. The operator itself never
 //! connects to one, and never reads the Secret that says how.
 
+pub mod backup;
 mod check;
 mod connection;
 pub mod migrate;
 pub mod preflight;
+mod tool;
 
 pub use check::check;
 pub use connection::Connecting;

@@ -1,0 +1,236 @@
+//! Backups by pg_dump, and their proof: a backup counts once it was restored, and its rows counted (a dump that is
+//! empty or cut short is a file like any other).
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use std::time::Duration;
+
+use super::{
+    connection::{self, told},
+    tool,
+};
+
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How many tables that differ are told by name.
+const TOLD: usize = 5;
+/// What the names of scratch databases begin with.
+const SCRATCH: &str = "servicerelease_scratch_";
+
+/// What is known of a backup, kept beside it as NAME.json.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Backup {
+    /// Its file.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// The version of the server.
+    pub server_version: String,
+    /// When it was begun.
+    pub started_at: Timestamp,
+    /// When it was complete.
+    pub ended_at: Timestamp,
+    /// The rows of each table at that moment which the backup is of.
+    pub rows: BTreeMap<String, i64>,
+    /// When it was restored, and had all these rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven_at: Option<Timestamp>,
+}
+
+/// Makes a backup `NAME.dump` in a directory, in pg_dump's own format. What was not finished leaves nothing.
+///
+/// # Errors
+/// Why there is none.
+pub async fn take(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+    let file = format!("{name}.dump");
+    let (place, part) = (directory.join(&file), directory.join(format!(".{file}.part")));
+    if place.exists() {
+        return Err(format!("{} is there already: a backup is never overwritten", place.display()));
+    }
+    let started_at = Timestamp::now();
+    let environment = tool::environment(url).map_err(|error| error.to_string())?;
+    let mut connection = connect(url).await?;
+    // pg_dump sees what this transaction sees, and so does the count.
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(|error| told(&error))?;
+    let snapshot = text(&mut connection, "SELECT pg_export_snapshot()").await?;
+    let server_version = text(&mut connection, "SELECT current_setting('server_version')").await?;
+    let snapshot = format!("--snapshot={snapshot}");
+    let to = format!("--file={}", part.display());
+    let arguments: [&OsStr; 4] = ["--format=custom".as_ref(), snapshot.as_ref(), to.as_ref(), "--no-password".as_ref()];
+    let dumped = tool::run("pg_dump", &environment, &arguments).await;
+    let counted = match dumped {
+        Ok(_) => rows(&mut connection).await,
+        Err(error) => Err(error),
+    };
+    let _ = connection.close().await;
+    let finished = counted.and_then(|rows| Ok((rows, keep(&part, &place)?)));
+    let (rows, (bytes, sha256)) = finished.inspect_err(|_| {
+        let _ = fs::remove_file(&part);
+    })?;
+    let backup =
+        Backup { file, bytes, sha256, server_version, started_at, ended_at: Timestamp::now(), rows, proven_at: None };
+    record(directory, name, &backup)?;
+    Ok(backup)
+}
+
+/// Gives a file its name once it is on the disk; its size and checksum.
+fn keep(part: &Path, place: &Path) -> Result<(u64, String), String> {
+    let kept = || {
+        let mut file = File::open(part)?;
+        file.sync_all()?;
+        let mut hash = Sha256::new();
+        let bytes = io::copy(&mut file, &mut hash)?;
+        fs::rename(part, place)?;
+        Ok::<_, io::Error>((bytes, hexadecimal(&hash.finalize())))
+    };
+    kept().map_err(|error| format!("{}: {error}", place.display()))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn record(directory: &Path, name: &str, backup: &Backup) -> Result<(), String> {
+    let place = directory.join(format!("{name}.json"));
+    let text = serde_json::to_vec_pretty(backup).map_err(|error| error.to_string())?;
+    fs::write(&place, text).map_err(|error| format!("{}: {error}", place.display()))
+}
+
+/// What is known of a backup.
+///
+/// # Errors
+/// There is none, or its record cannot be read.
+pub fn known(directory: &Path, name: &str) -> Result<Backup, String> {
+    let place = directory.join(format!("{name}.json"));
+    let text = fs::read(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", place.display()))
+}
+
+/// Restores a backup into a scratch database on the server of a URL, whose role must be allowed to make one, and counts
+/// its rows. The scratch database is removed, also one that an earlier proof left.
+///
+/// # Errors
+/// Why it is no backup.
+pub async fn prove(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+    let mut backup = known(directory, name)?;
+    let place = directory.join(&backup.file);
+    let mut hash = Sha256::new();
+    let read = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hash));
+    read.map_err(|error| format!("{}: {error}", place.display()))?;
+    if hexadecimal(&hash.finalize()) != backup.sha256 {
+        return Err(format!("{} is not what was written: its checksum is another one", backup.file));
+    }
+    let mut connection = connect(url).await?;
+    let source = text(&mut connection, "SELECT current_database()").await?;
+    let scratch = format!("{SCRATCH}{}", &hexadecimal(&Sha256::digest(&source))[..16]);
+    let gone = format!("DROP DATABASE IF EXISTS {scratch} WITH (FORCE)");
+    let like = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) \
+                FROM pg_database WHERE datname = current_database()";
+    let like = text(&mut connection, like).await?;
+    for statement in [gone.clone(), format!("CREATE DATABASE {scratch} TEMPLATE template0 {like}")] {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map_err(|error| told(&error))?;
+    }
+    let restored = restored(url, &scratch, &place).await;
+    let removed = connection.execute(sqlx::raw_sql(AssertSqlSafe(gone))).await.map_err(|error| told(&error));
+    let _ = connection.close().await;
+    let differing = differing(&backup.rows, &restored?);
+    removed.map_err(|error| format!("the scratch database {scratch} is left over: {error}"))?;
+    if !differing.is_empty() {
+        let more = differing.len().saturating_sub(TOLD);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        return Err(format!("what was restored differs: {}{more}", differing[..differing.len().min(TOLD)].join("; ")));
+    }
+    backup.proven_at = Some(Timestamp::now());
+    record(directory, name, &backup)?;
+    Ok(backup)
+}
+
+/// The rows of a backup, once it is restored.
+async fn restored(url: &str, database: &str, place: &Path) -> Result<BTreeMap<String, i64>, String> {
+    let environment = tool::environment(url).map_err(|error| error.to_string())?;
+    let to = format!("--dbname={database}");
+    let flags = ["--exit-on-error", "--no-owner", "--no-privileges", "--no-password"];
+    let arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).chain([to.as_ref(), place.as_os_str()]).collect();
+    tool::run("pg_restore", &environment, &arguments).await?;
+    let options = connection::options(url, "servicerelease/proof").map_err(|error| error.to_string())?;
+    let connected = connection::connect(&options.database(database), CONNECT).await;
+    let mut connection = connected.map_err(|error| error.to_string())?;
+    let rows = rows(&mut connection).await;
+    let _ = connection.close().await;
+    rows
+}
+
+fn differing(meant: &BTreeMap<String, i64>, found: &BTreeMap<String, i64>) -> Vec<String> {
+    let lacking = meant.iter().filter_map(|(table, rows)| match found.get(table) {
+        None => Some(format!("table {table} is missing")),
+        Some(there) if there != rows => Some(format!("table {table} has {there} rows, not {rows}")),
+        Some(_) => None,
+    });
+    let new = found.keys().filter(|table| !meant.contains_key(*table)).map(|table| format!("table {table} is new"));
+    lacking.chain(new).collect()
+}
+
+/// Removes backups beyond so many, and those that ended before a moment, but never the last proven one, nor the last of
+/// all. Says which.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn retain(directory: &Path, count: usize, not_before: Option<Timestamp>) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(directory)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+    let mut all: Vec<(String, Backup)> =
+        names.filter_map(|name| known(directory, &name).ok().map(|backup| (name, backup))).collect();
+    all.sort_by_key(|(_, backup)| std::cmp::Reverse(backup.ended_at));
+    let proven = all.iter().position(|(_, backup)| backup.proven_at.is_some());
+    let too_old = |backup: &Backup| not_before.is_some_and(|moment| backup.ended_at < moment);
+    let surplus = all.iter().enumerate().filter(|(place, (_, backup))| {
+        let kept = *place == 0 || Some(*place) == proven;
+        !kept && (*place >= count || too_old(backup))
+    });
+    let mut removed = Vec::new();
+    for (_, (name, backup)) in surplus {
+        // Its record goes last: whatever is left is still known.
+        fs::remove_file(directory.join(&backup.file))?;
+        fs::remove_file(directory.join(format!("{name}.json")))?;
+        removed.push(name.clone());
+    }
+    Ok(removed)
+}
+
+async fn connect(url: &str) -> Result<PgConnection, String> {
+    let options = connection::options(url, "servicerelease/backup").map_err(|error| error.to_string())?;
+    connection::connect(&options, CONNECT).await.map_err(|error| error.to_string())
+}
+
+async fn text(connection: &mut PgConnection, query: &'static str) -> Result<String, String> {
+    sqlx::query_scalar(query).fetch_one(connection).await.map_err(|error| told(&error))
+}
+
+/// The rows of every table that pg_dump takes.
+async fn rows(connection: &mut PgConnection) -> Result<BTreeMap<String, i64>, String> {
+    let tables = "SELECT format('%I.%I', nspname, relname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
+                  WHERE relkind = 'r' AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema' \
+                  AND NOT EXISTS (SELECT 1 FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')";
+    let tables: Vec<String> =
+        sqlx::query_scalar(tables).fetch_all(&mut *connection).await.map_err(|error| told(&error))?;
+    let mut rows = BTreeMap::new();
+    for table in tables {
+        let count = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM ONLY {table}")));
+        let count = count.persistent(false).fetch_one(&mut *connection).await;
+        rows.insert(table.clone(), count.map_err(|error| format!("count the rows of {table}: {}", told(&error)))?);
+    }
+    Ok(rows)
+}
