@@ -22,7 +22,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_ratio: 1.5, confidence: 0.95, min_events: MIN_EVENTS, min_requests: 1000, dispersion: 1.0 }
+        Self { max_ratio: 1.5, confidence: 0.95, min_events: MIN_EVENTS, min_requests: 500, dispersion: 1.0 }
     }
 }
 
@@ -109,13 +109,13 @@ mod tests {
     #[case::too_few_events_to_fail(seen(0.05, 3, 0, 20), Outcome::Inconclusive)]
     #[case::enough_events_to_fail(seen(0.05, 4, 0, 20), Outcome::Fail)]
     #[case::as_good_by_the_bound(seen(0.5, 100, 110, 900), Outcome::Pass)]
-    #[case::tolerably_worse(seen(0.5, 13, 10, 900), Outcome::Inconclusive)]
-    #[case::no_events_in_enough_requests(seen(0.1, 0, 0, 1000), Outcome::Pass)]
+    #[case::tolerably_worse(seen(0.5, 13, 10, 400), Outcome::Inconclusive)]
+    #[case::no_events_in_enough_requests(seen(0.1, 0, 0, 500), Outcome::Pass)]
     #[case::observed_above_the_tolerance_in_enough_requests(seen(0.1, 20, 90, 2000), Outcome::Inconclusive)]
     #[case::observed_within_it_in_enough_requests(seen(0.1, 13, 90, 2000), Outcome::Pass)]
     #[case::few_events_do_not_keep_it(seen(0.1, 3, 9, 2000), Outcome::Pass)]
     #[case::nobody_to_compare_with(seen(1.0, 9, 0, 2000), Outcome::Inconclusive)]
-    #[case::no_events_in_too_few_requests(seen(0.1, 0, 0, 999), Outcome::Inconclusive)]
+    #[case::no_events_in_too_few_requests(seen(0.1, 0, 0, 499), Outcome::Inconclusive)]
     fn what_is_seen_decides(#[case] evidence: Evidence, #[case] expected: Outcome) {
         let verdict = judge(&evidence, &Settings::default());
         assert_eq!(verdict.outcome, expected, "{verdict:?}");

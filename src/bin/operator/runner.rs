@@ -25,6 +25,9 @@ pub enum Command {
     CheckSql(CheckSql),
     /// Look at the database whose URL is in the environment, and print what is found as JSON. Exit code 1: not as asked.
     Preflight(Preflight),
+    /// Back up the database whose URL is in the environment by pg_dump, prove the backup by restoring it into a scratch
+    /// database, and remove old ones.
+    Backup(Backup),
     /// Apply SQL files to the database whose URL is in the environment, each once.
     Migrate(Migrate),
 }
@@ -36,6 +39,7 @@ pub fn run(command: Command) -> Ended {
         Command::CheckHttp(check) => check_http(check),
         Command::CheckSql(check) => check_sql(&check),
         Command::Preflight(preflight) => look(&preflight),
+        Command::Backup(backup) => back_up(&backup),
         Command::Migrate(migrate) => apply(migrate),
     }
 }
@@ -58,6 +62,29 @@ pub struct CheckSql {
     #[arg(long)]
     question: String,
     /// Where the finding is left for the kubelet.
+    #[arg(long, default_value = "/dev/termination-log")]
+    message: PathBuf,
+}
+
+/// The arguments of backup.
+#[derive(Args)]
+pub struct Backup {
+    /// The directory of backups, such as where a PersistentVolumeClaim is mounted.
+    #[arg(long)]
+    directory: PathBuf,
+    /// The name of the new one: NAME.dump, and what is known of it in NAME.json.
+    #[arg(long)]
+    name: String,
+    /// Do not restore it. Nobody knows then whether it could be.
+    #[arg(long)]
+    unproven: bool,
+    /// How many are kept.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    keep: u16,
+    /// After how long others are removed, such as 720h. Never the last good one.
+    #[arg(long)]
+    max_age: Option<api::Duration>,
+    /// Where what came of it is left for the kubelet.
     #[arg(long, default_value = "/dev/termination-log")]
     message: PathBuf,
 }
@@ -197,4 +224,26 @@ async fn look(preflight: &Preflight) -> Ended {
 
 fn url() -> Result<String, String> {
     std::env::var(database::URL).map_err(|_| format!("{} is not set", database::URL))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn back_up(backup: &Backup) -> Ended {
+    controller::use_ring();
+    let Backup { directory, name, unproven, keep, max_age, message } = backup;
+    let url = url()?;
+    let done = async {
+        let taken = database::backup::take(&url, directory, name).await?;
+        let known = if *unproven { taken } else { database::backup::prove(&url, directory, name).await? };
+        let now = jiff::Timestamp::now();
+        let not_before = max_age.and_then(|age| now.checked_sub(Duration::from_millis(age.as_millis())).ok());
+        let removed = database::backup::retain(directory, (*keep).into(), not_before);
+        removed.map_err(|error| format!("old backups are not removed: {error}"))?;
+        Ok::<_, String>(known)
+    };
+    let known = done.await.map_err(|why| found(message, why))?;
+    println!("{}", serde_json::to_string(&known)?);
+    let told =
+        format!("{}, {} bytes, SHA-256 {}, PostgreSQL {}", known.file, known.bytes, known.sha256, known.server_version);
+    let _ = std::fs::write(message, told);
+    Ok(())
 }
