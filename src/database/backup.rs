@@ -125,6 +125,16 @@ pub fn known(directory: &Path, name: &str) -> Result<Backup, String> {
 /// # Errors
 /// Why it is no backup.
 pub async fn prove(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+    let (backup, scratch) = restore(url, directory, name).await?;
+    scratch.remove().await?;
+    Ok(backup)
+}
+
+/// The same, and the scratch database is left for whoever asked.
+///
+/// # Errors
+/// Why it is no backup. Nothing is left then.
+pub(super) async fn restore(url: &str, directory: &Path, name: &str) -> Result<(Backup, Scratch), String> {
     let mut backup = known(directory, name)?;
     let place = directory.join(&backup.file);
     let mut hash = Sha256::new();
@@ -133,29 +143,50 @@ pub async fn prove(url: &str, directory: &Path, name: &str) -> Result<Backup, St
     if hexadecimal(&hash.finalize()) != backup.sha256 {
         return Err(format!("{} is not what was written: its checksum is another one", backup.file));
     }
-    let mut connection = connect(url).await?;
-    let source = text(&mut connection, "SELECT current_database()").await?;
-    let scratch = format!("{SCRATCH}{}", &hexadecimal(&Sha256::digest(&source))[..16]);
-    let gone = format!("DROP DATABASE IF EXISTS {scratch} WITH (FORCE)");
-    let like = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) \
-                FROM pg_database WHERE datname = current_database()";
-    let like = text(&mut connection, like).await?;
-    for statement in [gone.clone(), format!("CREATE DATABASE {scratch} TEMPLATE template0 {like}")] {
-        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map_err(|error| told(&error))?;
-    }
-    let restored = restored(url, &scratch, &place).await;
-    let removed = connection.execute(sqlx::raw_sql(AssertSqlSafe(gone))).await.map_err(|error| told(&error));
-    let _ = connection.close().await;
-    let differing = differing(&backup.rows, &restored?);
-    removed.map_err(|error| format!("the scratch database {scratch} is left over: {error}"))?;
-    if !differing.is_empty() {
-        let more = differing.len().saturating_sub(TOLD);
-        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        return Err(format!("what was restored differs: {}{more}", differing[..differing.len().min(TOLD)].join("; ")));
+    let scratch = Scratch::make(url).await?;
+    let compared = restored(url, &scratch.name, &place).await.and_then(|found| compare(&backup.rows, &found));
+    if let Err(why) = compared {
+        scratch.remove().await?;
+        return Err(why);
     }
     backup.proven_at = Some(Timestamp::now());
     record(directory, name, &backup)?;
-    Ok(backup)
+    Ok((backup, scratch))
+}
+
+/// A database beside the real one, for a while.
+pub(super) struct Scratch {
+    connection: PgConnection,
+    /// Its name: the same for all of one database, so that what a crash left is found.
+    pub name: String,
+}
+
+impl Scratch {
+    async fn make(url: &str) -> Result<Self, String> {
+        let mut connection = connect(url).await?;
+        let source = text(&mut connection, "SELECT current_database()").await?;
+        let name = format!("{SCRATCH}{}", &hexadecimal(&Sha256::digest(&source))[..16]);
+        let like = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, \
+                    datctype) FROM pg_database WHERE datname = current_database()";
+        let like = text(&mut connection, like).await?;
+        let make = format!("CREATE DATABASE {name} TEMPLATE template0 {like}");
+        for statement in [format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), make] {
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map_err(|error| told(&error))?;
+        }
+        Ok(Self { connection, name })
+    }
+
+    /// Removes it, whoever is connected to it.
+    ///
+    /// # Errors
+    /// It is left over.
+    pub async fn remove(mut self) -> Result<(), String> {
+        let gone = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let removed = self.connection.execute(sqlx::raw_sql(AssertSqlSafe(gone))).await;
+        removed.map_err(|error| format!("the scratch database {} is left over: {}", self.name, told(&error)))?;
+        let _ = self.connection.close().await;
+        Ok(())
+    }
 }
 
 /// The rows of a backup, once it is restored.
@@ -173,14 +204,20 @@ async fn restored(url: &str, database: &str, place: &Path) -> Result<BTreeMap<St
     rows
 }
 
-fn differing(meant: &BTreeMap<String, i64>, found: &BTreeMap<String, i64>) -> Vec<String> {
+fn compare(meant: &BTreeMap<String, i64>, found: &BTreeMap<String, i64>) -> Result<(), String> {
     let lacking = meant.iter().filter_map(|(table, rows)| match found.get(table) {
         None => Some(format!("table {table} is missing")),
         Some(there) if there != rows => Some(format!("table {table} has {there} rows, not {rows}")),
         Some(_) => None,
     });
     let new = found.keys().filter(|table| !meant.contains_key(*table)).map(|table| format!("table {table} is new"));
-    lacking.chain(new).collect()
+    let mut differing: Vec<String> = lacking.chain(new).collect();
+    let more = differing.len().saturating_sub(TOLD);
+    differing.truncate(TOLD);
+    if more > 0 {
+        differing.push(format!("and {more} more"));
+    }
+    if differing.is_empty() { Ok(()) } else { Err(format!("what was restored differs: {}", differing.join("; "))) }
 }
 
 /// Removes backups beyond so many, and those that ended before a moment, but never the last proven one, nor the last of

@@ -6,6 +6,7 @@ mod check;
 mod connection;
 pub mod migrate;
 pub mod preflight;
+pub mod rehearsal;
 mod tool;
 
 pub use check::check;

@@ -6,4 +6,5 @@ mod backup;
 mod cut;
 mod migrations;
 mod preflight;
+mod rehearsal;
 mod server;

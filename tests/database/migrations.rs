@@ -35,6 +35,7 @@ fn settings() -> Settings {
         lock_timeout: Duration::from_millis(300),
         timeout: Duration::from_secs(60),
         plan: None,
+        observe: false,
     }
 }
 

@@ -194,7 +194,7 @@ async fn apply(arguments: Migrate) -> Ended {
     let Migrate { files, set, release, lock_timeout, timeout, plan, message } = arguments;
     let millis = |duration: api::Duration| Duration::from_millis(duration.as_millis());
     let (lock_timeout, timeout) = (millis(lock_timeout), millis(timeout));
-    let settings = Settings { set, release, lock_timeout, timeout, plan };
+    let settings = Settings { set, release, lock_timeout, timeout, plan, observe: false };
     let report = match (url(), migrate::files::read(&files)) {
         (Err(why), _) => Report::not_begun(why),
         (_, Err(wrong)) => Report::not_begun(wrong.to_string()),

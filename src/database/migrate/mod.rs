@@ -5,8 +5,10 @@
 //! session: a server process that goes on after its client was killed still holds it, so whoever has the lock knows that
 //! nobody else is at work, and reads in the ledger what became of it.
 
+pub mod effects;
 pub mod files;
 mod ledger;
+pub mod risks;
 mod run;
 pub mod statements;
 

@@ -12,6 +12,7 @@ use crate::{
 };
 
 use super::{
+    effects::{Before, Effects},
     files::{Body, File},
     ledger::{self, Ledger},
     statements::Statement,
@@ -39,6 +40,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The hash of the files that were meant, if it was settled before.
     pub plan: Option<String>,
+    /// Whether to look what each file does to tables: for rehearsals.
+    pub observe: bool,
 }
 
 /// How a run ended.
@@ -72,6 +75,9 @@ pub struct Report {
     /// Why it stopped, and what can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What each file did, if that was looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effects>,
 }
 
 impl Report {
@@ -79,7 +85,15 @@ impl Report {
     #[must_use]
     pub fn not_begun(why: String) -> Self {
         let why = Some(bounded(&why, MOST_TOLD));
-        Self { outcome: Outcome::NotBegun, plan: String::new(), applied: Vec::new(), already: 0, file: None, why }
+        Self {
+            outcome: Outcome::NotBegun,
+            plan: String::new(),
+            applied: Vec::new(),
+            already: 0,
+            file: None,
+            why,
+            effects: Vec::new(),
+        }
     }
 }
 
@@ -100,6 +114,18 @@ impl From<sqlx::Error> for Stop {
     /// An error beside those of statements.
     fn from(error: sqlx::Error) -> Self {
         if is_lost(&error) { Self::Lost(told(&error)) } else { Self::NotBegun(told(&error)) }
+    }
+}
+
+/// What broke a transaction, and at which line of the file, if it was a statement of it.
+struct Broken {
+    line: Option<u64>,
+    error: sqlx::Error,
+}
+
+impl From<sqlx::Error> for Broken {
+    fn from(error: sqlx::Error) -> Self {
+        Self { line: None, error }
     }
 }
 
@@ -131,6 +157,7 @@ pub async fn run(url: &str, files: &[File], settings: &Settings) -> Report {
         deadline: Instant::now() + settings.timeout,
         applied: Vec::new(),
         already: 0,
+        effects: Vec::new(),
         begun: false,
     };
     let stop = match &settings.plan {
@@ -150,8 +177,8 @@ pub async fn run(url: &str, files: &[File], settings: &Settings) -> Report {
         }
         Err(Stop::Unknown(file, why)) => (Outcome::Unknown, file, Some(why)),
     };
-    let Run { applied, already, .. } = run;
-    Report { outcome, plan, applied, already, file, why: why.map(|why| bounded(&why, MOST_TOLD)) }
+    let Run { applied, already, effects, .. } = run;
+    Report { outcome, plan, applied, already, file, why: why.map(|why| bounded(&why, MOST_TOLD)), effects }
 }
 
 struct Run<'a> {
@@ -160,6 +187,7 @@ struct Run<'a> {
     deadline: Instant,
     applied: Vec<String>,
     already: usize,
+    effects: Vec<Effects>,
     /// Whether a file was begun: from then on a lost connection leaves something to be found out.
     begun: bool,
 }
@@ -269,7 +297,7 @@ impl<'a> Run<'a> {
 
     /// Runs statements and their note in one transaction.
     async fn together(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         ledger: &Ledger,
         file: &File,
@@ -277,9 +305,12 @@ impl<'a> Run<'a> {
     ) -> Result<(), Stop> {
         let mut tries = 1;
         loop {
-            let (line, error) = match self.transaction(connection, ledger, file, statements).await {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
+            let Broken { line, error } = match self.transaction(connection, ledger, file, statements).await {
+                Ok(effects) => {
+                    self.effects.extend(effects);
+                    return Ok(());
+                }
+                Err(broken) => broken,
             };
             if is_lost(&error) {
                 return Err(Stop::Lost(told(&error)));
@@ -294,40 +325,57 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Once. What fails comes with the line of the statement, if it was one of the file's.
+    /// Once.
     async fn transaction(
         &self,
         connection: &mut PgConnection,
         ledger: &Ledger,
         file: &File,
         statements: &[Statement],
-    ) -> Result<(), (Option<u64>, sqlx::Error)> {
-        let mut transaction = connection.begin().await.map_err(|error| (None, error))?;
-        let ran = async {
-            let locks = self.settings.lock_timeout.as_millis();
-            let limits = format!(
-                "SET LOCAL lock_timeout = {locks}; SET LOCAL statement_timeout = {}",
-                self.left().as_millis().max(1)
-            );
-            transaction.execute(sqlx::raw_sql(AssertSqlSafe(limits))).await.map_err(|error| (None, error))?;
-            for statement in statements {
-                let text = sqlx::raw_sql(AssertSqlSafe(statement.text.clone()));
-                transaction.execute(text).await.map_err(|error| (Some(statement.line), error))?;
+    ) -> Result<Option<Effects>, Broken> {
+        let mut transaction = connection.begin().await?;
+        match self.body(&mut transaction, ledger, file, statements).await {
+            Ok(effects) => {
+                transaction.commit().await?;
+                Ok(effects)
             }
-            transaction.execute(sqlx::raw_sql("RESET ROLE")).await.map_err(|error| (None, error))?;
-            match ledger.note(&mut transaction, file, "Applied").await.map_err(|error| (None, error))? {
-                true => Ok(()),
-                false => Err((
-                    None,
-                    sqlx::Error::Configuration("a statement of it gave up the lock of the migration".into()),
-                )),
-            }
-        };
-        match ran.await {
-            Ok(()) => transaction.commit().await.map_err(|error| (None, error)),
-            Err(failed) => {
+            Err(broken) => {
                 let _ = transaction.rollback().await;
-                Err(failed)
+                Err(broken)
+            }
+        }
+    }
+
+    /// What stands between BEGIN and COMMIT.
+    async fn body(
+        &self,
+        connection: &mut PgConnection,
+        ledger: &Ledger,
+        file: &File,
+        statements: &[Statement],
+    ) -> Result<Option<Effects>, Broken> {
+        let begun = Instant::now();
+        let before = if self.settings.observe { Some(Before::look(connection).await?) } else { None };
+        let (locks, left) = (self.settings.lock_timeout.as_millis(), self.left().as_millis().max(1));
+        let limits = format!("SET LOCAL lock_timeout = {locks}; SET LOCAL statement_timeout = {left}");
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(limits))).await?;
+        for statement in statements {
+            let ran = connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.text.clone()))).await;
+            ran.map_err(|error| Broken { line: Some(statement.line), error })?;
+        }
+        connection.execute(sqlx::raw_sql("RESET ROLE")).await?;
+        let effects = match before {
+            Some(before) => {
+                let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let (locks, rewritten) = before.compare(connection).await?;
+                Some(Effects { file: file.name.clone(), millis, locks, rewritten })
+            }
+            None => None,
+        };
+        match ledger.note(connection, file, "Applied").await? {
+            true => Ok(effects),
+            false => {
+                Err(sqlx::Error::Configuration("a statement of it gave up the lock of the migration".into()).into())
             }
         }
     }

@@ -15,6 +15,8 @@ pub struct Statement {
     pub line: u64,
     /// What it is.
     pub kind: Kind,
+    /// Its words in upper case, without names in quotes, strings and comments.
+    pub words: Vec<String>,
 }
 
 /// What a statement is, as far as transactions go.
@@ -115,7 +117,8 @@ impl Current {
             return Err(Unreadable::Copy(first.line));
         }
         let text = text[place.offset(first)..place.offset(last)].to_owned();
-        Ok(Some(Statement { text, line: first.line, kind: kind(&words) }))
+        let kind = kind(&words);
+        Ok(Some(Statement { text, line: first.line, kind, words: self.words }))
     }
 }
 

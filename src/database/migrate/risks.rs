@@ -1,0 +1,142 @@
+//! Statements that a person is to have seen before they run: what they say of themselves, without a database.
+
+use super::{
+    files::{Body, File},
+    statements::Statement,
+};
+
+/// What a statement may do that cannot be undone by undoing the migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Risk {
+    /// Drops a table or all that is in a schema.
+    DropsTables,
+    /// Drops a column.
+    DropsColumn,
+    /// Drops whatever depends on something.
+    DropsDependents,
+    /// Empties a table.
+    Empties,
+    /// Deletes rows.
+    DeletesRows,
+    /// Makes a column another type: what does not fit is cut off or refused.
+    ChangesType,
+    /// Refuses rows that lack a value: those that are there, and those that older code writes.
+    RequiresValue,
+}
+
+impl Risk {
+    /// In words.
+    #[must_use]
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::DropsTables => "drops tables with their rows",
+            Self::DropsColumn => "drops a column with its values",
+            Self::DropsDependents => "drops whatever depends on it (CASCADE)",
+            Self::Empties => "empties a table",
+            Self::DeletesRows => "deletes rows",
+            Self::ChangesType => "changes a column's type: values may be cut off",
+            Self::RequiresValue => {
+                "requires a value that rows, and older code, may not have (NOT NULL without DEFAULT)"
+            }
+        }
+    }
+
+    /// Whether data are lost.
+    #[must_use]
+    pub const fn loses_data(self) -> bool {
+        !matches!(self, Self::RequiresValue)
+    }
+}
+
+/// The risks of files, each with file and line.
+#[must_use]
+pub fn of_files(files: &[File]) -> Vec<(String, u64, Risk)> {
+    let of = |file: &File| {
+        let (Body::Transaction(statements) | Body::Alone(statements)) = &file.body;
+        let risks = |statement: &Statement| risks(statement).into_iter().map(|risk| (statement.line, risk)).collect();
+        let found: Vec<(u64, Risk)> = statements.iter().flat_map::<Vec<_>, _>(risks).collect();
+        let name = file.name.clone();
+        found.into_iter().map(move |(line, risk)| (name.clone(), line, risk)).collect::<Vec<_>>()
+    };
+    files.iter().flat_map(of).collect()
+}
+
+/// The risks of a statement. What a function or a DO block does nobody sees here.
+#[must_use]
+pub fn risks(statement: &Statement) -> Vec<Risk> {
+    let words: Vec<&str> = statement.words.iter().map(String::as_str).collect();
+    let cascades = words.contains(&"CASCADE");
+    match words.as_slice() {
+        ["DROP", "TABLE" | "SCHEMA" | "DATABASE", ..] | ["DROP", "FOREIGN", "TABLE", ..] => vec![Risk::DropsTables],
+        ["DROP", "TYPE" | "DOMAIN" | "EXTENSION" | "OWNED", ..] if cascades => vec![Risk::DropsDependents],
+        ["TRUNCATE", ..] => vec![Risk::Empties],
+        ["DELETE", "FROM", ..] => vec![Risk::DeletesRows],
+        ["WITH", rest @ ..] if rest.windows(2).any(|pair| pair == ["DELETE", "FROM"]) => vec![Risk::DeletesRows],
+        ["ALTER", "TABLE", actions @ ..] => of_table(actions, cascades),
+        _ => Vec::new(),
+    }
+}
+
+/// The actions of ALTER TABLE. Names in quotes are not among the words, so what follows DROP may be anything.
+fn of_table(words: &[&str], cascades: bool) -> Vec<Risk> {
+    let mut risks = Vec::new();
+    let others = ["CONSTRAINT", "DEFAULT", "NOT", "EXPRESSION", "IDENTITY"];
+    let after = |place: usize| words.get(place + 1).copied().unwrap_or_default();
+    for (place, word) in words.iter().enumerate() {
+        match *word {
+            "DROP" if !others.contains(&after(place)) => risks.push(Risk::DropsColumn),
+            "DROP" if after(place) == "CONSTRAINT" && cascades => risks.push(Risk::DropsDependents),
+            "TYPE" => risks.push(Risk::ChangesType),
+            "NULL" if place >= 1 && words[place - 1] == "NOT" && requires(&words[..place - 1], &words[place..]) => {
+                risks.push(Risk::RequiresValue);
+            }
+            _ => {}
+        }
+    }
+    risks
+}
+
+/// Whether NOT NULL between these words is asked of values that nobody gives: not what is dropped or tested.
+fn requires(before: &[&str], after: &[&str]) -> bool {
+    let last = before.last().copied().unwrap_or_default();
+    let action = |words: &[&str]| words.iter().rposition(|word| matches!(*word, "ADD" | "ALTER" | "DROP"));
+    let begun = action(before).map_or(before, |place| &before[place..]);
+    let ended = after.iter().position(|word| matches!(*word, "ADD" | "ALTER" | "DROP")).unwrap_or(after.len());
+    let given =
+        |word: &&str| matches!(*word, "DEFAULT" | "GENERATED" | "SERIAL" | "BIGSERIAL" | "SMALLSERIAL" | "CHECK");
+    !matches!(last, "DROP" | "IS") && !begun.iter().chain(&after[..ended]).any(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::database::migrate::statements::split;
+
+    #[rstest]
+    #[case("DROP TABLE IF EXISTS a, b", &[Risk::DropsTables])]
+    #[case("drop schema old cascade", &[Risk::DropsTables])]
+    #[case("DROP TYPE mood CASCADE", &[Risk::DropsDependents])]
+    #[case("DROP TYPE mood", &[])]
+    #[case("DROP INDEX i", &[])]
+    #[case("DROP VIEW v", &[])]
+    #[case("TRUNCATE a", &[Risk::Empties])]
+    #[case("DELETE FROM a WHERE id = 1", &[Risk::DeletesRows])]
+    #[case("WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone", &[Risk::DeletesRows])]
+    #[case("ALTER TABLE a DROP COLUMN b, ADD COLUMN c int", &[Risk::DropsColumn])]
+    #[case("ALTER TABLE a DROP \"default\"", &[Risk::DropsColumn])]
+    #[case("ALTER TABLE a DROP CONSTRAINT c, ALTER COLUMN b DROP NOT NULL, ALTER b DROP DEFAULT", &[])]
+    #[case("ALTER TABLE a ALTER COLUMN b TYPE varchar(10)", &[Risk::ChangesType])]
+    #[case("ALTER TABLE a ALTER b SET DATA TYPE int USING b::int", &[Risk::ChangesType])]
+    #[case("ALTER TABLE a ADD COLUMN b int NOT NULL", &[Risk::RequiresValue])]
+    #[case("ALTER TABLE a ADD COLUMN b int NOT NULL DEFAULT 0", &[])]
+    #[case("ALTER TABLE a ADD COLUMN b int DEFAULT 0 NOT NULL, ADD c int NOT NULL", &[Risk::RequiresValue])]
+    #[case("ALTER TABLE a ALTER COLUMN b SET NOT NULL", &[Risk::RequiresValue])]
+    #[case("ALTER TABLE a ADD CONSTRAINT c CHECK (b IS NOT NULL) NOT VALID", &[])]
+    #[case("CREATE TABLE a (b int NOT NULL)", &[])]
+    #[case("UPDATE a SET b = 'DROP TABLE a'", &[])]
+    fn what_a_statement_risks_stands_in_it(#[case] sql: &str, #[case] expected: &[Risk]) {
+        assert_eq!(risks(&split(sql).unwrap()[0]), expected);
+    }
+}
