@@ -8,6 +8,7 @@ pub mod migrate;
 pub mod preflight;
 pub mod rehearsal;
 mod tool;
+pub mod verify;
 
 pub use check::check;
 pub use connection::Connecting;

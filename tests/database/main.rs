@@ -8,3 +8,4 @@ mod migrations;
 mod preflight;
 mod rehearsal;
 mod server;
+mod verify;
