@@ -118,8 +118,7 @@ async fn a_migrator_that_is_killed_leaves_nothing_that_the_next_one_runs_into() 
     server.until(SLEEPS).await;
     first.kill().unwrap();
     first.wait().unwrap();
-    // Its server process goes on, and has the lock: the next one waits for its end.
-    assert_eq!(server.number(&format!("({SLEEPS})::int")).await, 1);
+    // Its server process goes on until it looks for its client, and has the lock: the next one waits for its end.
     let report = run(&server, &slow).await;
     assert_eq!(report.outcome, Outcome::Applied, "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM ran").await, 1);
@@ -163,7 +162,7 @@ async fn a_table_that_is_in_use_is_waited_for_a_little_at_a_time() {
     let mut user = server.connect().await;
     sqlx::raw_sql("BEGIN; SELECT * FROM ran").execute(&mut user).await.unwrap();
     let mut short = settings();
-    short.timeout = Duration::from_secs(2);
+    short.timeout = Duration::from_secs(5);
     let report = migrate::run(&server.url(), &files(&COUNTED[..2]), &short).await;
     assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
     assert!(
@@ -263,7 +262,7 @@ async fn without_a_server_or_the_lock_nothing_is_begun() {
     let lock = "SET application_name = 'the other one'; SELECT pg_advisory_lock(x'7372656c65617365'::bigint)";
     sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
     let mut short = settings();
-    short.timeout = Duration::from_secs(1);
+    short.timeout = Duration::from_secs(5);
     let report = migrate::run(&server.url(), &files(&COUNTED), &short).await;
     assert_eq!(report.outcome, Outcome::NotBegun, "{report:?}");
     assert!(why(&report).starts_with("the other one (process "), "{report:?}");
