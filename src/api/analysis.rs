@@ -169,7 +169,8 @@ fn default_provider() -> String {
     "default".into()
 }
 
-fn number(_: &mut SchemaGenerator) -> Schema {
+/// The schema of a number that may be a decimal.
+pub(super) fn number(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "number" })
 }
 

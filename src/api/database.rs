@@ -1,10 +1,10 @@
 //! `spec.database`: the database that a service stands on, and checks that ask it.
 
 use kube::KubeSchema;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretSource;
+use super::{SecretSource, analysis::number};
 
 /// The database that the service stands on. The operator never connects to it: what is asked of it, Jobs in the
 /// release's namespace ask, from the operator's own image.
@@ -65,10 +65,6 @@ pub enum SqlExpect {
     Value,
     /// There are as many as rows says.
     Rows,
-}
-
-fn number(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "number" })
 }
 
 /// What a single value must be. NULL is never right.

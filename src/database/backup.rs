@@ -13,15 +13,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use std::time::Duration;
 
 use super::{
-    connection::{self, told},
-    tool,
+    connection::{self, CONNECT, told},
+    hexadecimal, tool,
 };
 
-/// How long a connection may take to be there.
-const CONNECT: Duration = Duration::from_secs(30);
 /// How many tables that differ are told by name.
 const TOLD: usize = 5;
 /// What the names of scratch databases begin with.
@@ -97,10 +94,6 @@ fn keep(part: &Path, place: &Path) -> Result<(u64, String), String> {
         Ok::<_, io::Error>((bytes, hexadecimal(&hash.finalize())))
     };
     kept().map_err(|error| format!("{}: {error}", place.display()))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn record(directory: &Path, name: &str, backup: &Backup) -> Result<(), String> {
@@ -248,8 +241,7 @@ pub fn retain(directory: &Path, count: usize, not_before: Option<Timestamp>) -> 
 }
 
 async fn connect(url: &str) -> Result<PgConnection, String> {
-    let options = connection::options(url, "servicerelease/backup").map_err(|error| error.to_string())?;
-    connection::connect(&options, CONNECT).await.map_err(|error| error.to_string())
+    connection::open(url, "servicerelease/backup").await.map_err(|error| error.to_string())
 }
 
 async fn text(connection: &mut PgConnection, query: &'static str) -> Result<String, String> {

@@ -13,10 +13,8 @@ use crate::{
     engine::SqlQuestion,
 };
 
-use super::connection::{self, told};
+use super::connection::{self, CONNECT, told};
 
-/// How long a connection may take to be there, or half of the check's time.
-const CONNECT: Duration = Duration::from_secs(30);
 /// Rows beyond which nobody counts.
 const MOST_ROWS: u64 = 100_001;
 /// How much of what a server says is told, in bytes.

@@ -28,6 +28,8 @@ const KNOWN: [&str; 12] = [
 /// The longest name that PostgreSQL keeps of a program, in bytes.
 const LONGEST_NAME: usize = 63;
 
+/// How long a connection may take to be there, where nothing else is said.
+pub const CONNECT: Duration = Duration::from_secs(30);
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -75,6 +77,14 @@ pub fn options(text: &str, program: &str) -> Result<PgConnectOptions, Connecting
         None => options,
     };
     Ok(options.application_name(&program[..program.floor_char_boundary(LONGEST_NAME)]))
+}
+
+/// Connects to the database of a URL, as a program of this name.
+///
+/// # Errors
+/// See [`options`] and [`connect`].
+pub async fn open(url: &str, program: &str) -> Result<PgConnection, Connecting> {
+    connect(&options(url, program)?, CONNECT).await
 }
 
 /// Connects. Where nobody answers, or the server has not started yet, it tries again until the time is over: what was

@@ -15,3 +15,8 @@ pub use connection::Connecting;
 
 /// The environment variable with the database's URL, in the pods of Jobs.
 pub const URL: &str = "DATABASE_URL";
+
+/// Bytes such as those of a hash, as text.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,7 +1,5 @@
 //! What is looked at before a migration: whether it could run at all, and whether now is a good time.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
 
@@ -9,8 +7,6 @@ use crate::api;
 
 use super::connection::{self, told};
 
-/// How long a connection may take to be there.
-const CONNECT: Duration = Duration::from_secs(30);
 /// An advisory lock of this look's own.
 const PROBE: i64 = i64::from_be_bytes(*b"preflite");
 /// How many of several things are told by name.
@@ -56,10 +52,10 @@ pub struct Findings {
 /// # Errors
 /// Why it cannot be looked at.
 pub async fn look(url: &str, limits: &Limits) -> Result<(Findings, Vec<String>), String> {
-    let options = connection::options(url, "servicerelease/preflight").map_err(|error| error.to_string())?;
-    let mut connection = connection::connect(&options, CONNECT).await.map_err(|error| error.to_string())?;
+    let open = || async { connection::open(url, "servicerelease/preflight").await.map_err(|error| error.to_string()) };
+    let mut connection = open().await?;
     // One beside it: only two sessions can tell a pooler that lends them one server process in turns.
-    let mut beside = connection::connect(&options, CONNECT).await.map_err(|error| error.to_string())?;
+    let mut beside = open().await?;
     let looked = all(&mut connection, &mut beside, limits).await.map_err(|error| told(&error));
     let _ = connection.close().await;
     let _ = beside.close().await;

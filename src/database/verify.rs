@@ -1,14 +1,9 @@
 //! Whether the schema is what a migration was to make of it: what is there, of which type, and in force.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, PgConnection};
 
 use super::connection::{self, told};
-
-/// How long a connection may take to be there.
-const CONNECT: Duration = Duration::from_secs(30);
 
 /// What there must be. Names are looked for as SQL does: by the search path, in lower case unless quoted.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -56,8 +51,8 @@ pub struct ExpectedConstraint {
 /// # Errors
 /// Why it cannot be looked at.
 pub async fn verify(url: &str, schema: &Schema) -> Result<Vec<String>, String> {
-    let options = connection::options(url, "servicerelease/verify").map_err(|error| error.to_string())?;
-    let mut connection = connection::connect(&options, CONNECT).await.map_err(|error| error.to_string())?;
+    let opened = connection::open(url, "servicerelease/verify").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
     let faults = faults(&mut connection, schema).await.map_err(|error| told(&error));
     let _ = connection.close().await;
     faults

@@ -5,6 +5,8 @@ use std::{fs, io, path::Path};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::database::hexadecimal;
+
 use super::statements::{self, Kind, Statement, Unreadable};
 
 /// One file.
@@ -144,10 +146,6 @@ fn body(name: &str, mut statements: Vec<Statement>) -> Result<Body, Wrong> {
         Some(_) if statements.iter().all(|statement| statement.kind == Kind::Alone) => Ok(Body::Alone(statements)),
         Some(statement) => Err(Wrong::Mixed { file: file(), line: statement.line }),
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

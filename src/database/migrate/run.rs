@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     api::status::bounded,
-    database::connection::{self, told},
+    database::connection::{self, CONNECT, told},
 };
 
 use super::{
@@ -18,8 +18,6 @@ use super::{
     statements::Statement,
 };
 
-/// How long the first connection may take.
-const CONNECT: Duration = Duration::from_secs(30);
 /// Between two looks at a lock that another one has, and before a lost connection is made anew.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often a transaction is tried that did not get its locks, or was in the way of another.
