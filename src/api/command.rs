@@ -33,7 +33,8 @@ use super::Timestamp;
     validation = Rule::new("!(self.action in ['Promote', 'Approve', 'Skip', 'Retry']) || has(self.revision)").message("revision is required for Promote, Approve, Skip and Retry (status.candidate.revision, or the failed one for Retry)"),
     validation = Rule::new("!has(self.full) || self.action == 'Promote'").message("full goes with Promote only"),
     validation = Rule::new("!has(self.toRevision) || self.action == 'Undo'").message("toRevision goes with Undo only"),
-    validation = Rule::new("!has(self.approval) || self.action == 'Approve'").message("approval goes with Approve only")
+    validation = Rule::new("!has(self.approval) || self.action == 'Approve'").message("approval goes with Approve only"),
+    validation = Rule::new("!has(self.approval) || (self.approval.kind != 'Step') == has(self.approval.planHash)").message("approval.planHash goes with the kinds Migration and Restore: it is status.database.planHash")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseCommandSpec {
@@ -98,6 +99,11 @@ pub enum Action {
 pub struct CommandApproval {
     /// The kind of approval.
     pub kind: ApprovalKind,
+    /// With Migration and Restore, the plan that is approved (status.database.planHash): approval of another one is
+    /// rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 64))]
+    pub plan_hash: Option<String>,
 }
 
 /// The kinds of approvals.
@@ -105,6 +111,10 @@ pub struct CommandApproval {
 pub enum ApprovalKind {
     /// An approval step of the strategy.
     Step,
+    /// The migration of the database.
+    Migration,
+    /// Restoring the database from the backup of the release.
+    Restore,
 }
 
 /// What became of a command.

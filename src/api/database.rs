@@ -1,14 +1,29 @@
-//! `spec.database`: the database that a service stands on, and checks that ask it.
+//! `spec.database`: the database that a service stands on, and what a release does with it.
+
+use std::collections::BTreeMap;
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{SecretSource, analysis::number};
+use super::{Duration, JobCheck, SecretSource, Verify};
 
-/// The database that the service stands on. The operator never connects to it: what is asked of it, Jobs in the
-/// release's namespace ask, from the operator's own image.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+/// The database that the service stands on. The operator never connects to it, and never reads the Secret that says how:
+/// all work is done by Jobs in the release's namespace, from the operator's own image or from yours.
+///
+/// A migration that changed is a release, with or without a new pod template. Its work comes before the candidate has a
+/// pod: preflight, backup, rehearsal, approval, maintenance on, migration, seed, verification; each only if it is asked for.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new("!has(self.rehearsal) || self.rehearsal.mode == 'Skip' || (has(self.backup) && has(self.backup.persistentVolumeClaim))").message("rehearsal needs backup.persistentVolumeClaim: it restores that backup"),
+    validation = Rule::new("!has(self.rehearsal) || self.rehearsal.mode == 'Skip' || has(self.migration)").message("rehearsal needs migration"),
+    validation = Rule::new("!has(self.onRollback) || self.onRollback != 'MigrateDown' || has(self.migrationDown)").message("onRollback: MigrateDown needs migrationDown"),
+    validation = Rule::new("!has(self.onRollback) || self.onRollback != 'Restore' || (has(self.backup) && has(self.backup.persistentVolumeClaim))").message("onRollback: Restore needs backup.persistentVolumeClaim"),
+    validation = Rule::new("!has(self.onRollback) || self.onRollback != 'Keep' || !has(self.migration) || self.migration.previousRevisionCompatible").message("onRollback: Keep needs migration.previousRevisionCompatible: the old code would run on the new schema"),
+    validation = Rule::new("!has(self.migrationDown) || has(self.migration)").message("migrationDown needs migration"),
+    validation = Rule::new("!has(self.migration) || !has(self.migration.approval) || self.migration.approval != 'WhenDataLoss' || has(self.migration.sql) || (has(self.rehearsal) && self.rehearsal.mode == 'Required')").message("migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Database {
     /// What it is. Default PostgreSQL.
@@ -18,6 +33,63 @@ pub struct Database {
     /// percent-encoded, sslmode one of disable, allow, prefer (the default), require, verify-ca and verify-full. Of
     /// the parameters that other programs know, `schema` (Prisma's) is the search path and the rest is left alone.
     pub url_from: SecretSource,
+    /// The same past a pooler that lends its connections between transactions (PgBouncer): locks and settings of a session
+    /// need it. Default: urlFrom. Preflight finds out whether it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_url_from: Option<SecretSource>,
+    /// How the pods of the database's Jobs are run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<RunnerPod>,
+    /// The oldest version of the server that will do, such as `14` or `14.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9]+([.][0-9]+)*$"))]
+    pub min_version: Option<String>,
+    /// What else is looked at before anything is done.
+    #[serde(default)]
+    pub preflight: DatabasePreflight,
+    /// A backup before the migration; without a migration, in each release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+    /// The migration tried on a restored backup first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
+    /// What changes the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
+    /// What is put into the database once, in the first release that says so, after the migration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Change>,
+    /// What must be there after the migration, before the candidate has a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+    /// What becomes of the schema when the release is taken back after the migration. Default: Keep if
+    /// migration.previousRevisionCompatible, else Halt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_rollback: Option<OnRollback>,
+    /// What takes the migration back, for onRollback: MigrateDown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_down: Option<MigrationDown>,
+}
+
+impl Database {
+    /// What becomes of the schema when the release is taken back.
+    #[must_use]
+    pub fn on_rollback(&self) -> OnRollback {
+        let compatible = self.migration.as_ref().is_none_or(|migration| migration.previous_revision_compatible);
+        self.on_rollback.unwrap_or(if compatible { OnRollback::Keep } else { OnRollback::Halt })
+    }
+
+    /// The way to the database that holds a session.
+    #[must_use]
+    pub fn direct(&self) -> &SecretSource {
+        self.direct_url_from.as_ref().unwrap_or(&self.url_from)
+    }
+
+    /// The rehearsal, unless it is skipped.
+    #[must_use]
+    pub fn rehearsed(&self) -> Option<&Rehearsal> {
+        self.rehearsal.as_ref().filter(|rehearsal| rehearsal.mode == RehearsalMode::Required)
+    }
 }
 
 /// What a database is.
@@ -28,73 +100,369 @@ pub enum Engine {
     PostgreSQL,
 }
 
-/// One SQL statement that reads, and what is expected of its rows. It runs in a transaction that is read only and is
-/// rolled back. The status tells how many rows there were, and of a single value that is a number which; nothing else
-/// of the data.
+/// How the pods of the database's Jobs are run. Those of a template of yours have what it says.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunnerPod {
+    /// The service account. Default: the namespace's `default`; no token of it is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// Requests and limits, as in a container. Default: 10m CPU and 64Mi, at most 256Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "anything")]
+    pub resources: Option<Value>,
+    /// Secrets to pull the operator's image with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Vec<LocalReference>,
+    /// Labels that the node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that are tolerated, as in a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "tolerations")]
+    pub tolerations: Vec<Value>,
+}
+
+/// The name of an object in the release's namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What is looked at before anything is done, beside the way to the database, its version, and the role's rights. What is
+/// not given is not asked.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabasePreflight {
+    /// Connections that ordinary roles can still make, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub min_free_connections: Option<i64>,
+    /// How far a replica may be behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_replication_lag: Option<Duration>,
+    /// How long the oldest open transaction may have been open: a migration would wait for its locks, and all others for the
+    /// migration's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_transaction_age: Option<Duration>,
+    /// Extensions that must be installed in the database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 63)))]
+    pub extensions: Vec<String>,
+}
+
+/// A backup. It counts once it was proven.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[x_kube(
-    validation = Rule::new("has(self.value) == (self.expect == 'Value')").message("expect: Value and value go together"),
-    validation = Rule::new("has(self.rows) == (self.expect == 'Rows')").message("expect: Rows and rows go together")
+    validation = Rule::new("has(self.persistentVolumeClaim) != has(self.job)").message("exactly one of persistentVolumeClaim and job is needed")
 )]
 #[serde(rename_all = "camelCase")]
-pub struct SqlCheck {
-    /// The statement, without parameters, such as `SELECT id FROM orders WHERE user_id NOT IN (SELECT id FROM users)`.
-    #[schemars(length(min = 1, max = 8192))]
-    pub query: String,
-    /// What its rows must be like. Default NoRows.
+pub struct Backup {
+    /// Where `pg_dump --format=custom` writes it, with its rows counted, its checksum, and the record of both beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<BackupClaim>,
+    /// A Job of yours in its place: to an object store, by pgBackRest, a snapshot. It has DATABASE_URL in its environment,
+    /// and what it leaves as its termination message is told as where the backup is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobCheck>,
+    /// How long it may take, with its proof. Default 30m.
+    #[serde(default = "half_an_hour")]
+    pub timeout: Duration,
+    /// Whether it is restored into a scratch database beside the real one, and its rows are counted there. Default Restore.
     #[serde(default)]
-    pub expect: SqlExpect,
-    /// With expect: Value, what the only column of the only row must be.
+    pub proof: Proof,
+    /// Where the scratch database is made instead: a URL of another server, whose role may create databases. Default: the
+    /// same server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<ExpectedValue>,
-    /// With expect: Rows, how many there must be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<ExpectedRows>,
-    /// Where the URL of another database stands, of a replica for example. Default: database.urlFrom.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url_from: Option<SecretSource>,
+    pub scratch_url_from: Option<SecretSource>,
+    /// Which earlier backups stay.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
-/// What the rows of a statement must be like.
+/// A place for backups.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupClaim {
+    /// The PersistentVolumeClaim.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// A directory in it. Default: its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub sub_path: Option<String>,
+}
+
+/// How a backup is proven.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SqlExpect {
-    /// There are none.
+pub enum Proof {
+    /// It is restored, and its rows are counted.
     #[default]
-    NoRows,
-    /// There is one of one column, which is as value says.
-    Value,
-    /// There are as many as rows says.
-    Rows,
+    Restore,
+    /// Not at all.
+    Skip,
 }
 
-/// What a single value must be. NULL is never right.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
-#[x_kube(validation = Rule::new("has(self.equals) || has(self.min) || has(self.max)").message("value has equals, min or max"))]
-pub struct ExpectedValue {
-    /// Its text, as PostgreSQL writes it: `t` for true.
+/// Which earlier backups stay. The last proven one, and the last of all, always do.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// How many. Default 7.
+    #[serde(default = "seven")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep: i32,
+    /// For how long, such as 720h. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
-    pub equals: Option<String>,
-    /// It must be a number, and not below this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "number")]
-    pub min: Option<f64>,
-    /// It must be a number, and not above this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "number")]
-    pub max: Option<f64>,
+    pub max_age: Option<Duration>,
 }
 
-/// How many rows there must be.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("has(self.min) || has(self.max)").message("rows has min, max or both"))]
-pub struct ExpectedRows {
-    /// At least so many.
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keep: seven(), max_age: None }
+    }
+}
+
+const fn seven() -> i32 {
+    7
+}
+
+/// The migration on a restored backup: how long it takes, which locks it takes, which rows it writes anew, which statements
+/// lose data, and whether the verification passes after it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rehearsal {
+    /// Whether there is one. Default Required.
+    #[serde(default)]
+    pub mode: RehearsalMode,
+    /// How long it may take. Default 30m.
+    #[serde(default = "half_an_hour")]
+    pub timeout: Duration,
+}
+
+/// Whether a migration is rehearsed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RehearsalMode {
+    /// One that fails fails the release.
+    #[default]
+    Required,
+    /// It is not.
+    Skip,
+}
+
+/// What changes the schema.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("has(self.sql) != has(self.template)").message("exactly one of sql and template is needed"),
+    validation = Rule::new("!has(self.imageFrom) || has(self.template)").message("imageFrom goes with template")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Migration {
+    /// What is run.
+    #[serde(flatten)]
+    pub change: Change,
+    /// Whether the code that serves now also runs on the new schema (expand before, contract later). If not, the migration
+    /// runs in maintenance mode (spec.traffic.maintenance or spec.maintenance), which ends when the new code serves.
+    #[serde(default)]
+    pub previous_revision_compatible: bool,
+    /// Whether a template of yours may be run again when nobody knows what became of it. Default false: the release is
+    /// halted. SQL files need it not: the ledger knows.
+    #[serde(default)]
+    pub idempotent: bool,
+    /// Whether a person has to approve it. Default WhenDataLoss for sql or with a rehearsal, else Never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100_000))]
-    pub min: Option<i64>,
-    /// At most so many.
+    pub approval: Option<MigrationApproval>,
+}
+
+impl Migration {
+    /// When a person has to approve.
+    #[must_use]
+    pub fn approval(&self, rehearsed: bool) -> MigrationApproval {
+        let known = self.change.sql.is_some() || rehearsed;
+        let default = if known { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
+        self.approval.unwrap_or(default)
+    }
+}
+
+/// What is run on a database: SQL files by the operator's own runner, or a pod of yours.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// SQL files, each applied once, in the order of the numbers that their names begin with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100_000))]
-    pub max: Option<i64>,
+    pub sql: Option<SqlFiles>,
+    /// A pod, as in a Job's spec.template: Prisma, Flyway, golang-migrate, a script. Its first container needs `command`,
+    /// which is wrapped by a program that holds the lock of the database and keeps the record; it has DATABASE_URL in its
+    /// environment unless it sets that itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "anything")]
+    pub template: Option<Value>,
+    /// Take the image of this container of the candidate for the first container of template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_from: Option<ImageFrom>,
+    /// Another value is another plan: for contents that changed behind the same names, such as those of a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub version: Option<String>,
+    /// How long it may take. Default 15m.
+    #[serde(default = "quarter_of_an_hour")]
+    pub timeout: Duration,
+    /// How long a statement may wait for a lock before it makes room, and is tried again (sql) or cancelled (template).
+    /// Default 5s.
+    #[serde(default = "five_seconds")]
+    pub lock_timeout: Duration,
+}
+
+/// SQL files in a ConfigMap.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SqlFiles {
+    /// The ConfigMap: keys such as `001_orders.sql` or `V1__orders.sql`. Those that end in `.down.sql` are for
+    /// migrationDown.
+    #[schemars(length(min = 1, max = 253))]
+    pub config_map: String,
+    /// Tells these files in the ledger from others for the same schema. Default: default.
+    #[serde(default = "default_set")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub set: String,
+}
+
+/// Where an image comes from.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFrom {
+    /// A container of the release's pod template.
+    #[schemars(length(min = 1, max = 63))]
+    pub container: String,
+}
+
+/// When a person has to approve a migration.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationApproval {
+    /// Where it has statements that lose data.
+    WhenDataLoss,
+    /// Always.
+    Required,
+    /// Never.
+    Never,
+}
+
+/// What takes a migration back.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("has(self.sql) != has(self.template)").message("exactly one of sql and template is needed"),
+    validation = Rule::new("!has(self.imageFrom) || has(self.template)").message("imageFrom goes with template")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationDown {
+    /// What is run. Of SQL files, `NNN_name.down.sql` of those numbers that the release applied, the last first.
+    #[serde(flatten)]
+    pub change: Change,
+    /// What must be there after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+}
+
+/// What becomes of the schema when a release is taken back after its migration.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRollback {
+    /// It stays: the code before runs on it.
+    Keep,
+    /// A person decides; until then the release is halted.
+    Halt,
+    /// migrationDown is run.
+    MigrateDown,
+    /// The backup of this release is restored, in maintenance mode, after a new backup, once a person has approved.
+    Restore,
+}
+
+/// What else maintenance mode is, beside traffic.maintenance.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceMode {
+    /// A key of a ConfigMap that the application looks at.
+    pub config_map: ConfigMapSwitch,
+}
+
+/// A key of a ConfigMap that is switched. The ConfigMap has the label `servicerelease.io/release` with this release's name:
+/// its owner agrees by that.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapSwitch {
+    /// The ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its key.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+    /// The value when it is on. Default `true`.
+    #[serde(default = "on")]
+    #[schemars(length(max = 253))]
+    pub on: String,
+    /// The value when it is off. Default `false`.
+    #[serde(default = "off")]
+    #[schemars(length(max = 253))]
+    pub off: String,
+}
+
+/// Keys of a ConfigMap that are set when a release is promoted, and set back when it is taken back or undone. The ConfigMap
+/// has the label `servicerelease.io/release` with this release's name: its owner agrees by that.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// The ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub config_map: String,
+    /// Keys and the values that they have while this release's code serves.
+    #[schemars(schema_with = "flags")]
+    pub values: BTreeMap<String, String>,
+}
+
+fn flags(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "minProperties": 1, "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 253 },
+    })
+}
+
+fn on() -> String {
+    "true".into()
+}
+
+fn off() -> String {
+    "false".into()
+}
+
+fn default_set() -> String {
+    "default".into()
+}
+
+const fn half_an_hour() -> Duration {
+    Duration::from_secs(1_800)
+}
+
+const fn quarter_of_an_hour() -> Duration {
+    Duration::from_secs(900)
+}
+
+const fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "maxProperties": 16, "additionalProperties": { "type": "string", "maxLength": 63 } })
+}
+
+fn tolerations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "maxItems": 16,
+        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    })
 }

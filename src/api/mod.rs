@@ -8,16 +8,19 @@ pub mod command;
 pub mod conditions;
 pub mod crds;
 pub mod database;
+pub mod database_status;
 pub mod evidence;
 pub mod http_check;
 pub mod release;
 pub mod router;
 pub mod scalar;
 pub mod shares;
+pub mod sql_check;
 pub mod status;
 pub mod strategy;
 pub mod template;
 pub mod validate;
+pub mod verify;
 
 pub use analysis::{
     Analysis, BurnRate, Compare, Metric, NoData, OnInconclusive, Prometheus, ProviderError, Threshold, Web, Workload,
@@ -26,7 +29,15 @@ pub use check::{Check, JobCheck, KeysOf, LogsCheck, Moment, OnFailure};
 pub use command::{
     Action, ApprovalKind, CommandApproval, CommandPhase, ReleaseCommand, ReleaseCommandSpec, ReleaseCommandStatus,
 };
-pub use database::{Database, Engine, ExpectedRows, ExpectedValue, SqlCheck, SqlExpect};
+pub use database::{
+    Backup, BackupClaim, Change, ConfigMapSwitch, Database, DatabasePreflight, Engine, Flags, ImageFrom,
+    LocalReference, MaintenanceMode, Migration, MigrationApproval, MigrationDown, OnRollback, Proof, Rehearsal,
+    RehearsalMode, Retention, RunnerPod, SqlFiles,
+};
+pub use database_status::{
+    BackupStatus, DatabaseApproval, DatabaseStatus, DatabaseTask, DatabaseWork, MigratedStatus, RehearsalStatus,
+    SchemaState, WorkOutcome,
+};
 pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
 };
@@ -38,6 +49,7 @@ pub use release::{
 pub use router::{CustomRef, GatewayRoute, HttpRouteRef, Maintenance, ParentRef, RouteProtocol, Router};
 pub use scalar::{Duration, Timestamp};
 pub use shares::{RouteStatus, WeightShare, Weights};
+pub use sql_check::{ExpectedRows, ExpectedValue, SqlCheck, SqlExpect};
 pub use status::{
     CommandRecord, Draining, FailedRevision, Hold, ObservationStatus, Phase, PodProblem, RecordedRevision,
     ReleaseStatus, RevisionStatus, RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepProgress,
@@ -48,6 +60,7 @@ pub use strategy::{
     MirrorRoute, Pause, Scale, Strategy,
 };
 pub use template::{AnalysisTemplate, AnalysisTemplateSpec, ArgValue, Override, TemplateArg, TemplateRef};
+pub use verify::{ExpectedColumn, ExpectedConstraint, Verify, VerifyQuery};
 
 /// The API group of every kind defined here.
 pub const GROUP: &str = "servicerelease.io";

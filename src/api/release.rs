@@ -9,7 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Analysis, Check, Database, Duration, Maintenance, Router, Strategy, status::ServiceReleaseStatus};
+use super::{
+    Analysis, Check, Database, Duration, Flags, Maintenance, MaintenanceMode, Router, Strategy,
+    status::ServiceReleaseStatus,
+};
 
 /// What runs, how traffic reaches it and how a change of it is rolled out. A changed pod template
 /// is a release; the operator carries it through the strategy and undoes it when it fails.
@@ -120,6 +123,15 @@ pub struct ServiceReleaseSpec {
     /// The database that the service stands on. It belongs to the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
+
+    /// What maintenance mode is for the application itself, beside traffic.maintenance. It is on while a migration runs
+    /// that the code before cannot live with. It belongs to the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceMode>,
+
+    /// Feature flags that go with the code: set on promotion, set back on rollback. It belongs to the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Flags>,
 
     /// What is watched while the candidate has traffic. It belongs to the plan, as checks do.
     #[serde(default, skip_serializing_if = "Option::is_none")]

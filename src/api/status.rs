@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Action, CheckStatus, CommandPhase, RouteStatus, Timestamp, VerdictStatus, Weights};
+use super::{Action, CheckStatus, CommandPhase, DatabaseStatus, RouteStatus, Timestamp, VerdictStatus, Weights};
 
 /// Entries that [`ServiceReleaseStatus::timeline`] keeps.
 pub const MAX_TIMELINE: usize = 20;
@@ -91,6 +91,9 @@ pub struct ServiceReleaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub verdicts: Vec<VerdictStatus>,
+    /// What was done with the database in the release under way, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseStatus>,
     /// What is watched since the promotion, until it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observation: Option<ObservationStatus>,
@@ -222,6 +225,10 @@ pub struct ReleaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub full_promotion_by: Option<String>,
+    /// The migration that it brings, as a hash; none if the spec's was applied before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub migration: Option<String>,
 }
 
 /// A revision: one pod template, realised as one ReplicaSet.
@@ -348,6 +355,10 @@ pub enum StepName {
     Approval,
     /// Ask checks.
     Check,
+    /// Work on the database.
+    Database,
+    /// Stay until a person approves the migration.
+    MigrationApproval,
     /// Send all requests to the maintenance Service, until the candidate has all traffic.
     Maintenance,
     /// Give the candidate all traffic, and make it stable.
@@ -461,7 +472,11 @@ pub struct FailedRevision {
     pub message: String,
     /// When.
     pub at: Timestamp,
-    /// Whether it stays down until Retry, a new retryToken, or another template in between.
+    /// The migration that it brought, as a hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub migration: Option<String>,
+    /// Whether it stays down until Retry, a new retryToken, or another plan in between.
     #[serde(default)]
     pub latched: bool,
 }
@@ -536,7 +551,7 @@ impl StepName {
     /// Whether such a step waits for pods or traffic, and so has a deadline.
     #[must_use]
     pub const fn waits_for_cluster(self) -> bool {
-        !matches!(self, Self::Pause | Self::Approval | Self::Check)
+        !matches!(self, Self::Pause | Self::Approval | Self::Check | Self::Database | Self::MigrationApproval)
     }
 }
 

@@ -98,7 +98,7 @@ pub fn compose(release: &ServiceRelease, action: Action, wish: &Wish) -> Result<
         revision,
         step,
         full: wish.full.then_some(true),
-        approval: (action == Action::Approve).then_some(CommandApproval { kind: ApprovalKind::Step }),
+        approval: (action == Action::Approve).then_some(CommandApproval { kind: ApprovalKind::Step, plan_hash: None }),
         to_revision: wish.to_revision.clone(),
         reason: None,
         requested_by: None,

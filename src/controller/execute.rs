@@ -104,6 +104,11 @@ impl<'a> Executor<'a> {
             }
             Effect::ConfirmService { object } => self.confirm(Kind::Service, object).await,
             Effect::CreateJob(new) => self.create_job(new).await,
+            Effect::SetKeys { object, .. } => Err(CallError::Refused {
+                what: format!("ConfigMap {}", object.name),
+                code: 0,
+                message: "ConfigMaps cannot be written yet".into(),
+            }),
             Effect::DeleteJob { object } => self.delete(Kind::Job, object).await,
             Effect::AnswerCommand { object, phase, message, at } => {
                 let status = json!(ReleaseCommandStatus { phase: *phase, message: message.clone(), at: *at });

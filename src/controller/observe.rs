@@ -59,6 +59,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
             .flat_map(|deployment| world.autoscalers.of(deployment))
             .map(|autoscaler| autoscaler.meta().key.name.to_string())
             .collect(),
+        config_maps: Vec::new(),
         template_check: TemplateCheck::Passed,
         templates: Vec::new(),
         template_unreadable: None,
@@ -129,7 +130,7 @@ fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
             (Some(code), None) => code,
             (None, _) => end.why.to_string(),
         };
-        JobEnd { succeeded: end.succeeded, at: end.at, took: since(meta.created, end.at), message }
+        JobEnd { succeeded: end.succeeded, at: end.at, took: since(meta.created, end.at), message, report: None }
     });
     let waiting = |pod: &CachedPod| {
         let mut containers = pod.pod.containers.iter();

@@ -10,6 +10,7 @@ use crate::api::{CommandPhase, Duration, KeysOf, RouteProtocol, ServiceReleaseSt
 use super::{
     inquiry::{HttpQuestion, Question, SqlQuestion},
     observed::{ObjectVersion, Plan, Template},
+    task::DatabaseJob,
 };
 
 /// One API call. Doing it again after a crash is harmless: creates have deterministic names, all
@@ -101,6 +102,13 @@ pub enum Effect {
     DeleteJob {
         /// The Job.
         object: ObjectVersion,
+    },
+    /// Set keys of a ConfigMap, and nothing else.
+    SetKeys {
+        /// The ConfigMap.
+        object: ObjectVersion,
+        /// Keys and their values; without one the key goes.
+        values: BTreeMap<String, Option<String>>,
     },
     /// Write a decision into a ReleaseCommand's status.
     AnswerCommand {
@@ -211,6 +219,9 @@ pub struct NewJob {
     pub env: Vec<(String, String)>,
     /// Labels that its pod must not have: a Service could take it for one of the release's.
     pub never: BTreeSet<String>,
+    /// Whether garbage collection takes it with the ServiceRelease. Not what changes a database: it outlives the object
+    /// until its outcome is known.
+    pub owned: bool,
 }
 
 /// What a Job does.
@@ -224,6 +235,8 @@ pub enum Run {
     Http(Box<HttpQuestion>),
     /// Asks a database.
     Sql(Box<SqlQuestion>),
+    /// Works on a database.
+    Database(Box<DatabaseJob>),
 }
 
 /// A port of a Service to be made.

@@ -30,6 +30,7 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
         revision: target.hash.clone(),
         started_at: pass.now,
         full_promotion_by: None,
+        migration: None,
     });
     pass.status.candidate = Some(pass.describe(&target.hash, &target.template, number));
     pass.status.retry_token.clone_from(&pass.release.spec.retry_token);

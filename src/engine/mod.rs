@@ -28,6 +28,7 @@ mod route;
 mod rules;
 mod runs;
 mod steer;
+pub mod task;
 pub mod templates;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use observed::{
     Command, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway, Plan, Pod,
     Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,
 };
+pub use task::{DatabaseJob, MOST_REPORT, Report, SqlRun, Task, TaskPod, Wrapped};
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};
 

@@ -44,6 +44,8 @@ pub struct Observed {
     pub template_check: TemplateCheck,
     /// The Jobs that were made for this release.
     pub jobs: Vec<Job>,
+    /// The ConfigMaps that have this release's label.
+    pub config_maps: Vec<ConfigMap>,
     /// The templates that spec.analysis names, as far as they exist, where [`super::wants_templates`] says so.
     pub templates: Vec<NamedTemplate>,
     /// Why one of them cannot be read, although it may exist.
@@ -245,6 +247,17 @@ pub struct JobEnd {
     pub took: u64,
     /// Exit code and what the container left as its message, or the Job controller's reason.
     pub message: String,
+    /// What its container left as its message, whole, where the Job works on a database.
+    pub report: Option<String>,
+}
+
+/// A ConfigMap that has this release's label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigMap {
+    /// Which object, at which version.
+    pub object: ObjectVersion,
+    /// Its data.
+    pub data: BTreeMap<String, String>,
 }
 
 /// A plan pinned in a ControllerRevision.

@@ -353,6 +353,7 @@ fn complete(pass: &mut Pass<'_>) {
             reason: rollback.reason.clone(),
             message: rollback.message.clone(),
             at: pass.now,
+            migration: None,
             latched: wanted,
         },
     );

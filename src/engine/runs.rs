@@ -88,7 +88,7 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let selectors = services.into_iter().flatten().flat_map(|service| service.selector.keys());
     let never = selectors.cloned().chain(pass.traffics().match_labels().into_keys()).collect();
     let env = env.map(|(name, value)| (name.to_owned(), value)).into();
-    pass.after.push(Effect::CreateJob(Box::new(NewJob { name, run, timeout, env, never })));
+    pass.after.push(Effect::CreateJob(Box::new(NewJob { name, run, timeout, env, never, owned: true })));
 }
 
 /// What the Job of an attempt is to do, or why there is nothing to be done.

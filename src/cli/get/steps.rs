@@ -70,6 +70,8 @@ const fn name(name: StepName) -> &'static str {
         StepName::SetMirrorRoute => "setMirrorRoute",
         StepName::Scale => "scale",
         StepName::Check => "check",
+        StepName::Database => "database",
+        StepName::MigrationApproval => "approval of the migration",
         StepName::Maintenance => "maintenance",
         StepName::Pause => "pause",
         StepName::Approval => "approval",

@@ -1,0 +1,261 @@
+//! `status.database`: what was done with the database, what was found, and what a person approved.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ApprovalKind, Timestamp};
+
+/// Entries of [`DatabaseStatus::work`].
+pub const MAX_WORK: usize = 12;
+/// Entries of any list of files, tables or statements.
+pub const MAX_FINDINGS: usize = 8;
+
+/// The database in the release under way, or the last one.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// The release that this is about.
+    #[serde(default)]
+    pub release: i64,
+    /// The hash of what is run: image, command, files, target. An approval names it; a change of any of them makes another
+    /// one. Known after preflight.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub plan_hash: String,
+    /// What has become of the schema in this release.
+    #[serde(default)]
+    pub schema: SchemaState,
+    /// The Jobs of this release, oldest first, each with its outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub work: Vec<DatabaseWork>,
+    /// The server's version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub server_version: String,
+    /// The size of the database in bytes.
+    #[serde(default, skip_serializing_if = "super::status::is_zero")]
+    pub size_bytes: i64,
+    /// The hash of the SQL files, as preflight found them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub files_hash: String,
+    /// SQL files that are not applied yet, at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub pending: Vec<String>,
+    /// Statements that lose data, or refuse rows that are there, each with its file and line; at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 160)))]
+    pub risks: Vec<String>,
+    /// Whether data are lost by one of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loses_data: bool,
+    /// The backup of this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
+    /// What the rehearsal found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<RehearsalStatus>,
+    /// SQL files that this release applied, at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub applied: Vec<String>,
+    /// What a person approved in this release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub approvals: Vec<DatabaseApproval>,
+    /// Since when maintenance mode is on for this release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_since: Option<Timestamp>,
+    /// The last migration that ended well, of whatever release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrated: Option<MigratedStatus>,
+    /// When the database was seeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeded_at: Option<Timestamp>,
+}
+
+/// What has become of the schema.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SchemaState {
+    /// It is as it was before the release.
+    #[default]
+    Unchanged,
+    /// The migration is under way.
+    Changing,
+    /// The migration was applied.
+    Changed,
+    /// A part of the migration was applied.
+    Partial,
+    /// Nobody knows.
+    Unknown,
+    /// It was brought back: by migrationDown, or by restoring the backup.
+    Undone,
+    /// A person has said that it may stay as it is.
+    Accepted,
+}
+
+/// The Jobs that work on a database.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DatabaseTask {
+    /// Looks whether the migration could run.
+    Preflight,
+    /// Makes a backup and proves it.
+    Backup,
+    /// Tries the migration on a restored backup.
+    Rehearsal,
+    /// Migrates.
+    Migration,
+    /// Puts in what a new database starts with.
+    Seed,
+    /// Looks at the schema after the migration.
+    Verification,
+    /// Finds out what became of a migration whose Job is gone.
+    Settlement,
+    /// Takes the migration back.
+    MigrationDown,
+    /// Looks at the schema after that.
+    VerificationDown,
+    /// Makes a backup of what is there before another one is restored.
+    BackupBeforeRestore,
+    /// Restores the backup.
+    Restore,
+}
+
+/// One Job and its outcome.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseWork {
+    /// What it does.
+    pub task: DatabaseTask,
+    /// How it ended.
+    pub outcome: WorkOutcome,
+    /// How often it was tried.
+    pub attempt: i32,
+    /// The Job: `kubectl logs job/NAME`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub job: String,
+    /// When it was begun.
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// How a Job ended.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkOutcome {
+    /// It has not.
+    #[default]
+    Running,
+    /// All is done.
+    Done,
+    /// Nothing was changed, and what was asked for is not so.
+    NotBegun,
+    /// It failed, and what it had done before that stays.
+    Failed,
+    /// Nobody knows what became of it.
+    Unknown,
+}
+
+/// A backup.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// Its name, or where a Job of yours says that it is.
+    #[schemars(length(max = 256))]
+    pub name: String,
+    /// Its size in bytes.
+    #[serde(default, skip_serializing_if = "super::status::is_zero")]
+    pub bytes: i64,
+    /// SHA-256 of the file, in hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sha256: String,
+    /// The version of the server that it is of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub server_version: String,
+    /// How many tables, and rows in all of them.
+    #[serde(default, skip_serializing_if = "super::status::is_zero")]
+    pub tables: i64,
+    /// Rows in all of them.
+    #[serde(default, skip_serializing_if = "super::status::is_zero")]
+    pub rows: i64,
+    /// When it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When it was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// When it was restored, and had all its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven_at: Option<Timestamp>,
+}
+
+/// What a rehearsal found.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RehearsalStatus {
+    /// How long the backup took to restore, in milliseconds.
+    #[serde(default)]
+    pub restored_millis: i64,
+    /// How long the migration took, in milliseconds.
+    #[serde(default)]
+    pub migrated_millis: i64,
+    /// The strongest locks on tables that were there before, such as `AccessExclusiveLock on public.users`; at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub locks: Vec<String>,
+    /// Tables that were written anew, with about how many rows; at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub rewritten: Vec<String>,
+}
+
+/// What a person approved.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseApproval {
+    /// Migration or Restore.
+    pub kind: ApprovalKind,
+    /// Of which plan.
+    #[schemars(length(max = 64))]
+    pub plan_hash: String,
+    /// Who.
+    #[schemars(length(max = 253))]
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A migration that ended well.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MigratedStatus {
+    /// The migration as the spec had it, as a hash: another one is another release.
+    #[schemars(length(max = 63))]
+    pub migration: String,
+    /// The plan that was run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub plan_hash: String,
+    /// The release that brought it.
+    pub release: i64,
+    /// When it was verified.
+    pub at: Timestamp,
+}
+
+impl DatabaseStatus {
+    /// The last Job of a kind in this release.
+    #[must_use]
+    pub fn last(&self, task: DatabaseTask) -> Option<&DatabaseWork> {
+        self.work.iter().rev().find(|work| work.task == task)
+    }
+}

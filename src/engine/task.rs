@@ -1,0 +1,194 @@
+//! What Jobs of the operator's image do with a database, and what they report: the contract between the engine, which
+//! writes tasks, and the runner, which carries them out. A report is the pod's termination message, as JSON; a Job without
+//! one has an unknown outcome.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    BackupStatus, DatabasePreflight, Duration, JobCheck, RehearsalStatus, SecretSource, Verify, WorkOutcome,
+};
+
+/// The longest report, in bytes; the kubelet would cut it at 4096.
+pub const MOST_REPORT: usize = 2_048;
+
+/// What a Job is to do, as JSON in its arguments. URLs are in its environment.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub enum Task {
+    /// Look at the database, and at the SQL files if there are any.
+    #[serde(rename_all = "camelCase")]
+    Preflight {
+        /// The oldest version of the server.
+        min_version: Option<String>,
+        /// Whether a lock has to be held, or a dump made: then a pooler between transactions will not do.
+        session: bool,
+        /// What else is looked at.
+        limits: DatabasePreflight,
+        /// The set of the SQL files that are mounted, if there are any: which are pending, and what they risk.
+        set: Option<String>,
+    },
+    /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
+    #[serde(rename_all = "camelCase")]
+    Backup {
+        /// Its name: `NAME.dump`. One that is there already and whole is taken for this one: the Job was made twice.
+        name: String,
+        /// Whether it is restored, and its rows counted.
+        proof: bool,
+        /// How many are kept.
+        keep: i32,
+        /// After how long others go.
+        max_age: Option<Duration>,
+    },
+    /// Restore the backup of this name into a scratch database, migrate that, verify it, remove it.
+    #[serde(rename_all = "camelCase")]
+    Rehearse {
+        /// The backup.
+        name: String,
+        /// With SQL files; without, the command of the user's that is wrapped is run with the scratch database's URL.
+        sql: Option<SqlRun>,
+        /// What must be there after it.
+        verify: Option<Verify>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Apply SQL files, each once.
+    Migrate(SqlRun),
+    /// Take back SQL files.
+    #[serde(rename_all = "camelCase")]
+    Down {
+        /// How, and of which set.
+        run: SqlRun,
+        /// The release whose files are taken back: those that the ledger has of it.
+        of: String,
+    },
+    /// Run the command of the user's that is wrapped, under the lock, with a record in the ledger.
+    Wrap(Wrapped),
+    /// Find out what became of a wrapped command whose Job is gone: wait until no server process of it is left, and read
+    /// the ledger.
+    Settle(Wrapped),
+    /// Look at the schema.
+    Verify(Verify),
+    /// Restore a backup in the database's place: into a database beside it, which is proven and then takes its name. What
+    /// was there stays as NAME_before_N.
+    #[serde(rename_all = "camelCase")]
+    Restore {
+        /// The backup.
+        name: String,
+        /// What the database that was there is called afterwards: its name, and this.
+        suffix: String,
+    },
+}
+
+/// A run of SQL files.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SqlRun {
+    /// Tells the files from others in the ledger.
+    pub set: String,
+    /// Namespace, name and number of the release: `ns/name#3`.
+    pub release: String,
+    /// How long a statement may wait for a lock.
+    pub lock_timeout: Duration,
+    /// How long all of it may take.
+    pub timeout: Duration,
+    /// The hash of the files that are meant; others are refused under the lock.
+    pub plan: Option<String>,
+}
+
+/// A run of a command of the user's.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Wrapped {
+    /// Tells this run from all others in the ledger: one that is there already is not run again.
+    pub plan: String,
+    /// Namespace, name and number of the release.
+    pub release: String,
+    /// Whether it may be run although an earlier run of it is on record as begun and not ended.
+    pub again: bool,
+    /// How long a statement may wait for a lock, before it is cancelled from outside.
+    pub lock_timeout: Duration,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// What came of a task.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Report {
+    /// How it ended. Never Running.
+    pub outcome: WorkOutcome,
+    /// For people: what was done, or what is wrong and what can be done. At most 512 bytes, never data, never a password.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The hash of the SQL files.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub files_hash: String,
+    /// SQL files that are not applied yet; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
+    /// Statements that lose data or refuse rows; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub risks: Vec<String>,
+    /// Whether data are lost by one of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub loses_data: bool,
+    /// SQL files that it applied, or took back; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub applied: Vec<String>,
+    /// How many files there were of that kind in all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub count: i64,
+    /// The server's version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_version: String,
+    /// The size of the database.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub size_bytes: i64,
+    /// The backup that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
+    /// What the rehearsal found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<RehearsalStatus>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+const fn is_zero(count: &i64) -> bool {
+    *count == 0
+}
+
+/// What the Job's pod is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskPod {
+    /// The operator's own image.
+    Own,
+    /// A pod of the user's, whose first container's command is wrapped: a program of the operator's image is put beside it
+    /// by an init container.
+    Wrapped {
+        /// The pod template.
+        template: serde_json::Value,
+        /// The image of its first container, if another one is to be taken.
+        image: Option<String>,
+    },
+    /// A pod of the user's as it is; what it leaves as its termination message is no report.
+    User(JobCheck),
+}
+
+/// All that a Job for a database is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatabaseJob {
+    /// What it does; nothing with [`TaskPod::User`].
+    pub task: Option<Task>,
+    /// Where it runs.
+    pub pod: TaskPod,
+    /// The URL of the database, past poolers, as `DATABASE_URL`.
+    pub url: SecretSource,
+    /// Another server for scratch databases, as `SCRATCH_URL`.
+    pub scratch: Option<SecretSource>,
+    /// The ConfigMap with SQL files, mounted at `/var/run/servicerelease/files`.
+    pub files: Option<String>,
+    /// The PersistentVolumeClaim with backups, mounted at `/var/run/servicerelease/backups`.
+    pub backups: Option<crate::api::BackupClaim>,
+    /// How pods of the operator's image are run.
+    pub runner: crate::api::RunnerPod,
+}
