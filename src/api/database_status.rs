@@ -1,12 +1,16 @@
 //! `status.database`: what was done with the database, what was found, and what a person approved.
 
-use schemars::JsonSchema;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{ApprovalKind, Timestamp};
 
 /// Entries of [`DatabaseStatus::work`].
 pub const MAX_WORK: usize = 12;
+/// Entries of [`DatabaseStatus::migrations`].
+pub const MAX_MIGRATIONS: usize = 8;
 /// Entries of any list of files, tables or statements.
 pub const MAX_FINDINGS: usize = 8;
 
@@ -25,7 +29,7 @@ pub struct DatabaseStatus {
     /// What has become of the schema in this release.
     #[serde(default)]
     pub schema: SchemaState,
-    /// The Jobs of this release, oldest first, each with its outcome.
+    /// What Jobs did in this release, oldest first: of each kind the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12))]
     pub work: Vec<DatabaseWork>,
@@ -61,6 +65,9 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub applied: Vec<String>,
+    /// When a person said Retry to a halt on the way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_again_at: Option<Timestamp>,
     /// What a person approved in this release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
@@ -68,9 +75,10 @@ pub struct DatabaseStatus {
     /// Since when maintenance mode is on for this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_since: Option<Timestamp>,
-    /// The last migration that ended well, of whatever release.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub migrated: Option<MigratedStatus>,
+    /// The last migrations that ended well and were not taken back, of whatever release, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub migrations: Vec<MigratedStatus>,
     /// When the database was seeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<Timestamp>,
@@ -121,6 +129,26 @@ pub enum DatabaseTask {
     BackupBeforeRestore,
     /// Restores the backup.
     Restore,
+}
+
+impl DatabaseTask {
+    /// It in a word, as steps are shown.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Preflight => "database preflight",
+            Self::Backup => "backup",
+            Self::Rehearsal => "rehearsal",
+            Self::Migration => "migration",
+            Self::Seed => "seed",
+            Self::Verification => "verification",
+            Self::Settlement => "settlement",
+            Self::MigrationDown => "migration down",
+            Self::VerificationDown => "verification of the way down",
+            Self::BackupBeforeRestore => "backup before the restore",
+            Self::Restore => "restore",
+        }
+    }
 }
 
 /// One Job and its outcome.
@@ -248,14 +276,50 @@ pub struct MigratedStatus {
     pub plan_hash: String,
     /// The release that brought it.
     pub release: i64,
+    /// Whether the code before runs on the new schema, as the spec said.
+    #[serde(default)]
+    pub compatible: bool,
     /// When it was verified.
     pub at: Timestamp,
+}
+
+/// Feature flags that are set, or set back.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FlagsStatus {
+    /// The ConfigMap.
+    #[schemars(length(max = 253))]
+    pub config_map: String,
+    /// The release that set them.
+    pub release: i64,
+    /// What the keys are to be; a key without a value is to go.
+    #[schemars(schema_with = "keys")]
+    pub wanted: BTreeMap<String, Option<String>>,
+    /// What they were before the release; a key without a value was not there.
+    #[schemars(schema_with = "keys")]
+    pub before: BTreeMap<String, Option<String>>,
+    /// When they were seen to be so. What somebody else sets later is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_at: Option<Timestamp>,
+}
+
+fn keys(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 253, "nullable": true },
+    })
 }
 
 impl DatabaseStatus {
     /// The last Job of a kind in this release.
     #[must_use]
     pub fn last(&self, task: DatabaseTask) -> Option<&DatabaseWork> {
-        self.work.iter().rev().find(|work| work.task == task)
+        self.work.iter().find(|work| work.task == task)
+    }
+
+    /// How a kind of Job ended last; none if there was none, or it has not.
+    #[must_use]
+    pub fn outcome(&self, task: DatabaseTask) -> Option<WorkOutcome> {
+        self.last(task).map(|work| work.outcome).filter(|outcome| *outcome != WorkOutcome::Running)
     }
 }

@@ -35,8 +35,8 @@ pub use database::{
     RehearsalMode, Retention, RunnerPod, SqlFiles,
 };
 pub use database_status::{
-    BackupStatus, DatabaseApproval, DatabaseStatus, DatabaseTask, DatabaseWork, MigratedStatus, RehearsalStatus,
-    SchemaState, WorkOutcome,
+    BackupStatus, DatabaseApproval, DatabaseStatus, DatabaseTask, DatabaseWork, FlagsStatus, MigratedStatus,
+    RehearsalStatus, SchemaState, WorkOutcome,
 };
 pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,

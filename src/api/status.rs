@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Action, CheckStatus, CommandPhase, DatabaseStatus, RouteStatus, Timestamp, VerdictStatus, Weights};
+use super::{
+    Action, CheckStatus, CommandPhase, DatabaseStatus, FlagsStatus, RouteStatus, Timestamp, VerdictStatus, Weights,
+};
 
 /// Entries that [`ServiceReleaseStatus::timeline`] keeps.
 pub const MAX_TIMELINE: usize = 20;
@@ -94,6 +96,9 @@ pub struct ServiceReleaseStatus {
     /// What was done with the database in the release under way, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseStatus>,
+    /// The feature flags that go with the code that serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<FlagsStatus>,
     /// What is watched since the promotion, until it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observation: Option<ObservationStatus>,
@@ -151,6 +156,10 @@ pub enum Phase {
     /// Not looked at yet.
     #[default]
     Pending,
+    /// Whether the release could be carried out is looked at.
+    Preflight,
+    /// The database is worked on.
+    Database,
     /// A release is on its way.
     Progressing,
     /// It waits for Approve.
@@ -476,6 +485,9 @@ pub struct FailedRevision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub migration: Option<String>,
+    /// Whether it was the migration alone that failed: the revision served on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub migration_alone: bool,
     /// Whether it stays down until Retry, a new retryToken, or another plan in between.
     #[serde(default)]
     pub latched: bool,

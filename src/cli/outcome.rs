@@ -89,6 +89,8 @@ pub fn judge(release: &ServiceRelease, workload: Workload) -> Outcome {
         Phase::Invalid => Outcome::Over(End::Invalid),
         Phase::AwaitingApproval | Phase::Paused => Outcome::WaitsForPerson,
         Phase::Pending
+        | Phase::Preflight
+        | Phase::Database
         | Phase::Progressing
         | Phase::Promoting
         | Phase::RollingBack

@@ -171,6 +171,7 @@ mod tests {
             timeout: crate::api::Duration::from_millis(1_500),
             env: vec![("RELEASE_NAME".into(), "shop".into()), ("RELEASE_SERVICE".into(), "shop".into())],
             never: ["app".to_owned()].into(),
+            owned: true,
         }
     }
 

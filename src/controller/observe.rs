@@ -216,6 +216,7 @@ fn command(cached: &CachedCommand) -> Option<Command> {
         step: spec.step,
         full: spec.full.unwrap_or(false),
         to_revision: spec.to_revision.clone(),
+        approval: spec.approval.clone(),
         reason: spec.reason.clone(),
         requested_by: spec.requested_by.clone(),
         decided_at: cached.status.as_ref().map(|status| status.at),

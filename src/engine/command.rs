@@ -3,11 +3,14 @@
 //! command. A command never waits for a better moment.
 
 use crate::api::{
-    Action, CommandPhase, CommandRecord, Duration, RollbackCause, RollbackStatus, StepName, Suspension, Timestamp,
+    Action, ApprovalKind, CommandPhase, CommandRecord, DatabaseApproval, Duration, RollbackCause, RollbackStatus,
+    SchemaState, StepName, Suspension, Timestamp,
     status::{MAX_COMMANDS, MAX_TEXT, bounded},
 };
 
-use super::{analysis, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat, route};
+use super::{
+    analysis, database, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat, route,
+};
 
 /// How long a decided command stays to be looked at.
 pub const RETENTION: Duration = Duration::from_secs(3600);
@@ -141,7 +144,7 @@ fn meant_for_this(pass: &Pass<'_>, command: &Command) -> Result<(), String> {
 }
 
 fn abort(pass: &mut Pass<'_>, command: &Command) -> Answer {
-    if pass.status.candidate.is_none() {
+    if !pass.is_under_way() {
         return Err("no release is under way; Undo takes back one that was promoted".into());
     }
     let message = command.reason.clone().unwrap_or_else(|| format!("aborted by {}", by(command)));
@@ -153,7 +156,9 @@ fn abort(pass: &mut Pass<'_>, command: &Command) -> Answer {
         Some(rollback) => return Err(format!("it is being rolled back already ({})", rollback.reason)),
         None => {
             retreat::begin(pass, RollbackCause::Aborted, "Aborted", &message, Some(by(command)));
-            return Ok("traffic goes back to stable".into());
+            let changing = database::schema(pass) == SchemaState::Changing;
+            let waits = "the migration under way comes to its known end first";
+            return Ok(if changing { waits } else { "traffic goes back to stable" }.into());
         }
     }
     if let Some(rollback) = &mut pass.status.rollback {
@@ -174,7 +179,7 @@ fn take_back_undo(pass: &mut Pass<'_>, command: &Command, message: &str) -> Answ
 }
 
 fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
-    if pass.status.candidate.is_some() {
+    if pass.is_under_way() {
         let to_stable = command.to_revision.as_deref().is_none_or(|to| Some(to) == pass.stable_hash());
         if let Some(rollback) = pass.status.rollback.as_ref().filter(|_| to_stable && retreat::under_way(pass))
             && rollback.cause != RollbackCause::Superseded
@@ -203,6 +208,9 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
         });
     };
     let Some(seen) = pass.revision(&to.revision) else { return Err("its ReplicaSet is gone".into()) };
+    if let Some(why) = database::undo::hinders(pass, to.release) {
+        return Err(why);
+    }
     let entry = pass.describe(&to.revision, &seen.template, to.release);
     let message = command.reason.clone().unwrap_or_else(|| format!("back from {stable} to {}", to.revision));
     retreat::undo(pass, entry, &message, &retreat::Cause::person(by(command)));
@@ -214,6 +222,9 @@ fn retry(pass: &mut Pass<'_>) -> Answer {
         route::forgive(pass);
         return Ok("the weights are set once more".into());
     }
+    if let Some(done) = database::undo::retry(pass) {
+        return Ok(done);
+    }
     if pass.status.hold.take().is_some() {
         retry_step(pass, None);
         return Ok("the step is tried again".into());
@@ -223,7 +234,7 @@ fn retry(pass: &mut Pass<'_>) -> Answer {
         (state.failure, state.started_at) = (None, now);
         return Ok("it is observed again".into());
     }
-    if pass.status.candidate.is_some() {
+    if pass.is_under_way() {
         return Err(match retreat::under_way(pass) {
             true => "the release is being rolled back".into(),
             false => "the release is under way, nothing has failed".into(),
@@ -243,7 +254,7 @@ fn retry(pass: &mut Pass<'_>) -> Answer {
 
 /// Commands that only make sense while a release goes forward.
 fn under_way(pass: &mut Pass<'_>, command: &Command) -> Answer {
-    if pass.status.candidate.is_none() {
+    if !pass.is_under_way() {
         return Err(match command.action {
             Action::Pause => "no release is under way; spec.paused holds back the next one".into(),
             Action::Resume if pass.release.spec.paused => resume_of_spec(),
@@ -251,7 +262,7 @@ fn under_way(pass: &mut Pass<'_>, command: &Command) -> Answer {
         });
     }
     if retreat::under_way(pass) {
-        return Err("the release is being rolled back".into());
+        return on_the_way_back(pass, command);
     }
     let policy = pass.policy();
     let step = super::forward::current(pass, &policy);
@@ -262,6 +273,36 @@ fn under_way(pass: &mut Pass<'_>, command: &Command) -> Answer {
         Action::Skip => skip(pass, command, step),
         _ => promote(pass, command, step),
     }
+}
+
+/// What a person can say about the database while a release is taken back.
+fn on_the_way_back(pass: &mut Pass<'_>, command: &Command) -> Answer {
+    match command.action {
+        Action::Approve if database::undo::awaits_approval(pass) => approve_plan(pass, command, ApprovalKind::Restore),
+        Action::Skip => {
+            let settled = database::undo::accept(pass, by(command));
+            settled.ok_or_else(|| "the release is being rolled back".into())
+        }
+        _ => Err("the release is being rolled back".into()),
+    }
+}
+
+/// Approves the plan that stands in the status, and no other (RELIABILITY, migration rule 4).
+fn approve_plan(pass: &mut Pass<'_>, command: &Command, kind: ApprovalKind) -> Answer {
+    let plan = pass.status.database.as_ref().map(|database| database.plan_hash.clone()).unwrap_or_default();
+    let meant = command.approval.as_ref().filter(|approval| approval.kind == kind);
+    let Some(meant) = meant.and_then(|approval| approval.plan_hash.clone()) else {
+        return Err(format!("what waits is an approval of kind {kind:?} for plan {plan}: name both in spec.approval"));
+    };
+    if meant != plan {
+        return Err(format!("it approves plan {meant}, but the plan is {plan}: look at it again"));
+    }
+    let (by, at) = (by(command).to_owned(), pass.now);
+    if let Some(database) = &mut pass.status.database {
+        database.approvals.retain(|known| known.kind != kind);
+        database.approvals.push(DatabaseApproval { kind, plan_hash: plan.clone(), by, at });
+    }
+    Ok(format!("plan {plan} is approved"))
 }
 
 fn pause(pass: &mut Pass<'_>, command: &Command) -> Answer {
@@ -297,6 +338,15 @@ fn resume(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
 }
 
 fn approve(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
+    if step == Step::MigrationApproval {
+        if !database::steps::awaits_approval(pass) {
+            return Err("the migration was approved already".into());
+        }
+        return approve_plan(pass, command, ApprovalKind::Migration);
+    }
+    if command.approval.as_ref().is_some_and(|approval| approval.kind != ApprovalKind::Step) {
+        return Err("the step under way is no approval of a plan for the database".into());
+    }
     if step != Step::Approval {
         return Err("the step under way does not wait for an approval".into());
     }
@@ -309,6 +359,7 @@ fn approve(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
 
 fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
     held_by_person(pass)?;
+    never_passed(pass, &step)?;
     if pass.status.hold.take().is_some() {
         retry_step(pass, Some(by(command)));
         return Ok("what failed is passed over; traffic still waits for available pods".into());
@@ -338,6 +389,9 @@ fn promote(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
     {
         release.full_promotion_by = Some(by(command).to_owned());
     }
+    if pass.status.hold.is_some() {
+        never_passed(pass, &step)?;
+    }
     if pass.status.hold.take().is_some() {
         restart_step(pass, Some(by(command)));
         return Ok("what failed is passed over; traffic still waits for available pods".into());
@@ -349,8 +403,20 @@ fn promote(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
             Ok("the release goes on".into())
         }
         _ if command.full => Ok("all pauses that are left will be passed".into()),
-        Step::Approval => Err("the step under way waits for Approve".into()),
+        Step::Approval | Step::MigrationApproval => Err("the step under way waits for Approve".into()),
         _ => Err("the step under way does not wait for Promote".into()),
+    }
+}
+
+/// The database's steps are passed over only by their fields in the manifest.
+fn never_passed(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
+    match step {
+        Step::Database(_) if pass.status.hold.is_some() => {
+            Err("a step of the database is not passed over: Retry, or Abort and change spec.database".into())
+        }
+        Step::Database(_) => Err("a step of the database is not passed over".into()),
+        Step::MigrationApproval => Err("an approval is passed by Approve only".into()),
+        _ => Ok(()),
     }
 }
 
@@ -389,6 +455,8 @@ fn restart_step(pass: &mut Pass<'_>, passed_by: Option<&str>) {
     if let Some(step) = &mut pass.status.step {
         step.started_at = now;
         step.unproven_since = None;
-        step.passed_by = passed_by.filter(|_| step.name != StepName::Approval).map(str::to_owned);
+        step.passed_by = passed_by
+            .filter(|_| !matches!(step.name, StepName::Approval | StepName::MigrationApproval))
+            .map(str::to_owned);
     }
 }

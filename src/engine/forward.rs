@@ -2,12 +2,12 @@
 //! (status.step, status.weights.desired) is written before what it does to traffic.
 
 use crate::api::{
-    Hold, Moment, OnFailure, RecordedRevision, ReleaseStatus, RollbackCause, StepProgress, StepStatus, Timestamp,
-    status::MAX_HISTORY,
+    Hold, Moment, OnFailure, RecordedRevision, ReleaseStatus, RollbackCause, SchemaState, StepProgress, StepStatus,
+    Timestamp, status::MAX_HISTORY,
 };
 
 use super::{
-    Flow, analysis, checks,
+    Flow, analysis, checks, database,
     effect::{Effect, Selection},
     observation,
     observed::{Plan, Revision},
@@ -22,24 +22,9 @@ use super::{
 
 /// Begins the release of what the spec wants.
 pub fn start(pass: &mut Pass<'_>, target: &Target) {
-    let number = pass.status.release.as_ref().map_or(0, |release| release.number) + 1;
-    let name = pass.release.metadata.name.as_deref().unwrap_or_default();
-    pass.status.release = Some(ReleaseStatus {
-        number,
-        plan: plan_name(name, number),
-        revision: target.hash.clone(),
-        started_at: pass.now,
-        full_promotion_by: None,
-        migration: None,
-    });
+    open(pass, &target.hash);
+    let number = pass.status.release.as_ref().map_or(0, |release| release.number);
     pass.status.candidate = Some(pass.describe(&target.hash, &target.template, number));
-    pass.status.retry_token.clone_from(&pass.release.spec.retry_token);
-    pass.status.hold = None;
-    pass.status.suspended = None;
-    pass.status.rollback = None;
-    pass.status.checks.clear();
-    pass.status.verdicts.clear();
-    pass.status.observation = None;
     route::forgive(pass);
     // A new release ends what was kept warm for undo, but not what still drains.
     let policy = pass.policy();
@@ -61,6 +46,30 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     // API server says at once what it has against the template.
     let trial = pass.candidate_is_missing().and_then(|entry| pass.size(&entry, 0));
     pass.before.extend(trial);
+}
+
+/// Opens the record of a release.
+pub fn open(pass: &mut Pass<'_>, revision: &str) {
+    let number = pass.status.release.as_ref().map_or(0, |release| release.number) + 1;
+    let name = pass.release.metadata.name.as_deref().unwrap_or_default();
+    let migration = database::pending(pass);
+    pass.status.release = Some(ReleaseStatus {
+        number,
+        plan: plan_name(name, number),
+        revision: revision.to_owned(),
+        started_at: pass.now,
+        full_promotion_by: None,
+        migration,
+    });
+    pass.status.retry_token.clone_from(&pass.release.spec.retry_token);
+    pass.status.hold = None;
+    pass.status.suspended = None;
+    pass.status.rollback = None;
+    pass.status.step = None;
+    pass.status.checks.clear();
+    pass.status.verdicts.clear();
+    pass.status.observation = None;
+    database::begin(&mut pass.status, number, &pass.release.spec);
 }
 
 /// The name of the ControllerRevision that pins a release's plan.
@@ -97,13 +106,10 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         match may_leave(pass, &policy) {
             Ok(true) => {}
             Ok(false) => break,
-            Err(failure) => {
-                let automatic = policy.automatic && failure.then == OnFailure::Rollback;
-                if let Some(flow) = fail(pass, automatic, failure.reason, failure.message) {
-                    return flow;
-                }
-                break;
-            }
+            Err(failure) => match failed(pass, &policy, failure) {
+                Some(flow) => return flow,
+                None => break,
+            },
         }
         let index = index(pass);
         if index >= policy.count() {
@@ -156,7 +162,7 @@ fn began_before(pass: &Pass<'_>) -> bool {
 }
 
 /// Whether the plan under way is pinned: a step counts only in the plan that it belongs to.
-fn is_pinned(pass: &Pass<'_>) -> bool {
+pub fn is_pinned(pass: &Pass<'_>) -> bool {
     pass.status.release.as_ref().is_some_and(|release| pass.plan(release.number).is_some())
 }
 
@@ -187,7 +193,8 @@ fn superseded(pass: &mut Pass<'_>) -> bool {
     true
 }
 
-fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
+/// Enters a step.
+pub fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
     let step = policy.step(index);
     let weight = match step {
         Step::Prepare => Some(0),
@@ -233,7 +240,7 @@ pub fn current(pass: &Pass<'_>, policy: &Policy) -> Step {
 }
 
 /// Whether the step under way is done, and verdicts let the next one begin.
-fn may_leave(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failure> {
+pub fn may_leave(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failure> {
     let next = policy.step(index(pass) + 1);
     Ok(complete(pass, policy)? && (!analysis::raises(pass, &next) || analysis::proves(pass, policy)?))
 }
@@ -246,10 +253,13 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failur
     Ok(match current(pass, policy) {
         Step::Prepare => prepared(pass, policy),
         Step::SetWeight(weight) => reached(pass, policy, weight),
-        Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) | Step::Maintenance => {
+        Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) => {
             let weight = pass.desired_weight();
             route::settled(pass, weight)
         }
+        Step::Database(task) => database::steps::complete(pass, task)?,
+        Step::MigrationApproval => database::steps::is_approved(pass),
+        Step::Maintenance => database::switches::close(pass),
         Step::Scale(_) => sized(pass, policy),
         Step::Approval => passed,
         Step::Check { when, names } => {
@@ -260,7 +270,7 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failur
         Step::Pause(duration) => {
             passed || full || duration.is_some_and(|duration| pass.elapsed(state.started_at, duration))
         }
-        Step::Promote => serves_alone(pass, policy),
+        Step::Promote => serves_alone(pass, policy) && database::switches::open(pass),
     })
 }
 
@@ -344,6 +354,7 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
     pass.status.step = None;
     pass.status.hold = None;
     pass.status.suspended = None;
+    database::switches::raise_flags(pass);
     let message = format!("{} serves all traffic", candidate.revision);
     pass.status.note(pass.now, "Promoted", &message, None);
     observation::begin(pass, policy);
@@ -413,6 +424,14 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     Some((reason.into(), message))
 }
 
+/// What the failure of a step means.
+pub fn failed(pass: &mut Pass<'_>, policy: &Policy, failure: checks::Failure) -> Option<Flow> {
+    // What nobody knows is not to be tried again, or passed over, from where it stands.
+    let unknown = database::schema(pass) == SchemaState::Unknown;
+    let automatic = unknown || (policy.automatic && failure.then == OnFailure::Rollback);
+    fail(pass, automatic, failure.reason, failure.message)
+}
+
 /// Rolls back, or holds for a person; nothing when it is held already.
 fn fail(pass: &mut Pass<'_>, automatic: bool, reason: &str, message: String) -> Option<Flow> {
     if automatic {
@@ -428,7 +447,7 @@ fn fail(pass: &mut Pass<'_>, automatic: bool, reason: &str, message: String) -> 
 }
 
 /// Pins the spec as it stands; once the plan exists it is what counts.
-fn pin(pass: &mut Pass<'_>) {
+pub fn pin(pass: &mut Pass<'_>) {
     let (Some(release), Some(target)) = (&pass.status.release, &pass.target) else { return };
     if pass.plan(release.number).is_some() || release.revision != target.hash || templates::lacking(pass) {
         return;

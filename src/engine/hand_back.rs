@@ -3,6 +3,7 @@
 //! template the pods go with the object, as a Deployment's do.
 
 use super::{
+    database,
     effect::{Effect, Selection},
     invalid,
     observed::Workload,
@@ -19,6 +20,8 @@ pub enum Waiting {
     ForTemplate(String),
     /// The Service does not reach them yet.
     ForEndpoints,
+    /// A migration under way: the name of its Job.
+    ForMigration(String),
     /// The release's own pods are going.
     ForPods,
     /// Nothing: all is given back.
@@ -27,6 +30,9 @@ pub enum Waiting {
 
 /// Takes the next step of giving back.
 pub fn drive(pass: &mut Pass<'_>) -> Waiting {
+    if let Some(job) = database::undo::outstanding(pass) {
+        return Waiting::ForMigration(job);
+    }
     if !route_is_back(pass) {
         return Waiting::ForEndpoints;
     }
@@ -40,6 +46,10 @@ pub fn drive(pass: &mut Pass<'_>) -> Waiting {
         let services = [&pass.seen.service, &pass.seen.candidate_service];
         let others = services.into_iter().flatten().filter(|service| !service.owned);
         pass.after.extend(others.map(|service| Effect::ConfirmService { object: service.object.clone() }));
+        // What outlived the object until now.
+        let jobs = pass.seen.jobs.iter().filter(|job| database::is_of_database(pass, job) && !job.deleting);
+        let jobs: Vec<_> = jobs.map(|job| Effect::DeleteJob { object: job.object.clone() }).collect();
+        pass.after.extend(jobs);
         pass.after.push(Effect::RemoveFinalizer);
     }
     waiting

@@ -10,6 +10,7 @@ use crate::{
 };
 
 use super::{
+    database,
     observed::{Service, TemplateCheck},
     pass::Pass,
     route, templates,
@@ -51,6 +52,7 @@ pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
         .or_else(|| unsound(pass))
         .or_else(|| templates::fault(pass))
         .or_else(|| unroutable::find(pass))
+        .or_else(|| database::faults::find(pass))
 }
 
 /// An older object that claims the same: nothing of that is this one's.
@@ -187,7 +189,10 @@ pub fn has_something_to_give_back(pass: &Pass<'_>) -> bool {
     if rival(pass).is_some() {
         return false;
     }
-    pass.release.spec.workload_ref.is_some()
+    // A migration under way is to have its known end before the object goes.
+    let migrates = pass.release.spec.database.as_ref().is_some_and(|database| database.migration.is_some());
+    migrates
+        || pass.release.spec.workload_ref.is_some()
         || route::router(pass).is_some_and(|router| router.users_object().is_some() && pass.seen.route.is_some())
         || (Traffics::new(pass.release, pass.seen).used()
             && (borrowed(&pass.seen.service) || borrowed(&pass.seen.candidate_service)))

@@ -7,6 +7,7 @@ mod analysis;
 mod checks;
 mod clock;
 mod command;
+mod database;
 pub mod effect;
 mod forward;
 mod hand_back;
@@ -38,6 +39,7 @@ mod unroutable;
 mod verdict;
 
 pub use command::RETENTION as COMMAND_RETENTION;
+pub use database::Due;
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
 pub use inquiry::{Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply, SqlQuestion};
@@ -90,6 +92,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
         let flow = match pass.status.candidate {
             Some(_) if retreat::under_way(&pass) => retreat::drive(&mut pass),
             Some(_) => forward::drive(&mut pass),
+            None if pass.is_alone() => database::alone::drive(&mut pass),
             None => rest::drive(&mut pass),
         };
         if matches!(flow, Flow::Settled) {
@@ -97,6 +100,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
         }
     }
     hold_workload(&mut pass);
+    database::switches::keep_flags(&mut pass);
     if pass.obstacle.is_none() {
         pass.after.extend(preview::keep(&pass));
     }

@@ -5,7 +5,7 @@ use crate::api::{
     Check, CheckOutcome, Moment, ObservationStatus, OnFailure, RecordedRevision, RollbackCause, status::bounded,
 };
 
-use super::{analysis, checks, effect::Event, pass::Pass, plan::Policy, retreat};
+use super::{analysis, checks, database, effect::Event, pass::Pass, plan::Policy, retreat};
 
 /// Begins when the candidate has become stable.
 pub fn begin(pass: &mut Pass<'_>, policy: &Policy) {
@@ -72,7 +72,7 @@ fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus) -> crate::
 
 /// Goes back to the previous revision, or tells a person that there is something to be done.
 fn fail(pass: &mut Pass<'_>, automatic: bool, reason: &str, message: &str) -> bool {
-    let back = good_before(pass).and_then(|to| {
+    let back = good_before(pass).filter(|to| database::undo::hinders(pass, to.release).is_none()).and_then(|to| {
         let seen = pass.revision(&to.revision)?;
         Some(pass.describe(&to.revision, &seen.template, to.release))
     });
@@ -103,7 +103,7 @@ pub fn good_before(pass: &Pass<'_>) -> Option<RecordedRevision> {
 
 /// Whether a revision can be gone back to.
 pub fn is_good(pass: &Pass<'_>, hash: &str) -> bool {
-    let failed = pass.status.failed_revisions.iter().any(|failed| failed.revision == hash);
+    let failed = pass.status.failed_revisions.iter().any(|failed| failed.revision == hash && !failed.migration_alone);
     pass.stable_hash() != Some(hash) && !failed && pass.revision(hash).is_some()
 }
 

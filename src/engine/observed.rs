@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{Action, AnalysisTemplateSpec, ServiceReleaseSpec, Timestamp};
+use crate::api::{Action, AnalysisTemplateSpec, CommandApproval, ServiceReleaseSpec, Timestamp};
 
 use super::inquiry::Answer;
 
@@ -421,6 +421,8 @@ pub struct Command {
     pub full: bool,
     /// Where Undo is to go.
     pub to_revision: Option<String>,
+    /// What Approve approves.
+    pub approval: Option<CommandApproval>,
     /// Why.
     pub reason: Option<String>,
     /// Who asks.

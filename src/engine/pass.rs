@@ -8,11 +8,12 @@ use crate::api::{
 };
 
 use super::{
+    database::{Due, undo::Standing},
     effect::{Decision, Effect, Event, NewReplicaSet},
     inquiry::Question,
     invalid::Obstacle,
     observed::{NamedTemplate, Observed, Plan, Revision, Template, TemplateCheck},
-    plan::Policy,
+    plan::{Policy, Situation},
     ratio::Bounds,
     revision::{self, Target},
     traffic::Traffics,
@@ -42,6 +43,8 @@ pub struct Pass<'a> {
     pub questions: Vec<Question>,
     /// The step is done, but what is measured does not let the weight rise.
     pub unproven: Option<(&'static str, String)>,
+    /// How the database stands on the way back.
+    pub standing: Option<Standing>,
     wake: Option<Timestamp>,
 }
 
@@ -60,6 +63,7 @@ impl<'a> Pass<'a> {
             events: Vec::new(),
             questions: Vec::new(),
             unproven: None,
+            standing: None,
             wake: None,
         }
     }
@@ -120,7 +124,8 @@ impl<'a> Pass<'a> {
     /// What holds for the release under way: its pinned plan, or the spec before that exists.
     pub fn policy(&self) -> Policy {
         let number = self.status.release.as_ref().map_or(0, |release| release.number);
-        match self.plan(number).filter(|_| self.status.candidate.is_some() || self.status.observation.is_some()) {
+        let pinned = self.is_under_way() || self.status.observation.is_some();
+        match self.plan(number).filter(|_| pinned) {
             Some(plan) => self.compile(&plan.spec, &plan.analysis_templates),
             None => self.compile(&self.release.spec, &self.seen.templates),
         }
@@ -134,7 +139,18 @@ impl<'a> Pass<'a> {
     }
 
     fn compile(&self, spec: &ServiceReleaseSpec, templates: &[NamedTemplate]) -> Policy {
-        Policy::compile(spec, templates, self.status.stable.is_none())
+        let situation = Situation { first: self.status.stable.is_none(), alone: self.is_alone(), due: Due::of(self) };
+        Policy::compile(spec, templates, situation)
+    }
+
+    /// Whether a release is under way, forward or back.
+    pub fn is_under_way(&self) -> bool {
+        self.status.candidate.is_some() || self.is_alone()
+    }
+
+    /// Whether the release under way has no candidate: its migration is all.
+    pub fn is_alone(&self) -> bool {
+        self.status.candidate.is_none() && self.status.step.is_some()
     }
 
     /// The limits on pods now.

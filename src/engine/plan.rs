@@ -6,11 +6,12 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::{
-    Analysis, Canary, CanaryStep, Check, Duration, HeaderMatch, Moment, ServiceReleaseSpec, StepName, Strategy,
-    status::bounded,
+    Analysis, Canary, CanaryStep, Check, Database, DatabaseTask, Duration, Flags, HeaderMatch, MaintenanceMode, Moment,
+    ServiceReleaseSpec, ServiceReleaseStatus, StepName, Strategy, status::bounded,
 };
 
 use super::{
+    database::{self, Due},
     observed::NamedTemplate,
     ratio::{self, Bounds},
     templates,
@@ -40,7 +41,11 @@ pub enum Step {
         /// Their names.
         names: Vec<String>,
     },
-    /// Send all requests to the maintenance Service, until the candidate has all traffic.
+    /// Work on the database.
+    Database(DatabaseTask),
+    /// Stay until a person approves the migration, if one has to.
+    MigrationApproval,
+    /// Put maintenance mode on, until the candidate has all traffic.
     Maintenance,
     /// Give the candidate all traffic, and make it stable.
     Promote,
@@ -59,6 +64,8 @@ impl Step {
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
             Self::Check { .. } => StepName::Check,
+            Self::Database(_) => StepName::Database,
+            Self::MigrationApproval => StepName::MigrationApproval,
             Self::Maintenance => StepName::Maintenance,
             Self::Promote => StepName::Promote,
         }
@@ -80,6 +87,8 @@ impl fmt::Display for Step {
             Self::Pause(_) => out.write_str("pause"),
             Self::Approval => out.write_str("approval"),
             Self::Check { names, .. } => write!(out, "check {}", bounded(&names.join(", "), 40)),
+            Self::Database(task) => out.write_str(task.word()),
+            Self::MigrationApproval => out.write_str("approval of the migration"),
             Self::Maintenance => out.write_str("maintenance"),
             Self::Promote => out.write_str("promote"),
         }
@@ -148,6 +157,23 @@ pub struct Policy {
     pub analysis: Option<Analysis>,
     /// spec.observation.duration
     pub observation: Option<Duration>,
+    /// spec.database
+    pub database: Option<Database>,
+    /// spec.maintenance
+    pub maintenance: Option<MaintenanceMode>,
+    /// spec.flags
+    pub flags: Option<Flags>,
+}
+
+/// What a spec is compiled for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Situation {
+    /// There is no stable yet: the first revision of all goes without the strategy's steps (INVARIANTS R5).
+    pub first: bool,
+    /// There is no candidate: the migration is all.
+    pub alone: bool,
+    /// What of the database's work is due.
+    pub due: Due,
 }
 
 /// The checks, those by SQL with the database that they ask.
@@ -159,11 +185,24 @@ fn checks(spec: &ServiceReleaseSpec) -> Vec<Check> {
     checks
 }
 
+impl Situation {
+    /// That of the release under way, as its status has it.
+    #[must_use]
+    pub fn under_way(status: &ServiceReleaseStatus) -> Self {
+        Self {
+            first: status.stable.is_none(),
+            alone: status.candidate.is_none() && status.step.is_some(),
+            due: Due::under_way(status),
+        }
+    }
+}
+
 impl Policy {
     /// Compiles a spec, with the templates that its analysis names; those that are missing stay in
-    /// `analysis.templates`. The first revision of all goes without the strategy's steps (INVARIANTS R5).
+    /// `analysis.templates`.
     #[must_use]
-    pub fn compile(spec: &ServiceReleaseSpec, known: &[NamedTemplate], first: bool) -> Self {
+    pub fn compile(spec: &ServiceReleaseSpec, known: &[NamedTemplate], situation: Situation) -> Self {
+        let Situation { first, alone, due } = situation;
         let default = Strategy { canary: Some(Canary::default()), blue_green: None };
         let strategy = spec.strategy.as_ref().unwrap_or(&default);
         let (shift, middle) = match (&strategy.canary, &strategy.blue_green) {
@@ -180,21 +219,18 @@ impl Policy {
         let shift = if routed { Shift::Route { keep: keep.map(|keep| keep.at_least.clone()) } } else { shift };
         let at = |moment: Moment| check_step(&spec.checks, moment);
         let middle = if first { Vec::new() } else { checked(middle, &spec.checks) };
-        let preflight = at(Moment::Preflight);
+        let database = database::steps(spec, due);
+        let maintained = database.contains(&Step::Maintenance);
+        let middle: Vec<Step> = middle.into_iter().filter(|step| !(maintained && *step == Step::Maintenance)).collect();
         let before = at(Moment::BeforeTraffic);
         let last = at(Moment::BeforePromotion).filter(|_| !first);
+        let rollout = [Step::Prepare].into_iter().chain(before).chain(middle).chain(last).chain([Step::Promote]);
+        let steps = at(Moment::Preflight).into_iter().chain(database).chain(rollout.filter(|_| !alone)).collect();
         let seconds = |seconds: i32| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let scale_down_delay = spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
         Self {
             shift,
-            steps: preflight
-                .into_iter()
-                .chain([Step::Prepare])
-                .chain(before)
-                .chain(middle)
-                .chain(last)
-                .chain([Step::Promote])
-                .collect(),
+            steps,
             min_ready_seconds: spec.min_ready_seconds,
             deadline: seconds(spec.progress_deadline_seconds),
             scale_down_delay,
@@ -203,6 +239,9 @@ impl Policy {
             checks: checks(spec),
             analysis: spec.analysis.as_ref().map(|it| templates::resolve(it, known).unwrap_or_else(|_| it.clone())),
             observation: spec.observation.map(|observation| observation.duration),
+            database: spec.database.clone(),
+            maintenance: spec.maintenance.clone(),
+            flags: spec.flags.clone(),
         }
     }
 

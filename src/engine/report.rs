@@ -3,11 +3,11 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, apimachinery::pkg::apis::meta::v1::Time, jiff};
 
 use crate::api::{
-    ObservationStatus, Phase, RollbackCause, StepStatus, Strategy, Timestamp, WeightShare, Weights, conditions,
+    Moment, ObservationStatus, Phase, RollbackCause, StepStatus, Strategy, Timestamp, WeightShare, Weights, conditions,
 };
 
 use super::{
-    analysis,
+    analysis, database,
     effect::{Event, Selection},
     forward,
     hand_back::{self, Waiting},
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// What is told of a pass.
-struct Report {
+pub(super) struct Report {
     phase: Phase,
     reason: String,
     message: String,
@@ -25,11 +25,11 @@ struct Report {
 }
 
 impl Report {
-    fn new(phase: Phase, reason: &str, message: String) -> Self {
+    pub(super) fn new(phase: Phase, reason: &str, message: String) -> Self {
         Self { phase, reason: reason.to_owned(), message, next_action: String::new() }
     }
 
-    fn next(self, action: String) -> Self {
+    pub(super) fn next(self, action: String) -> Self {
         Self { next_action: action, ..self }
     }
 }
@@ -64,6 +64,8 @@ pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
         Waiting::ForTemplate(name) => Report::new(phase, "HandingBack", format!("Deployment {name} has the template that was rolled back: its pods do not take over; what is stable serves on"))
             .next(format!("{kubectl} rollout undo deployment {name}, or give it another template")),
         Waiting::ForEndpoints => Report::new(phase, "HandingBack", "waiting for the Service to reach the pods that stay".into()),
+        Waiting::ForMigration(job) => Report::new(phase, "HandingBack", format!("waiting for the migration's Job {job}: what becomes of the database must be known before this object goes"))
+            .next(format!("{kubectl} logs job/{job} --all-containers")),
         Waiting::ForPods => Report::new(phase, "HandingBack", "the release's own pods are going".into()),
         Waiting::Done => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
     };
@@ -112,7 +114,7 @@ fn find(pass: &mut Pass<'_>) -> Report {
         let phase = if lost { Phase::Halted } else { Phase::Invalid };
         return Report::new(phase, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
     }
-    if pass.status.candidate.is_none() {
+    if !pass.is_under_way() {
         return resting(pass);
     }
     let mut report = progressing(pass);
@@ -151,7 +153,15 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
         );
         return Report::new(Phase::Halted, "RouteNotAccepted", message).next(next);
     }
+    if let Some(report) = database::report::way_back(pass, rollback) {
+        return report;
+    }
     match (rollback.cause, rollback.drain_until) {
+        _ if pass.is_alone() => Report::new(
+            Phase::RollingBack,
+            &rollback.reason,
+            format!("{}; the release is taken back", rollback.message),
+        ),
         (RollbackCause::Superseded, _) => {
             Report::new(Phase::Progressing, "Superseded", format!("{}; {revision} goes first", rollback.message))
         }
@@ -177,7 +187,7 @@ fn kubectl(pass: &Pass<'_>) -> String {
 }
 
 /// The plugin's command line for a person.
-fn command(pass: &Pass<'_>, words: &str) -> String {
+pub(super) fn command(pass: &Pass<'_>, words: &str) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     format!("kubectl srel -n {namespace} {words} {}", name(pass))
 }
@@ -220,6 +230,7 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         return unproven(pass, reason, &why, &place, &trouble);
     }
     match step {
+        Step::Database(_) | Step::MigrationApproval => database::report::forward(pass, &step, &place),
         Step::Approval | Step::Pause(_) => waiting(pass, &step, &state, &place, &trouble),
         _ => moving(pass, &step, &place, &trouble),
     }
@@ -275,8 +286,13 @@ fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
         Step::SetMirrorRoute(percent) => {
             ("SettingRoute", format!("copies of {percent}% of the requests to {candidate}"))
         }
-        Step::Check { names, .. } => ("Checking", super::checks::describe(pass, names)),
+        Step::Check { when, names } => {
+            let what = super::checks::describe(pass, names);
+            let phase = if *when == Moment::Preflight { Phase::Preflight } else { Phase::Progressing };
+            return Report::new(phase, "Checking", format!("{place}: {what}{trouble}"));
+        }
         Step::Scale(_) => ("Scaling", format!("the pods of {candidate}")),
+        Step::Maintenance if candidate.is_empty() => ("EnteringMaintenance", "maintenance mode is put on".to_owned()),
         Step::Maintenance => ("EnteringMaintenance", format!("no request to either, until all are {candidate}'s")),
         Step::Promote => {
             let message = format!("{place}: all traffic to {candidate}{trouble}");
@@ -292,9 +308,21 @@ fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
 
 fn resting(pass: &Pass<'_>) -> Report {
     let Some(target) = pass.target.as_ref() else { return Report::new(Phase::Pending, "", String::new()) };
-    let failed = pass.status.failed_revisions.iter().find(|failed| failed.latched && failed.revision == target.hash);
+    let failed = super::rest::latched(pass, &target.hash).cloned();
     match (pass.stable_hash(), failed) {
-        (Some(stable), None) if stable == target.hash => healthy(pass, stable),
+        (Some(stable), None) if stable == target.hash => match database::alone::is_due(pass) {
+            Some(migration) if pass.release.spec.paused => {
+                let message = format!("migration {migration} waits: spec.paused is set; {stable} serves");
+                Report::new(Phase::Paused, "SpecPaused", message).next("set spec.paused to false".into())
+            }
+            Some(_) => Report::new(Phase::Pending, "Starting", "the migration is about to be released".to_owned()),
+            None => healthy(pass, stable),
+        },
+        (Some(stable), Some(failed)) if failed.migration_alone => {
+            let message = format!("the migration was not carried out ({}); {stable} serves as before", failed.message);
+            let next = format!("apply a migration that fixes it, or {}", command(pass, "retry"));
+            Report::new(Phase::RolledBack, &failed.reason, message).next(next)
+        }
         (Some(stable), Some(failed)) => {
             let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.revision != failed.revision);
             let undone = undone.map(|undone| format!("; {} was undone ({})", undone.revision, undone.message));
@@ -460,6 +488,8 @@ fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
         None => format!("{serving} of {} pods take traffic", bounds.replicas),
     };
     wanted.push(("Available", enough.into(), if enough { "EnoughPods" } else { "TooFewPods" }.to_owned(), note));
+    let database = database::report::condition(pass);
+    wanted.extend(database.map(|(value, reason, note)| ("DatabaseReady", value, reason.to_owned(), note)));
     let analysis = analysis::condition(pass);
     wanted.extend(analysis.map(|(value, reason, note)| ("AnalysisPassed", value, reason.to_owned(), note)));
     let now = Time(

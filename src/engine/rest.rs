@@ -1,8 +1,10 @@
 //! Nothing is being released: stable is looked after, what is left of earlier releases goes, and a
 //! new release is begun when the spec wants another revision than stable.
 
+use crate::api::FailedRevision;
+
 use super::{
-    Flow, command,
+    Flow, command, database,
     effect::{Effect, Selection},
     forward, observation,
     observed::{Revision, TemplateCheck},
@@ -18,14 +20,15 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
             pass.status.collision_count += 1;
             return Flow::Settled;
         }
-        forward::start(pass, &target);
+        match database::alone::is_due(pass) {
+            Some(migration) => database::alone::start(pass, &migration),
+            None => forward::start(pass, &target),
+        }
         return Flow::Again;
     }
-    pass.want_weight(0);
-    if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
+    if !look_after_stable(pass) {
         return Flow::Settled;
     }
-    keep_stable(pass);
     if observation::drive(pass) {
         return Flow::Again;
     }
@@ -35,17 +38,34 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     Flow::Settled
 }
 
+/// Stable has its pods and its traffic. Says whether its objects are this release's to look after.
+pub fn look_after_stable(pass: &mut Pass<'_>) -> bool {
+    pass.want_weight(0);
+    if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
+        return false;
+    }
+    keep_stable(pass);
+    true
+}
+
 /// What the spec wants, if it is to be released now.
 fn startable(pass: &Pass<'_>) -> Option<Target> {
     let target = pass.target.as_ref()?;
-    let wanted = pass.stable_hash() != Some(&target.hash);
+    let wanted = pass.stable_hash() != Some(&target.hash) || database::alone::is_due(pass).is_some();
     let free = !is_latched(pass, &target.hash) && !pass.release.spec.paused && pass.obstacle.is_none();
     (wanted && free).then(|| target.clone())
 }
 
-/// Whether a revision failed and stays down (INVARIANTS R3).
+/// Whether a revision failed with the migration that the spec has, and stays down (INVARIANTS R3).
 pub fn is_latched(pass: &Pass<'_>, hash: &str) -> bool {
-    pass.status.failed_revisions.iter().any(|failed| failed.latched && failed.revision == hash)
+    latched(pass, hash).is_some()
+}
+
+/// The failure that keeps it down.
+pub fn latched<'a>(pass: &'a Pass<'_>, hash: &str) -> Option<&'a FailedRevision> {
+    let migration = database::wanted(pass);
+    let same = |failed: &&FailedRevision| failed.latched && failed.revision == hash && failed.migration == migration;
+    pass.status.failed_revisions.iter().find(same)
 }
 
 /// Lets go of latches: another plan was seen, or the retry token is a new one.
@@ -53,7 +73,8 @@ pub fn release_latches(pass: &mut Pass<'_>) {
     let Some(target) = pass.target.as_ref().map(|target| target.hash.clone()) else { return };
     let token = &pass.release.spec.retry_token;
     let retried = *token != pass.status.retry_token && pass.status.release.is_some();
-    if pass.status.candidate.is_none() {
+    let migration = database::wanted(pass);
+    if !pass.is_under_way() {
         pass.status.retry_token.clone_from(token);
     } else if retried && pass.status.hold.take().is_some() {
         pass.status.retry_token.clone_from(token);
@@ -61,11 +82,12 @@ pub fn release_latches(pass: &mut Pass<'_>) {
     }
     // A token that comes while a release goes forward or back waits for its end.
     for failed in &mut pass.status.failed_revisions {
-        if failed.revision != target || retried {
+        if failed.revision != target || failed.migration != migration || retried {
             failed.latched = false;
         }
     }
-    if pass.status.candidate.is_none() && pass.stable_hash() == Some(&target) {
+    let failed = pass.status.failed_revisions.iter().any(|failed| failed.latched && failed.revision == target);
+    if !pass.is_under_way() && pass.stable_hash() == Some(&target) && !failed {
         pass.status.rollback = None;
     }
 }

@@ -8,6 +8,7 @@ use crate::api::{
 
 use super::{
     Flow,
+    database::{self, undo::Standing},
     effect::Selection,
     observed::Revision,
     pass::{Pass, resize},
@@ -19,7 +20,8 @@ use super::{
 
 /// Decides that the candidate's traffic goes back to stable.
 pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &str, by: Option<&str>) {
-    let Some(candidate) = pass.status.candidate.clone() else { return };
+    let candidate = pass.status.candidate.as_ref().map(|candidate| (candidate.revision.clone(), candidate.release));
+    let Some((revision, release)) = candidate.or_else(|| database::alone::cause(pass)) else { return };
     let from_weight = pass.desired_weight();
     let probed = pass.status.step.as_ref().is_some_and(|step| pass.policy().probes(step.index));
     pass.want_weight(0);
@@ -27,8 +29,8 @@ pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &
     pass.status.suspended = None;
     pass.status.rollback = Some(RollbackStatus {
         cause,
-        revision: candidate.revision,
-        release: candidate.release,
+        revision,
+        release,
         reason: reason.to_owned(),
         message: crate::api::status::bounded(message, 512),
         by: by.map(str::to_owned),
@@ -40,6 +42,7 @@ pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &
     });
     let kind = if cause == RollbackCause::Superseded { "Superseded" } else { "RollingBack" };
     pass.status.note(pass.now, kind, message, by);
+    database::switches::lower_flags(pass, release);
 }
 
 /// Drives the way back.
@@ -48,9 +51,14 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     if pass.status.stable.is_none() {
         return drive_without_stable(pass);
     }
+    if !database::undo::may_move(pass) {
+        database::undo::drive(pass, false);
+        return Flow::Settled;
+    }
     let (safer, planned) = (pass.before.len(), pass.after.len());
     let moved = move_traffic(pass, &policy);
     let gone = moved && clear_candidate(pass, &policy);
+    let settled = database::undo::drive(pass, moved) == Standing::Clear;
     if !moved {
         let started = pass.status.rollback.as_ref().map(|rollback| rollback.started_at);
         let late = started.is_some_and(|started| pass.elapsed(started, policy.deadline));
@@ -64,7 +72,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         }
         resize_all(pass, &policy);
     }
-    if gone {
+    if gone && settled {
         // What comes next says how many pods there are to be.
         pass.before.truncate(safer);
         pass.after.truncate(planned);
@@ -91,7 +99,8 @@ fn drive_without_stable(pass: &mut Pass<'_>) -> Flow {
     if closed && let Some(seen) = pass.candidate() {
         pass.after.extend(resize(seen, 0));
     }
-    if closed && clear && down {
+    let settled = database::undo::drive(pass, closed && down) == Standing::Clear;
+    if closed && clear && down && settled {
         complete(pass);
         return Flow::Again;
     }
@@ -337,29 +346,34 @@ fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
 }
 
 /// Writes down that the way back is over.
-fn complete(pass: &mut Pass<'_>) {
-    let Some(candidate) = pass.status.candidate.take() else { return };
+pub fn complete(pass: &mut Pass<'_>) {
+    let migration_alone = pass.is_alone();
+    pass.status.candidate = None;
     pass.status.step = None;
     let Some(mut rollback) = pass.status.rollback.take() else { return };
+    let revision = rollback.revision.clone();
+    let migration = database::wanted(pass);
     if rollback.cause == RollbackCause::Superseded {
         return;
     }
-    let wanted = pass.target.as_ref().is_some_and(|target| target.hash == candidate.revision);
+    let wanted = pass.target.as_ref().is_some_and(|target| target.hash == revision);
     latch(
         pass,
         FailedRevision {
-            revision: candidate.revision.clone(),
+            revision: revision.clone(),
             release: rollback.release,
             reason: rollback.reason.clone(),
             message: rollback.message.clone(),
             at: pass.now,
-            migration: None,
+            migration,
+            migration_alone,
             latched: wanted,
         },
     );
     let message = match pass.stable_hash() {
+        Some(stable) if migration_alone => format!("{stable} serves as before"),
         Some(stable) => format!("{stable} serves all traffic again"),
-        None => format!("{} is without pods; there is nothing to go back to", candidate.revision),
+        None => format!("{revision} is without pods; there is nothing to go back to"),
     };
     pass.status.note(pass.now, "RolledBack", &message, None);
     rollback.completed_at = Some(pass.now);
@@ -377,8 +391,7 @@ fn latch(pass: &mut Pass<'_>, failed: FailedRevision) {
 
 /// Whether a way back is under way.
 pub fn under_way(pass: &Pass<'_>) -> bool {
-    pass.status.candidate.is_some()
-        && pass.status.rollback.as_ref().is_some_and(|rollback| rollback.completed_at.is_none())
+    pass.is_under_way() && pass.status.rollback.as_ref().is_some_and(|rollback| rollback.completed_at.is_none())
 }
 
 /// Whether stable could not be made warm in time: a person has to look.
@@ -390,7 +403,7 @@ pub fn stuck(pass: &Pass<'_>) -> bool {
         let routed = pass.policy().is_routed();
         traffics.selection() == Selection::Revision(hash.to_owned()) && (!routed || route::weight(pass) == Some(0))
     });
-    under_way(pass) && late && pass.status.stable.is_some() && !all_back
+    under_way(pass) && late && pass.status.stable.is_some() && !pass.is_alone() && !all_back
 }
 
 /// What the gateway has against the route, where it kept the requests from going back in time: a person has

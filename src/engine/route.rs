@@ -10,7 +10,7 @@ use super::{
     effect::{Effect, Event, NewRoute},
     observed::{Route, Shape},
     pass::Pass,
-    plan::{Policy, Step},
+    plan::{Policy, Situation, Step},
     rules,
 };
 
@@ -267,7 +267,7 @@ pub fn without_copies<'a>(pass: &Pass<'a>) -> Option<(&'a super::ParentGateway, 
         _ => None,
     };
     let pinned = pass.status.candidate.is_some();
-    let policy = if pinned { pass.policy() } else { Policy::compile(&pass.release.spec, &[], false) };
+    let policy = if pinned { pass.policy() } else { Policy::compile(&pass.release.spec, &[], Situation::default()) };
     let least = policy.steps.iter().filter_map(percent).min()?;
     let needed = ["HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror"];
     let needed = &needed[..if least < 100 { 2 } else { 1 }];

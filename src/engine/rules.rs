@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::api::{GatewayRoute, HeaderMatch, Maintenance, RouteProtocol, status::bounded};
 
 use super::{
+    database,
     effect::Selection,
     observed::Route,
     pass::Pass,
@@ -35,7 +36,8 @@ fn extras(pass: &Pass<'_>) -> Extras {
         return Extras::default();
     }
     let of_step = of_step(pass);
-    let active = of_step.maintenance || maintenance(pass).is_some_and(|it| it.active);
+    let active =
+        of_step.maintenance || database::switches::is_closed(pass) || maintenance(pass).is_some_and(|it| it.active);
     // Nobody gets past it by a header.
     if active { Extras { maintenance: maintenance(pass).is_some(), ..Extras::default() } } else { of_step }
 }

@@ -5,6 +5,7 @@ use crate::api::{Check, CheckOutcome, CheckStatus, Duration, status::bounded};
 use super::{
     addresses::addresses,
     checks::{self, Heard},
+    database,
     effect::{Effect, NewJob, Run},
     inquiry::{HttpQuestion, SqlQuestion},
     observed::Job,
@@ -73,6 +74,12 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
         }
         _ => check.timeout(),
     };
+    let new = new_job(pass, name, run, timeout);
+    pass.after.push(Effect::CreateJob(Box::new(new)));
+}
+
+/// A Job of the release, with what its containers know of it.
+pub fn new_job(pass: &Pass<'_>, name: String, run: Run, timeout: Duration) -> NewJob {
     let metadata = &pass.release.metadata;
     let traffic = pass.traffic_spec();
     let service = traffic.map(|traffic| traffic.service.clone()).unwrap_or_default();
@@ -88,7 +95,7 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let selectors = services.into_iter().flatten().flat_map(|service| service.selector.keys());
     let never = selectors.cloned().chain(pass.traffics().match_labels().into_keys()).collect();
     let env = env.map(|(name, value)| (name.to_owned(), value)).into();
-    pass.after.push(Effect::CreateJob(Box::new(NewJob { name, run, timeout, env, never, owned: true })));
+    NewJob { name, run, timeout, env, never, owned: true }
 }
 
 /// What the Job of an attempt is to do, or why there is nothing to be done.
@@ -121,6 +128,9 @@ pub fn tidy(pass: &mut Pass<'_>) {
         None => Some(0),
     };
     let kept = |job: &&Job| {
+        if database::is_of_database(pass, job) {
+            return !database::is_broken_off(pass, job);
+        }
         let named = pass.status.checks.iter().find(|state| state.job.as_deref() == Some(&job.object.name));
         named.is_some_and(|state| state.outcome != CheckOutcome::Running || Some(state.step) == asking)
     };

@@ -66,6 +66,9 @@ pub enum Task {
     /// Find out what became of a wrapped command whose Job is gone: wait until no server process of it is left, and read
     /// the ledger.
     Settle(Wrapped),
+    /// Find out what became of SQL files whose Job is gone: take the lock, and read in the ledger which of them this release
+    /// applied. Done if none is pending, NotBegun if it applied none of those, else Failed.
+    SettleSql(SqlRun),
     /// Look at the schema.
     Verify(Verify),
     /// Restore a backup in the database's place: into a database beside it, which is proven and then takes its name. What

@@ -103,6 +103,7 @@ fn kind(write: &Write) -> Kind {
             | Effect::SetRouteWeights { .. } => Kind::Route,
             Effect::AnswerCommand { .. } | Effect::DeleteCommand { .. } => Kind::Commands,
             Effect::CreateJob(_) | Effect::DeleteJob { .. } => Kind::Jobs,
+            Effect::SetKeys { .. } => Kind::Others,
         },
     }
 }

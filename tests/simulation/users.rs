@@ -153,6 +153,7 @@ impl Users {
         self.count += 1;
         let name = format!("command-{}", self.count);
         let command = engine::Command {
+            approval: None,
             object: ObjectVersion { uid: format!("uid-of-{name}"), name, resource_version: String::new() },
             created: Timestamp::from_millis(cluster.now / 1000 * 1000),
             action,

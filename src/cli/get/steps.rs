@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     api::{ServiceReleaseSpec, StepName, StepStatus, Timestamp},
-    engine::plan::{Policy, Step},
+    engine::plan::{Policy, Situation, Step},
 };
 
 /// The step under way, among all.
@@ -32,10 +32,10 @@ pub struct StepView {
     pub all: Vec<String>,
 }
 
-/// Finds the step of the status in a plan. The first revision of all has none of the strategy's steps.
+/// Finds the step of the status in a plan.
 #[must_use]
-pub fn view(status: &StepStatus, plan: &ServiceReleaseSpec, first: bool) -> StepView {
-    let policy = Policy::compile(plan, &[], first);
+pub fn view(status: &StepStatus, plan: &ServiceReleaseSpec, situation: Situation) -> StepView {
+    let policy = Policy::compile(plan, &[], situation);
     let step = policy.step(status.index);
     let fits = policy.count() == status.of && step.name() == status.name;
     let until = match step {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_pause_ends_its_duration_after_it_began() {
-        let view = view(&at(3, 5, "pause"), &plan(), false);
+        let view = view(&at(3, 5, "pause"), &plan(), Situation::default());
         assert_eq!(view.label, "pause 5m");
         assert_eq!(view.until.unwrap().to_string(), "2026-01-02T03:09:05.000Z");
         assert_eq!(view.all, ["prepare", "setWeight 25", "pause 5m", "approval", "promote"]);
@@ -109,19 +109,22 @@ mod tests {
 
     #[test]
     fn a_step_that_waits_for_pods_has_a_deadline() {
-        let view = view(&at(2, 5, "setWeight"), &plan(), false);
+        let view = view(&at(2, 5, "setWeight"), &plan(), Situation::default());
         assert_eq!((view.label.as_str(), view.until), ("setWeight 25", None));
         assert_eq!(view.deadline.unwrap().to_string(), "2026-01-02T03:14:05.000Z");
     }
 
     #[test]
     fn the_first_revision_has_no_steps_between() {
-        assert_eq!(view(&at(1, 2, "prepare"), &plan(), true).all, ["prepare", "promote"]);
+        assert_eq!(
+            view(&at(1, 2, "prepare"), &plan(), Situation { first: true, ..Situation::default() }).all,
+            ["prepare", "promote"]
+        );
     }
 
     #[test]
     fn a_plan_that_does_not_fit_gives_no_times() {
-        let view = view(&at(3, 9, "pause"), &plan(), false);
+        let view = view(&at(3, 9, "pause"), &plan(), Situation::default());
         assert_eq!((view.label.as_str(), view.until), ("pause", None));
         assert!(view.all.is_empty());
     }

@@ -61,7 +61,7 @@ pub fn row(release: &ServiceRelease) -> Row {
 pub const fn tone(phase: Phase) -> Tone {
     match phase {
         Phase::Healthy | Phase::Observing => Tone::Good,
-        Phase::Pending | Phase::Progressing | Phase::Promoting => Tone::Busy,
+        Phase::Pending | Phase::Preflight | Phase::Database | Phase::Progressing | Phase::Promoting => Tone::Busy,
         Phase::AwaitingApproval | Phase::Paused => Tone::Warn,
         Phase::RollingBack | Phase::RolledBack | Phase::Halted | Phase::Invalid => Tone::Bad,
     }

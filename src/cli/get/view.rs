@@ -18,6 +18,7 @@ use crate::{
         VerdictStatus, Weights,
     },
     cli::{outcome::Workload, time},
+    engine::plan::Situation,
 };
 
 /// Everything that belongs to one release.
@@ -167,7 +168,7 @@ pub fn view(seen: &Seen<'_>) -> View {
     };
     let step = status.step.as_ref().map(|step| {
         let plan = seen.plan.unwrap_or(&release.spec);
-        steps::view(step, plan, status.stable.is_none())
+        steps::view(step, plan, Situation::under_way(&status))
     });
     View {
         namespace: release.namespace().unwrap_or_default(),

@@ -6,7 +6,7 @@ use crate::{
     api::{AnalysisTemplate, Canary, ServiceRelease, Strategy},
     engine::{
         NamedTemplate,
-        plan::{Policy, Step},
+        plan::{Policy, Situation, Step},
         ratio::{self, split},
         templates,
     },
@@ -156,7 +156,7 @@ impl Advice<'_> {
     /// Pods apart from the weight that are fewer than it needs.
     fn pods_too_few(&mut self, canary: &Canary, all: &[&Node]) {
         let Some(replicas) = self.replicas(all).filter(|_| self.is_routed()) else { return };
-        let policy = Policy::compile(&self.release.spec, &[], false);
+        let policy = Policy::compile(&self.release.spec, &[], Situation::default());
         for (index, step) in canary.steps.iter().enumerate() {
             let Some(weight) = step.set_weight.filter(|weight| *weight > 0) else { continue };
             // Counted from 1, and the first is prepare.
@@ -217,7 +217,7 @@ impl Advice<'_> {
             return;
         }
         let Some(replicas) = self.replicas(all).filter(|replicas| *replicas > 0) else { return };
-        let policy = Policy::compile(&self.release.spec, &[], false);
+        let policy = Policy::compile(&self.release.spec, &[], Situation::default());
         let bounds = policy.bounds(replicas);
         let mut shares = Vec::new();
         for step in &policy.steps {

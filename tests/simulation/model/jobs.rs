@@ -112,6 +112,7 @@ impl JobObject {
             at: Timestamp::from_millis(at),
             took: u64::try_from(at - self.created).unwrap_or(0),
             message: if succeeded { String::new() } else { "exit code 1: as the dice fell".into() },
+            report: None,
         });
     }
 }

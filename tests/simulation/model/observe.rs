@@ -131,6 +131,7 @@ fn observe(
     let revisions: Vec<Revision> =
         sets.iter().map(|(name, set)| as_revision(name, set, &seen[&Kind::Pods], cluster.api_version)).collect();
     let mut observed = Observed {
+        config_maps: Vec::new(),
         workload: release.spec.workload_ref.as_ref().and_then(|_| as_workload(cluster, &seen[&Kind::Deployment])),
         plans: needed_plans(release, plans, &revisions),
         plan_numbers: plans.keys().copied().collect(),

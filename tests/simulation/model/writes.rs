@@ -70,6 +70,7 @@ impl Cluster {
                 self.touch(Kind::Plans);
             }
             Effect::TryTemplate(_) => {}
+            Effect::SetKeys { .. } => {}
             Effect::CreateReplicaSet(new) => self.create_set(new)?,
             Effect::ScaleReplicaSet { object, replicas } => {
                 let set = self.set_mut(&object.name, precondition(object))?;

@@ -1,0 +1,90 @@
+//! How the database's part of a release stands, as phase, reason, message and next action.
+
+use crate::api::{DatabaseTask, Phase, RollbackStatus, SchemaState, WorkOutcome, conditions};
+
+use super::{
+    super::{
+        pass::Pass,
+        plan::Step,
+        report::{Report, command},
+    },
+    steps,
+    undo::Standing,
+    words,
+};
+
+/// A step on the way forward.
+pub fn forward(pass: &Pass<'_>, step: &Step, place: &str) -> Report {
+    match step {
+        Step::Database(task) => {
+            let phase = if *task == DatabaseTask::Preflight { Phase::Preflight } else { Phase::Database };
+            Report::new(phase, words::doing(*task), format!("{place}: {}", words::progress(pass, *task)))
+        }
+        _ if steps::awaits_approval(pass) => approval(pass, place),
+        _ => Report::new(Phase::Database, "Approved", format!("{place}: nobody has to approve the migration")),
+    }
+}
+
+/// What a person has to know of a migration to approve it.
+fn approval(pass: &Pass<'_>, place: &str) -> Report {
+    let known = pass.status.database.clone().unwrap_or_default();
+    let mut facts = Vec::new();
+    if !known.risks.is_empty() {
+        facts.push(known.risks.join(", "));
+    }
+    if let Some(rehearsal) = &known.rehearsal {
+        let took = crate::api::Duration::from_millis(u64::try_from(rehearsal.migrated_millis).unwrap_or(0));
+        facts.push(format!("it took {took} in the rehearsal"));
+        if !rehearsal.locks.is_empty() {
+            facts.push(rehearsal.locks.join(", "));
+        }
+    }
+    let facts = if facts.is_empty() { String::new() } else { format!(": {}", facts.join("; ")) };
+    let plan = &known.plan_hash;
+    let message = format!("{place}: migration {plan} waits for approval{facts}");
+    let next = format!("{} --migration {plan}", command(pass, "approve"));
+    Report::new(Phase::AwaitingApproval, "MigrationAwaitsApproval", message).next(next)
+}
+
+/// On the way back, where the database is what it waits for.
+pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
+    let plan = pass.status.database.as_ref().map(|known| known.plan_hash.clone()).unwrap_or_default();
+    Some(match pass.standing.as_ref()? {
+        Standing::Clear => return None,
+        Standing::Waits(what) => {
+            Report::new(Phase::RollingBack, &rollback.reason, format!("{}; {what}", rollback.message))
+        }
+        Standing::Asks(what) => {
+            let next = format!("{} --restore {plan}", command(pass, "approve"));
+            let message = format!("{}; {what}", rollback.message);
+            Report::new(Phase::AwaitingApproval, "RestoreAwaitsApproval", message).next(next)
+        }
+        Standing::Halted { reason, message } => {
+            let message = format!("{message}; the release is taken back since {}", rollback.message);
+            Report::new(Phase::Halted, reason, message).next(words::commands(pass))
+        }
+    })
+}
+
+/// Whether the database is as the last release that touched it meant it to be. Absent where none did.
+pub fn condition(pass: &Pass<'_>) -> Option<(conditions::Value, &'static str, String)> {
+    let known = pass.status.database.as_ref().filter(|known| !known.work.is_empty())?;
+    let failed = known.work.iter().find(|work| !matches!(work.outcome, WorkOutcome::Running | WorkOutcome::Done));
+    let running = known.work.iter().find(|work| work.outcome == WorkOutcome::Running);
+    Some(match (known.schema, failed, running) {
+        (SchemaState::Unknown, _, _) => (conditions::Value::Unknown, "MigrationUnknown", words::unknown(pass)),
+        (SchemaState::Accepted, _, _) => (conditions::Value::True, "Accepted", "a person has settled it".into()),
+        (SchemaState::Undone, _, _) => {
+            (conditions::Value::True, "Undone", "the schema is what it was before the release".into())
+        }
+        (_, Some(work), _) => (
+            conditions::Value::False,
+            words::failure(work.task, work.outcome),
+            format!("{}: {}", words::subject(work.task), work.message),
+        ),
+        (_, None, Some(work)) => {
+            (conditions::Value::Unknown, words::doing(work.task), words::progress(pass, work.task))
+        }
+        (_, None, None) => (conditions::Value::True, "AsMeant", "all of the database's work has ended well".into()),
+    })
+}

@@ -1,0 +1,337 @@
+//! The database's work on the way forward: what each step has done, and what its outcome means for the release.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::api::{
+    BackupStatus, Change, Database, DatabaseStatus, DatabaseTask, Duration, MigratedStatus, Migration,
+    MigrationApproval, OnFailure, OnRollback, Proof, SchemaState, Timestamp, WorkOutcome,
+    database_status::MAX_MIGRATIONS, status::bounded,
+};
+
+use super::{
+    super::{
+        checks::Failure,
+        pass::Pass,
+        task::{DatabaseJob, SqlRun, Task, TaskPod, Wrapped},
+    },
+    image, pinned, template,
+    work::{self, Order, Progress},
+};
+
+/// How long reading a schema may take.
+const LOOK: Duration = Duration::from_secs(300);
+
+/// Whether the work of a step is done. What it found stands in the status.
+///
+/// # Errors
+/// It failed, or nobody knows.
+pub fn complete(pass: &mut Pass<'_>, task: DatabaseTask) -> Result<bool, Failure> {
+    let (Some(database), Some(step)) = (pinned(pass), pass.status.step.clone()) else { return Ok(false) };
+    if task == DatabaseTask::Verification && database.verify.is_none() {
+        return Ok(true);
+    }
+    let since = step.started_at;
+    if task == DatabaseTask::Migration {
+        state(pass).schema = SchemaState::Changing;
+    }
+    let Some(order) = order(pass, &database, task, since) else { return Ok(true) };
+    match work::drive(pass, order) {
+        Progress::Running => Ok(false),
+        Progress::Ended(outcome) => ended(pass, &database, task, outcome),
+    }
+}
+
+/// The status of the database.
+pub fn state<'a>(pass: &'a mut Pass<'_>) -> &'a mut DatabaseStatus {
+    pass.status.database.get_or_insert_default()
+}
+
+/// What a step's Job is.
+pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Timestamp) -> Option<Order> {
+    let backup = database.backup.as_ref();
+    let sql = |change: &Change| change.sql.as_ref().map(|sql| (sql.config_map.clone(), sql.set.clone()));
+    let migration = database.migration.as_ref();
+    let files = migration.and_then(|migration| sql(&migration.change));
+    let plain = DatabaseJob {
+        task: None,
+        pod: TaskPod::Own,
+        url: database.direct().clone(),
+        scratch: backup.and_then(|backup| backup.scratch_url_from.clone()),
+        files: None,
+        backups: backup.and_then(|backup| backup.persistent_volume_claim.clone()),
+        runner: database.runner.clone().unwrap_or_default(),
+    };
+    let without = DatabaseJob { scratch: None, backups: None, ..plain.clone() };
+    let (job, timeout) = match task {
+        DatabaseTask::Preflight => {
+            let due = pass.status.release.as_ref().is_some_and(|release| release.migration.is_some());
+            let files = files.filter(|_| due);
+            let task = Task::Preflight {
+                min_version: database.min_version.clone(),
+                session: migration.is_some() || backup.is_some() || database.seed.is_some(),
+                limits: database.preflight.clone(),
+                set: files.as_ref().map(|(_, set)| set.clone()),
+            };
+            (DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..without }, LOOK)
+        }
+        DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore => {
+            let backup = backup?;
+            if let Some(job) = backup.job.clone().filter(|_| task == DatabaseTask::Backup) {
+                (DatabaseJob { pod: TaskPod::User(job), ..without }, backup.timeout)
+            } else {
+                let name = backup_name(pass, task);
+                let Database { .. } = database;
+                let task = Task::Backup {
+                    name,
+                    proof: backup.proof == Proof::Restore,
+                    keep: backup.retention.keep,
+                    max_age: backup.retention.max_age,
+                };
+                (DatabaseJob { task: Some(task), ..plain }, backup.timeout)
+            }
+        }
+        DatabaseTask::Rehearsal => {
+            let (rehearsal, migration) = (database.rehearsed()?, migration?);
+            let run = sql_run(pass, &migration.change, &number(pass)).filter(|_| migration.change.sql.is_some());
+            let name = backup_name(pass, DatabaseTask::Backup);
+            let task = Task::Rehearse { name, sql: run, verify: database.verify.clone(), timeout: rehearsal.timeout };
+            let job = with_change(pass, &migration.change, task, plain);
+            (job, rehearsal.timeout)
+        }
+        DatabaseTask::Migration => {
+            let migration = migration?;
+            (change_job(pass, &migration.change, "migration", migration.idempotent, without), migration.change.timeout)
+        }
+        DatabaseTask::Settlement => {
+            let migration = migration?;
+            (settle_job(pass, &migration.change, "migration", without), migration.change.timeout)
+        }
+        DatabaseTask::Seed => {
+            let seed = database.seed.as_ref()?;
+            (change_job(pass, seed, "seed", false, without), seed.timeout)
+        }
+        DatabaseTask::MigrationDown => {
+            let change = &database.migration_down.as_ref()?.change;
+            let job = match sql_run(pass, change, &number(pass)) {
+                Some(run) => {
+                    let task = Task::Down { of: run.release.clone(), run: SqlRun { plan: None, ..run } };
+                    with_change(pass, change, task, without)
+                }
+                None => change_job(pass, change, "down", false, without),
+            };
+            (job, change.timeout)
+        }
+        DatabaseTask::Verification => {
+            (DatabaseJob { task: Some(Task::Verify(database.verify.clone()?)), ..without }, LOOK)
+        }
+        DatabaseTask::VerificationDown => {
+            let verify = database.migration_down.as_ref()?.verify.clone()?;
+            (DatabaseJob { task: Some(Task::Verify(verify)), ..without }, LOOK)
+        }
+        DatabaseTask::Restore => {
+            let release = pass.status.release.as_ref().map_or(0, |release| release.number);
+            let name = backup_name(pass, DatabaseTask::Backup);
+            let task = Task::Restore { name, suffix: format!("before_{release}") };
+            (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
+        }
+    };
+    Some(Order { task, since, timeout, job })
+}
+
+/// Namespace, name and number of the release, as the ledger has it.
+pub fn number(pass: &Pass<'_>) -> String {
+    let metadata = &pass.release.metadata;
+    let number = pass.status.release.as_ref().map_or(0, |release| release.number);
+    let (namespace, name) =
+        (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    format!("{namespace}/{name}#{number}")
+}
+
+/// The name of this release's backup: no other object's, whatever claim they share.
+fn backup_name(pass: &Pass<'_>, task: DatabaseTask) -> String {
+    let metadata = &pass.release.metadata;
+    let (namespace, name) =
+        (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    let release = pass.status.release.as_ref();
+    let number = release.map_or(0, |release| release.number);
+    let began = release.map(|release| release.started_at.to_string()).unwrap_or_default();
+    let began: String = began.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(15).collect();
+    let suffix = if task == DatabaseTask::Backup { "" } else { "-before-restore" };
+    format!("{namespace}.{name}-{number}-{began}{suffix}")
+}
+
+fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
+    let sql = change.sql.as_ref()?;
+    let meant = pass.status.database.as_ref().map(|database| database.files_hash.clone());
+    Some(SqlRun {
+        set: sql.set.clone(),
+        release: release.to_owned(),
+        lock_timeout: change.lock_timeout,
+        timeout: change.timeout,
+        plan: meant.filter(|hash| !hash.is_empty()),
+    })
+}
+
+/// A Job that makes a change: with SQL files the runner itself, else the user's pod, wrapped.
+fn change_job(pass: &Pass<'_>, change: &Change, what: &str, again: bool, base: DatabaseJob) -> DatabaseJob {
+    let task = match sql_run(pass, change, &number(pass)) {
+        // Only the migration's files were looked at before.
+        Some(run) if what != "migration" => Task::Migrate(SqlRun { plan: None, ..run }),
+        Some(run) => Task::Migrate(run),
+        None => Task::Wrap(wrapped(pass, change, what, again)),
+    };
+    with_change(pass, change, task, base)
+}
+
+/// A Job that finds out what became of a change.
+pub fn settle_job(pass: &Pass<'_>, change: &Change, what: &str, base: DatabaseJob) -> DatabaseJob {
+    let task = match sql_run(pass, change, &number(pass)) {
+        Some(run) => Task::SettleSql(run),
+        None => Task::Settle(wrapped(pass, change, what, false)),
+    };
+    let files = change.sql.as_ref().map(|sql| sql.config_map.clone());
+    DatabaseJob { task: Some(task), pod: TaskPod::Own, files, ..base }
+}
+
+fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, again: bool) -> Wrapped {
+    let hash = plan_hash(pass, change);
+    // A seed is one for all releases; the others are of one attempt at a release each.
+    let plan = match what {
+        "seed" => format!("seed/{hash}"),
+        _ => format!("{what}/{hash}/{}", number(pass)),
+    };
+    Wrapped { plan, release: number(pass), again, lock_timeout: change.lock_timeout, timeout: change.timeout }
+}
+
+/// The pod and the files of a change.
+fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJob) -> DatabaseJob {
+    let files = change.sql.as_ref().map(|sql| sql.config_map.clone());
+    let pod = match &change.template {
+        Some(pod) => TaskPod::Wrapped { template: pod.clone(), image: image(change, template(pass).as_ref()) },
+        None => TaskPod::Own,
+    };
+    DatabaseJob { task: Some(task), pod, files, ..base }
+}
+
+/// What is run, as a hash: image, command, files, target (RELIABILITY, migration rule 4).
+pub fn plan_hash(pass: &Pass<'_>, change: &Change) -> String {
+    let image = image(change, template(pass).as_ref());
+    let url = pinned(pass).map(|database| database.url_from);
+    let files = pass.status.database.as_ref().map(|database| database.files_hash.clone());
+    let Change { sql, template, version, image_from: _, timeout: _, lock_timeout: _ } = change;
+    let text = serde_json::json!({
+        "sql": sql, "template": template, "version": version, "image": image, "url": url, "files": files,
+    });
+    let digest = Sha256::digest(text.to_string());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the end of a step's work means.
+fn ended(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask, outcome: WorkOutcome) -> Result<bool, Failure> {
+    settle(pass, task, outcome);
+    if outcome == WorkOutcome::Done {
+        done(pass, database, task);
+        return Ok(true);
+    }
+    let message = pass.status.database.as_ref().and_then(|known| known.last(task)).map(|work| work.message.clone());
+    let message = format!("{}: {}", super::words::subject(task), message.unwrap_or_default());
+    // What nobody knows is never held for somebody to pass over.
+    Err(Failure { then: OnFailure::Rollback, reason: super::words::failure(task, outcome), message })
+}
+
+/// What has become of the schema.
+pub fn settle(pass: &mut Pass<'_>, task: DatabaseTask, outcome: WorkOutcome) {
+    let sql =
+        pinned(pass).and_then(|database| database.migration).is_some_and(|migration| migration.change.sql.is_some());
+    let state = state(pass);
+    if state.schema != SchemaState::Changing && state.schema != SchemaState::Unknown {
+        return;
+    }
+    if !matches!(task, DatabaseTask::Migration | DatabaseTask::Settlement) {
+        return;
+    }
+    // An earlier attempt may have done something where a later one did not begin.
+    let first = state.last(task).is_none_or(|work| work.attempt <= 1);
+    state.schema = match outcome {
+        WorkOutcome::Running => SchemaState::Changing,
+        WorkOutcome::Done => SchemaState::Changed,
+        WorkOutcome::Unknown => SchemaState::Unknown,
+        WorkOutcome::NotBegun if first || task == DatabaseTask::Settlement => SchemaState::Unchanged,
+        WorkOutcome::NotBegun => SchemaState::Unknown,
+        WorkOutcome::Failed if sql && state.applied.is_empty() => SchemaState::Unchanged,
+        WorkOutcome::Failed => SchemaState::Partial,
+    };
+}
+
+/// Notes what was done.
+fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
+    let now = pass.now;
+    match task {
+        DatabaseTask::Preflight => {
+            let hash = database.migration.as_ref().map(|migration| plan_hash(pass, &migration.change));
+            state(pass).plan_hash = hash.unwrap_or_default();
+        }
+        DatabaseTask::Backup if database.backup.as_ref().is_some_and(|backup| backup.job.is_some()) => {
+            let work = state(pass).last(task).cloned();
+            state(pass).backup = work.map(|work| BackupStatus {
+                name: bounded(&work.message, 256),
+                started_at: Some(work.started_at),
+                ended_at: work.ended_at,
+                ..BackupStatus::default()
+            });
+        }
+        DatabaseTask::Seed => state(pass).seeded_at = Some(now),
+        _ => {}
+    }
+    let last = if database.verify.is_some() { DatabaseTask::Verification } else { DatabaseTask::Migration };
+    if task == last && super::schema(pass) == SchemaState::Changed {
+        migrated(pass, database.migration.as_ref());
+    }
+}
+
+/// The migration of this release is one that ended well.
+fn migrated(pass: &mut Pass<'_>, migration: Option<&Migration>) {
+    let Some(release) = pass.status.release.clone() else { return };
+    let (Some(identity), Some(migration)) = (release.migration, migration) else { return };
+    let now = pass.now;
+    let state = state(pass);
+    let plan_hash = state.plan_hash.clone();
+    state.migrations.retain(|known| known.migration != identity);
+    state.migrations.push(MigratedStatus {
+        migration: identity,
+        plan_hash,
+        release: release.number,
+        compatible: migration.previous_revision_compatible,
+        at: now,
+    });
+    let excess = state.migrations.len().saturating_sub(MAX_MIGRATIONS);
+    state.migrations.drain(..excess);
+}
+
+/// Whether the migration may begin: nobody has to approve it, or somebody has.
+pub fn is_approved(pass: &Pass<'_>) -> bool {
+    !awaits_approval(pass)
+}
+
+/// Whether a person has to approve the plan that is about to be run.
+pub fn awaits_approval(pass: &Pass<'_>) -> bool {
+    let Some(database) = pinned(pass) else { return false };
+    let (Some(migration), Some(known)) = (&database.migration, &pass.status.database) else { return false };
+    let asks = match migration.approval(database.rehearsed().is_some()) {
+        MigrationApproval::Never => false,
+        MigrationApproval::Required => true,
+        MigrationApproval::WhenDataLoss => known.loses_data,
+    };
+    let approved = |approval: &crate::api::DatabaseApproval| {
+        approval.kind == crate::api::ApprovalKind::Migration && approval.plan_hash == known.plan_hash
+    };
+    asks && !known.approvals.iter().any(approved)
+}
+
+/// What becomes of the schema of a release that is promoted, when it is taken back: as its own plan says, if that is still
+/// known.
+pub fn spec_on_rollback(pass: &Pass<'_>, release: i64) -> Option<OnRollback> {
+    let plan = pass.plan(release).map(|plan| &plan.spec);
+    let spec = plan.unwrap_or(&pass.release.spec);
+    spec.database.as_ref().map(Database::on_rollback)
+}

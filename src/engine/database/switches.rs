@@ -1,0 +1,106 @@
+//! Keys of ConfigMaps that are switched: maintenance mode, and feature flags. Only ConfigMaps with the release's label are
+//! seen here at all.
+
+use std::collections::BTreeMap;
+
+use crate::api::{ConfigMapSwitch, FlagsStatus};
+
+use super::{
+    super::{effect::Effect, observed::ConfigMap, pass::Pass, route},
+    steps::state,
+};
+
+fn map<'a>(pass: &Pass<'a>, name: &str) -> Option<&'a ConfigMap> {
+    pass.seen.config_maps.iter().find(|map| map.object.name == name)
+}
+
+/// The key that maintenance mode is, by the pinned plan.
+fn switch(pass: &Pass<'_>) -> Option<ConfigMapSwitch> {
+    pass.policy().maintenance.map(|mode| mode.config_map)
+}
+
+/// Sets a key, unless it is so. Says whether it is.
+fn set(pass: &mut Pass<'_>, switch: &ConfigMapSwitch, value: &str) -> bool {
+    let Some(map) = map(pass, &switch.name) else { return false };
+    if map.data.get(&switch.key).map(String::as_str) == Some(value) {
+        return true;
+    }
+    let values = BTreeMap::from([(switch.key.clone(), Some(value.to_owned()))]);
+    pass.after.push(Effect::SetKeys { object: map.object.clone(), values });
+    false
+}
+
+/// Puts maintenance mode on, by all that it is. Says whether it is on.
+pub fn close(pass: &mut Pass<'_>) -> bool {
+    let now = pass.now;
+    if state(pass).maintenance_since.is_none() {
+        state(pass).maintenance_since = Some(now);
+        pass.status.note(now, "MaintenanceOn", "maintenance mode is put on", None);
+    }
+    let switched = switch(pass).is_none_or(|switch| set(pass, &switch, &switch.on));
+    let weight = pass.desired_weight();
+    let routed = pass.traffic_spec().is_some_and(|traffic| traffic.maintenance.is_some());
+    switched && (!routed || route::settled(pass, weight))
+}
+
+/// Takes maintenance mode off, if this release put it on. Says whether it is off.
+pub fn open(pass: &mut Pass<'_>) -> bool {
+    let on = pass.status.database.as_ref().is_some_and(|database| database.maintenance_since.is_some());
+    if !on {
+        return true;
+    }
+    let open = switch(pass).is_none_or(|switch| map(pass, &switch.name).is_none() || set(pass, &switch, &switch.off));
+    if open {
+        state(pass).maintenance_since = None;
+        pass.status.note(pass.now, "MaintenanceOff", "maintenance mode is taken off", None);
+    }
+    open
+}
+
+/// Whether it is meant to be on.
+pub fn is_closed(pass: &Pass<'_>) -> bool {
+    pass.status.database.as_ref().is_some_and(|database| database.maintenance_since.is_some())
+}
+
+/// The candidate was promoted: its flags are to be set, and what they were before is kept.
+pub fn raise_flags(pass: &mut Pass<'_>) {
+    let Some(flags) = pass.policy().flags else { return };
+    let release = pass.status.release.as_ref().map_or(0, |release| release.number);
+    let data = map(pass, &flags.config_map).map(|map| map.data.clone()).unwrap_or_default();
+    let keep = |(key, _): (&String, &String)| (key.clone(), data.get(key).cloned());
+    let before = flags.values.iter().map(keep).collect();
+    let wanted = flags.values.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    pass.status.flags = Some(FlagsStatus { config_map: flags.config_map, release, wanted, before, set_at: None });
+}
+
+/// The release that set them is taken back: they are to be what they were.
+pub fn lower_flags(pass: &mut Pass<'_>, release: i64) {
+    let Some(flags) = pass.status.flags.as_mut().filter(|flags| flags.release == release) else { return };
+    if flags.wanted != flags.before {
+        flags.wanted.clone_from(&flags.before);
+        flags.set_at = None;
+    }
+}
+
+/// Sets flags once; what somebody sets afterwards stays.
+pub fn keep_flags(pass: &mut Pass<'_>) {
+    let Some(flags) = pass.status.flags.clone().filter(|flags| flags.set_at.is_none()) else { return };
+    let Some(map) = map(pass, &flags.config_map) else { return };
+    let differs = |(key, wanted): &(&String, &Option<String>)| map.data.get(*key) != wanted.as_ref();
+    let values: BTreeMap<String, Option<String>> =
+        flags.wanted.iter().filter(differs).map(|(key, value)| (key.clone(), value.clone())).collect();
+    if values.is_empty() {
+        let words: Vec<String> = flags
+            .wanted
+            .iter()
+            .map(|(key, value)| value.as_ref().map_or(format!("{key} removed"), |value| format!("{key}={value}")))
+            .collect();
+        let now = pass.now;
+        pass.status.note(now, "Flags", &format!("ConfigMap {}: {}", flags.config_map, words.join(", ")), None);
+        if let Some(known) = &mut pass.status.flags {
+            known.set_at = Some(now);
+        }
+        return;
+    }
+    pass.after.push(Effect::SetKeys { object: map.object.clone(), values });
+}

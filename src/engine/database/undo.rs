@@ -1,0 +1,283 @@
+//! The way back: what becomes of the schema (PRODUCT.md, rules of behaviour). Nothing changes the database here unless the
+//! manifest says how, and what nobody knows halts the release (INVARIANTS D3, D4).
+
+use crate::api::{ApprovalKind, Database, DatabaseTask, OnRollback, SchemaState, WorkOutcome};
+
+use super::{
+    super::{pass::Pass, task::DatabaseJob},
+    pinned,
+    steps::{self, order, settle, settle_job, state},
+    switches, words,
+    work::{self, Order, Progress},
+};
+
+/// How the database stands on the way back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is left to be done.
+    Clear,
+    /// It is worked on.
+    Waits(String),
+    /// A person has to approve.
+    Asks(String),
+    /// A person has to look.
+    Halted {
+        /// In a word for machines.
+        reason: &'static str,
+        /// What is known.
+        message: String,
+    },
+}
+
+/// Whether the release that is taken back is the one that the record of the database is about.
+fn concerned(pass: &Pass<'_>) -> bool {
+    let (Some(rollback), Some(database)) = (&pass.status.rollback, &pass.status.database) else { return false };
+    rollback.completed_at.is_none() && rollback.release == database.release
+}
+
+/// Whether the code before can be trusted with the schema as it is.
+pub fn is_safe_for_stable(pass: &Pass<'_>) -> bool {
+    let compatible = pinned(pass)
+        .and_then(|database| database.migration)
+        .is_none_or(|migration| migration.previous_revision_compatible);
+    compatible || matches!(super::schema(pass), SchemaState::Unchanged | SchemaState::Undone | SchemaState::Accepted)
+}
+
+/// Whether traffic may move back: onto code that cannot live with the schema only behind maintenance mode.
+pub fn may_move(pass: &mut Pass<'_>) -> bool {
+    !concerned(pass) || is_safe_for_stable(pass) || pass.status.stable.is_none() || switches::close(pass)
+}
+
+/// Does what is next, and says how it stands. `moved`: all traffic is on stable.
+pub fn drive(pass: &mut Pass<'_>, moved: bool) -> Standing {
+    let standing = if concerned(pass) { schema(pass, moved) } else { Standing::Clear };
+    let standing = match standing {
+        Standing::Clear if !moved => Standing::Clear,
+        Standing::Clear if !switches::open(pass) => Standing::Waits("maintenance mode is taken off".into()),
+        other => other,
+    };
+    pass.standing = Some(standing.clone());
+    standing
+}
+
+fn schema(pass: &mut Pass<'_>, moved: bool) -> Standing {
+    let Some(database) = pinned(pass) else { return Standing::Clear };
+    if let Some(waits) = finish_seed(pass, &database) {
+        return waits;
+    }
+    if super::schema(pass) == SchemaState::Changing
+        && let Some(waits) = finish(pass, &database)
+    {
+        return waits;
+    }
+    if super::schema(pass) == SchemaState::Unknown
+        && let Some(waits) = ask_again(pass, &database)
+    {
+        return waits;
+    }
+    match super::schema(pass) {
+        SchemaState::Unchanged | SchemaState::Undone | SchemaState::Accepted => Standing::Clear,
+        SchemaState::Changing => Standing::Waits("the migration is under way".into()),
+        SchemaState::Unknown => Standing::Halted { reason: "MigrationUnknown", message: words::unknown(pass) },
+        SchemaState::Changed | SchemaState::Partial => match database.on_rollback() {
+            OnRollback::Keep => Standing::Clear,
+            OnRollback::Halt => Standing::Halted { reason: "SchemaChanged", message: words::changed(pass) },
+            _ if !moved => Standing::Waits("traffic goes back first".into()),
+            OnRollback::MigrateDown => migrate_down(pass, &database),
+            OnRollback::Restore => restore(pass, &database),
+        },
+    }
+}
+
+/// A migration under way comes to its known end (INVARIANTS C3). Where its Job is not to be seen, one takes its very name
+/// that only looks what became of it, so that no other can be made any more.
+fn finish(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
+    let begun = pass.status.database.as_ref()?.last(DatabaseTask::Migration)?.started_at;
+    let forward = order(pass, database, DatabaseTask::Migration, begun)?;
+    let migration = database.migration.as_ref()?;
+    let base = DatabaseJob { task: None, files: None, ..forward.job.clone() };
+    let job = settle_job(pass, &migration.change, "migration", base);
+    match work::drive(pass, Order { job, ..forward }) {
+        Progress::Running => Some(Standing::Waits("the migration is under way: its outcome decides".into())),
+        Progress::Ended(outcome) => {
+            settle(pass, DatabaseTask::Migration, outcome);
+            None
+        }
+    }
+}
+
+/// The object is being deleted: the Job of a migration under way, whose outcome is to be known first. Then maintenance mode
+/// goes off, if the code that serves can live with the schema.
+pub fn outstanding(pass: &mut Pass<'_>) -> Option<String> {
+    let database = pinned(pass)?;
+    let job = |pass: &Pass<'_>, task| {
+        pass.status.database.as_ref().and_then(|known| known.last(task)).map(|work| work.job.clone())
+    };
+    if finish_seed(pass, &database).is_some() {
+        return job(pass, DatabaseTask::Seed);
+    }
+    if super::schema(pass) == SchemaState::Changing && finish(pass, &database).is_some() {
+        return job(pass, DatabaseTask::Migration);
+    }
+    if is_safe_for_stable(pass) {
+        switches::open(pass);
+    }
+    None
+}
+
+/// The same of a seed.
+fn finish_seed(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
+    let known = pass.status.database.as_ref()?.last(DatabaseTask::Seed)?.clone();
+    if known.outcome != WorkOutcome::Running {
+        return None;
+    }
+    let forward = order(pass, database, DatabaseTask::Seed, known.started_at)?;
+    let base = DatabaseJob { task: None, files: None, ..forward.job.clone() };
+    let job = settle_job(pass, database.seed.as_ref()?, "seed", base);
+    match work::drive(pass, Order { job, ..forward }) {
+        Progress::Running => Some(Standing::Waits("the seed is under way".into())),
+        Progress::Ended(outcome) => {
+            if outcome == WorkOutcome::Done {
+                state(pass).seeded_at = Some(pass.now);
+            }
+            None
+        }
+    }
+}
+
+/// A person has said Retry: what became of the migration is looked for once more.
+fn ask_again(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
+    let since = pass.status.database.as_ref()?.asked_again_at?;
+    let order = order(pass, database, DatabaseTask::Settlement, since)?;
+    match work::drive(pass, order) {
+        Progress::Running => Some(Standing::Waits("what became of the migration is looked for".into())),
+        Progress::Ended(outcome) => {
+            settle(pass, DatabaseTask::Settlement, outcome);
+            None
+        }
+    }
+}
+
+/// One Job of the way back; none once it is done.
+fn step(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) -> Option<Standing> {
+    let since = pass.status.rollback.as_ref()?.started_at;
+    let since = pass.status.database.as_ref().and_then(|known| known.asked_again_at).map_or(since, |again| {
+        // What was done before a person said Retry counts; what failed does not.
+        let known = pass.status.database.as_ref().and_then(|known| known.outcome(task));
+        if known == Some(WorkOutcome::Done) { since } else { again.max(since) }
+    });
+    let order = order(pass, database, task, since)?;
+    match work::drive(pass, order) {
+        Progress::Running => Some(Standing::Waits(words::subject(task).into())),
+        Progress::Ended(WorkOutcome::Done) => None,
+        Progress::Ended(outcome) => {
+            Some(Standing::Halted { reason: words::failure(task, outcome), message: words::failed(pass, task) })
+        }
+    }
+}
+
+fn migrate_down(pass: &mut Pass<'_>, database: &Database) -> Standing {
+    if let Some(standing) = step(pass, database, DatabaseTask::MigrationDown) {
+        return standing;
+    }
+    let verified = database.migration_down.as_ref().is_some_and(|down| down.verify.is_some());
+    if verified && let Some(standing) = step(pass, database, DatabaseTask::VerificationDown) {
+        return standing;
+    }
+    undone(pass, "the migration was taken back");
+    Standing::Clear
+}
+
+fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
+    let Some(known) = &pass.status.database else { return Standing::Clear };
+    let backed_up = known.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done);
+    if !backed_up {
+        let message = "there is no backup of this release to restore".to_owned();
+        return Standing::Halted { reason: "NoBackup", message };
+    }
+    if !is_restore_approved(pass) {
+        return Standing::Asks(words::restore(pass));
+    }
+    if !switches::close(pass) {
+        return Standing::Waits("maintenance mode is put on".into());
+    }
+    for task in [DatabaseTask::BackupBeforeRestore, DatabaseTask::Restore] {
+        if let Some(standing) = step(pass, database, task) {
+            return standing;
+        }
+    }
+    undone(pass, "the backup was restored");
+    Standing::Clear
+}
+
+/// Whether a person has approved that this release's backup takes the database's place.
+fn is_restore_approved(pass: &Pass<'_>) -> bool {
+    let Some(known) = &pass.status.database else { return false };
+    let approved = |approval: &crate::api::DatabaseApproval| {
+        approval.kind == ApprovalKind::Restore && approval.plan_hash == known.plan_hash
+    };
+    known.approvals.iter().any(approved)
+}
+
+/// The schema is what it was before: the migration is due again.
+fn undone(pass: &mut Pass<'_>, what: &str) {
+    let release = state(pass).release;
+    state(pass).schema = SchemaState::Undone;
+    state(pass).migrations.retain(|known| known.release != release);
+    pass.status.note(pass.now, "SchemaUndone", what, None);
+}
+
+/// A person says Retry to a halt. None if the database has nothing to be tried again.
+pub fn retry(pass: &mut Pass<'_>) -> Option<String> {
+    if !is_halted(pass) {
+        return None;
+    }
+    let now = pass.now;
+    state(pass).asked_again_at = Some(now);
+    Some("the database is looked at again".into())
+}
+
+/// A person says that the database may stay as it is: what has to be done about it was done by hand.
+pub fn accept(pass: &mut Pass<'_>, by: &str) -> Option<String> {
+    if !is_halted(pass) {
+        return None;
+    }
+    state(pass).schema = SchemaState::Accepted;
+    pass.status.note(pass.now, "SchemaAccepted", "the database stays as it is", Some(by));
+    Some("the database counts as settled; the rollback goes on".into())
+}
+
+/// Whether the last pass found that a person has to look at the database.
+pub fn is_halted(pass: &Pass<'_>) -> bool {
+    concerned(pass)
+        && match super::schema(pass) {
+            SchemaState::Unknown => true,
+            SchemaState::Changed | SchemaState::Partial => {
+                pinned(pass).is_some_and(|database| database.on_rollback() != OnRollback::Keep)
+                    && pass.release.status.as_ref().is_some_and(|status| status.phase == crate::api::Phase::Halted)
+            }
+            _ => false,
+        }
+}
+
+/// Whether the release waits for a person to approve that a backup is restored.
+pub fn awaits_approval(pass: &Pass<'_>) -> bool {
+    concerned(pass)
+        && matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial)
+        && pinned(pass).is_some_and(|database| database.on_rollback() == OnRollback::Restore)
+        && !is_restore_approved(pass)
+}
+
+/// Why the revision that serves cannot be taken back to an earlier one, as far as the database goes.
+pub fn hinders(pass: &Pass<'_>, to_release: i64) -> Option<String> {
+    let known = pass.status.database.as_ref()?;
+    let later = known.migrations.iter().rev().find(|known| known.release > to_release && !known.compatible)?;
+    let ways = steps::spec_on_rollback(pass, later.release);
+    match ways {
+        Some(OnRollback::MigrateDown | OnRollback::Restore) if later.release == known.release => None,
+        _ => Some(format!(
+            "the migration of release {} is not declared compatible with the code before (previousRevisionCompatible), and no way back is given for it (onRollback): release code that fits the schema, or take the schema back by hand first",
+            later.release
+        )),
+    }
+}

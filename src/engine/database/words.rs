@@ -1,0 +1,116 @@
+//! What is told of the database: reasons for machines, messages and commands for people.
+
+use crate::api::{DatabaseTask, SchemaState, SecretSource, WorkOutcome, status::bounded};
+
+use super::{super::pass::Pass, pinned};
+
+/// What a kind of work is, for people.
+pub const fn subject(task: DatabaseTask) -> &'static str {
+    match task {
+        DatabaseTask::Preflight => "preflight of the database",
+        DatabaseTask::Backup => "backup of the database",
+        DatabaseTask::Rehearsal => "rehearsal of the migration",
+        DatabaseTask::Migration => "migration of the database",
+        DatabaseTask::Seed => "seed of the database",
+        DatabaseTask::Verification => "verification of the schema",
+        DatabaseTask::Settlement => "search for what became of the migration",
+        DatabaseTask::MigrationDown => "taking the migration back",
+        DatabaseTask::VerificationDown => "verification of the schema after the migration was taken back",
+        DatabaseTask::BackupBeforeRestore => "backup of what is there, before the restore",
+        DatabaseTask::Restore => "restore of the backup",
+    }
+}
+
+/// The reason while it is done.
+pub const fn doing(task: DatabaseTask) -> &'static str {
+    match task {
+        DatabaseTask::Preflight => "DatabasePreflight",
+        DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore => "BackingUp",
+        DatabaseTask::Rehearsal => "Rehearsing",
+        DatabaseTask::Migration | DatabaseTask::Settlement => "Migrating",
+        DatabaseTask::Seed => "Seeding",
+        DatabaseTask::Verification | DatabaseTask::VerificationDown => "Verifying",
+        DatabaseTask::MigrationDown => "MigratingDown",
+        DatabaseTask::Restore => "Restoring",
+    }
+}
+
+/// The reason when it has failed.
+pub const fn failure(task: DatabaseTask, outcome: WorkOutcome) -> &'static str {
+    match (task, outcome) {
+        (DatabaseTask::Migration | DatabaseTask::Settlement, WorkOutcome::Unknown) => "MigrationUnknown",
+        (DatabaseTask::Preflight, _) => "DatabasePreflightFailed",
+        (DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore, _) => "BackupFailed",
+        (DatabaseTask::Rehearsal, _) => "RehearsalFailed",
+        (DatabaseTask::Migration | DatabaseTask::Settlement, _) => "MigrationFailed",
+        (DatabaseTask::Seed, _) => "SeedFailed",
+        (DatabaseTask::Verification, _) => "VerificationFailed",
+        (DatabaseTask::MigrationDown | DatabaseTask::VerificationDown, _) => "MigrationDownFailed",
+        (DatabaseTask::Restore, _) => "RestoreFailed",
+    }
+}
+
+/// The last message of a kind of work.
+fn last(pass: &Pass<'_>, task: DatabaseTask) -> String {
+    let work = pass.status.database.as_ref().and_then(|database| database.last(task));
+    work.map(|work| bounded(&work.message, 400)).unwrap_or_default()
+}
+
+/// How a step that is under way stands.
+pub fn progress(pass: &Pass<'_>, task: DatabaseTask) -> String {
+    let last = last(pass, task);
+    let subject = subject(task);
+    if last.is_empty() { format!("{subject} is about to begin") } else { format!("{subject}: {last}") }
+}
+
+/// What failed on the way back.
+pub fn failed(pass: &Pass<'_>, task: DatabaseTask) -> String {
+    format!("{}: {}", subject(task), last(pass, task))
+}
+
+/// That nobody knows what became of the migration.
+pub fn unknown(pass: &Pass<'_>) -> String {
+    let task = |task: DatabaseTask| pass.status.database.as_ref().and_then(|known| known.last(task)).is_some();
+    let told = if task(DatabaseTask::Settlement) { DatabaseTask::Settlement } else { DatabaseTask::Migration };
+    format!("nobody knows what became of the migration: {}", last(pass, told))
+}
+
+/// That the schema is not what the code before needs.
+pub fn changed(pass: &Pass<'_>) -> String {
+    let known = pass.status.database.as_ref();
+    let applied = known.map(|known| known.applied.join(", ")).filter(|applied| !applied.is_empty());
+    let applied = applied.map(|applied| format!(" ({})", bounded(&applied, 200))).unwrap_or_default();
+    let what = match super::schema(pass) {
+        SchemaState::Partial => "a part of the migration was applied",
+        _ => "the migration was applied",
+    };
+    format!("{what}{applied}, and the manifest gives no way back (onRollback: Halt)")
+}
+
+/// What restoring would do.
+pub fn restore(pass: &Pass<'_>) -> String {
+    let backup = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
+    let (name, at) = backup.map(|backup| (backup.name.clone(), backup.ended_at)).unwrap_or_default();
+    let at = at.map(|at| format!(" of {at}")).unwrap_or_default();
+    format!("backup {name}{at} is to be restored: what was written since then is kept only in the database beside it")
+}
+
+/// The exact commands for the person who looks.
+pub fn commands(pass: &Pass<'_>) -> String {
+    let metadata = &pass.release.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let known = pass.status.database.as_ref();
+    let job = known.and_then(|known| known.work.iter().rev().find(|work| work.outcome != WorkOutcome::Done));
+    let log =
+        job.map(|work| format!("kubectl -n {namespace} logs job/{} --all-containers; ", work.job)).unwrap_or_default();
+    let url = pinned(pass).map(|database| database.direct().clone()).unwrap_or_default();
+    let SecretSource { secret_key_ref: key } = url;
+    let psql = format!(
+        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}')\" -c 'SELECT * FROM servicerelease_ledger'",
+        key.name, key.key
+    );
+    format!(
+        "{log}{psql}; then kubectl srel -n {namespace} retry {name} (look again), or, when the database fits the code that serves: kubectl srel -n {namespace} skip {name}"
+    )
+}

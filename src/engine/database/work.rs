@@ -1,0 +1,261 @@
+//! One Job of the database's work: it is on record before it is made, made again where it is not there, and what it
+//! reports is taken in.
+
+use crate::api::{
+    DatabaseStatus, DatabaseTask, DatabaseWork, Duration, Timestamp, WorkOutcome,
+    database_status::{MAX_FINDINGS, MAX_WORK},
+    status::bounded,
+};
+
+use super::super::{
+    effect::{Effect, Event, NewJob, Run},
+    observed::Job,
+    pass::Pass,
+    retreat, revision, runs,
+    task::{DatabaseJob, Report},
+};
+
+/// How long a pod may take to start.
+const START: Duration = Duration::from_secs(120);
+/// How often a Job that ends without a report is followed by another.
+const MOST_ATTEMPTS: i32 = 5;
+/// What of the release's name stands in a Job's.
+const MOST_NAME: usize = 30;
+
+/// What is to be done.
+pub struct Order {
+    /// Which kind of work.
+    pub task: DatabaseTask,
+    /// What was done before does not count.
+    pub since: Timestamp,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// The Job.
+    pub job: DatabaseJob,
+}
+
+/// How it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It goes on.
+    Running,
+    /// It has ended, in this pass or before.
+    Ended(WorkOutcome),
+}
+
+/// Whether a task changes something that garbage collection must not break off.
+const fn changes(task: DatabaseTask) -> bool {
+    matches!(
+        task,
+        DatabaseTask::Migration
+            | DatabaseTask::Seed
+            | DatabaseTask::Settlement
+            | DatabaseTask::MigrationDown
+            | DatabaseTask::Restore
+    )
+}
+
+/// In a Job's name.
+const fn word(task: DatabaseTask) -> &'static str {
+    match task {
+        DatabaseTask::Preflight => "preflight",
+        DatabaseTask::Backup => "backup",
+        DatabaseTask::Rehearsal => "rehearsal",
+        // A settlement takes the place of the migration whose Job is not to be seen: only one of the two can be made.
+        DatabaseTask::Migration | DatabaseTask::Settlement => "migration",
+        DatabaseTask::Seed => "seed",
+        DatabaseTask::Verification => "verify",
+        DatabaseTask::MigrationDown => "down",
+        DatabaseTask::VerificationDown => "verify-down",
+        DatabaseTask::BackupBeforeRestore => "backup-now",
+        DatabaseTask::Restore => "restore",
+    }
+}
+
+/// The name of the Job of an attempt.
+fn name(pass: &Pass<'_>, task: DatabaseTask, attempt: i32, started_at: Timestamp) -> String {
+    let metadata = &pass.release.metadata;
+    let release = metadata.name.as_deref().unwrap_or_default();
+    let number = pass.status.release.as_ref().map_or(0, |release| release.number);
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    let word = word(task);
+    let id = format!("database/{word}/{uid}/{number}/{attempt}/{}", started_at.as_millis());
+    let release = release[..release.floor_char_boundary(MOST_NAME)].trim_end_matches(['-', '.']).replace('.', "-");
+    format!("{release}-{word}-{}", revision::short(&id))
+}
+
+/// Whether a Job belongs to the database's work that is on record.
+pub fn is_of_database(pass: &Pass<'_>, job: &Job) -> bool {
+    let work = pass.status.database.iter().flat_map(|database| &database.work);
+    work.into_iter().any(|work| work.job == job.object.name)
+}
+
+/// The work as it stands since a moment, or a new beginning.
+fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
+    let known = pass.status.database.as_ref().and_then(|database| database.last(order.task));
+    known.filter(|known| known.started_at >= order.since).cloned().unwrap_or_else(|| DatabaseWork {
+        task: order.task,
+        outcome: WorkOutcome::Running,
+        attempt: 1,
+        job: name(pass, order.task, 1, pass.now),
+        started_at: pass.now,
+        ended_at: None,
+        message: String::new(),
+    })
+}
+
+/// Has it done, and takes in what came of it.
+pub fn drive(pass: &mut Pass<'_>, order: Order) -> Progress {
+    let mut work = begun(pass, &order);
+    if work.outcome != WorkOutcome::Running {
+        return Progress::Ended(work.outcome);
+    }
+    listen(pass, &order, &mut work);
+    if work.outcome == WorkOutcome::Running {
+        overdue(pass, &order, &mut work);
+    }
+    let outcome = work.outcome;
+    if outcome == WorkOutcome::Running {
+        make(pass, &order, &mut work);
+    }
+    record(pass, work);
+    if outcome == WorkOutcome::Running { Progress::Running } else { Progress::Ended(outcome) }
+}
+
+/// Takes in how its Job ended, if it has.
+fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
+    let Some(job) = pass.seen.jobs.iter().find(|job| job.object.name == work.job) else {
+        let refusal = pass.seen.refusal.as_ref().filter(|refusal| refusal.contains(&format!("Job {}", work.job)));
+        if let Some(refusal) = refusal {
+            (work.outcome, work.message) = (WorkOutcome::NotBegun, bounded(refusal, 512));
+            work.ended_at = Some(pass.now);
+        }
+        return;
+    };
+    let Some(end) = &job.end else {
+        let waits = job.stuck.as_ref().map(|why| format!("Job {} waits: {why}", work.job));
+        work.message = bounded(&waits.unwrap_or_else(|| format!("Job {} runs", work.job)), 512);
+        return;
+    };
+    let report = match order.job.task {
+        Some(_) => end.report.as_ref().and_then(|text| serde_json::from_str::<Report>(text).ok()),
+        // A pod of the user's that makes no report: its exit code is all there is.
+        None => Some(Report {
+            outcome: if end.succeeded { WorkOutcome::Done } else { WorkOutcome::Failed },
+            message: bounded(&end.message, 400),
+            ..Report::default()
+        }),
+    };
+    work.ended_at = Some(end.at.max(work.started_at).min(pass.now));
+    match report.filter(|report| report.outcome != WorkOutcome::Running) {
+        Some(report) => {
+            work.outcome = report.outcome;
+            work.message = bounded(&report.message, 512);
+            take_in(pass, order.task, report);
+        }
+        None => without_report(pass, order, work, &end.message),
+    }
+}
+
+/// A pod that was killed, evicted or never there: whoever comes next finds out, under the lock, what became of it.
+fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, why: &str) {
+    let note = format!("Job {} ended without a report: {}", work.job, bounded(why, 200));
+    if work.attempt >= MOST_ATTEMPTS {
+        work.outcome = if changes(order.task) { WorkOutcome::Unknown } else { WorkOutcome::Failed };
+        work.message = bounded(&format!("{note}, for the {}th time", work.attempt), 512);
+        return;
+    }
+    pass.status.note(pass.now, "JobLost", &note, None);
+    work.attempt += 1;
+    work.job = name(pass, order.task, work.attempt, work.started_at);
+    work.ended_at = None;
+    work.message = note;
+}
+
+/// What comes to no end: a changing task has an unknown outcome then.
+fn overdue(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
+    let attempts = u64::try_from(work.attempt).unwrap_or(1);
+    let each = order.timeout.as_millis().saturating_add(pass.policy().deadline.as_millis());
+    let limit = Duration::from_millis(each.saturating_mul(attempts));
+    if !pass.elapsed(work.started_at, limit) {
+        return;
+    }
+    work.outcome = if changes(order.task) { WorkOutcome::Unknown } else { WorkOutcome::Failed };
+    work.ended_at = Some(pass.now);
+    work.message = bounded(&format!("came to no end within {limit}; {}", work.message), 512);
+}
+
+/// Has its Job made, unless it is there.
+fn make(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
+    if pass.seen.jobs.iter().any(|job| job.object.name == work.job && !job.deleting) {
+        return;
+    }
+    let timeout = Duration::from_millis(order.timeout.as_millis().saturating_add(START.as_millis()));
+    let run = Run::Database(Box::new(order.job.clone()));
+    let new = runs::new_job(pass, work.job.clone(), run, timeout);
+    pass.after.push(Effect::CreateJob(Box::new(NewJob { owned: !changes(order.task), ..new })));
+    if work.message.is_empty() {
+        work.message = format!("Job {} is made", work.job);
+    }
+}
+
+fn record(pass: &mut Pass<'_>, work: DatabaseWork) {
+    if matches!(work.outcome, WorkOutcome::Failed | WorkOutcome::Unknown | WorkOutcome::NotBegun) {
+        let note = format!("{:?} of the database, Job {}: {}", work.task, work.job, work.message);
+        let reason = format!("Database{:?}", work.outcome);
+        pass.events.push(Event { warning: true, reason, action: format!("{:?}", work.task), note });
+    }
+    let database = pass.status.database.get_or_insert_default();
+    match database.work.iter_mut().find(|known| known.task == work.task) {
+        Some(known) => *known = work,
+        None => database.work.push(work),
+    }
+    let excess = database.work.len().saturating_sub(MAX_WORK);
+    database.work.drain(..excess);
+}
+
+/// What was found stands in the status, bounded.
+fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
+    let database: &mut DatabaseStatus = pass.status.database.get_or_insert_default();
+    let list = |all: Vec<String>, most: usize| -> Vec<String> {
+        all.into_iter().take(MAX_FINDINGS).map(|it| bounded(&it, most)).collect()
+    };
+    if !report.files_hash.is_empty() {
+        database.files_hash = bounded(&report.files_hash, 64);
+        database.pending = list(report.pending, 128);
+    }
+    if !report.risks.is_empty() {
+        database.risks = list(report.risks, 160);
+        database.loses_data |= report.loses_data;
+    }
+    if !report.server_version.is_empty() {
+        database.server_version = bounded(&report.server_version, 64);
+        database.size_bytes = report.size_bytes;
+    }
+    if !report.applied.is_empty() {
+        database.applied = list(report.applied, 128);
+    }
+    if let Some(mut rehearsal) = report.rehearsal {
+        rehearsal.locks = list(rehearsal.locks, 128);
+        rehearsal.rewritten = list(rehearsal.rewritten, 128);
+        database.rehearsal = Some(rehearsal);
+    }
+    if let Some(mut backup) = report.backup.filter(|_| task == DatabaseTask::Backup) {
+        backup.name = bounded(&backup.name, 256);
+        backup.sha256 = bounded(&backup.sha256, 64);
+        backup.server_version = bounded(&backup.server_version, 64);
+        database.backup = Some(backup);
+    }
+}
+
+/// Whether a Job that is on record and still runs is one that only reads, while nobody waits for it any more: the release
+/// is on its way back, or over.
+pub fn is_broken_off(pass: &Pass<'_>, job: &Job) -> bool {
+    let work = pass.status.database.iter().flat_map(|database| &database.work);
+    let running = work.into_iter().find(|work| work.job == job.object.name && work.outcome == WorkOutcome::Running);
+    let back = retreat::under_way(pass) || !pass.is_under_way();
+    running.is_some_and(|work| {
+        let of_way_back = matches!(work.task, DatabaseTask::VerificationDown | DatabaseTask::BackupBeforeRestore);
+        back && !changes(work.task) && !(of_way_back && pass.is_under_way())
+    })
+}
