@@ -289,7 +289,11 @@ impl Migration {
 }
 
 /// What is run on a database: SQL files by the operator's own runner, or a pod of yours.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new("has(self.sql) != has(self.template)").message("exactly one of sql and template is needed"),
+    validation = Rule::new("!has(self.imageFrom) || has(self.template)").message("imageFrom goes with template")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
     /// SQL files, each applied once, in the order of the numbers that their names begin with.
@@ -416,14 +420,14 @@ pub struct Flags {
     /// The ConfigMap.
     #[schemars(length(min = 1, max = 253))]
     pub config_map: String,
-    /// Keys and the values that they have while this release's code serves.
+    /// Keys, of at most 63 characters, and the values that they have while this release's code serves.
     #[schemars(schema_with = "flags")]
     pub values: BTreeMap<String, String>,
 }
 
 fn flags(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "type": "object", "minProperties": 1, "maxProperties": 16,
+        "type": "object", "minProperties": 1, "maxProperties": 8,
         "additionalProperties": { "type": "string", "maxLength": 253 },
     })
 }

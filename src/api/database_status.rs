@@ -1,8 +1,6 @@
 //! `status.database`: what was done with the database, what was found, and what a person approved.
 
-use std::collections::BTreeMap;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApprovalKind, Timestamp};
@@ -172,7 +170,7 @@ pub struct DatabaseWork {
     pub ended_at: Option<Timestamp>,
     /// What came of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = 320))]
     pub message: String,
 }
 
@@ -292,22 +290,27 @@ pub struct FlagsStatus {
     pub config_map: String,
     /// The release that set them.
     pub release: i64,
-    /// What the keys are to be; a key without a value is to go.
-    #[schemars(schema_with = "keys")]
-    pub wanted: BTreeMap<String, Option<String>>,
-    /// What they were before the release; a key without a value was not there.
-    #[schemars(schema_with = "keys")]
-    pub before: BTreeMap<String, Option<String>>,
+    /// What the keys are to be.
+    #[schemars(length(max = 8))]
+    pub wanted: Vec<FlagValue>,
+    /// What they were before the release.
+    #[schemars(length(max = 8))]
+    pub before: Vec<FlagValue>,
     /// When they were seen to be so. What somebody else sets later is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_at: Option<Timestamp>,
 }
 
-fn keys(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object", "maxProperties": 16,
-        "additionalProperties": { "type": "string", "maxLength": 253, "nullable": true },
-    })
+/// A key of a ConfigMap, and what it is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlagValue {
+    /// The key.
+    #[schemars(length(max = 63))]
+    pub key: String,
+    /// Its value; without one the key is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub value: Option<String>,
 }
 
 impl DatabaseStatus {

@@ -35,7 +35,7 @@ pub use database::{
     RehearsalMode, Retention, RunnerPod, SqlFiles,
 };
 pub use database_status::{
-    BackupStatus, DatabaseApproval, DatabaseStatus, DatabaseTask, DatabaseWork, FlagsStatus, MigratedStatus,
+    BackupStatus, DatabaseApproval, DatabaseStatus, DatabaseTask, DatabaseWork, FlagValue, FlagsStatus, MigratedStatus,
     RehearsalStatus, SchemaState, WorkOutcome,
 };
 pub use evidence::{

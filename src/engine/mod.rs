@@ -44,8 +44,8 @@ pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewSe
 pub use forward::plan_name;
 pub use inquiry::{Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply, SqlQuestion};
 pub use observed::{
-    Command, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway, Plan, Pod,
-    Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,
+    Command, ConfigMap, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway,
+    Plan, Pod, Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,
 };
 pub use task::{DatabaseJob, MOST_REPORT, Report, SqlRun, Task, TaskPod, Wrapped};
 pub use templates::wanted as wants_templates;

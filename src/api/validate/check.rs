@@ -1,6 +1,6 @@
 //! The rules of `spec.checks`.
 
-use crate::api::{Check, SqlCheck, SqlExpect};
+use crate::api::{Check, ExpectedRows, ExpectedValue, SqlExpect};
 
 use super::{Violation, violation};
 
@@ -17,7 +17,7 @@ pub fn check((index, check): (usize, &Check)) -> Vec<Violation> {
         found.push(violation(at(""), "exactly one of http, job, keys, logs and sql is needed"));
     }
     if let Some(sql) = &check.sql {
-        found.extend(sql_check(sql, &at(".sql")));
+        found.extend(expectation(sql.expect, sql.value.as_ref(), sql.rows, &at(".sql")));
     }
     for (place, source) in check.keys.iter().enumerate() {
         if source.secret.is_some() == source.config_map.is_some() {
@@ -27,18 +27,24 @@ pub fn check((index, check): (usize, &Check)) -> Vec<Violation> {
     found
 }
 
-fn sql_check(sql: &SqlCheck, at: &str) -> Vec<Violation> {
+/// What is wrong with what is expected of rows.
+pub fn expectation(
+    expect: SqlExpect,
+    value: Option<&ExpectedValue>,
+    rows: Option<ExpectedRows>,
+    at: &str,
+) -> Vec<Violation> {
     let mut found = Vec::new();
-    if sql.value.is_some() != (sql.expect == SqlExpect::Value) {
+    if value.is_some() != (expect == SqlExpect::Value) {
         found.push(violation(at, "expect: Value and value go together"));
     }
-    if sql.rows.is_some() != (sql.expect == SqlExpect::Rows) {
+    if rows.is_some() != (expect == SqlExpect::Rows) {
         found.push(violation(at, "expect: Rows and rows go together"));
     }
-    if sql.value.as_ref().is_some_and(|it| it.equals.is_none() && it.min.is_none() && it.max.is_none()) {
+    if value.is_some_and(|it| it.equals.is_none() && it.min.is_none() && it.max.is_none()) {
         found.push(violation(format!("{at}.value"), "value has equals, min or max"));
     }
-    if sql.rows.is_some_and(|it| it.min.is_none() && it.max.is_none()) {
+    if rows.is_some_and(|it| it.min.is_none() && it.max.is_none()) {
         found.push(violation(format!("{at}.rows"), "rows has min, max or both"));
     }
     found

@@ -3,10 +3,13 @@
 
 mod analysis;
 mod check;
+mod database;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Action, Canary, CanaryStep, ReleaseCommandSpec, ServiceRelease, ServiceReleaseSpec};
+use super::{
+    Action, ApprovalKind, Canary, CanaryStep, CommandApproval, ReleaseCommandSpec, ServiceRelease, ServiceReleaseSpec,
+};
 
 pub use analysis::metric;
 
@@ -36,6 +39,7 @@ pub fn service_release(release: &ServiceRelease) -> Vec<Violation> {
     }
     found.extend(source(&release.spec));
     found.extend(release.spec.checks.iter().enumerate().flat_map(check::check));
+    found.extend(release.spec.database.iter().flat_map(database::database));
     found.extend(release.spec.analysis.iter().flat_map(analysis::analysis));
     if let Some(traffic) = &release.spec.traffic
         && let Some(router) = &traffic.router
@@ -203,6 +207,13 @@ pub fn release_command(spec: &ReleaseCommandSpec) -> Vec<Violation> {
             found.push(violation(field, message));
         }
     }
+    let planned = |approval: &CommandApproval| (approval.kind != ApprovalKind::Step) == approval.plan_hash.is_some();
+    if spec.approval.as_ref().is_some_and(|approval| !planned(approval)) {
+        found.push(violation(
+            "spec.approval",
+            "approval.planHash goes with the kinds Migration and Restore: it is status.database.planHash",
+        ));
+    }
     found
 }
 
@@ -295,6 +306,29 @@ mod tests {
                 ]);
             }),
             release(|it| {
+                let sql = json!({"configMap": "a"});
+                let pod = json!({"spec": {}});
+                it["spec"]["database"] = json!({
+                    "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}},
+                    "backup": {}, "rehearsal": {}, "onRollback": "Restore",
+                    "seed": {"imageFrom": {"container": "app"}, "sql": sql},
+                    "migrationDown": {"sql": sql, "template": pod},
+                    "verify": {"queries": [{"name": "a", "query": "SELECT 1", "expect": "Rows"}]},
+                });
+            }),
+            release(|it| {
+                it["spec"]["database"] = json!({
+                    "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "onRollback": "Keep",
+                    "migration": {"template": {}, "approval": "WhenDataLoss"},
+                });
+            }),
+            release(|it| {
+                it["spec"]["database"] = json!({
+                    "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "onRollback": "MigrateDown",
+                    "migration": {"sql": {"configMap": "a"}},
+                });
+            }),
+            release(|it| {
                 let metric = |prometheus: Value, limits: Value| {
                     let mut metric = json!({"name": "a", "prometheus": prometheus});
                     metric.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
@@ -335,6 +369,7 @@ mod tests {
             command(json!({"release": "shop", "action": "Abort", "full": true})),
             command(json!({"release": "shop", "action": "Abort", "toRevision": "a"})),
             command(json!({"release": "shop", "action": "Abort", "approval": {"kind": "Step"}})),
+            command(json!({"release": "shop", "action": "Approve", "revision": "a", "approval": {"kind": "Restore"}})),
         ]
     }
 
@@ -374,6 +409,18 @@ mod tests {
                 vec!["spec.checks[0]", "spec.checks[1].keys[0]"],
                 vec!["spec.checks[0].sql", "spec.checks[1].sql", "spec.checks[1].sql.value", "spec.checks[1].sql.rows"],
                 vec![
+                    "spec.database",
+                    "spec.database",
+                    "spec.database",
+                    "spec.database",
+                    "spec.database.backup",
+                    "spec.database.seed",
+                    "spec.database.migrationDown",
+                    "spec.database.verify.queries[0]",
+                ],
+                vec!["spec.database", "spec.database"],
+                vec!["spec.database"],
+                vec![
                     "spec.analysis.metrics[0].threshold",
                     "spec.analysis.metrics[1].prometheus",
                     "spec.analysis.metrics[2].prometheus",
@@ -392,6 +439,7 @@ mod tests {
                 vec!["spec"],
                 vec!["spec.full"],
                 vec!["spec.toRevision"],
+                vec!["spec.approval"],
                 vec!["spec.approval"],
             ]
         );

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{ConfigMapSwitch, FlagsStatus};
+use crate::api::{ConfigMapSwitch, FlagValue, FlagsStatus};
 
 use super::{
     super::{effect::Effect, observed::ConfigMap, pass::Pass, route},
@@ -67,9 +67,8 @@ pub fn raise_flags(pass: &mut Pass<'_>) {
     let Some(flags) = pass.policy().flags else { return };
     let release = pass.status.release.as_ref().map_or(0, |release| release.number);
     let data = map(pass, &flags.config_map).map(|map| map.data.clone()).unwrap_or_default();
-    let keep = |(key, _): (&String, &String)| (key.clone(), data.get(key).cloned());
-    let before = flags.values.iter().map(keep).collect();
-    let wanted = flags.values.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    let before = flags.values.keys().map(|key| FlagValue { key: key.clone(), value: data.get(key).cloned() }).collect();
+    let wanted = flags.values.into_iter().map(|(key, value)| FlagValue { key, value: Some(value) }).collect();
     pass.status.flags = Some(FlagsStatus { config_map: flags.config_map, release, wanted, before, set_at: None });
 }
 
@@ -86,15 +85,14 @@ pub fn lower_flags(pass: &mut Pass<'_>, release: i64) {
 pub fn keep_flags(pass: &mut Pass<'_>) {
     let Some(flags) = pass.status.flags.clone().filter(|flags| flags.set_at.is_none()) else { return };
     let Some(map) = map(pass, &flags.config_map) else { return };
-    let differs = |(key, wanted): &(&String, &Option<String>)| map.data.get(*key) != wanted.as_ref();
+    let differs = |flag: &&FlagValue| map.data.get(&flag.key) != flag.value.as_ref();
     let values: BTreeMap<String, Option<String>> =
-        flags.wanted.iter().filter(differs).map(|(key, value)| (key.clone(), value.clone())).collect();
+        flags.wanted.iter().filter(differs).map(|flag| (flag.key.clone(), flag.value.clone())).collect();
     if values.is_empty() {
-        let words: Vec<String> = flags
-            .wanted
-            .iter()
-            .map(|(key, value)| value.as_ref().map_or(format!("{key} removed"), |value| format!("{key}={value}")))
-            .collect();
+        let word = |FlagValue { key, value }: &FlagValue| {
+            value.as_ref().map_or(format!("{key} removed"), |value| format!("{key}={value}"))
+        };
+        let words: Vec<String> = flags.wanted.iter().map(word).collect();
         let now = pass.now;
         pass.status.note(now, "Flags", &format!("ConfigMap {}: {}", flags.config_map, words.join(", ")), None);
         if let Some(known) = &mut pass.status.flags {

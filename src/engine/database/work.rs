@@ -19,6 +19,8 @@ use super::super::{
 const START: Duration = Duration::from_secs(120);
 /// How often a Job that ends without a report is followed by another.
 const MOST_ATTEMPTS: i32 = 5;
+/// The longest message, in characters.
+const MOST_TOLD: usize = 320;
 /// What of the release's name stands in a Job's.
 const MOST_NAME: usize = 30;
 
@@ -61,8 +63,8 @@ const fn word(task: DatabaseTask) -> &'static str {
         DatabaseTask::Preflight => "preflight",
         DatabaseTask::Backup => "backup",
         DatabaseTask::Rehearsal => "rehearsal",
-        // A settlement takes the place of the migration whose Job is not to be seen: only one of the two can be made.
-        DatabaseTask::Migration | DatabaseTask::Settlement => "migration",
+        DatabaseTask::Migration => "migration",
+        DatabaseTask::Settlement => "settlement",
         DatabaseTask::Seed => "seed",
         DatabaseTask::Verification => "verify",
         DatabaseTask::MigrationDown => "down",
@@ -127,14 +129,14 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     let Some(job) = pass.seen.jobs.iter().find(|job| job.object.name == work.job) else {
         let refusal = pass.seen.refusal.as_ref().filter(|refusal| refusal.contains(&format!("Job {}", work.job)));
         if let Some(refusal) = refusal {
-            (work.outcome, work.message) = (WorkOutcome::NotBegun, bounded(refusal, 512));
+            (work.outcome, work.message) = (WorkOutcome::NotBegun, bounded(refusal, MOST_TOLD));
             work.ended_at = Some(pass.now);
         }
         return;
     };
     let Some(end) = &job.end else {
         let waits = job.stuck.as_ref().map(|why| format!("Job {} waits: {why}", work.job));
-        work.message = bounded(&waits.unwrap_or_else(|| format!("Job {} runs", work.job)), 512);
+        work.message = bounded(&waits.unwrap_or_else(|| format!("Job {} runs", work.job)), MOST_TOLD);
         return;
     };
     let report = match order.job.task {
@@ -150,7 +152,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     match report.filter(|report| report.outcome != WorkOutcome::Running) {
         Some(report) => {
             work.outcome = report.outcome;
-            work.message = bounded(&report.message, 512);
+            work.message = bounded(&report.message, MOST_TOLD);
             take_in(pass, order.task, report);
         }
         None => without_report(pass, order, work, &end.message),
@@ -162,7 +164,7 @@ fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, w
     let note = format!("Job {} ended without a report: {}", work.job, bounded(why, 200));
     if work.attempt >= MOST_ATTEMPTS {
         work.outcome = if changes(order.task) { WorkOutcome::Unknown } else { WorkOutcome::Failed };
-        work.message = bounded(&format!("{note}, for the {}th time", work.attempt), 512);
+        work.message = bounded(&format!("{note}, for the {}th time", work.attempt), MOST_TOLD);
         return;
     }
     pass.status.note(pass.now, "JobLost", &note, None);
@@ -182,7 +184,7 @@ fn overdue(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     }
     work.outcome = if changes(order.task) { WorkOutcome::Unknown } else { WorkOutcome::Failed };
     work.ended_at = Some(pass.now);
-    work.message = bounded(&format!("came to no end within {limit}; {}", work.message), 512);
+    work.message = bounded(&format!("came to no end within {limit}; {}", work.message), MOST_TOLD);
 }
 
 /// Has its Job made, unless it is there.

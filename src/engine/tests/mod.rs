@@ -14,4 +14,5 @@ mod routed;
 mod templated;
 mod unfair;
 mod unready;
+mod with_database;
 pub mod world;

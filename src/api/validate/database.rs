@@ -1,0 +1,74 @@
+//! The rules of `spec.database`.
+
+use crate::api::{Backup, Change, Database, MigrationApproval, OnRollback, Verify};
+
+use super::{Violation, check::expectation, violation};
+
+/// What is wrong with the database's part of a spec.
+pub fn database(database: &Database) -> Vec<Violation> {
+    let at = "spec.database";
+    let mut found = Vec::new();
+    let Database { backup, migration, migration_down, on_rollback, .. } = database;
+    let claim = backup.as_ref().is_some_and(|backup| backup.persistent_volume_claim.is_some());
+    let compatible = migration.as_ref().is_none_or(|migration| migration.previous_revision_compatible);
+    let rehearsed = database.rehearsed().is_some();
+    let blind = migration.as_ref().is_some_and(|migration| {
+        migration.approval == Some(MigrationApproval::WhenDataLoss) && migration.change.sql.is_none() && !rehearsed
+    });
+    let broken = [
+        (rehearsed && !claim, "rehearsal needs backup.persistentVolumeClaim: it restores that backup"),
+        (rehearsed && migration.is_none(), "rehearsal needs migration"),
+        (
+            *on_rollback == Some(OnRollback::MigrateDown) && migration_down.is_none(),
+            "onRollback: MigrateDown needs migrationDown",
+        ),
+        (*on_rollback == Some(OnRollback::Restore) && !claim, "onRollback: Restore needs backup.persistentVolumeClaim"),
+        (
+            *on_rollback == Some(OnRollback::Keep) && !compatible,
+            "onRollback: Keep needs migration.previousRevisionCompatible: the old code would run on the new schema",
+        ),
+        (migration_down.is_some() && migration.is_none(), "migrationDown needs migration"),
+        (
+            blind,
+            "migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never",
+        ),
+    ];
+    found.extend(broken.into_iter().filter(|(broken, _)| *broken).map(|(_, message)| violation(at, message)));
+    found.extend(backup.iter().flat_map(|backup| self::backup(backup, &format!("{at}.backup"))));
+    let changes = [
+        ("migration", migration.as_ref().map(|migration| &migration.change)),
+        ("seed", database.seed.as_ref()),
+        ("migrationDown", migration_down.as_ref().map(|down| &down.change)),
+    ];
+    for (name, change) in changes {
+        found.extend(change.iter().flat_map(|change| self::change(change, &format!("{at}.{name}"))));
+    }
+    let down = migration_down.as_ref().and_then(|down| down.verify.as_ref());
+    for (name, verify) in [("verify", database.verify.as_ref()), ("migrationDown.verify", down)] {
+        found.extend(verify.iter().flat_map(|verify| self::verify(verify, &format!("{at}.{name}"))));
+    }
+    found
+}
+
+fn backup(backup: &Backup, at: &str) -> Option<Violation> {
+    let both = backup.persistent_volume_claim.is_some() == backup.job.is_some();
+    both.then(|| violation(at, "exactly one of persistentVolumeClaim and job is needed"))
+}
+
+fn change(change: &Change, at: &str) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if change.sql.is_some() == change.template.is_some() {
+        found.push(violation(at, "exactly one of sql and template is needed"));
+    }
+    if change.image_from.is_some() && change.template.is_none() {
+        found.push(violation(at, "imageFrom goes with template"));
+    }
+    found
+}
+
+fn verify(verify: &Verify, at: &str) -> Vec<Violation> {
+    let of = |(place, query): (usize, &crate::api::VerifyQuery)| {
+        expectation(query.expect, query.value.as_ref(), query.rows, &format!("{at}.queries[{place}]"))
+    };
+    verify.queries.iter().enumerate().flat_map(of).collect()
+}
