@@ -5,24 +5,31 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     path::Path,
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::time::sleep;
+
+use crate::api::{self, BackupStatus};
 
 use super::{
-    connection::{self, CONNECT, told},
-    hexadecimal, tool,
+    connection::{self, told},
+    hexadecimal,
+    report::cut,
+    scratch::{Scratch, Server},
+    tool,
 };
 
 /// How many tables that differ are told by name.
 const TOLD: usize = 5;
-/// What the names of scratch databases begin with.
-const SCRATCH: &str = "servicerelease_scratch_";
+/// Between two looks whether another pod has made it.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// What is known of a backup, kept beside it as NAME.json.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -47,16 +54,60 @@ pub struct Backup {
     pub proven_at: Option<Timestamp>,
 }
 
-/// Makes a backup `NAME.dump` in a directory, in pg_dump's own format. What was not finished leaves nothing.
+/// Makes a backup `NAME.dump` in a directory, in pg_dump's own format. One of this name that is there already, and whole,
+/// is the one: whoever asks twice gets one. What was not finished leaves nothing.
 ///
 /// # Errors
 /// Why there is none.
 pub async fn take(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+    let mut lock = connect(url).await?;
+    let mine = "SELECT pg_try_advisory_lock(hashtextextended('servicerelease/backup ' || $1, 0))";
+    while !sqlx::query_scalar::<_, bool>(mine).bind(name).fetch_one(&mut lock).await.map_err(|error| told(&error))? {
+        sleep(PAUSE).await;
+    }
+    let taken = match there_already(directory, name)? {
+        Some(backup) => Ok(backup),
+        None => dump(url, directory, name).await,
+    };
+    let _ = lock.close().await;
+    taken
+}
+
+/// One that is there whole. What is not is removed, but for what its record says is something else.
+fn there_already(directory: &Path, name: &str) -> Result<Option<Backup>, String> {
+    let record = directory.join(format!("{name}.json"));
+    if record.exists() {
+        let backup = known(directory, name)?;
+        whole(directory, &backup)?;
+        return Ok(Some(backup));
+    }
+    for left in [format!("{name}.dump"), format!(".{name}.dump.part"), format!(".{name}.json.part")] {
+        let left = directory.join(left);
+        match fs::remove_file(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(format!("{} was left by an earlier try: {error}", left.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a file is what its record says.
+fn whole(directory: &Path, backup: &Backup) -> Result<(), String> {
+    let place = directory.join(&backup.file);
+    let mut hash = Sha256::new();
+    let read = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hash));
+    read.map_err(|error| format!("{}: {error}", place.display()))?;
+    if hexadecimal(&hash.finalize()) == backup.sha256 {
+        return Ok(());
+    }
+    Err(format!("{} is not what was written: its checksum is another one", backup.file))
+}
+
+async fn dump(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
     let file = format!("{name}.dump");
     let (place, part) = (directory.join(&file), directory.join(format!(".{file}.part")));
-    if place.exists() {
-        return Err(format!("{} is there already: a backup is never overwritten", place.display()));
-    }
     let started_at = Timestamp::now();
     let environment = tool::environment(url).map_err(|error| error.to_string())?;
     let mut connection = connect(url).await?;
@@ -73,14 +124,18 @@ pub async fn take(url: &str, directory: &Path, name: &str) -> Result<Backup, Str
         Err(error) => Err(error),
     };
     let _ = connection.close().await;
-    let finished = counted.and_then(|rows| Ok((rows, keep(&part, &place)?)));
-    let (rows, (bytes, sha256)) = finished.inspect_err(|_| {
+    let finished = counted.and_then(|rows| {
+        let (bytes, sha256) = keep(&part, &place)?;
+        let ended_at = Timestamp::now();
+        let backup = Backup { file, bytes, sha256, server_version, started_at, ended_at, rows, proven_at: None };
+        record(directory, name, &backup)?;
+        Ok(backup)
+    });
+    finished.inspect_err(|_| {
+        // Without a record it is none.
         let _ = fs::remove_file(&part);
-    })?;
-    let backup =
-        Backup { file, bytes, sha256, server_version, started_at, ended_at: Timestamp::now(), rows, proven_at: None };
-    record(directory, name, &backup)?;
-    Ok(backup)
+        let _ = fs::remove_file(&place);
+    })
 }
 
 /// Gives a file its name once it is on the disk; its size and checksum.
@@ -97,9 +152,20 @@ fn keep(part: &Path, place: &Path) -> Result<(u64, String), String> {
 }
 
 fn record(directory: &Path, name: &str, backup: &Backup) -> Result<(), String> {
-    let place = directory.join(format!("{name}.json"));
+    let (place, part) = (directory.join(format!("{name}.json")), directory.join(format!(".{name}.json.part")));
     let text = serde_json::to_vec_pretty(backup).map_err(|error| error.to_string())?;
-    fs::write(&place, text).map_err(|error| format!("{}: {error}", place.display()))
+    let written = || {
+        let mut file = File::create(&part)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&part, &place)?;
+        // The names, too, are to be there after a power cut.
+        File::open(directory)?.sync_all()
+    };
+    written().map_err(|error: io::Error| {
+        let _ = fs::remove_file(&part);
+        format!("{}: {error}", place.display())
+    })
 }
 
 /// What is known of a backup.
@@ -112,13 +178,13 @@ pub fn known(directory: &Path, name: &str) -> Result<Backup, String> {
     serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", place.display()))
 }
 
-/// Restores a backup into a scratch database on the server of a URL, whose role must be allowed to make one, and counts
-/// its rows. The scratch database is removed, also one that an earlier proof left.
+/// Restores a backup into a scratch database, and counts its rows. The scratch database is removed, also one that an
+/// earlier proof left.
 ///
 /// # Errors
 /// Why it is no backup.
-pub async fn prove(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
-    let (backup, scratch) = restore(url, directory, name).await?;
+pub async fn prove(server: &Server, directory: &Path, name: &str) -> Result<Backup, String> {
+    let (backup, scratch) = restore(server, directory, name).await?;
     scratch.remove().await?;
     Ok(backup)
 }
@@ -127,18 +193,12 @@ pub async fn prove(url: &str, directory: &Path, name: &str) -> Result<Backup, St
 ///
 /// # Errors
 /// Why it is no backup. Nothing is left then.
-pub(super) async fn restore(url: &str, directory: &Path, name: &str) -> Result<(Backup, Scratch), String> {
+pub(super) async fn restore(server: &Server, directory: &Path, name: &str) -> Result<(Backup, Scratch), String> {
     let mut backup = known(directory, name)?;
-    let place = directory.join(&backup.file);
-    let mut hash = Sha256::new();
-    let read = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hash));
-    read.map_err(|error| format!("{}: {error}", place.display()))?;
-    if hexadecimal(&hash.finalize()) != backup.sha256 {
-        return Err(format!("{} is not what was written: its checksum is another one", backup.file));
-    }
-    let scratch = Scratch::make(url).await?;
-    let compared = restored(url, &scratch.name, &place).await.and_then(|found| compare(&backup.rows, &found));
-    if let Err(why) = compared {
+    whole(directory, &backup)?;
+    let scratch = Scratch::make(server).await?;
+    let proven = fill(&scratch.url, directory, &backup, &["--no-owner", "--no-privileges"]).await;
+    if let Err(why) = proven {
         scratch.remove().await?;
         return Err(why);
     }
@@ -147,51 +207,35 @@ pub(super) async fn restore(url: &str, directory: &Path, name: &str) -> Result<(
     Ok((backup, scratch))
 }
 
-/// A database beside the real one, for a while.
-pub(super) struct Scratch {
-    connection: PgConnection,
-    /// Its name: the same for all of one database, so that what a crash left is found.
-    pub name: String,
+/// Restores a backup into an empty database, and compares its rows.
+///
+/// # Errors
+/// pg_restore's word, or where they differ.
+pub(super) async fn fill(url: &str, directory: &Path, backup: &Backup, flags: &[&str]) -> Result<(), String> {
+    let found = restored(url, &directory.join(&backup.file), flags).await?;
+    compare(&backup.rows, &found)
 }
 
-impl Scratch {
-    async fn make(url: &str) -> Result<Self, String> {
-        let mut connection = connect(url).await?;
-        let source = text(&mut connection, "SELECT current_database()").await?;
-        let name = format!("{SCRATCH}{}", &hexadecimal(&Sha256::digest(&source))[..16]);
-        let like = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, \
-                    datctype) FROM pg_database WHERE datname = current_database()";
-        let like = text(&mut connection, like).await?;
-        let make = format!("CREATE DATABASE {name} TEMPLATE template0 {like}");
-        for statement in [format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"), make] {
-            connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map_err(|error| told(&error))?;
-        }
-        Ok(Self { connection, name })
-    }
-
-    /// Removes it, whoever is connected to it.
-    ///
-    /// # Errors
-    /// It is left over.
-    pub async fn remove(mut self) -> Result<(), String> {
-        let gone = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        let removed = self.connection.execute(sqlx::raw_sql(AssertSqlSafe(gone))).await;
-        removed.map_err(|error| format!("the scratch database {} is left over: {}", self.name, told(&error)))?;
-        let _ = self.connection.close().await;
-        Ok(())
-    }
+/// What is known of a backup, if its file is what its record says.
+///
+/// # Errors
+/// There is none, or it is another file.
+pub(super) fn known_whole(directory: &Path, name: &str) -> Result<Backup, String> {
+    let backup = known(directory, name)?;
+    whole(directory, &backup)?;
+    Ok(backup)
 }
 
 /// The rows of a backup, once it is restored.
-async fn restored(url: &str, database: &str, place: &Path) -> Result<BTreeMap<String, i64>, String> {
+async fn restored(url: &str, place: &Path, flags: &[&str]) -> Result<BTreeMap<String, i64>, String> {
     let environment = tool::environment(url).map_err(|error| error.to_string())?;
+    let database = environment.iter().rfind(|(name, _)| *name == "PGDATABASE").map_or("", |(_, value)| value.as_str());
     let to = format!("--dbname={database}");
-    let flags = ["--exit-on-error", "--no-owner", "--no-privileges", "--no-password"];
-    let arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).chain([to.as_ref(), place.as_os_str()]).collect();
+    let flags = ["--exit-on-error", "--no-password"].iter().chain(flags);
+    let arguments: Vec<&OsStr> = flags.map(OsStr::new).chain([to.as_ref(), place.as_os_str()]).collect();
     tool::run("pg_restore", &environment, &arguments).await?;
-    let options = connection::options(url, "servicerelease/proof").map_err(|error| error.to_string())?;
-    let connected = connection::connect(&options.database(database), CONNECT).await;
-    let mut connection = connected.map_err(|error| error.to_string())?;
+    let opened = connection::open(url, "servicerelease/proof").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
     let rows = rows(&mut connection).await;
     let _ = connection.close().await;
     rows
@@ -211,6 +255,25 @@ fn compare(meant: &BTreeMap<String, i64>, found: &BTreeMap<String, i64>) -> Resu
         differing.push(format!("and {more} more"));
     }
     if differing.is_empty() { Ok(()) } else { Err(format!("what was restored differs: {}", differing.join("; "))) }
+}
+
+impl Backup {
+    /// As the status has it.
+    #[must_use]
+    pub fn status(&self, name: &str) -> BackupStatus {
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        BackupStatus {
+            name: name.to_owned(),
+            bytes: whole(self.bytes),
+            sha256: self.sha256.clone(),
+            server_version: cut(&self.server_version, 64),
+            tables: i64::try_from(self.rows.len()).unwrap_or(i64::MAX),
+            rows: self.rows.values().sum(),
+            started_at: Some(api::Timestamp::new(self.started_at)),
+            ended_at: Some(api::Timestamp::new(self.ended_at)),
+            proven_at: self.proven_at.map(api::Timestamp::new),
+        }
+    }
 }
 
 /// Removes backups beyond so many, and those that ended before a moment, but never the last proven one, nor the last of
@@ -249,7 +312,7 @@ async fn text(connection: &mut PgConnection, query: &'static str) -> Result<Stri
 }
 
 /// The rows of every table that pg_dump takes.
-async fn rows(connection: &mut PgConnection) -> Result<BTreeMap<String, i64>, String> {
+pub(super) async fn rows(connection: &mut PgConnection) -> Result<BTreeMap<String, i64>, String> {
     let tables = "SELECT format('%I.%I', nspname, relname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
                   WHERE relkind = 'r' AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema' \
                   AND NOT EXISTS (SELECT 1 FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')";

@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use crate::{
-    api::{ExpectedRows, ExpectedValue, SqlExpect, status::bounded},
+    api::{self, ExpectedRows, ExpectedValue, SqlCheck, SqlExpect, status::bounded},
     engine::SqlQuestion,
 };
 
@@ -37,9 +37,17 @@ async fn ask(url: &str, question: &SqlQuestion) -> Result<String, String> {
     let options = options.map_err(|error| error.to_string())?;
     let within = Duration::from_millis(question.timeout.as_millis() / 2).min(CONNECT);
     let mut connection = connection::connect(&options, within).await.map_err(|error| error.to_string())?;
-    let found = read(&mut connection, question).await;
+    let answered = answer(&mut connection, &question.sql, question.timeout).await;
     let _ = connection.close().await;
-    judge(question, found.map_err(|error| told(&error))?)
+    answered
+}
+
+/// The same over a connection that is there.
+///
+/// # Errors
+/// See [`check`].
+pub async fn answer(connection: &mut PgConnection, sql: &SqlCheck, timeout: api::Duration) -> Result<String, String> {
+    judge(sql, read(connection, sql, timeout).await.map_err(|error| told(&error))?)
 }
 
 /// What there was.
@@ -51,24 +59,24 @@ struct Found {
     first: Option<String>,
 }
 
-async fn read(connection: &mut PgConnection, question: &SqlQuestion) -> Result<Found, sqlx::Error> {
+async fn read(connection: &mut PgConnection, sql: &SqlCheck, timeout: api::Duration) -> Result<Found, sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN TRANSACTION READ ONLY").await?;
     // Before this program gives up: the server's word says what took so long.
-    let limit = question.timeout.as_millis() * 9 / 10;
+    let limit = timeout.as_millis() * 9 / 10;
     let bound = format!("SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}");
     transaction.execute(sqlx::raw_sql(AssertSqlSafe(bound))).await?;
     // Of several statements in one text the second could end the transaction: to prepare it, it must be a single one.
-    let statement = || AssertSqlSafe(question.sql.query.clone()).into_sql_str();
+    let statement = || AssertSqlSafe(sql.query.clone()).into_sql_str();
     transaction.prepare(statement()).await?;
-    let found = count(&mut transaction, question).await;
+    let found = count(&mut transaction, sql).await;
     transaction.rollback().await?;
     found
 }
 
-async fn count(transaction: &mut PgTransaction<'_>, question: &SqlQuestion) -> Result<Found, sqlx::Error> {
+async fn count(transaction: &mut PgTransaction<'_>, sql: &SqlCheck) -> Result<Found, sqlx::Error> {
     let mut found = Found::default();
     // By the simple protocol: all values come as text, as the server writes them.
-    let mut rows = sqlx::raw_sql(AssertSqlSafe(question.sql.query.clone())).fetch(&mut **transaction);
+    let mut rows = sqlx::raw_sql(AssertSqlSafe(sql.query.clone())).fetch(&mut **transaction);
     while let Some(row) = rows.next().await {
         let row: PgRow = row?;
         if found.rows == 0 {
@@ -84,8 +92,7 @@ async fn count(transaction: &mut PgTransaction<'_>, question: &SqlQuestion) -> R
     Ok(found)
 }
 
-fn judge(question: &SqlQuestion, found: Found) -> Result<String, String> {
-    let sql = &question.sql;
+fn judge(sql: &SqlCheck, found: Found) -> Result<String, String> {
     match sql.expect {
         SqlExpect::NoRows if found.rows == 0 => Ok("no rows".into()),
         SqlExpect::NoRows => Err(format!("expected no rows, but there {}", there_are(found.rows))),
@@ -146,15 +153,10 @@ mod tests {
 
     use super::*;
 
-    fn question(sql: Value) -> SqlQuestion {
+    fn check_of(sql: Value) -> SqlCheck {
         let mut all = sql;
         all["query"] = json!("SELECT 1");
-        SqlQuestion {
-            name: "orders".into(),
-            sql: serde_json::from_value(all).unwrap(),
-            url: crate::api::SecretKey::default(),
-            timeout: crate::api::Duration::from_secs(5),
-        }
+        serde_json::from_value(all).unwrap()
     }
 
     fn found(rows: u64, first: Option<&str>) -> Found {
@@ -181,7 +183,7 @@ mod tests {
         #[case] found: Found,
         #[case] expected: Result<&str, &str>,
     ) {
-        let told = judge(&question(sql), found);
+        let told = judge(&check_of(sql), found);
         assert_eq!(told.as_deref().map_err(String::as_str), expected);
     }
 }

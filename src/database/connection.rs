@@ -119,7 +119,8 @@ fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-fn place(options: &PgConnectOptions) -> String {
+/// User, host, port and database, for people.
+pub fn place(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or_else(|| options.get_username());
     format!("{}@{}:{}/{database}", options.get_username(), options.get_host(), options.get_port())
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
 
-use crate::api;
+use crate::api::{self, DatabasePreflight};
 
 use super::connection::{self, told};
 
@@ -12,21 +12,15 @@ const PROBE: i64 = i64::from_be_bytes(*b"preflite");
 /// How many of several things are told by name.
 const TOLD: usize = 5;
 
-/// What a database must be like. What is not given is not asked.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Limits {
+/// What a database must be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
     /// The server's version, such as 14 or 14.3, or a later one.
-    pub min_version: Option<String>,
-    /// Connections that ordinary roles can still make.
-    pub min_free_connections: Option<i64>,
-    /// How far a replica may be behind.
-    pub max_replication_lag: Option<api::Duration>,
-    /// How long the oldest open transaction may have been open: a migration would wait for its locks, and all others
-    /// for the migration's.
-    pub max_transaction_age: Option<api::Duration>,
-    /// Extensions that are installed in the database.
-    pub extensions: Vec<String>,
+    pub min_version: Option<&'a str>,
+    /// Whether a session must be one's own: a pooler between transactions will not do then.
+    pub session: bool,
+    /// What else. What is not given is not asked.
+    pub limits: &'a DatabasePreflight,
 }
 
 /// What was found.
@@ -51,12 +45,12 @@ pub struct Findings {
 ///
 /// # Errors
 /// Why it cannot be looked at.
-pub async fn look(url: &str, limits: &Limits) -> Result<(Findings, Vec<String>), String> {
+pub async fn look(url: &str, wanted: &Wanted<'_>) -> Result<(Findings, Vec<String>), String> {
     let open = || async { connection::open(url, "servicerelease/preflight").await.map_err(|error| error.to_string()) };
     let mut connection = open().await?;
     // One beside it: only two sessions can tell a pooler that lends them one server process in turns.
     let mut beside = open().await?;
-    let looked = all(&mut connection, &mut beside, limits).await.map_err(|error| told(&error));
+    let looked = all(&mut connection, &mut beside, wanted).await.map_err(|error| told(&error));
     let _ = connection.close().await;
     let _ = beside.close().await;
     looked
@@ -65,10 +59,11 @@ pub async fn look(url: &str, limits: &Limits) -> Result<(Findings, Vec<String>),
 async fn all(
     connection: &mut PgConnection,
     beside: &mut PgConnection,
-    limits: &Limits,
+    wanted: &Wanted<'_>,
 ) -> Result<(Findings, Vec<String>), sqlx::Error> {
+    let limits = wanted.limits;
     let mut faults = Vec::new();
-    if shares_sessions(connection, beside).await? {
+    if wanted.session && shares_sessions(connection, beside).await? {
         faults.push(
             "the URL leads to a pooler that lends a server's session to others between transactions, so that no lock can be \
              held: set directUrlFrom to a URL of the server itself"
@@ -77,7 +72,7 @@ async fn all(
     }
     let found = sqlx::raw_sql(FINDINGS).fetch_one(&mut *connection).await?;
     let findings = findings(&found)?;
-    faults.extend(version(&findings.server_version, limits.min_version.as_deref()));
+    faults.extend(version(&findings.server_version, wanted.min_version));
     faults.extend(rights(connection).await?);
     faults.extend(connections(&findings, limits));
     faults.extend(blind(connection, limits).await?);
@@ -160,7 +155,7 @@ async fn rights(connection: &mut PgConnection) -> Result<Option<String>, sqlx::E
 }
 
 /// What others do is hidden from an ordinary role: what was asked cannot be answered then.
-async fn blind(connection: &mut PgConnection, limits: &Limits) -> Result<Option<String>, sqlx::Error> {
+async fn blind(connection: &mut PgConnection, limits: &DatabasePreflight) -> Result<Option<String>, sqlx::Error> {
     if limits.max_transaction_age.is_none() && limits.max_replication_lag.is_none() {
         return Ok(None);
     }
@@ -173,7 +168,7 @@ async fn blind(connection: &mut PgConnection, limits: &Limits) -> Result<Option<
     Ok((!sees).then_some(remedy))
 }
 
-fn connections(findings: &Findings, limits: &Limits) -> Option<String> {
+fn connections(findings: &Findings, limits: &DatabasePreflight) -> Option<String> {
     let (free, least) = (findings.free_connections, limits.min_free_connections?);
     (free < least).then(|| format!("{free} connections are free, at least {least} are needed"))
 }
@@ -187,7 +182,7 @@ fn seconds(duration: api::Duration) -> f64 {
 async fn transactions(
     connection: &mut PgConnection,
     findings: &Findings,
-    limits: &Limits,
+    limits: &DatabasePreflight,
 ) -> Result<Option<String>, sqlx::Error> {
     let Some(most) = limits.max_transaction_age.filter(|most| findings.oldest_transaction_seconds > seconds(*most))
     else {
@@ -201,7 +196,7 @@ async fn transactions(
     Ok(Some(format!("a transaction has been open for {age} s, at most {most} is allowed: {who}; end it, or wait")))
 }
 
-fn replicas(findings: &Findings, limits: &Limits) -> Option<String> {
+fn replicas(findings: &Findings, limits: &DatabasePreflight) -> Option<String> {
     let (lag, most) = (findings.replication_lag_seconds, limits.max_replication_lag?);
     (lag > seconds(most)).then(|| format!("a replica is {} s behind, at most {most} is allowed", lag.round()))
 }

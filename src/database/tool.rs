@@ -14,13 +14,18 @@ use super::connection::Connecting;
 /// The longest that is told of what a program said, in bytes.
 const MOST_TOLD: usize = 400;
 /// Parameters of a URL, and the variables by which libpq knows them.
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 11] = [
     ("sslmode", "PGSSLMODE"),
     ("sslrootcert", "PGSSLROOTCERT"),
     ("sslcert", "PGSSLCERT"),
     ("sslkey", "PGSSLKEY"),
     ("options", "PGOPTIONS"),
     ("host", "PGHOST"),
+    ("hostaddr", "PGHOSTADDR"),
+    ("port", "PGPORT"),
+    ("dbname", "PGDATABASE"),
+    ("user", "PGUSER"),
+    ("password", "PGPASSWORD"),
 ];
 
 /// The variables of libpq for a URL.

@@ -1,64 +1,100 @@
-//! Whether the schema is what a migration was to make of it: what is there, of which type, and in force.
+//! Whether the schema is what a migration was to make of it: what is there, of which type, and in force; whether a
+//! migration tool says of itself that it stopped half-way; and what queries of the user's find.
 
-use serde::{Deserialize, Serialize};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::connection::{self, told};
+use crate::api::{self, ExpectedColumn, ExpectedConstraint, SqlCheck, Verify, VerifyQuery};
 
-/// What there must be. Names are looked for as SQL does: by the search path, in lower case unless quoted.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Schema {
-    /// Tables, views and the like, such as `orders` or `sales.orders`.
-    pub tables: Vec<String>,
-    /// Columns.
-    pub columns: Vec<ExpectedColumn>,
-    /// Indexes, each of them valid.
-    pub indexes: Vec<String>,
-    /// Constraints, each of them validated.
-    pub constraints: Vec<ExpectedConstraint>,
-    /// Extensions.
-    pub extensions: Vec<String>,
-}
+use super::{
+    check,
+    connection::{self, told},
+};
 
-/// A column that there must be.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ExpectedColumn {
-    /// Its table.
-    pub table: String,
-    /// Its name.
-    pub name: String,
-    /// Its type, by any of its names: `bigint` or `int8`, `varchar(20)`.
-    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-    pub type_name: Option<String>,
-    /// Whether it may be NULL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nullable: Option<bool>,
-}
+/// How long a query of it may take.
+const QUERY: api::Duration = api::Duration::from_secs(300);
 
-/// A constraint that there must be.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExpectedConstraint {
-    /// Its table.
-    pub table: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// What is wrong with the schema of a database, with the remedy where there is one; empty if nothing is.
+/// What is wrong with a database, with the remedy where there is one; empty if nothing is.
 ///
 /// # Errors
 /// Why it cannot be looked at.
-pub async fn verify(url: &str, schema: &Schema) -> Result<Vec<String>, String> {
+pub async fn verify(url: &str, wanted: &Verify) -> Result<Vec<String>, String> {
     let opened = connection::open(url, "servicerelease/verify").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
-    let faults = faults(&mut connection, schema).await.map_err(|error| told(&error));
+    let found = async {
+        let mut faults = faults(&mut connection, wanted).await.map_err(|error| told(&error))?;
+        faults.extend(half_way(&mut connection).await.map_err(|error| told(&error))?);
+        for query in &wanted.queries {
+            let VerifyQuery { name, query, expect, value, rows } = query.clone();
+            let sql = SqlCheck { query, expect, value, rows, url_from: None };
+            let answered = check::answer(&mut connection, &sql, QUERY).await;
+            faults.extend(answered.err().map(|fault| format!("query {name}: {fault}")));
+        }
+        Ok(faults)
+    };
+    let found = found.await;
     let _ = connection.close().await;
-    faults
+    found
 }
 
-async fn faults(connection: &mut PgConnection, schema: &Schema) -> Result<Vec<String>, sqlx::Error> {
+/// How a migration tool writes that it stopped half-way.
+struct Dirt {
+    /// Its table.
+    table: &'static str,
+    /// A column that tells it from a table of another tool by the same name.
+    column: &'static str,
+    /// What it stopped at, as SQL.
+    what: &'static str,
+    /// The rows that say so.
+    rows: &'static str,
+    /// The tool, and what is done about it.
+    remedy: &'static str,
+}
+
+const DIRT: [Dirt; 3] = [
+    Dirt {
+        table: "schema_migrations",
+        column: "dirty",
+        what: "version",
+        rows: "dirty",
+        remedy: "golang-migrate stopped half-way: look what it made, finish or undo it, then `migrate force VERSION`",
+    },
+    Dirt {
+        table: "_prisma_migrations",
+        column: "finished_at",
+        what: "migration_name",
+        rows: "finished_at IS NULL AND rolled_back_at IS NULL",
+        remedy: "Prisma stopped half-way: look what it made, then `prisma migrate resolve --applied NAME` or `--rolled-back NAME`",
+    },
+    Dirt {
+        table: "flyway_schema_history",
+        column: "success",
+        what: "script",
+        rows: "NOT success",
+        remedy: "Flyway stopped half-way: look what it made, finish or undo it, then `flyway repair`",
+    },
+];
+
+/// What migration tools say of themselves, in whatever schema.
+pub(super) async fn half_way(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let tables = "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+                  WHERE relname = $1 AND relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT') \
+                  AND has_schema_privilege(n.oid, 'USAGE') \
+                  AND EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = c.oid AND attname = $2 AND NOT attisdropped)";
+    let mut faults = Vec::new();
+    for Dirt { table, column, what, rows, remedy } in DIRT {
+        let tables: Vec<String> =
+            sqlx::query_scalar(tables).bind(table).bind(column).fetch_all(&mut *connection).await?;
+        for table in tables {
+            let query = format!("SELECT {what}::text FROM {table} WHERE {rows} LIMIT 1");
+            let stopped: Option<String> =
+                sqlx::query_scalar(AssertSqlSafe(query)).persistent(false).fetch_optional(&mut *connection).await?;
+            faults.extend(stopped.map(|at| format!("{table} has {at} as not finished: {remedy}")));
+        }
+    }
+    Ok(faults)
+}
+
+async fn faults(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<String>, sqlx::Error> {
     let mut faults = Vec::new();
     for table in &schema.tables {
         let there: bool =

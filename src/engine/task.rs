@@ -106,6 +106,10 @@ pub struct Wrapped {
     pub plan: String,
     /// Namespace, name and number of the release.
     pub release: String,
+    /// Which try of this release it is: a pod that was made twice for one try finds in the ledger that it failed, and does
+    /// not run it again; the next try does.
+    #[serde(default)]
+    pub attempt: i32,
     /// Whether it may be run although an earlier run of it is on record as begun and not ended.
     pub again: bool,
     /// How long a statement may wait for a lock, before it is cancelled from outside.

@@ -1,10 +1,18 @@
 //! Backups of a real server, and what a proof finds of those that are none.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, sync::Arc};
 
-use servicerelease::database::backup::{Backup, known, prove, retain, take};
+use futures::future::join_all;
+use serde_json::json;
+use servicerelease::{
+    api::WorkOutcome,
+    database::{
+        backup::{self, Backup, known, retain, take},
+        scratch,
+    },
+};
 
-use super::server::Server;
+use super::{job, server::Server};
 
 const DATA: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT INTO users SELECT n, md5(n::text) FROM generate_series(1, 500) n;
     CREATE SCHEMA sales; CREATE TABLE sales.\"Orders\" (id int, at date) PARTITION BY RANGE (at);
@@ -39,8 +47,98 @@ async fn a_backup_is_proven_by_its_restoration() {
     let proven = prove(&server.url(), directory.path(), "shop-1").await.unwrap();
     assert!(proven.proven_at.is_some() && known(directory.path(), "shop-1").unwrap() == proven);
     assert_eq!(server.number(SCRATCH).await, 0);
-    let again = take(&server.url(), directory.path(), "shop-1").await.unwrap_err();
-    assert!(again.contains("a backup is never overwritten"), "{again}");
+    // Whoever asks twice gets one.
+    server.sql("DELETE FROM users").await;
+    assert_eq!(take(&server.url(), directory.path(), "shop-1").await.unwrap(), proven);
+}
+
+/// What is in a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let all = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut all: Vec<String> = all.collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_job_that_is_made_twice_makes_one_backup() {
+    let server = Arc::new(Server::start().await);
+    server.sql(DATA).await;
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    // What a killed one left is in nobody's way.
+    for left in [".shop-1.dump.part", ".shop-1.json.part", "shop-1.dump"] {
+        fs::write(directory.path().join(left), "half").unwrap();
+    }
+    let task = json!({"backup": {"name": "shop-1", "proof": true, "keep": 1}});
+    let twice = (0..3).map(|_| {
+        let (server, directory, task) = (server.clone(), directory.clone(), task.clone());
+        async move { job::perform_in(&server.url(), task, None, Some(directory.path()), &[]).await }
+    });
+    let reports = join_all(twice).await;
+    for report in &reports {
+        assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+        let backup = report.backup.as_ref().unwrap();
+        assert_eq!((backup.name.as_str(), backup.tables, backup.rows), ("shop-1", 2, 502));
+        assert!(backup.proven_at.is_some() && backup.started_at <= backup.ended_at, "{backup:?}");
+        assert_eq!(backup.sha256, sha256(&directory.path().join("shop-1.dump")));
+        let first = reports[0].backup.as_ref().unwrap();
+        assert_eq!((backup.started_at, &backup.sha256), (first.started_at, &first.sha256), "they are one");
+    }
+    assert_eq!(names(directory.path()), ["shop-1.dump", "shop-1.json"]);
+    assert_eq!(server.number(SCRATCH).await, 0);
+
+    let task = json!({"backup": {"name": "shop-2", "proof": false, "keep": 1}});
+    let report = job::perform_in(&server.url(), task, None, Some(directory.path()), &[]).await;
+    assert!(report.outcome == WorkOutcome::Done && report.message.ends_with("not proven"), "{report:?}");
+    assert_eq!(names(directory.path()).len(), 4, "the last good one stays: {report:?}");
+    // It is not what was written.
+    fs::write(directory.path().join("shop-2.dump"), "").unwrap();
+    let task = json!({"backup": {"name": "shop-2", "proof": true, "keep": 1}});
+    let report = job::perform_in(&server.url(), task, None, Some(directory.path()), &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert_eq!(report.message, "shop-2.dump is not what was written: its checksum is another one");
+}
+
+#[tokio::test]
+async fn a_proof_may_be_on_another_server() {
+    let (server, other) = (Server::start().await, Server::start().await);
+    server.sql(DATA).await;
+    let directory = tempfile::tempdir().unwrap();
+    take(&server.url(), directory.path(), "shop").await.unwrap();
+    let elsewhere = scratch::Server::of(&server.url(), Some(&other.url())).unwrap();
+    // Both at once, as two releases would that share a server for scratch databases.
+    let same = scratch::Server::of(&server.url(), Some(&other.url())).unwrap();
+    let both = (backup::prove(&elsewhere, directory.path(), "shop"), backup::prove(&same, directory.path(), "shop"));
+    let (one, two) = futures::join!(both.0, both.1);
+    assert!(one.unwrap().proven_at.is_some() && two.unwrap().proven_at.is_some());
+    assert_eq!((server.number(SCRATCH).await, other.number(SCRATCH).await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_proof_that_is_told_to_end_leaves_nothing() {
+    let server = Server::start().await;
+    // A restore that takes as long as a test wants.
+    server.sql("CREATE TABLE slow (id int); INSERT INTO slow VALUES (1)").await;
+    server
+        .sql(
+            "CREATE FUNCTION wait_for() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF current_database() LIKE \
+             'servicerelease_scratch_%' THEN PERFORM pg_sleep(100); END IF; RETURN 1; END $$; \
+             CREATE INDEX ON slow ((id + public.wait_for()))",
+        )
+        .await;
+    let directory = tempfile::tempdir().unwrap();
+    let task = json!({"backup": {"name": "shop", "proof": true, "keep": 1}});
+    let job = job::Job::start(&server.url(), &task, None, Some(directory.path()), &[]);
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname LIKE 'servicerelease_scratch_%' AND wait_event = 'PgSleep'").await;
+    job.signal("TERM");
+    let ended = job.wait();
+    let report = ended.report.unwrap();
+    assert!(report.outcome == WorkOutcome::Failed && report.message.starts_with("it was told to end"), "{report:?}");
+    assert_eq!(server.number(SCRATCH).await, 0);
+}
+
+async fn prove(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+    backup::prove(&scratch::Server::of(url, None).unwrap(), directory, name).await
 }
 
 fn rewrite(directory: &Path, change: impl FnOnce(&mut Backup)) {
@@ -158,7 +256,5 @@ fn the_last_good_one_is_never_removed() {
     assert_eq!(retain(directory.path(), 3, None).unwrap(), ["a"], "b is the last good one");
     let long_ago = Some("2025-01-01T00:00:00Z".parse().unwrap());
     assert_eq!(retain(directory.path(), 3, long_ago).unwrap(), ["d", "c"]);
-    let mut left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["b.dump", "b.json", "e.dump", "e.json", "notes.txt"]);
+    assert_eq!(names(directory.path()), ["b.dump", "b.json", "e.dump", "e.json", "notes.txt"]);
 }

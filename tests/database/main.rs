@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod backup;
+mod commands;
 mod cut;
+mod down;
+mod install;
+mod job;
 mod migrations;
 mod preflight;
 mod rehearsal;

@@ -7,9 +7,12 @@ use std::{
 };
 
 use futures::future::join_all;
-use servicerelease::database::migrate::{
-    self, Outcome, Report, Settings,
-    files::{File, ordered},
+use servicerelease::{
+    api::WorkOutcome,
+    database::migrate::{
+        self, Report, Settings,
+        files::{File, ordered},
+    },
 };
 
 use super::{
@@ -51,11 +54,11 @@ fn why(report: &Report) -> &str {
 async fn files_are_applied_in_their_order_and_once() {
     let server = Server::start().await;
     let report = run(&server, &COUNTED[..2]).await;
-    assert_eq!((report.outcome, report.applied.len(), report.already), (Outcome::Applied, 2, 0), "{report:?}");
+    assert_eq!((report.outcome, report.applied.len(), report.already), (WorkOutcome::Done, 2, 0), "{report:?}");
     let report = run(&server, &COUNTED).await;
-    assert_eq!((report.outcome, report.applied.len(), report.already), (Outcome::Applied, 1, 2), "{report:?}");
+    assert_eq!((report.outcome, report.applied.len(), report.already), (WorkOutcome::Done, 1, 2), "{report:?}");
     let report = run(&server, &COUNTED).await;
-    assert_eq!((report.outcome, report.applied.len(), report.already), (Outcome::Applied, 0, 3), "{report:?}");
+    assert_eq!((report.outcome, report.applied.len(), report.already), (WorkOutcome::Done, 0, 3), "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM ran").await, 2);
     assert_eq!(server.number("SELECT count(*) FROM servicerelease_ledger WHERE state = 'Applied'").await, 3);
     let by =
@@ -67,7 +70,7 @@ async fn files_are_applied_in_their_order_and_once() {
 async fn many_at_once_apply_each_file_once() {
     let server = Server::start().await;
     let reports = join_all((0..8).map(|_| run(&server, &COUNTED))).await;
-    assert!(reports.iter().all(|report| report.outcome == Outcome::Applied), "{reports:?}");
+    assert!(reports.iter().all(|report| report.outcome == WorkOutcome::Done), "{reports:?}");
     let applied: usize = reports.iter().map(|report| report.applied.len()).sum();
     assert_eq!((applied, server.number("SELECT count(*) FROM ran").await), (3, 2));
 }
@@ -77,7 +80,7 @@ async fn wherever_the_way_breaks_each_file_is_applied_once() {
     let server = Server::start().await;
     let way = Way::start(server.port(), usize::MAX, Cut::Message).await;
     let report = migrate::run(&server.url_at(way.port), &files(&COUNTED), &settings()).await;
-    assert_eq!(report.outcome, Outcome::Applied, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     let messages = way.messages();
     assert!(messages > 20, "{messages}");
     for cut in [Cut::Message, Cut::Answer] {
@@ -85,7 +88,7 @@ async fn wherever_the_way_breaks_each_file_is_applied_once() {
             server.sql("DROP TABLE ran, servicerelease_ledger; DROP ROLE worker").await;
             let way = Way::start(server.port(), at, cut).await;
             let report = migrate::run(&server.url_at(way.port), &files(&COUNTED), &settings()).await;
-            assert_eq!((report.outcome, report.applied.len()), (Outcome::Applied, 3), "{cut:?} {at}: {report:?}");
+            assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 3), "{cut:?} {at}: {report:?}");
             assert_eq!(server.number("SELECT count(*) FROM ran").await, 2, "{cut:?} {at}");
             assert_eq!(server.number("SELECT count(*) FROM servicerelease_ledger").await, 3, "{cut:?} {at}");
         }
@@ -98,7 +101,9 @@ fn process(server: &Server, directory: &tempfile::TempDir, all: &[(&str, &str)])
         fs::write(directory.path().join(name), text).expect("a file");
     }
     Command::new(env!("CARGO_BIN_EXE_service-release-operator"))
-        .args(["migrate", "--set", "shop", "--message", "/dev/null", "--files"])
+        .args(["database", "--message", "/dev/null", "--task"])
+        .arg(r#"{"migrate": {"set": "shop", "release": "production/shop", "lockTimeout": "5s", "timeout": "1m"}}"#)
+        .arg("--files")
         .arg(directory.path())
         .env("DATABASE_URL", server.url())
         .stdout(Stdio::null())
@@ -120,7 +125,7 @@ async fn a_migrator_that_is_killed_leaves_nothing_that_the_next_one_runs_into() 
     first.wait().unwrap();
     // Its server process goes on until it looks for its client, and has the lock: the next one waits for its end.
     let report = run(&server, &slow).await;
-    assert_eq!(report.outcome, Outcome::Applied, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM ran").await, 1);
 }
 
@@ -137,7 +142,7 @@ async fn a_server_that_is_started_again_in_the_middle_is_gone_on_with() {
     server.stop("INT");
     server.begin().await;
     let report = running.await.unwrap();
-    assert_eq!((report.outcome, report.applied.len()), (Outcome::Applied, 2), "{report:?}");
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 2), "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM ran").await, 1);
 }
 
@@ -147,12 +152,12 @@ async fn an_error_half_way_leaves_the_file_undone_and_those_before_it_done() {
     let mut all = COUNTED.to_vec();
     all[1].1 = "INSERT INTO ran VALUES (2);\n\nALTER TABLE nothing ADD COLUMN a int;";
     let report = run(&server, &all).await;
-    assert_eq!((report.outcome, report.applied.len()), (Outcome::Failed, 1), "{report:?}");
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Failed, 1), "{report:?}");
     assert_eq!(report.file.as_deref(), Some("002_more.sql"));
     assert_eq!(why(&report), "line 3: relation \"nothing\" does not exist (SQLSTATE 42P01)");
     assert_eq!(server.number("SELECT count(*) FROM ran").await, 1);
     let report = run(&server, &COUNTED).await;
-    assert_eq!((report.outcome, report.applied.len(), report.already), (Outcome::Applied, 2, 1), "{report:?}");
+    assert_eq!((report.outcome, report.applied.len(), report.already), (WorkOutcome::Done, 2, 1), "{report:?}");
 }
 
 #[tokio::test]
@@ -164,7 +169,7 @@ async fn a_table_that_is_in_use_is_waited_for_a_little_at_a_time() {
     let mut short = settings();
     short.timeout = Duration::from_secs(5);
     let report = migrate::run(&server.url(), &files(&COUNTED[..2]), &short).await;
-    assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
     assert!(
         why(&report).contains("line 2: canceling statement due to lock timeout (SQLSTATE 55P03), tried "),
         "{report:?}"
@@ -177,7 +182,7 @@ async fn a_table_that_is_in_use_is_waited_for_a_little_at_a_time() {
     server.until("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted").await;
     sqlx::raw_sql("COMMIT").execute(&mut user).await.unwrap();
     let report = running.await.unwrap();
-    assert_eq!(report.outcome, Outcome::Applied, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM ran").await, 2);
 }
 
@@ -196,7 +201,7 @@ async fn what_runs_in_no_transaction_is_unknown_once_it_is_broken_off() {
     first.wait().unwrap();
     sqlx::raw_sql("ROLLBACK").execute(&mut user).await.unwrap();
     let report = run(&server, &all).await;
-    assert_eq!((report.outcome, report.file.as_deref()), (Outcome::Unknown, Some("002_index.sql")), "{report:?}");
+    assert_eq!((report.outcome, report.file.as_deref()), (WorkOutcome::Unknown, Some("002_index.sql")), "{report:?}");
     let settle = "UPDATE public.servicerelease_ledger SET state = 'Applied' WHERE set_name = 'shop' AND version = '2'";
     assert!(why(&report).contains(settle), "{report:?}");
 
@@ -204,7 +209,7 @@ async fn what_runs_in_no_transaction_is_unknown_once_it_is_broken_off() {
     server.sql("DROP INDEX IF EXISTS ran_file").await;
     server.sql(&settle.replace("'Applied'", "'Failed'")).await;
     let report = run(&server, &all).await;
-    assert_eq!((report.outcome, report.applied.len()), (Outcome::Applied, 1), "{report:?}");
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 1), "{report:?}");
     assert_eq!(
         server.number("SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid = 'ran_file'::regclass").await,
         1
@@ -217,7 +222,7 @@ async fn a_statement_in_no_transaction_that_fails_is_known_to_have_failed() {
     server.sql("CREATE TABLE ran (file int); INSERT INTO ran VALUES (1), (1)").await;
     let all = [("001_index.sql", "CREATE UNIQUE INDEX CONCURRENTLY once ON ran (file)")];
     let report = run(&server, &all).await;
-    assert_eq!((report.outcome, report.file.as_deref()), (Outcome::Failed, Some("001_index.sql")), "{report:?}");
+    assert_eq!((report.outcome, report.file.as_deref()), (WorkOutcome::Failed, Some("001_index.sql")), "{report:?}");
     assert!(why(&report).contains("(SQLSTATE 23505)") && why(&report).contains("left invalid"), "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM servicerelease_ledger WHERE state = 'Failed'").await, 1);
 }
@@ -234,15 +239,15 @@ async fn files_that_are_not_what_they_were_change_nothing() {
         (&between, "000_before.sql comes before 001_table.sql"),
     ] {
         let report = run(&server, all).await;
-        assert_eq!(report.outcome, Outcome::NotBegun, "{report:?}");
+        assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
         assert!(why(&report).starts_with(told), "{report:?}");
     }
     let mut meant = settings();
     meant.plan = Some(migrate::files::plan("shop", &files(&COUNTED)));
     let report = migrate::run(&server.url(), &files(&before), &meant).await;
-    assert_eq!(report.outcome, Outcome::NotBegun, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
     let report = migrate::run(&server.url(), &files(&COUNTED), &meant).await;
-    assert_eq!(report.outcome, Outcome::Applied, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM pg_class WHERE relname = 'other'").await, 0);
 }
 
@@ -250,7 +255,7 @@ async fn files_that_are_not_what_they_were_change_nothing() {
 async fn a_file_that_gives_up_the_lock_is_undone() {
     let server = Server::start().await;
     let report = run(&server, &[("1.sql", "CREATE TABLE other (); SELECT pg_advisory_unlock_all()")]).await;
-    assert_eq!(report.outcome, Outcome::Failed, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
     assert!(why(&report).contains("gave up the lock"), "{report:?}");
     assert_eq!(server.number("SELECT count(*) FROM pg_class WHERE relname = 'other'").await, 0);
 }
@@ -264,10 +269,10 @@ async fn without_a_server_or_the_lock_nothing_is_begun() {
     let mut short = settings();
     short.timeout = Duration::from_secs(5);
     let report = migrate::run(&server.url(), &files(&COUNTED), &short).await;
-    assert_eq!(report.outcome, Outcome::NotBegun, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
     assert!(why(&report).starts_with("the other one (process "), "{report:?}");
     server.stop("QUIT");
     let report = migrate::run(&server.url(), &files(&COUNTED), &short).await;
-    assert_eq!(report.outcome, Outcome::NotBegun, "{report:?}");
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
     assert!(why(&report).contains("no connection to shop@127.0.0.1:"), "{report:?}");
 }

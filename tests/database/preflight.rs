@@ -1,19 +1,30 @@
 //! What is found of a server before a migration, and what is wrong with it.
 
-use servicerelease::database::preflight::{Limits, look};
+use std::fs;
 
-use super::server::Server;
+use serde_json::{Value, json};
+use servicerelease::{
+    api::WorkOutcome,
+    database::{
+        migrate::files,
+        preflight::{Findings, Wanted},
+    },
+    engine::Report,
+};
 
-fn limits(text: &str) -> Limits {
-    serde_json::from_str(text).unwrap()
+use super::{job, server::Server};
+
+async fn look(url: &str, min_version: Option<&str>, limits: &str) -> Result<(Findings, Vec<String>), String> {
+    let limits = &serde_json::from_str(limits).unwrap();
+    servicerelease::database::preflight::look(url, &Wanted { min_version, session: true, limits }).await
 }
 
 #[tokio::test]
 async fn a_server_that_is_as_it_has_to_be_is_told_with_its_figures() {
     let server = Server::start().await;
-    let wanted = r#"{"minVersion": "12", "minFreeConnections": 10, "maxReplicationLag": "1s",
+    let wanted = r#"{"minFreeConnections": 10, "maxReplicationLag": "1s",
         "maxTransactionAge": "1m", "extensions": ["plpgsql"]}"#;
-    let (findings, faults) = look(&server.url(), &limits(wanted)).await.unwrap();
+    let (findings, faults) = look(&server.url(), Some("12"), wanted).await.unwrap();
     assert!(faults.is_empty(), "{faults:?}");
     assert!(findings.server_version.starts_with("15.") && findings.database == "postgres", "{findings:?}");
     // Of 30 three are kept for superusers, and two are those of the look itself; autovacuum may have some.
@@ -27,10 +38,10 @@ async fn each_thing_that_is_wrong_is_told_with_its_remedy() {
     server.sql("CREATE ROLE tenant LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
     let mut user = server.connect().await;
     sqlx::raw_sql("SET application_name = 'a report'; BEGIN; SELECT 1").execute(&mut user).await.unwrap();
-    let wanted = r#"{"minVersion": "99", "minFreeConnections": 28, "maxTransactionAge": "0s",
+    let wanted = r#"{"minFreeConnections": 28, "maxTransactionAge": "0s",
         "extensions": ["plpgsql", "pgcrypto", "postgis"]}"#;
     let url = server.url().replace("shop@", "tenant@");
-    let (_, faults) = look(&url, &limits(wanted)).await.unwrap();
+    let (_, faults) = look(&url, Some("99"), wanted).await.unwrap();
     let told = [
         "is older than 99: upgrade the server, or lower minVersion",
         "role tenant may not make tables in schema public: GRANT CREATE ON SCHEMA public TO tenant",
@@ -43,7 +54,7 @@ async fn each_thing_that_is_wrong_is_told_with_its_remedy() {
         assert!(fault.contains(told), "{fault}");
     }
     server.sql("GRANT pg_read_all_stats TO tenant; GRANT CREATE ON SCHEMA public TO tenant").await;
-    let (_, faults) = look(&url, &limits(r#"{"maxTransactionAge": "0s"}"#)).await.unwrap();
+    let (_, faults) = look(&url, None, r#"{"maxTransactionAge": "0s"}"#).await.unwrap();
     let told = "at most 0s is allowed: idle in transaction of a report (process ";
     assert!(faults.len() == 1 && faults[0].contains(told), "{faults:?}");
 }
@@ -52,9 +63,101 @@ async fn each_thing_that_is_wrong_is_told_with_its_remedy() {
 async fn a_pooler_between_transactions_is_recognised() {
     let server = Server::start().await;
     let pooler = server.pooler("transaction").await;
-    let (_, faults) = look(&server.url_at(pooler.port), &Limits::default()).await.unwrap();
+    let (_, faults) = look(&server.url_at(pooler.port), None, "{}").await.unwrap();
     assert!(faults.len() == 1 && faults[0].contains("set directUrlFrom"), "{faults:?}");
+    // Who needs no session of its own may have a pooler.
+    let task = json!({"preflight": {"session": false, "limits": {}}});
+    let report = job::perform(&server.url_at(pooler.port), task, None, &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     let pooler = server.pooler("session").await;
-    let (_, faults) = look(&server.url_at(pooler.port), &Limits::default()).await.unwrap();
+    let (_, faults) = look(&server.url_at(pooler.port), None, "{}").await.unwrap();
     assert!(faults.is_empty(), "{faults:?}");
+}
+
+const FILES: [(&str, &str); 3] = [
+    ("001_users.sql", "CREATE TABLE users (id int); INSERT INTO users VALUES (1)"),
+    ("002_drop.sql", "DROP TABLE users"),
+    ("002_drop.down.sql", "CREATE TABLE users (id int)"),
+];
+
+async fn of_files(server: &Server, all: &[(&str, &str)]) -> Report {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in all {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    let task: Value = json!({"preflight": {"minVersion": "12", "session": true, "limits": {}, "set": "shop"}});
+    job::perform(&server.url(), task, Some(directory.path()), &[]).await
+}
+
+#[tokio::test]
+async fn files_are_looked_at_before_anything_is_made() {
+    let server = Server::start().await;
+    let report = of_files(&server, &FILES).await;
+    assert_eq!((report.outcome, report.count, report.loses_data), (WorkOutcome::Done, 2, true), "{report:?}");
+    assert_eq!(report.pending, ["001_users.sql", "002_drop.sql"]);
+    assert_eq!(report.risks, ["002_drop.sql, line 1: drops tables with their rows"]);
+    assert!(report.server_version.starts_with("15.") && report.size_bytes > 0, "{report:?}");
+    let all = FILES[..2].iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    assert_eq!(report.files_hash, files::plan("shop", &files::ordered(all).unwrap()));
+    assert_eq!(server.number("SELECT count(*) FROM pg_class WHERE relname = 'servicerelease_ledger'").await, 0);
+
+    // Only what is pending is told of.
+    let run = json!({"migrate": {"set": "shop", "release": "a/b#1", "lockTimeout": "1s", "timeout": "1m"}});
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in FILES {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    let ran = job::perform(&server.url(), run, Some(directory.path()), &[]).await;
+    assert_eq!((ran.outcome, ran.applied.len()), (WorkOutcome::Done, 2), "{ran:?}");
+    let report = of_files(&server, &[FILES[0], FILES[1], ("003_more.sql", "SELECT 1")]).await;
+    assert_eq!(
+        (report.outcome, report.pending, report.risks.len()),
+        (WorkOutcome::Done, vec!["003_more.sql".into()], 0)
+    );
+    assert!(!report.loses_data);
+
+    for (all, told) in [
+        (vec![("001_users.sql", "SELECT 1"), FILES[1]], "001_users.sql was applied with other contents (by a/b#1 at "),
+        (vec![FILES[0], ("0015_late.sql", "SELECT 1")], ""),
+        (vec![("000_late.sql", "SELECT 1"), FILES[0], FILES[1]], "000_late.sql comes before 001_users.sql"),
+        (vec![("001.sql", "SELECT 1; COMMIT")], "001.sql, line 1: each file is run in a transaction"),
+    ] {
+        let report = of_files(&server, &all).await;
+        let meant = if told.is_empty() { WorkOutcome::Done } else { WorkOutcome::NotBegun };
+        assert!(report.outcome == meant && report.message.contains(told), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_clearly_and_nowhere() {
+    let server = Server::start().await;
+    server.with_passwords("shop", "s3cr3t p@ss").await;
+    let url = server.url().replace("shop@", "shop:wr0ng%20p%40ss@");
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("001.sql"), "SELECT 1").unwrap();
+    let run = json!({"set": "shop", "release": "a/b#1", "lockTimeout": "1s", "timeout": "1m"});
+    let wrapped = json!({"plan": "p", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "1m"});
+    for task in [
+        json!({"preflight": {"session": true, "limits": {}}}),
+        json!({"backup": {"name": "a", "proof": true, "keep": 1}}),
+        json!({"rehearse": {"name": "a", "sql": run, "timeout": "1m"}}),
+        json!({"migrate": run}),
+        json!({"down": {"run": run, "of": "a/b#1"}}),
+        json!({"wrap": wrapped}),
+        json!({"settle": wrapped}),
+        json!({"verify": {"tables": ["a"]}}),
+        json!({"restore": {"name": "a", "suffix": "_b"}}),
+    ] {
+        let backups = directory.path();
+        let ended =
+            job::Job::start(&url, &task, Some(directory.path()), Some(backups), &["psql", "-c", "SELECT 1"]).wait();
+        let report = ended.report.unwrap();
+        assert_ne!(report.outcome, WorkOutcome::Done, "{task}: {report:?}");
+        let all = format!("{report:?}{}", ended.output);
+        assert!(!all.contains("wr0ng") && !all.contains("p@ss") && !all.contains("p%40ss"), "{task}: {all}");
+        if !task.to_string().contains("\"name\"") {
+            let told = "password authentication failed for user \"shop\" (SQLSTATE 28P01)";
+            assert!(report.message.contains(told), "{task}: {report:?}");
+        }
+    }
 }

@@ -1,28 +1,27 @@
 //! Rehearsals on a real server: what a migration would do is found out, and nothing of it is done.
 
-use std::time::Duration;
+use std::fs;
 
-use servicerelease::database::{
-    backup::take,
-    migrate::{Outcome, Settings, effects::Effects, files::ordered},
-    rehearsal::{Rehearsal, rehearse},
+use serde_json::{Value, json};
+use servicerelease::{
+    api::{RehearsalStatus, WorkOutcome},
+    database::backup::{known, take},
+    engine::Report,
 };
 
-use super::server::Server;
+use super::{job, server::Server};
 
-async fn rehearsed(server: &Server, all: &[(&str, &str)]) -> Rehearsal {
-    let directory = tempfile::tempdir().unwrap();
-    take(&server.url(), directory.path(), "shop").await.unwrap();
-    let files = ordered(all.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()).unwrap();
-    let settings = Settings {
-        set: "shop".into(),
-        release: "production/shop".into(),
-        lock_timeout: Duration::from_secs(1),
-        timeout: Duration::from_secs(60),
-        plan: None,
-        observe: false,
-    };
-    rehearse(&server.url(), directory.path(), "shop", &files, &settings).await.unwrap()
+async fn rehearsed(server: &Server, all: &[(&str, &str)], verify: Value) -> Report {
+    let (backups, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    take(&server.url(), backups.path(), "shop").await.unwrap();
+    for (name, text) in all {
+        fs::write(files.path().join(name), text).unwrap();
+    }
+    let run = json!({"set": "shop", "release": "production/shop#1", "lockTimeout": "1s", "timeout": "1m"});
+    let task = json!({"rehearse": {"name": "shop", "sql": run, "verify": verify, "timeout": "1m"}});
+    let report = job::perform_in(&server.url(), task, Some(files.path()), Some(backups.path()), &[]).await;
+    assert!(known(backups.path(), "shop").unwrap().proven_at.is_some(), "it is a proof, too: {report:?}");
+    report
 }
 
 const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); CREATE TABLE log (at int);
@@ -34,27 +33,22 @@ async fn what_a_migration_does_is_found_out_beside_the_database() {
     let server = Server::start().await;
     server.sql(USERS).await;
     let all = [
-        ("001_add.sql", "ALTER TABLE users ADD COLUMN mail text"),
-        ("002_type.sql", "ALTER TABLE users ALTER COLUMN id TYPE bigint;\nCREATE INDEX log_at ON log (at)"),
+        ("001_add.sql", "ALTER TABLE users ADD COLUMN mail text; CREATE INDEX log_at ON log (at)"),
+        ("002_type.sql", "ALTER TABLE users ALTER COLUMN id TYPE bigint"),
         ("003_drop.sql", "CREATE TABLE new (id int);\nALTER TABLE users DROP COLUMN name"),
     ];
-    let rehearsal = rehearsed(&server, &all).await;
-    let Rehearsal { backup, migration, risks, .. } = rehearsal;
-    assert!(backup.proven_at.is_some());
-    assert_eq!((migration.outcome, migration.applied.len()), (Outcome::Applied, 3), "{migration:?}");
-    let done = |effects: &Effects| (effects.locks.clone(), effects.rewritten.clone());
-    let exclusive = "AccessExclusiveLock on users".to_owned();
-    let effects: Vec<_> = migration.effects.iter().map(done).collect();
-    assert_eq!(effects[0], (vec![exclusive.clone()], vec![]), "a column without default is added at once");
-    assert_eq!(effects[1].0, ["ShareLock on log".to_owned(), exclusive.clone()]);
-    assert_eq!(effects[1].1.len(), 1, "{effects:?}");
-    assert!(effects[1].1[0].starts_with("users (about 1000 rows"), "{effects:?}");
-    assert_eq!(effects[2], (vec![exclusive], vec![]));
+    let report =
+        rehearsed(&server, &all, json!({"columns": [{"table": "users", "name": "id", "type": "bigint"}]})).await;
+    assert_eq!((report.outcome, report.applied.len(), report.loses_data), (WorkOutcome::Done, 3, true), "{report:?}");
+    let RehearsalStatus { restored_millis, locks, rewritten, .. } = report.rehearsal.unwrap();
+    assert!(restored_millis > 0);
+    assert_eq!(locks, ["AccessExclusiveLock on users", "ShareLock on log"]);
+    assert!(rewritten.len() == 1 && rewritten[0].starts_with("users (about 1000 rows"), "{rewritten:?}");
     let told = [
         "002_type.sql, line 1: changes a column's type: values may be cut off",
         "003_drop.sql, line 2: drops a column with its values",
     ];
-    assert_eq!(risks, told);
+    assert_eq!(report.risks, told);
     let columns =
         "SELECT count(*) FROM information_schema.columns WHERE table_name = 'users' AND data_type = 'integer'";
     assert_eq!((server.number(columns).await, server.number(LEFT).await), (1, 0));
@@ -66,10 +60,108 @@ async fn a_migration_that_fails_on_the_data_is_known_before() {
     let server = Server::start().await;
     server.sql(USERS).await;
     server.sql("INSERT INTO users VALUES (2000, NULL)").await;
-    let rehearsal = rehearsed(&server, &[("001_null.sql", "ALTER TABLE users ALTER COLUMN name SET NOT NULL")]).await;
-    let migration = rehearsal.migration;
-    assert_eq!(migration.outcome, Outcome::Failed, "{migration:?}");
-    assert!(migration.why.unwrap().contains("column \"name\" of relation \"users\" contains null values"));
-    assert_eq!(rehearsal.risks.len(), 1, "{:?}", rehearsal.risks);
+    let all = [("001_null.sql", "ALTER TABLE users ALTER COLUMN name SET NOT NULL")];
+    let report = rehearsed(&server, &all, Value::Null).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let told =
+        "on the backup it fails: 001_null.sql: line 1: column \"name\" of relation \"users\" contains null values";
+    assert!(report.message.starts_with(told), "{report:?}");
+    assert!(report.risks.len() == 1 && !report.loses_data, "{report:?}");
     assert_eq!(server.number(LEFT).await, 0);
+}
+
+#[tokio::test]
+async fn a_migration_that_does_not_do_what_it_should_is_known_before() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    let report = rehearsed(&server, &[("001.sql", "SELECT 1")], json!({"tables": ["orders"]})).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert_eq!(report.message, "the migration ran, but then: table orders is missing");
+    assert_eq!(server.number(LEFT).await, 0);
+}
+
+async fn command(server: &Server, script: &str, verify: Value) -> Report {
+    let backups = tempfile::tempdir().unwrap();
+    take(&server.url(), backups.path(), "shop").await.unwrap();
+    let task = json!({"rehearse": {"name": "shop", "verify": verify, "timeout": "1m"}});
+    let script = format!("psql -X -q -v ON_ERROR_STOP=1 \"$DATABASE_URL\" {script}");
+    let command = ["sh", "-c", &script];
+    job::perform_in(&server.url(), task, None, Some(backups.path()), &command).await
+}
+
+#[tokio::test]
+async fn what_a_command_does_is_seen_from_outside() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    server.sql("CREATE TABLE old (a int, b text, c varchar(20)); INSERT INTO old SELECT n, n, n FROM generate_series(1, 10) n").await;
+    server.sql("CREATE TABLE gone (a int); INSERT INTO gone VALUES (1), (2)").await;
+    // The locks are held until they must have been seen.
+    let script = "-c 'BEGIN; ALTER TABLE users ALTER COLUMN id TYPE bigint; ALTER TABLE old DROP COLUMN b, ALTER COLUMN c TYPE varchar(10); \
+                  DELETE FROM old WHERE a > 7; DROP TABLE gone; CREATE INDEX log_at ON log (at); ALTER TABLE users ALTER COLUMN name SET NOT NULL; \
+                  ALTER TABLE users ADD COLUMN mail text; CREATE TABLE new (a int); SELECT pg_sleep(1); COMMIT'";
+    let report = command(&server, script, json!({"tables": ["new"]})).await;
+    assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, true), "{report:?}");
+    let mut risks = report.risks.clone();
+    risks.sort();
+    let told = [
+        "deletes 3 of the 10 rows of public.old",
+        "drops column public.old.b with its values",
+        "drops table public.gone with its 2 rows",
+        "makes column public.old.c character varying(10) of character varying(20): values may be cut off",
+        "requires a value of public.users.name, which rows and older code may not have",
+    ];
+    assert_eq!(risks, told);
+    assert!(report.risks.last().unwrap().starts_with("requires"), "what loses data comes first: {:?}", report.risks);
+    let RehearsalStatus { migrated_millis, locks, rewritten, .. } = report.rehearsal.unwrap();
+    let exclusive = ["gone", "old", "users"].map(|table| format!("AccessExclusiveLock on public.{table}"));
+    let all: Vec<String> = exclusive.into_iter().chain(["ShareLock on public.log".to_owned()]).collect();
+    assert!(migrated_millis >= 1000 && locks == all, "{locks:?}");
+    assert_eq!(rewritten, ["public.users (1000 rows)", "public.old (10 rows)"]);
+    assert_eq!((server.number("SELECT count(*) FROM gone").await, server.number(LEFT).await), (2, 0));
+
+    let report = command(&server, "-c 'ALTER TABLE users ADD COLUMN age int'", Value::Null).await;
+    assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, false), "{report:?}");
+    let report = command(&server, "-c 'ALTER TABLE nobody ADD COLUMN age int'", Value::Null).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert_eq!(report.message, "on the backup it fails: exit code 1: ERROR:  relation \"nobody\" does not exist");
+    assert_eq!(server.number(LEFT).await, 0);
+}
+
+#[tokio::test]
+async fn a_rehearsal_that_is_told_to_end_ends_its_command_and_leaves_nothing() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    let backups = tempfile::tempdir().unwrap();
+    take(&server.url(), backups.path(), "shop").await.unwrap();
+    for (timeout, signal, told) in
+        [("1m", Some("TERM"), "it was told to end"), ("3s", None, "the rehearsal took longer than 3 s")]
+    {
+        let task = json!({"rehearse": {"name": "shop", "timeout": timeout}});
+        let script = "psql -X -q \"$DATABASE_URL\" -c 'SELECT pg_sleep(100)'";
+        let job = job::Job::start(&server.url(), &task, None, Some(backups.path()), &["sh", "-c", script]);
+        if let Some(signal) = signal {
+            server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await;
+            job.signal(signal);
+        }
+        let report = job.wait().report.unwrap();
+        assert!(report.outcome == WorkOutcome::Failed && report.message.starts_with(told), "{report:?}");
+        assert_eq!(server.number(LEFT).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_rehearsal_left_is_in_nobodys_way() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    let backups = tempfile::tempdir().unwrap();
+    take(&server.url(), backups.path(), "shop").await.unwrap();
+    let task = json!({"rehearse": {"name": "shop", "timeout": "1m"}});
+    let script = "psql -X -q \"$DATABASE_URL\" -c 'SELECT pg_sleep(100)'";
+    let job = job::Job::start(&server.url(), &task, None, Some(backups.path()), &["sh", "-c", script]);
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await;
+    job.signal("9");
+    assert!(job.wait().report.is_none());
+    assert_eq!(server.number(LEFT).await, 1);
+    let report = job::perform_in(&server.url(), task, None, Some(backups.path()), &["true"]).await;
+    assert_eq!((report.outcome, server.number(LEFT).await), (WorkOutcome::Done, 0), "{report:?}");
 }

@@ -127,6 +127,17 @@ impl Server {
         format!("postgres://shop@127.0.0.1:{port}/postgres?sslmode=disable")
     }
 
+    /// Asks a role for a password from now on.
+    pub async fn with_passwords(&self, role: &str, password: &str) {
+        self.sql(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await;
+        let rules = format!("host all {role} 127.0.0.1/32 scram-sha-256\n");
+        fs::write(self.directory.path().join("data/pg_hba.conf"), rules).expect("its rules");
+        self.sql("SELECT pg_reload_conf()").await;
+        while PgConnection::connect(&self.url()).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port

@@ -1,11 +1,11 @@
 //! Schemas that are what they were to be, and those that are not quite.
 
-use servicerelease::database::verify::{Schema, verify};
+use servicerelease::{api::Verify, database::verify::verify};
 
 use super::server::Server;
 
 async fn faults(server: &Server, schema: serde_json::Value) -> Vec<String> {
-    let schema: Schema = serde_json::from_value(schema).unwrap();
+    let schema: Verify = serde_json::from_value(schema).unwrap();
     verify(&server.url(), &schema).await.unwrap()
 }
 
@@ -75,4 +75,58 @@ async fn what_is_not_quite_right_is_told() {
         "extension postgis is missing: CREATE EXTENSION \"postgis\"",
     ];
     assert_eq!(faults(&server, schema).await, told);
+}
+
+#[tokio::test]
+async fn queries_are_judged_as_checks_are() {
+    let server = Server::start().await;
+    server.sql(TABLES).await;
+    server.sql("INSERT INTO users (id, name) VALUES (1, 'alice'), (2, 'bob')").await;
+    let schema = serde_json::json!({"queries": [
+        {"name": "orphans", "query": "SELECT * FROM sales.orders WHERE user_id NOT IN (SELECT id FROM users)"},
+        {"name": "users", "query": "SELECT count(*) FROM users", "expect": "Value", "value": {"min": 3}},
+        {"name": "names", "query": "SELECT name FROM users", "expect": "NoRows"},
+        {"name": "enough", "query": "SELECT 1 FROM users", "expect": "Rows", "rows": {"min": 2, "max": 2}},
+        {"name": "writes", "query": "DELETE FROM users RETURNING 1", "expect": "Rows", "rows": {"min": 2}},
+    ]});
+    let told = [
+        "query users: expected at least 3, but there is value 2",
+        "query names: expected no rows, but there are 2 rows",
+        "query writes: cannot execute DELETE in a read-only transaction (SQLSTATE 25006)",
+    ];
+    assert_eq!(faults(&server, schema).await, told);
+    assert_eq!(server.number("SELECT count(*) FROM users").await, 2);
+}
+
+#[tokio::test]
+async fn a_tool_that_says_it_stopped_half_way_is_believed() {
+    let server = Server::start().await;
+    // Rails has a table of this name, too, which says nothing.
+    server.sql("CREATE SCHEMA rails; CREATE TABLE rails.schema_migrations (version text)").await;
+    server
+        .sql(
+            "CREATE TABLE schema_migrations (version bigint, dirty boolean); INSERT INTO schema_migrations VALUES (3, false);
+             CREATE TABLE _prisma_migrations (migration_name text, finished_at timestamptz, rolled_back_at timestamptz);
+             INSERT INTO _prisma_migrations VALUES ('1_init', now(), NULL), ('2_old', NULL, now());
+             CREATE SCHEMA flyway; CREATE TABLE flyway.flyway_schema_history (script text, success boolean);
+             INSERT INTO flyway.flyway_schema_history VALUES ('V1__init.sql', true)",
+        )
+        .await;
+    assert_eq!(faults(&server, serde_json::json!({})).await, Vec::<String>::new());
+    server
+        .sql(
+            "UPDATE schema_migrations SET version = 4, dirty = true; INSERT INTO _prisma_migrations VALUES ('3_mail', NULL, NULL);
+             INSERT INTO flyway.flyway_schema_history VALUES ('V2__mail.sql', false)",
+        )
+        .await;
+    let found = faults(&server, serde_json::json!({})).await;
+    let told = [
+        ("public.schema_migrations has 4 as not finished: golang-migrate", "`migrate force VERSION`"),
+        ("public._prisma_migrations has 3_mail as not finished: Prisma", "`prisma migrate resolve --applied NAME`"),
+        ("flyway.flyway_schema_history has V2__mail.sql as not finished: Flyway", "`flyway repair`"),
+    ];
+    assert_eq!(found.len(), told.len(), "{found:?}");
+    for (found, (begin, remedy)) in found.iter().zip(told) {
+        assert!(found.starts_with(begin) && found.contains(remedy), "{found}");
+    }
 }

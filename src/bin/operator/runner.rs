@@ -1,16 +1,13 @@
 //! What Jobs of the operator's image run in the namespaces of releases: what needs a Secret, or is a database's.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::{Args, Subcommand};
-use servicerelease::{
-    api, checks, controller, database,
-    database::migrate::{self, Outcome, Report, Settings},
-    engine,
-};
+use servicerelease::{api, checks, controller, database, engine};
+use tokio::signal::unix::{SignalKind, signal};
 
 type Ended = Result<(), Box<dyn std::error::Error>>;
 
@@ -23,13 +20,16 @@ pub enum Command {
     CheckHttp(CheckHttp),
     /// Ask a database once, whose URL is in the environment: what the Job of a check by SQL runs.
     CheckSql(CheckSql),
-    /// Look at the database whose URL is in the environment, and print what is found as JSON. Exit code 1: not as asked.
-    Preflight(Preflight),
-    /// Back up the database whose URL is in the environment by pg_dump, prove the backup by restoring it into a scratch
-    /// database, and remove old ones.
-    Backup(Backup),
-    /// Apply SQL files to the database whose URL is in the environment, each once.
-    Migrate(Migrate),
+    /// Carry out a task on the database whose URL is in the environment (DATABASE_URL; SCRATCH_URL for another server for
+    /// scratch databases), and report as JSON. Exit code 0: it is done.
+    Database(Database),
+    /// Copy this program into a directory with all that it needs, so that `DIR/loader --library-path DIR DIR/runner` runs in
+    /// any image.
+    Install {
+        /// The directory.
+        #[arg(long)]
+        to: PathBuf,
+    },
 }
 
 /// Runs one.
@@ -38,9 +38,8 @@ pub fn run(command: Command) -> Ended {
         Command::CheckKeys(check) => check_keys(&check),
         Command::CheckHttp(check) => check_http(check),
         Command::CheckSql(check) => check_sql(&check),
-        Command::Preflight(preflight) => look(&preflight),
-        Command::Backup(backup) => back_up(&backup),
-        Command::Migrate(migrate) => apply(migrate),
+        Command::Database(database) => work(database),
+        Command::Install { to } => Ok(database::install::install(&to)?),
     }
 }
 
@@ -66,53 +65,24 @@ pub struct CheckSql {
     message: PathBuf,
 }
 
-/// The arguments of backup.
+/// The arguments of database.
 #[derive(Args)]
-pub struct Backup {
-    /// The directory of backups, such as where a PersistentVolumeClaim is mounted.
+pub struct Database {
+    /// The task, as JSON, such as {"migrate": {"set": "default", "release": "by hand", "lockTimeout": "5s", "timeout": "15m"}}.
     #[arg(long)]
-    directory: PathBuf,
-    /// The name of the new one: NAME.dump, and what is known of it in NAME.json.
-    #[arg(long)]
-    name: String,
-    /// Do not restore it. Nobody knows then whether it could be.
-    #[arg(long)]
-    unproven: bool,
-    /// How many are kept.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
-    keep: u16,
-    /// After how long others are removed, such as 720h. Never the last good one.
-    #[arg(long)]
-    max_age: Option<api::Duration>,
-    /// Where what came of it is left for the kubelet.
-    #[arg(long, default_value = "/dev/termination-log")]
-    message: PathBuf,
-}
-
-/// The arguments of migrate.
-#[derive(Args)]
-pub struct Migrate {
-    /// A directory of files such as 001_orders.sql, applied in the order of their numbers.
-    #[arg(long)]
+    task: String,
+    /// The directory of SQL files.
+    #[arg(long, default_value = database::tasks::FILES)]
     files: PathBuf,
-    /// A name that tells these files from others for the same schema.
-    #[arg(long, default_value = "default")]
-    set: String,
-    /// Namespace and name of the release, for the ledger.
-    #[arg(long, default_value = "by hand")]
-    release: String,
-    /// How long a statement may wait for a lock before its transaction makes room, and is tried again.
-    #[arg(long, default_value = "5s")]
-    lock_timeout: api::Duration,
-    /// How long all of it may take.
-    #[arg(long, default_value = "15m")]
-    timeout: api::Duration,
-    /// The hash of the files that are meant; others are refused.
-    #[arg(long)]
-    plan: Option<String>,
-    /// Where the report is left for the kubelet, as JSON.
+    /// The directory of backups.
+    #[arg(long, default_value = database::tasks::BACKUPS)]
+    backups: PathBuf,
+    /// Where the report is left for the kubelet.
     #[arg(long, default_value = "/dev/termination-log")]
     message: PathBuf,
+    /// The command that the tasks wrap and rehearse run, after `--`.
+    #[arg(last = true)]
+    command: Vec<OsString>,
 }
 
 /// The arguments of check-keys.
@@ -125,18 +95,6 @@ pub struct CheckKeys {
     #[arg(long)]
     sources: String,
     /// Where the finding is left for the kubelet.
-    #[arg(long, default_value = "/dev/termination-log")]
-    message: PathBuf,
-}
-
-/// The arguments of preflight.
-#[derive(Args)]
-pub struct Preflight {
-    /// What the database must be like, as JSON: minVersion, minFreeConnections, maxReplicationLag, maxTransactionAge,
-    /// extensions.
-    #[arg(long, default_value = "{}")]
-    limits: String,
-    /// Where what is wrong is left for the kubelet.
     #[arg(long, default_value = "/dev/termination-log")]
     message: PathBuf,
 }
@@ -189,61 +147,42 @@ async fn check_sql(check: &CheckSql) -> Ended {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn apply(arguments: Migrate) -> Ended {
+async fn work(arguments: Database) -> Ended {
     controller::use_ring();
-    let Migrate { files, set, release, lock_timeout, timeout, plan, message } = arguments;
-    let millis = |duration: api::Duration| Duration::from_millis(duration.as_millis());
-    let (lock_timeout, timeout) = (millis(lock_timeout), millis(timeout));
-    let settings = Settings { set, release, lock_timeout, timeout, plan, observe: false };
-    let report = match (url(), migrate::files::read(&files)) {
-        (Err(why), _) => Report::not_begun(why),
-        (_, Err(wrong)) => Report::not_begun(wrong.to_string()),
-        (Ok(url), Ok(files)) => migrate::run(&url, &files, &settings).await,
+    let Database { task, files, backups, message, command } = arguments;
+    let report = match (url(), serde_json::from_str::<engine::Task>(&task)) {
+        (Err(why), _) => database::report::not_begun(why),
+        (_, Err(wrong)) => database::report::not_begun(format!("--task is none: {wrong}")),
+        (Ok(url), Ok(task)) => {
+            let scratch = std::env::var(database::SCRATCH_URL).ok();
+            let places = database::Places { url, scratch, files, backups, command };
+            database::perform(&task, &places, told_to_end()?).await
+        }
     };
-    let text = serde_json::to_string(&report)?;
+    let text = database::report::text(&report);
     let _ = std::fs::write(&message, &text);
     println!("{text}");
     match report.outcome {
-        Outcome::Applied => Ok(()),
-        outcome => Err(format!("{outcome:?}: {}", report.why.unwrap_or_default()).into()),
+        api::WorkOutcome::Done => Ok(()),
+        outcome => Err(format!("{outcome:?}: {}", report.message).into()),
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn look(preflight: &Preflight) -> Ended {
-    controller::use_ring();
-    let limits = serde_json::from_str(&preflight.limits)?;
-    let url = url()?;
-    let (findings, faults) = match database::preflight::look(&url, &limits).await {
-        Ok(looked) => looked,
-        Err(why) => return Err(found(&preflight.message, why)),
-    };
-    println!("{}", serde_json::to_string(&findings)?);
-    if faults.is_empty() { Ok(()) } else { Err(found(&preflight.message, faults.join("; "))) }
+/// Hears SIGTERM and SIGINT: what runs as the first process of a container hears no others.
+fn told_to_end() -> std::io::Result<database::Stop> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stopper, stop) = database::Stop::new();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopper.stop();
+    });
+    Ok(stop)
 }
 
 fn url() -> Result<String, String> {
     std::env::var(database::URL).map_err(|_| format!("{} is not set", database::URL))
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn back_up(backup: &Backup) -> Ended {
-    controller::use_ring();
-    let Backup { directory, name, unproven, keep, max_age, message } = backup;
-    let url = url()?;
-    let done = async {
-        let taken = database::backup::take(&url, directory, name).await?;
-        let known = if *unproven { taken } else { database::backup::prove(&url, directory, name).await? };
-        let now = jiff::Timestamp::now();
-        let not_before = max_age.and_then(|age| now.checked_sub(Duration::from_millis(age.as_millis())).ok());
-        let removed = database::backup::retain(directory, (*keep).into(), not_before);
-        removed.map_err(|error| format!("old backups are not removed: {error}"))?;
-        Ok::<_, String>(known)
-    };
-    let known = done.await.map_err(|why| found(message, why))?;
-    println!("{}", serde_json::to_string(&known)?);
-    let told =
-        format!("{}, {} bytes, SHA-256 {}, PostgreSQL {}", known.file, known.bytes, known.sha256, known.server_version);
-    let _ = std::fs::write(message, told);
-    Ok(())
 }

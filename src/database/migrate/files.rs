@@ -9,6 +9,9 @@ use crate::database::hexadecimal;
 
 use super::statements::{self, Kind, Statement, Unreadable};
 
+/// What the names of down migrations end in.
+const DOWN: &str = ".down.sql";
+
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
@@ -64,6 +67,16 @@ pub enum Wrong {
         /// The line of the statement.
         line: u64,
     },
+    /// It takes something back, and cannot do so in one transaction with its note.
+    #[error(
+        "{file}, line {line}: each down file is run in one transaction, and PostgreSQL runs this statement in none: write it without CONCURRENTLY"
+    )]
+    NoTransaction {
+        /// The file.
+        file: String,
+        /// The line of the statement.
+        line: u64,
+    },
     /// It cannot be read.
     #[error("{0}: {1}")]
     Read(String, io::Error),
@@ -74,18 +87,41 @@ pub enum Wrong {
 /// # Errors
 /// What is wrong with which file.
 pub fn read(directory: &Path) -> Result<Vec<File>, Wrong> {
+    ordered(texts(directory, |name| !name.ends_with(DOWN))?)
+}
+
+/// The down migrations of a directory. There may be none.
+///
+/// # Errors
+/// What is wrong with which file: among others a statement that can be in no transaction, since each is run in one.
+pub fn read_down(directory: &Path) -> Result<Vec<File>, Wrong> {
+    let texts = texts(directory, |name| name.ends_with(DOWN))?;
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files = ordered(texts)?;
+    for file in &files {
+        if let Body::Alone(statements) = &file.body {
+            let line = statements.first().map_or(1, |statement| statement.line);
+            return Err(Wrong::NoTransaction { file: file.name.clone(), line });
+        }
+    }
+    Ok(files)
+}
+
+fn texts(directory: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>, Wrong> {
     let unread = |error| Wrong::Read(directory.display().to_string(), error);
     let mut texts = Vec::new();
     for entry in fs::read_dir(directory).map_err(unread)? {
         let entry = entry.map_err(unread)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || !name.ends_with(".sql") || name.ends_with(".down.sql") {
+        if name.starts_with('.') || !name.ends_with(".sql") || !wanted(&name) {
             continue;
         }
         let text = fs::read_to_string(entry.path()).map_err(|error| Wrong::Read(name.clone(), error))?;
         texts.push((name, text));
     }
-    ordered(texts)
+    Ok(texts)
 }
 
 /// The same of names and contents.

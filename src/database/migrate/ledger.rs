@@ -15,11 +15,15 @@ const LOCK: i64 = i64::from_be_bytes(*b"srelease");
 pub struct Entry {
     /// Its number.
     pub version: String,
+    /// Its name.
+    pub name: String,
     /// SHA-256 of its contents.
     pub checksum: String,
     /// Started, Applied or Failed.
     pub state: String,
-    /// Of which release it was run, and when.
+    /// Of which release it was run.
+    pub release: String,
+    /// The same, and when it was begun.
     pub by: String,
 }
 
@@ -33,8 +37,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Makes it, if it is not there.
-    pub async fn open(connection: &mut PgConnection, set: &str, release: &str) -> Result<Self, sqlx::Error> {
+    /// Where it is, or would be.
+    pub async fn of(connection: &mut PgConnection, set: &str, release: &str) -> Result<Self, sqlx::Error> {
         let schema: Option<String> =
             sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *connection).await?;
         let schema = schema.ok_or_else(|| {
@@ -42,25 +46,39 @@ impl Ledger {
                 "no schema of the search_path exists: create it, or name another one in the URL".into(),
             )
         })?;
-        let table = format!("{schema}.{TABLE}");
-        let there: bool =
-            sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(&table).fetch_one(&mut *connection).await?;
-        if !there {
+        Ok(Self { table: format!("{schema}.{TABLE}"), set: set.to_owned(), release: release.to_owned() })
+    }
+
+    /// Whether it is there.
+    pub async fn exists(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(&self.table).fetch_one(connection).await
+    }
+
+    /// Makes it, if it is not there.
+    pub async fn open(connection: &mut PgConnection, set: &str, release: &str) -> Result<Self, sqlx::Error> {
+        let ledger = Self::of(connection, set, release).await?;
+        if !ledger.exists(connection).await? {
             let make = format!(
-                "CREATE TABLE {table} (set_name text, version text, name text NOT NULL, checksum text NOT NULL, \
+                "CREATE TABLE {} (set_name text, version text, name text NOT NULL, checksum text NOT NULL, \
                  state text NOT NULL CHECK (state IN ('Started', 'Applied', 'Failed')), release text NOT NULL, \
-                 started_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz, \
-                 PRIMARY KEY (set_name, version))"
+                 started_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz, run text, \
+                 PRIMARY KEY (set_name, version))",
+                ledger.table
             );
             connection.execute(sqlx::raw_sql(AssertSqlSafe(make))).await?;
         }
-        Ok(Self { table, set: set.to_owned(), release: release.to_owned() })
+        Ok(ledger)
+    }
+
+    /// Schema and table, quoted.
+    pub fn table(&self) -> &str {
+        &self.table
     }
 
     /// All entries of the set.
     pub async fn entries(&self, connection: &mut PgConnection) -> Result<Vec<Entry>, sqlx::Error> {
         let query = format!(
-            "SELECT version, checksum, state, format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', \
+            "SELECT version, name, checksum, state, release, format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', \
              'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) FROM {} WHERE set_name = $1",
             self.table
         );
@@ -68,9 +86,11 @@ impl Ledger {
         let entry = |row: sqlx::postgres::PgRow| {
             Ok(Entry {
                 version: row.try_get(0)?,
-                checksum: row.try_get(1)?,
-                state: row.try_get(2)?,
-                by: row.try_get(3)?,
+                name: row.try_get(1)?,
+                checksum: row.try_get(2)?,
+                state: row.try_get(3)?,
+                release: row.try_get(4)?,
+                by: row.try_get(5)?,
             })
         };
         rows.into_iter().map(entry).collect()
@@ -100,6 +120,13 @@ impl Ledger {
         Ok(noted.rows_affected() == 1)
     }
 
+    /// Forgets an applied file, if this session still holds the lock. Says whether it does.
+    pub async fn forget(&self, connection: &mut PgConnection, version: &str) -> Result<bool, sqlx::Error> {
+        let gone = format!("DELETE FROM {} WHERE set_name = $1 AND version = $2 AND {}", self.table, holds());
+        let gone = sqlx::query(AssertSqlSafe(gone)).persistent(false).bind(&self.set).bind(version);
+        Ok(gone.execute(connection).await?.rows_affected() == 1)
+    }
+
     /// How a person says what became of a file.
     pub fn settle(&self, version: &str) -> String {
         format!("UPDATE {} SET state = 'Applied' WHERE set_name = '{}' AND version = '{version}'", self.table, self.set)
@@ -107,7 +134,7 @@ impl Ledger {
 }
 
 /// Whether this session holds the lock, in SQL.
-fn holds() -> String {
+pub fn holds() -> String {
     let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);
     format!(
         "EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \

@@ -7,9 +7,11 @@
 
 pub mod effects;
 pub mod files;
-mod ledger;
+pub(super) mod ledger;
+pub mod pending;
 pub mod risks;
 mod run;
 pub mod statements;
 
-pub use run::{Outcome, Report, Settings, run};
+pub use pending::settled;
+pub use run::{Report, Settings, down, run};

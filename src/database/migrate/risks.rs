@@ -50,7 +50,7 @@ impl Risk {
 
 /// The risks of files, each with file and line.
 #[must_use]
-pub fn of_files(files: &[File]) -> Vec<(String, u64, Risk)> {
+pub fn of_files<'a>(files: impl IntoIterator<Item = &'a File>) -> Vec<(String, u64, Risk)> {
     let of = |file: &File| {
         let (Body::Transaction(statements) | Body::Alone(statements)) = &file.body;
         let risks = |statement: &Statement| risks(statement).into_iter().map(|risk| (statement.line, risk)).collect();
@@ -58,7 +58,18 @@ pub fn of_files(files: &[File]) -> Vec<(String, u64, Risk)> {
         let name = file.name.clone();
         found.into_iter().map(move |(line, risk)| (name.clone(), line, risk)).collect::<Vec<_>>()
     };
-    files.iter().flat_map(of).collect()
+    files.into_iter().flat_map(of).collect()
+}
+
+/// The risks of files in words, and whether data are lost by one of them.
+#[must_use]
+pub fn told<'a>(files: impl IntoIterator<Item = &'a File>) -> (Vec<String>, bool) {
+    let all = of_files(files);
+    let loses_data = all.iter().any(|(_, _, risk)| risk.loses_data());
+    // What loses data comes first: the list is bounded.
+    let (first, last): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, _, risk)| risk.loses_data());
+    let told = |(file, line, risk): (String, u64, Risk)| format!("{file}, line {line}: {}", risk.told());
+    (first.into_iter().chain(last).map(told).collect(), loses_data)
 }
 
 /// The risks of a statement. What a function or a DO block does nobody sees here.

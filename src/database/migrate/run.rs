@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, postgres
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    api::status::bounded,
+    api::{WorkOutcome, status::bounded},
     database::connection::{self, CONNECT, told},
 };
 
@@ -15,6 +15,7 @@ use super::{
     effects::{Before, Effects},
     files::{Body, File},
     ledger::{self, Ledger},
+    pending::{self, Conflict, Sorted},
     statements::Statement,
 };
 
@@ -42,25 +43,12 @@ pub struct Settings {
     pub observe: bool,
 }
 
-/// How a run ended.
-#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All files are applied.
-    Applied,
-    /// Nothing was changed.
-    NotBegun,
-    /// A file was not applied. Those before it are.
-    Failed,
-    /// Nobody knows.
-    Unknown,
-}
-
 /// What became of a run.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: WorkOutcome,
     /// The hash of the files.
     pub plan: String,
     /// The files that it applied.
@@ -84,7 +72,7 @@ impl Report {
     pub fn not_begun(why: String) -> Self {
         let why = Some(bounded(&why, MOST_TOLD));
         Self {
-            outcome: Outcome::NotBegun,
+            outcome: WorkOutcome::NotBegun,
             plan: String::new(),
             applied: Vec::new(),
             already: 0,
@@ -112,6 +100,15 @@ impl From<sqlx::Error> for Stop {
     /// An error beside those of statements.
     fn from(error: sqlx::Error) -> Self {
         if is_lost(&error) { Self::Lost(told(&error)) } else { Self::NotBegun(told(&error)) }
+    }
+}
+
+impl From<Conflict> for Stop {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::Files(why) => Self::NotBegun(why),
+            Conflict::Unknown(file, why) => Self::Unknown(Some(file), why),
+        }
     }
 }
 
@@ -149,40 +146,34 @@ fn is_contended(error: &sqlx::Error) -> bool {
 /// Applies what is pending of these files.
 pub async fn run(url: &str, files: &[File], settings: &Settings) -> Report {
     let plan = super::files::plan(&settings.set, files);
-    let mut run = Run {
-        files,
-        settings,
-        deadline: Instant::now() + settings.timeout,
-        applied: Vec::new(),
-        already: 0,
-        effects: Vec::new(),
-        begun: false,
-    };
-    let stop = match &settings.plan {
-        Some(meant) if *meant != plan => {
-            Err(Stop::NotBegun("the files are not those that were meant: they changed after the plan was made".into()))
-        }
-        _ => run.drive(url).await,
-    };
-    let (outcome, file, why) = match stop {
-        Ok(()) => (Outcome::Applied, None, None),
-        Err(Stop::NotBegun(why)) if run.applied.is_empty() => (Outcome::NotBegun, None, Some(why)),
-        Err(Stop::NotBegun(why)) => (Outcome::Failed, None, Some(why)),
-        Err(Stop::Failed(file, why)) => (Outcome::Failed, Some(file), Some(why)),
-        Err(Stop::Lost(why)) if !run.begun => (Outcome::NotBegun, None, Some(why)),
-        Err(Stop::Lost(why)) => {
-            (Outcome::Unknown, None, Some(format!("the connection is lost, and there is no other: {why}")))
-        }
-        Err(Stop::Unknown(file, why)) => (Outcome::Unknown, file, Some(why)),
-    };
-    let Run { applied, already, effects, .. } = run;
-    Report { outcome, plan, applied, already, file, why: why.map(|why| bounded(&why, MOST_TOLD)), effects }
+    if settings.plan.as_ref().is_some_and(|meant| *meant != plan) {
+        return Report { plan, ..Report::not_begun(OTHER_FILES.into()) };
+    }
+    Run::new(files, settings, Direction::Up).report(url, plan).await
 }
 
+/// Takes back what the ledger has as applied by a release, the last first, each by its down file.
+pub async fn down(url: &str, files: &[File], settings: &Settings, of: &str) -> Report {
+    let plan = super::files::plan(&settings.set, files);
+    Run::new(files, settings, Direction::Down(of)).report(url, plan).await
+}
+
+/// Why files are refused that are not those of the plan.
+pub(super) const OTHER_FILES: &str = "the files are not those that were meant: they changed after the plan was made";
+
+/// Whether files are applied, or taken back: those of a release.
+#[derive(Clone, Copy, Debug)]
+enum Direction<'a> {
+    Up,
+    Down(&'a str),
+}
 struct Run<'a> {
     files: &'a [File],
     settings: &'a Settings,
+    direction: Direction<'a>,
     deadline: Instant,
+    /// The files that there were to do when it began.
+    meant: Vec<&'a File>,
     applied: Vec<String>,
     already: usize,
     effects: Vec<Effects>,
@@ -191,6 +182,38 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    fn new(files: &'a [File], settings: &'a Settings, direction: Direction<'a>) -> Self {
+        Self {
+            files,
+            settings,
+            direction,
+            deadline: Instant::now() + settings.timeout,
+            meant: Vec::new(),
+            applied: Vec::new(),
+            already: 0,
+            effects: Vec::new(),
+            begun: false,
+        }
+    }
+
+    async fn report(mut self, url: &str, plan: String) -> Report {
+        let run = &mut self;
+        let stop = run.drive(url).await;
+        let (outcome, file, why) = match stop {
+            Ok(()) => (WorkOutcome::Done, None, None),
+            Err(Stop::NotBegun(why)) if run.applied.is_empty() => (WorkOutcome::NotBegun, None, Some(why)),
+            Err(Stop::NotBegun(why)) => (WorkOutcome::Failed, None, Some(why)),
+            Err(Stop::Failed(file, why)) => (WorkOutcome::Failed, Some(file), Some(why)),
+            Err(Stop::Lost(why)) if !run.begun => (WorkOutcome::NotBegun, None, Some(why)),
+            Err(Stop::Lost(why)) => {
+                (WorkOutcome::Unknown, None, Some(format!("the connection is lost, and there is no other: {why}")))
+            }
+            Err(Stop::Unknown(file, why)) => (WorkOutcome::Unknown, file, Some(why)),
+        };
+        let Run { applied, already, effects, .. } = self;
+        Report { outcome, plan, applied, already, file, why: why.map(|why| bounded(&why, MOST_TOLD)), effects }
+    }
+
     /// As often as the connection is lost, and there is time: the ledger tells what became of the file under way.
     async fn drive(&mut self, url: &str) -> Result<(), Stop> {
         let program = format!("servicerelease/migrate {}", self.settings.release);
@@ -244,51 +267,20 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The files that are not applied yet.
+    /// The files that are still to do.
     async fn pending(&mut self, connection: &mut PgConnection, ledger: &Ledger) -> Result<Vec<&'a File>, Stop> {
         let entries = ledger.entries(connection).await?;
-        let files = self.files;
-        let mut pending: Vec<&'a File> = Vec::new();
-        let mut applied = Vec::new();
-        for file in files {
-            let entry = entries.iter().find(|entry| entry.version == file.version);
-            match entry.map(|entry| (entry.state.as_str(), entry)) {
-                None | Some(("Failed", _)) => pending.push(file),
-                Some(("Applied", entry)) if entry.checksum == file.checksum => match pending.first() {
-                    None => applied.push(file.name.clone()),
-                    Some(before) => {
-                        let why = format!(
-                            "{} comes before {}, which is applied: give it a number after it",
-                            before.name, file.name
-                        );
-                        return Err(Stop::NotBegun(why));
-                    }
-                },
-                Some(("Applied", entry)) => {
-                    let why = format!(
-                        "{} was applied with other contents (by {}): undo the change, and write a new file",
-                        file.name, entry.by
-                    );
-                    return Err(Stop::NotBegun(why));
-                }
-                Some((_, entry)) => {
-                    let settle = ledger.settle(&file.version);
-                    let why = format!(
-                        "it was begun by {} and nobody knows how far it came, since its statements run in no transaction: look for what \
-                         they make, finish or undo it, then: {settle} (or 'Failed', to have it run again)",
-                        entry.by
-                    );
-                    return Err(Stop::Unknown(Some(file.name.clone()), why));
-                }
-            }
-        }
-        // What this run committed, and did not hear of.
+        let Sorted { pending, applied } = match self.direction {
+            Direction::Up => pending::sort(self.files, &entries, ledger)?,
+            Direction::Down(of) => pending::sort_down(self.files, &entries, of, ledger)?,
+        };
         if self.begun {
-            let new = applied.iter().skip(self.already + self.applied.len());
-            let new: Vec<String> = new.cloned().collect();
-            self.applied.extend(new);
+            // What this run committed, and did not hear of.
+            let done = self.meant.iter().filter(|file| !pending.contains(file));
+            self.applied = done.map(|file| file.name.clone()).collect();
         } else {
             self.already = applied.len();
+            self.meant.clone_from(&pending);
         }
         Ok(pending)
     }
@@ -370,7 +362,11 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
-        match ledger.note(connection, file, "Applied").await? {
+        let noted = match self.direction {
+            Direction::Up => ledger.note(connection, file, "Applied").await?,
+            Direction::Down(_) => ledger.forget(connection, &file.version).await?,
+        };
+        match noted {
             true => Ok(effects),
             false => {
                 Err(sqlx::Error::Configuration("a statement of it gave up the lock of the migration".into()).into())

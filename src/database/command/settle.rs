@@ -1,0 +1,98 @@
+//! What became of a command whose Job is gone.
+
+use tokio::time::Instant;
+
+use crate::{
+    api::WorkOutcome,
+    database::{
+        Places,
+        connection::{self, told},
+        report,
+        tasks::duration,
+        verify,
+    },
+    engine::{Report, Wrapped},
+};
+
+use super::{
+    record::{Row, Run},
+    session::Session,
+};
+
+/// The longest that is told of where to look, in bytes.
+const LOOK: usize = 190;
+
+/// Waits until nobody is at work, and reads in the ledger what became of it. One that has not begun will not do so
+/// afterwards either.
+pub async fn settle(places: &Places, wrapped: &Wrapped) -> Report {
+    let until = Instant::now() + duration(wrapped.timeout);
+    let options = match connection::options(&places.url, &format!("servicerelease/settle {}", wrapped.release)) {
+        Ok(options) => options,
+        Err(error) => return report::unknown(error.to_string()),
+    };
+    let mut session = match Session::open(&options, &wrapped.release, until).await {
+        Ok(session) => session,
+        Err(why) => return report::unknown(why),
+    };
+    let settled = read(&mut session, wrapped, until).await;
+    session.close().await;
+    settled.unwrap_or_else(|error| report::unknown(told(&error)))
+}
+
+async fn read(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Result<Report, sqlx::Error> {
+    let Session { connection, records } = session;
+    let row = records.find(connection, &wrapped.plan).await?;
+    match row {
+        Some(row) if row.state == "Applied" => {
+            Ok(report::of(WorkOutcome::Done, format!("the ledger has it as applied (begun by {})", row.by)))
+        }
+        Some(row) if row.state == "Started" => left(session, wrapped, &row, until).await,
+        Some(row) if row.is_of(wrapped) && row.run.begun => {
+            Ok(report::failed(format!("it failed (begun by {}): {}", row.by, row.run.why)))
+        }
+        Some(row) if row.is_of(wrapped) => Ok(report::not_begun("it was never begun")),
+        _ => {
+            // A pod that comes late finds this, and does not begin either.
+            let why = "it was settled that it had not begun".to_owned();
+            let run = Run { attempt: wrapped.attempt, why, ..Run::default() };
+            if !records.write(connection, wrapped, "Failed", &run).await? {
+                return Ok(report::unknown("the lock of the migration was lost"));
+            }
+            Ok(report::not_begun("it was never begun"))
+        }
+    }
+}
+
+/// A run that was begun and has no end on record: first its server processes end, then it is not known.
+async fn left(session: &mut Session, wrapped: &Wrapped, row: &Row, until: Instant) -> Result<Report, sqlx::Error> {
+    let within = until.saturating_duration_since(Instant::now());
+    let gone = row.run.tool.gone(&mut session.connection, within).await?;
+    Ok(report::unknown(not_known(session, wrapped, row, gone).await?))
+}
+
+/// What a person is told about a run of which nobody knows the end.
+pub async fn not_known(
+    session: &mut Session,
+    wrapped: &Wrapped,
+    row: &Row,
+    gone: Result<(), Vec<String>>,
+) -> Result<String, sqlx::Error> {
+    if let Err(left) = gone {
+        return Ok(format!(
+            "it was begun by {} and is still at work: {}; wait for its end, or: SELECT pg_terminate_backend(PID)",
+            row.by,
+            left.join(", ")
+        ));
+    }
+    let dirt = verify::half_way(&mut session.connection).await?;
+    let look = match dirt.is_empty() {
+        true => "the tool's own table (_prisma_migrations, flyway_schema_history, schema_migrations) has nothing half-done: look which \
+                 migrations it has"
+            .to_owned(),
+        false => dirt.join("; "),
+    };
+    // The command for a person must not be what gives way.
+    let look = report::cut(&look, LOOK);
+    let settle = session.records.settle(&wrapped.plan);
+    Ok(format!("begun by {}, its end is not on record. {look}; then: {settle} (or 'Failed')", row.by))
+}

@@ -1,0 +1,173 @@
+//! Which files the ledger does not have yet, and where files and ledger cannot go together.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::sleep;
+
+use crate::database::connection::{self, told};
+
+use super::{
+    Settings,
+    files::File,
+    ledger::{self, Entry, Ledger},
+};
+
+/// How long a server process may take to notice that its client is gone.
+const SETTLED: Duration = Duration::from_secs(15);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Files, as far as they are applied.
+#[derive(Clone, Debug, Default)]
+pub struct Sorted<'a> {
+    /// Those that are not, in their order.
+    pub pending: Vec<&'a File>,
+    /// The names of those that are.
+    pub applied: Vec<String>,
+}
+
+/// Why files cannot be applied to what the ledger has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// They are not the files that were applied, or not in their order.
+    Files(String),
+    /// One of them was begun, and nobody knows how far it came.
+    Unknown(String, String),
+}
+
+impl Conflict {
+    /// In words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::Files(why) => why.clone(),
+            Self::Unknown(file, why) => format!("{file}: {why}"),
+        }
+    }
+}
+
+/// Sorts files by the ledger's entries.
+///
+/// # Errors
+/// Where they cannot go together.
+pub fn sort<'a>(files: &'a [File], entries: &[Entry], ledger: &Ledger) -> Result<Sorted<'a>, Conflict> {
+    let mut sorted = Sorted::default();
+    for file in files {
+        let entry = entries.iter().find(|entry| entry.version == file.version);
+        match entry.map(|entry| (entry.state.as_str(), entry)) {
+            None | Some(("Failed", _)) => sorted.pending.push(file),
+            Some(("Applied", entry)) if entry.checksum == file.checksum => match sorted.pending.first() {
+                None => sorted.applied.push(file.name.clone()),
+                Some(before) => {
+                    return Err(Conflict::Files(format!(
+                        "{} comes before {}, which is applied: give it a number after it",
+                        before.name, file.name
+                    )));
+                }
+            },
+            Some(("Applied", entry)) => {
+                return Err(Conflict::Files(format!(
+                    "{} was applied with other contents (by {}): undo the change, and write a new file",
+                    file.name, entry.by
+                )));
+            }
+            Some((_, entry)) => {
+                let settle = ledger.settle(&file.version);
+                let why = format!(
+                    "it was begun by {} and nobody knows how far it came, since its statements run in no transaction: look for what \
+                     they make, finish or undo it, then: {settle} (or 'Failed', to have it run again)",
+                    entry.by
+                );
+                return Err(Conflict::Unknown(file.name.clone(), why));
+            }
+        }
+    }
+    Ok(sorted)
+}
+
+/// The down files of what a release applied, the last first.
+///
+/// # Errors
+/// A file that is missing, one that another release applied after them, or one that nobody knows about.
+pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Ledger) -> Result<Sorted<'a>, Conflict> {
+    let mut entries: Vec<&Entry> = entries.iter().filter(|entry| entry.state != "Failed").collect();
+    entries.sort_by(|one, other| (other.version.len(), &other.version).cmp(&(one.version.len(), &one.version)));
+    let mut sorted = Sorted::default();
+    let mut after: Option<&Entry> = None;
+    for entry in entries {
+        if entry.release != of {
+            after = after.or(Some(entry));
+            continue;
+        }
+        let file = files.iter().find(|file| file.version == entry.version);
+        match (entry.state.as_str(), file, after) {
+            ("Applied", Some(file), None) => sorted.pending.push(file),
+            ("Applied", None, _) => {
+                let why = format!(
+                    "there is no file that takes {} back: it would be called {}",
+                    entry.name,
+                    down_name(&entry.name)
+                );
+                return Err(Conflict::Files(why));
+            }
+            ("Applied", _, Some(after)) => {
+                let why =
+                    format!("{} was applied after {} (by {}): take that back first", after.name, entry.name, after.by);
+                return Err(Conflict::Files(why));
+            }
+            _ => {
+                let settle = ledger.settle(&entry.version);
+                let why = format!("nobody knows how far it came (begun by {}): look, then: {settle}", entry.by);
+                return Err(Conflict::Unknown(entry.name.clone(), why));
+            }
+        }
+    }
+    Ok(sorted)
+}
+
+/// The name of the file that takes another one back.
+fn down_name(name: &str) -> String {
+    let stem = name.strip_suffix(".sql").unwrap_or(name);
+    format!("{}.down.sql", stem.strip_suffix(".up").unwrap_or(stem))
+}
+
+/// The same of a database, of which nothing is changed: where there is no ledger yet, none is made.
+///
+/// # Errors
+/// Where they cannot go together, or why the ledger cannot be read.
+pub async fn look<'a>(url: &str, set: &str, files: &'a [File]) -> Result<Sorted<'a>, String> {
+    let opened = connection::open(url, "servicerelease/preflight").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    let read = read(&mut connection, set).await;
+    let _ = connection.close().await;
+    let (ledger, entries) = read.map_err(|error| format!("the ledger cannot be read: {}", told(&error)))?;
+    sort(files, &entries, &ledger).map_err(|conflict| conflict.told())
+}
+
+async fn read(connection: &mut PgConnection, set: &str) -> Result<(Ledger, Vec<Entry>), sqlx::Error> {
+    let ledger = Ledger::of(connection, set, "").await?;
+    let entries = if ledger.exists(connection).await? { ledger.entries(connection).await? } else { Vec::new() };
+    Ok((ledger, entries))
+}
+
+/// The names of files that are not applied, once nobody is at work any more.
+///
+/// # Errors
+/// Why that cannot be said.
+pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<Vec<String>, String> {
+    let opened = connection::open(url, "servicerelease/settle").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
+        if begun.elapsed() > SETTLED {
+            return Err("a server process of it has not ended".into());
+        }
+        sleep(PAUSE).await;
+    }
+    let read = read(&mut connection, &settings.set).await;
+    let _ = connection.close().await;
+    let (ledger, entries) = read.map_err(|error| told(&error))?;
+    let sorted = sort(files, &entries, &ledger).map_err(|conflict| conflict.told())?;
+    Ok(sorted.pending.into_iter().map(|file| file.name.clone()).collect())
+}

@@ -1,0 +1,146 @@
+//! A rehearsal: the migration on a restored backup, so that whoever approves it knows what it will do and how long that
+//! takes.
+
+mod outside;
+
+use std::{collections::BTreeMap, time::Instant};
+
+use crate::{
+    api::{RehearsalStatus, Verify, WorkOutcome},
+    engine::{Report, SqlRun},
+};
+
+use super::{
+    backup,
+    migrate::{self, effects::Effects, files, risks},
+    report, scratch,
+    tasks::{Places, settings},
+    verify,
+};
+
+/// What is tried.
+#[derive(Clone, Copy, Debug)]
+pub enum Tried<'a> {
+    /// SQL files of the directory that is mounted.
+    Sql(&'a SqlRun),
+    /// The command that is wrapped.
+    Command,
+}
+
+/// What was found of a migration.
+#[derive(Debug, Default)]
+struct Found {
+    /// Why it failed, if it did.
+    fault: Option<String>,
+    status: RehearsalStatus,
+    risks: Vec<String>,
+    loses_data: bool,
+    applied: Vec<String>,
+    files_hash: String,
+}
+
+/// Restores a backup into a scratch database, migrates that, verifies it, and removes it.
+pub async fn rehearse(
+    places: &Places,
+    server: &scratch::Server,
+    name: &str,
+    tried: Tried<'_>,
+    wanted: Option<&Verify>,
+) -> Report {
+    let files = match tried {
+        Tried::Sql(_) => match files::read(&places.files) {
+            Ok(files) => files,
+            Err(wrong) => return report::not_begun(wrong.to_string()),
+        },
+        Tried::Command if places.command.is_empty() => return report::not_begun("there is no command to rehearse"),
+        Tried::Command => Vec::new(),
+    };
+    let begun = Instant::now();
+    let (backup, scratch) = match backup::restore(server, &places.backups, name).await {
+        Ok(restored) => restored,
+        Err(why) => return report::failed(format!("the backup {name} cannot be rehearsed on: {why}")),
+    };
+    let restored_millis = millis(begun);
+    let begun = Instant::now();
+    let mut found = match tried {
+        Tried::Sql(run) => of_files(&scratch.url, &files, run).await,
+        Tried::Command => outside::run(places, &scratch, &backup.rows).await,
+    };
+    found.status.restored_millis = restored_millis;
+    found.status.migrated_millis = millis(begun);
+    if let (None, Some(wanted)) = (&found.fault, wanted) {
+        found.fault = match verify::verify(&scratch.url, wanted).await {
+            Ok(faults) if faults.is_empty() => None,
+            Ok(faults) => Some(format!("the migration ran, but then: {}", faults.join("; "))),
+            Err(why) => Some(format!("the schema after it cannot be looked at: {why}")),
+        };
+    }
+    let removed = scratch.remove().await;
+    let fault = found.fault.or(removed.err());
+    let took = found.status.migrated_millis;
+    Report {
+        outcome: if fault.is_some() { WorkOutcome::Failed } else { WorkOutcome::Done },
+        message: fault.unwrap_or_else(|| format!("the migration took {took} ms on the backup {name}")),
+        files_hash: found.files_hash,
+        count: i64::try_from(found.applied.len()).unwrap_or(i64::MAX),
+        applied: found.applied,
+        risks: found.risks,
+        loses_data: found.loses_data,
+        rehearsal: Some(found.status),
+        ..Report::default()
+    }
+}
+
+fn millis(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn of_files(url: &str, files: &[files::File], run: &SqlRun) -> Found {
+    // What is pending there was pending in the database.
+    let pending = migrate::pending::look(url, &run.set, files).await.map(|sorted| sorted.pending).unwrap_or_default();
+    let (risks, loses_data) = risks::told(pending);
+    let settings = migrate::Settings { observe: true, ..settings(run) };
+    let migrate::Report { outcome, plan, applied, file, why, effects, .. } = migrate::run(url, files, &settings).await;
+    let fault = (outcome != WorkOutcome::Done).then(|| {
+        let file = file.map(|file| format!("{file}: ")).unwrap_or_default();
+        format!("on the backup it fails: {file}{}", why.unwrap_or_default())
+    });
+    let rewritten = effects.iter().flat_map(|effects| effects.rewritten.clone()).collect();
+    let status = RehearsalStatus { locks: strongest(&effects), rewritten, ..RehearsalStatus::default() };
+    Found { fault, status, risks, loses_data, applied, files_hash: plan }
+}
+
+/// The strongest lock on each table over all files.
+fn strongest(effects: &[Effects]) -> Vec<String> {
+    let all = effects.iter().flat_map(|effects| &effects.locks).filter_map(|lock| lock.split_once(" on "));
+    let mut tables: BTreeMap<&str, &str> = BTreeMap::new();
+    for (mode, table) in all {
+        let known = tables.entry(table).or_insert(mode);
+        if strength(mode) > strength(known) {
+            *known = mode;
+        }
+    }
+    in_order(tables.into_iter().map(|(table, mode)| (mode.to_owned(), table.to_owned())).collect())
+}
+
+/// Locks in words, the strongest first: the list is bounded.
+fn in_order(mut locks: Vec<(String, String)>) -> Vec<String> {
+    locks.sort_by(|(one, table), (other, another)| (strength(other), table).cmp(&(strength(one), another)));
+    locks.into_iter().map(|(mode, table)| format!("{mode} on {table}")).collect()
+}
+
+/// Modes of locks from the weakest to the strongest.
+const MODES: [&str; 8] = [
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+];
+
+fn strength(mode: &str) -> usize {
+    MODES.iter().position(|known| *known == mode).unwrap_or(0)
+}

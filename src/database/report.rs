@@ -1,0 +1,136 @@
+//! Reports of tasks: how they are made, and how they are kept within what a kubelet carries.
+
+use crate::{
+    api::{WorkOutcome, database_status::MAX_FINDINGS},
+    engine::{MOST_REPORT, Report},
+};
+
+/// The longest message, in bytes.
+const MOST_MESSAGE: usize = 512;
+/// The longest name of a file, a lock or a table, in characters.
+const MOST_NAME: usize = 128;
+/// The longest risk, in characters.
+const MOST_RISK: usize = 160;
+
+/// A report of nothing but how it ended, and why.
+pub fn of(outcome: WorkOutcome, message: impl Into<String>) -> Report {
+    Report { outcome, message: message.into(), ..Report::default() }
+}
+
+/// Nothing was changed.
+pub fn not_begun(message: impl Into<String>) -> Report {
+    of(WorkOutcome::NotBegun, message)
+}
+
+/// It failed; what it had done before that stays.
+pub fn failed(message: impl Into<String>) -> Report {
+    of(WorkOutcome::Failed, message)
+}
+
+/// Nobody knows.
+pub fn unknown(message: impl Into<String>) -> Report {
+    of(WorkOutcome::Unknown, message)
+}
+
+/// A text cut to so many bytes.
+pub fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    const MORE: &str = "…";
+    format!("{}{MORE}", &text[..text.floor_char_boundary(most.saturating_sub(MORE.len()))])
+}
+
+/// A report within its bounds: lists give up their last entries first, then the message its end. The outcome stays.
+#[must_use]
+pub fn within_bounds(mut report: Report) -> Report {
+    report.message = cut(&report.message, MOST_MESSAGE);
+    for (list, most) in lists(&mut report) {
+        list.truncate(MAX_FINDINGS);
+        for entry in list {
+            *entry = cut(entry, most);
+        }
+    }
+    while length(&report) > MOST_REPORT {
+        let longest = lists(&mut report).into_iter().map(|(list, _)| list).max_by_key(|list| size(list));
+        if longest.and_then(Vec::pop).is_some() {
+            continue;
+        }
+        if report.message.is_empty() {
+            // Nothing is left but fields that are bounded by themselves, unless somebody's names are beyond all measure.
+            return Report { outcome: report.outcome, ..Report::default() };
+        }
+        report.message = cut(&report.message, report.message.len() / 2);
+    }
+    report
+}
+
+/// What is left for the kubelet.
+#[must_use]
+pub fn text(report: &Report) -> String {
+    serde_json::to_string(report).unwrap_or_default()
+}
+
+fn length(report: &Report) -> usize {
+    text(report).len()
+}
+
+fn size(list: &[String]) -> usize {
+    list.iter().map(String::len).sum()
+}
+
+/// All lists of a report, with the longest that an entry may be. Those that come first give way last.
+fn lists(report: &mut Report) -> Vec<(&mut Vec<String>, usize)> {
+    let mut all =
+        vec![(&mut report.risks, MOST_RISK), (&mut report.applied, MOST_NAME), (&mut report.pending, MOST_NAME)];
+    if let Some(rehearsal) = &mut report.rehearsal {
+        all.push((&mut rehearsal.locks, MOST_NAME));
+        all.push((&mut rehearsal.rewritten, MOST_NAME));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::RehearsalStatus;
+
+    fn all(entry: &str) -> Vec<String> {
+        vec![entry.to_owned(); 20]
+    }
+
+    #[test]
+    fn a_report_that_is_too_long_keeps_its_outcome_and_the_begin_of_all_else() {
+        for entry in ["x".repeat(500), "\"\\\n".repeat(80), "ü".repeat(300), "\u{1}".repeat(300)] {
+            let report = Report {
+                outcome: WorkOutcome::Failed,
+                message: entry.repeat(10),
+                pending: all(&entry),
+                risks: all(&entry),
+                applied: all(&entry),
+                loses_data: true,
+                rehearsal: Some(RehearsalStatus { locks: all(&entry), rewritten: all(&entry), ..Default::default() }),
+                ..Report::default()
+            };
+            let bounded = within_bounds(report);
+            let text = text(&bounded);
+            assert!(text.len() <= MOST_REPORT && text.len() > MOST_REPORT / 4, "{} bytes", text.len());
+            assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), bounded);
+            assert!(bounded.outcome == WorkOutcome::Failed && bounded.loses_data);
+            assert!(bounded.message.len() <= MOST_MESSAGE && !bounded.message.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_report_that_fits_is_left_alone() {
+        let mut report = not_begun("no");
+        report.risks = vec!["a".repeat(MOST_RISK); MAX_FINDINGS];
+        assert_eq!(within_bounds(report.clone()), report);
+    }
+
+    #[test]
+    fn fields_that_nobody_bounded_do_not_take_the_outcome_along() {
+        let report = Report { outcome: WorkOutcome::Unknown, server_version: "x".repeat(5_000), ..Report::default() };
+        assert_eq!(within_bounds(report), unknown(""));
+    }
+}

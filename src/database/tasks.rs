@@ -1,0 +1,273 @@
+//! Carrying out tasks: which part of this room does what, and what is reported of it.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use crate::{
+    api::{self, WorkOutcome},
+    engine::{Report, SqlRun, Task, Wrapped},
+};
+
+use super::{
+    Secrets, backup,
+    command::{self, stop::Stop},
+    migrate::{self, files, pending, risks},
+    preflight::{self, Wanted},
+    rehearsal::{self, Tried},
+    report, restore, scratch, verify,
+};
+
+/// Where SQL files are mounted in the pods of Jobs.
+pub const FILES: &str = "/var/run/servicerelease/files";
+/// Where backups are.
+pub const BACKUPS: &str = "/var/run/servicerelease/backups";
+/// What a run that is told to end says of it.
+const TOLD_TO_END: &str = "it was told to end (SIGTERM): its pod was deleted or evicted";
+
+/// Where what a task needs is.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The URL of the database.
+    pub url: String,
+    /// The URL of another server for scratch databases.
+    pub scratch: Option<String>,
+    /// The directory of SQL files.
+    pub files: PathBuf,
+    /// The directory of backups.
+    pub backups: PathBuf,
+    /// The user's command, with its arguments.
+    pub command: Vec<OsString>,
+}
+
+impl Places {
+    /// What must never be told of them.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        Secrets::of(std::iter::once(self.url.as_str()).chain(self.scratch.as_deref()))
+    }
+
+    fn scratch(&self) -> Result<scratch::Server, String> {
+        scratch::Server::of(&self.url, self.scratch.as_deref())
+    }
+}
+
+/// Carries out a task, until it is done or told to end. What is reported is within its bounds, and without passwords.
+pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
+    let mut report = carry_out(task, places, stop).await;
+    let secrets = places.secrets();
+    report.message = secrets.mask(&report.message);
+    report::within_bounds(report)
+}
+
+async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
+    match task {
+        Task::Preflight { min_version, session, limits, set } => {
+            let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits };
+            look(places, &wanted, set.as_deref()).await
+        }
+        Task::Backup { name, proof, keep, max_age } => {
+            let age = max_age.map(duration);
+            unless_stopped(places, &mut stop, back_up(places, name, *proof, *keep, age)).await
+        }
+        Task::Rehearse { name, sql, verify, timeout } => {
+            let tried = sql.as_ref().map_or(Tried::Command, Tried::Sql);
+            rehearse(places, name, tried, verify.as_ref(), duration(*timeout), &mut stop).await
+        }
+        Task::Migrate(run) => migrate(places, run, &mut stop).await,
+        Task::Down { run, of } => tokio::select! {
+            ended = down(places, run, of) => ended,
+            () = stop.asked() => report::unknown(format!("{TOLD_TO_END}; the ledger has what is still applied: run it again")),
+        },
+        Task::Wrap(wrapped) => command::wrap(places, wrapped, stop).await,
+        Task::Settle(wrapped) => settle(places, wrapped, &mut stop).await,
+        Task::Verify(wanted) => match verify::verify(&places.url, wanted).await {
+            Ok(faults) if faults.is_empty() => report::of(WorkOutcome::Done, "all that was asked for is there"),
+            Ok(faults) => Report {
+                count: i64::try_from(faults.len()).unwrap_or(i64::MAX),
+                ..report::not_begun(faults.join("; "))
+            },
+            Err(why) => report::not_begun(why),
+        },
+        Task::Restore { name, suffix } => restore::restore(places, name, suffix).await,
+    }
+}
+
+/// A duration of the API's.
+pub(super) fn duration(duration: api::Duration) -> Duration {
+    Duration::from_millis(duration.as_millis())
+}
+
+/// The settings of a run of SQL files.
+pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
+    let SqlRun { set, release, lock_timeout, timeout, plan } = run.clone();
+    let (lock_timeout, timeout) = (duration(lock_timeout), duration(timeout));
+    migrate::Settings { set, release, lock_timeout, timeout, plan, observe: false }
+}
+
+async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>) -> Report {
+    let (findings, mut faults) = match preflight::look(&places.url, wanted).await {
+        Ok(looked) => looked,
+        Err(why) => return report::not_begun(why),
+    };
+    let mut report = Report {
+        server_version: report::cut(&findings.server_version, 64),
+        size_bytes: findings.size_bytes,
+        ..report::not_begun("")
+    };
+    if let Some(set) = set {
+        match files::read(&places.files) {
+            Err(wrong) => faults.push(wrong.to_string()),
+            Ok(files) => {
+                report.files_hash = files::plan(set, &files);
+                match pending::look(&places.url, set, &files).await {
+                    Err(why) => faults.push(why),
+                    Ok(sorted) => {
+                        report.count = i64::try_from(sorted.pending.len()).unwrap_or(i64::MAX);
+                        report.pending = sorted.pending.iter().map(|file| file.name.clone()).collect();
+                        (report.risks, report.loses_data) = risks::told(sorted.pending);
+                    }
+                }
+            }
+        }
+    }
+    if faults.is_empty() {
+        report.outcome = WorkOutcome::Done;
+        report.message = format!(
+            "PostgreSQL {}, database {} of {} bytes, {} connections free",
+            findings.server_version, findings.database, findings.size_bytes, findings.free_connections
+        );
+    } else {
+        report.message = faults.join("; ");
+    }
+    report
+}
+
+async fn back_up(places: &Places, name: &str, proof: bool, keep: i32, max_age: Option<Duration>) -> Report {
+    let directory = &places.backups;
+    let made = async {
+        let taken = backup::take(&places.url, directory, name).await?;
+        if !proof || taken.proven_at.is_some() {
+            return Ok(taken);
+        }
+        let proven = backup::prove(&places.scratch()?, directory, name).await;
+        proven.map_err(|why| format!("{name} is no backup: {why}"))
+    };
+    let known = match made.await {
+        Ok(known) => known,
+        Err::<_, String>(why) => return report::failed(why),
+    };
+    let not_before = max_age.and_then(|age| jiff::Timestamp::now().checked_sub(age).ok());
+    let keep = usize::try_from(keep).unwrap_or(1).max(1);
+    let cleaned = match backup::retain(directory, keep, not_before) {
+        Ok(removed) if removed.is_empty() => String::new(),
+        Ok(removed) => format!("; removed {}", removed.join(", ")),
+        // This one is as good as it was: what is in the way of others is told, and no more.
+        Err(error) => format!("; old backups are left: {error}"),
+    };
+    let (tables, rows) = (known.rows.len(), known.rows.values().sum::<i64>());
+    let counted = if known.proven_at.is_some() { "restored and counted" } else { "not proven" };
+    let message = format!("{} of {} bytes, {tables} tables, {rows} rows, {counted}{cleaned}", known.file, known.bytes);
+    Report {
+        server_version: report::cut(&known.server_version, 64),
+        backup: Some(known.status(name)),
+        ..report::of(WorkOutcome::Done, message)
+    }
+}
+
+/// Does something that leaves a scratch database behind if it is told to end.
+async fn unless_stopped(places: &Places, stop: &mut Stop, done: impl Future<Output = Report>) -> Report {
+    tokio::select! {
+        done = done => return done,
+        () = stop.asked() => {}
+    }
+    let cleared = match places.scratch() {
+        Ok(server) => server.clear().await,
+        Err(why) => Err(why),
+    };
+    report::failed(cleared.map_or_else(|left| format!("{TOLD_TO_END}; {left}"), |()| TOLD_TO_END.to_owned()))
+}
+
+async fn rehearse(
+    places: &Places,
+    name: &str,
+    tried: Tried<'_>,
+    wanted: Option<&api::Verify>,
+    timeout: Duration,
+    stop: &mut Stop,
+) -> Report {
+    let server = match places.scratch() {
+        Ok(server) => server,
+        Err(why) => return report::not_begun(why),
+    };
+    let tried = rehearsal::rehearse(places, &server, name, tried, wanted);
+    let why = tokio::select! {
+        done = tokio::time::timeout(timeout, tried) => match done {
+            Ok(report) => return report,
+            Err(_) => format!("the rehearsal took longer than {} s", timeout.as_secs()),
+        },
+        () = stop.asked() => TOLD_TO_END.to_owned(),
+    };
+    let cleared = server.clear().await;
+    report::failed(cleared.map_or_else(|left| format!("{why}; {left}"), |()| why.clone()))
+}
+
+async fn migrate(places: &Places, run: &SqlRun, stop: &mut Stop) -> Report {
+    let files = match files::read(&places.files) {
+        Ok(files) => files,
+        Err(wrong) => return report::not_begun(wrong.to_string()),
+    };
+    let settings = settings(run);
+    tokio::select! {
+        ended = migrate::run(&places.url, &files, &settings) => of_run(ended, "applied"),
+        () = stop.asked() => stopped(places, run, &files).await,
+    }
+}
+
+async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
+    let files = match files::read_down(&places.files) {
+        Ok(files) => files,
+        Err(wrong) => return report::not_begun(wrong.to_string()),
+    };
+    if let Some(meant) = &run.plan {
+        // The plan is of the files that were applied, or of those that take them back, whichever is at hand.
+        let up = files::read(&places.files).map(|files| files::plan(&run.set, &files)).ok();
+        if up.as_ref() != Some(meant) && files::plan(&run.set, &files) != *meant {
+            return report::not_begun("the files are not those that were meant: they changed after the plan was made");
+        }
+    }
+    of_run(migrate::down(&places.url, &files, &settings(run), of).await, "taken back")
+}
+
+/// What a run of SQL files reports.
+fn of_run(ended: migrate::Report, done: &str) -> Report {
+    let migrate::Report { outcome, plan, applied, already, file, why, .. } = ended;
+    let count = applied.len();
+    let stopped = file.map(|file| format!("{file}: ")).unwrap_or_default();
+    let message = match why {
+        Some(why) if count > 0 => format!("{stopped}{why} ({count} files were {done} before it)"),
+        Some(why) => format!("{stopped}{why}"),
+        None if already > 0 => format!("{count} files {done}, {already} were before"),
+        None => format!("{count} files {done}"),
+    };
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    Report { files_hash: plan, applied, count, ..report::of(outcome, message) }
+}
+
+/// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed.
+async fn stopped(places: &Places, run: &SqlRun, files: &[files::File]) -> Report {
+    let known = migrate::settled(&places.url, &settings(run), files).await;
+    match known {
+        Ok(pending) if pending.is_empty() => report::of(WorkOutcome::Done, "all files are applied"),
+        Ok(pending) => Report {
+            count: i64::try_from(pending.len()).unwrap_or(i64::MAX),
+            ..report::failed(format!("{TOLD_TO_END}; not applied: {}", pending.join(", ")))
+        },
+        Err(why) => report::unknown(format!("{TOLD_TO_END}; what became of it is not known: {why}")),
+    }
+}
+
+async fn settle(places: &Places, wrapped: &Wrapped, stop: &mut Stop) -> Report {
+    tokio::select! {
+        settled = command::settle(places, wrapped) => settled,
+        () = stop.asked() => report::unknown(format!("{TOLD_TO_END}; run it again")),
+    }
+}

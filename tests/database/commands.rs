@@ -1,0 +1,426 @@
+//! Commands of the user's under the lock: whatever is killed, lost or made twice, each plan has one run on record, and
+//! what nobody knows is said to be unknown.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::{Value, json};
+use servicerelease::{api::WorkOutcome, engine::Report};
+use sqlx::PgConnection;
+
+use super::{
+    job::{self, Ended, Job},
+    server::Server,
+};
+
+/// A run of plan `p`.
+fn wrapped(attempt: i32, again: bool) -> Value {
+    json!({"plan": "p", "release": "production/shop#1", "attempt": attempt, "again": again, "lockTimeout": "500ms", "timeout": "1m"})
+}
+
+fn wrap(attempt: i32, again: bool) -> Value {
+    json!({"wrap": wrapped(attempt, again)})
+}
+
+fn settle(attempt: i32) -> Value {
+    json!({"settle": wrapped(attempt, false)})
+}
+
+/// The arguments of a shell that runs psql on the database; with `deaf`, like a tool that knows no variables of libpq.
+fn psql(deaf: bool, sql: &str) -> Vec<String> {
+    let ignore = if deaf { "env -u PGOPTIONS -u PGAPPNAME " } else { "" };
+    let script = format!("{ignore}psql -X -q -v ON_ERROR_STOP=1 \"$DATABASE_URL\" -c \"$1\"");
+    ["sh", "-c", &script, "sh", sql].map(str::to_owned).to_vec()
+}
+
+fn start(server: &Server, task: &Value, command: &[String]) -> Job {
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    Job::start(&server.url(), task, None, None, &command)
+}
+
+fn run(server: &Server, task: &Value, command: &[String]) -> (Report, String) {
+    let Ended { report, status, output } = start(server, task, command).wait();
+    let report = report.expect("a report");
+    assert_eq!(status.success(), report.outcome == WorkOutcome::Done, "{report:?}");
+    (report, output)
+}
+
+const COUNT: &str = "INSERT INTO ran VALUES (1)";
+const RAN: &str = "SELECT count(*) FROM ran";
+
+async fn server() -> Server {
+    let server = Server::start().await;
+    server.sql("CREATE TABLE ran (n int)").await;
+    server
+}
+
+async fn row(server: &Server) -> String {
+    let mut connection = server.connect().await;
+    let query =
+        "SELECT coalesce(string_agg(set_name || ' ' || version || ' ' || state, ','), '') FROM servicerelease_ledger";
+    sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
+}
+
+/// Holds something that a statement of a command waits for.
+async fn gate(server: &Server) -> PgConnection {
+    let mut gate = server.connect().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(42)").execute(&mut gate).await.unwrap();
+    gate
+}
+
+async fn open(mut gate: PgConnection) {
+    sqlx::raw_sql("SELECT pg_advisory_unlock(42)").execute(&mut gate).await.unwrap();
+}
+
+/// A command that begins, waits at the gate, and then writes.
+const GATED: &str = "SELECT pg_advisory_lock_shared(42); INSERT INTO ran VALUES (1)";
+const AT_THE_GATE: &str =
+    "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 42";
+
+fn kill(id: &str) {
+    assert!(Command::new("kill").args(["-9", id]).status().unwrap().success());
+}
+
+/// Processes whose arguments have a word, apart from the operator's program itself.
+fn processes(word: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    all.filter(|id| {
+        let Ok(line) = fs::read(format!("/proc/{id}/cmdline")) else { return false };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        line.contains(word) && !line.contains("service-release-operator")
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn a_command_is_run_once_for_each_plan() {
+    let server = server().await;
+    let (report, output) = run(&server, &wrap(1, false), &psql(false, COUNT));
+    assert_eq!((report.outcome, report.message.as_str()), (WorkOutcome::Done, "exit code 0"), "{output}");
+    assert_eq!(row(&server).await, "command p Applied");
+    for attempt in [1, 2] {
+        let (report, _) = run(&server, &wrap(attempt, true), &psql(false, COUNT));
+        assert_eq!(report.outcome, WorkOutcome::Done);
+        assert!(report.message.starts_with("it is applied already (by production/shop#1 at "), "{report:?}");
+        let (report, _) = run(&server, &settle(attempt), &[]);
+        assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    }
+    assert_eq!(server.number(RAN).await, 1);
+}
+
+#[tokio::test]
+async fn pods_that_are_made_at_the_same_time_run_it_once() {
+    let server = server().await;
+    let jobs: Vec<Job> = (0..4).map(|_| start(&server, &wrap(1, false), &psql(true, COUNT))).collect();
+    for job in jobs {
+        let report = job.wait().report.unwrap();
+        assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    }
+    assert_eq!((server.number(RAN).await, row(&server).await.as_str()), (1, "command p Applied"));
+}
+
+#[tokio::test]
+async fn a_command_that_fails_is_told_in_its_own_words_without_the_password() {
+    let server = server().await;
+    let url = server.url().replace("shop@", "shop:s3cr3t@");
+    let script = "echo fine; echo \"cannot read $DATABASE_URL\" >&2; echo the password is s3cr3t >&2; printf 'no \\377 text' >&2; exit 3";
+    let task = wrap(1, false);
+    let ended = Job::start(&url, &task, None, None, &["sh", "-c", script]).wait();
+    let report = ended.report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let told =
+        format!("exit code 3: cannot read {} | the password is *** | no ", server.url().replace("shop@", "shop:***@"));
+    assert!(report.message.starts_with(&told), "{report:?}");
+    assert!(!ended.output.contains("s3cr3t") && ended.output.contains("fine\n"), "{}", ended.output);
+    let secret = "SELECT count(*) FROM servicerelease_ledger WHERE servicerelease_ledger::text LIKE '%s3cr3t%'";
+    assert_eq!((server.number(secret).await, row(&server).await.as_str()), (0, "command p Failed"));
+
+    // A pod that was made twice for the same try does not try again; the next try does.
+    let (report, _) = run(&server, &task, &psql(false, COUNT));
+    assert!(report.outcome == WorkOutcome::Failed && report.message.contains("exit code 3"), "{report:?}");
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert!(report.outcome == WorkOutcome::Failed && report.message.contains("exit code 3"), "{report:?}");
+    let (report, _) = run(&server, &settle(2), &[]);
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert_eq!(server.number(RAN).await, 0);
+    let (report, _) = run(&server, &wrap(3, false), &psql(false, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_command_knows_its_limits_where_it_listens() {
+    let server = Server::start().await;
+    let ask = "CREATE TABLE seen AS SELECT current_setting('application_name') AS name, current_setting('lock_timeout') AS locks, \
+               current_setting('statement_timeout') AS most, current_setting('client_connection_check_interval') AS interval";
+    let (report, output) = run(&server, &wrap(1, false), &psql(false, ask));
+    assert_eq!(report.outcome, WorkOutcome::Done, "{output}");
+    let seen = "SELECT count(*) FROM seen WHERE name LIKE 'servicerelease/command ________ production/shop#1' AND locks = '500ms' \
+                AND interval = '500ms' AND most <> '0'";
+    assert_eq!(server.number(seen).await, 1);
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_run_has_not_begun() {
+    let server = server().await;
+    let (report, _) = run(&server, &wrap(1, false), &["/no/such/program".to_owned()]);
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.starts_with("the command /no/such/program cannot be run: No such file"), "{report:?}");
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    let (report, _) = run(&server, &wrap(2, false), &psql(false, COUNT));
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_run_whose_wrapper_was_killed_is_waited_for_and_then_unknown() {
+    let server = server().await;
+    let gate = gate(&server).await;
+    let first = start(&server, &wrap(1, false), &psql(true, GATED));
+    server.until(AT_THE_GATE).await;
+    first.signal("9");
+    assert!(first.wait().report.is_none());
+    // The command is still at work: neither the next one nor who asks for its end may go on.
+    let next = start(&server, &wrap(1, false), &psql(true, COUNT));
+    let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap %' AND query LIKE '%xact_start%'";
+    server.until(waits).await;
+    assert_eq!(server.number(RAN).await, 0);
+    open(gate).await;
+    let report = next.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    let update =
+        "UPDATE public.servicerelease_ledger SET state = 'Applied' WHERE set_name = 'command' AND version = 'p'";
+    assert!(report.message.contains(update), "{report:?}");
+    assert_eq!(server.number(RAN).await, 1, "the first one went on to its end, and nobody else");
+
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert!(report.outcome == WorkOutcome::Unknown && report.message.contains(update), "{report:?}");
+    // One that may be run again is.
+    let (report, _) = run(&server, &wrap(1, true), &psql(true, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 2), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_person_says_what_became_of_an_unknown_run() {
+    let server = server().await;
+    let gate = gate(&server).await;
+    let first = start(&server, &wrap(1, false), &psql(true, GATED));
+    server.until(AT_THE_GATE).await;
+    first.signal("9");
+    first.wait();
+    // As golang-migrate leaves it.
+    server.sql("CREATE TABLE schema_migrations (version bigint, dirty boolean); INSERT INTO schema_migrations VALUES (4, true)").await;
+    open(gate).await;
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    assert!(report.message.contains("public.schema_migrations has 4 as not finished"), "{report:?}");
+    let update =
+        report.message.split_once("then: UPDATE").map(|(_, update)| update.split_once(" (or").unwrap().0).unwrap();
+    server.sql(&format!("UPDATE{update}")).await;
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let (report, _) = run(&server, &wrap(1, false), &psql(true, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_command_that_was_killed_has_failed_once_its_server_process_is_gone() {
+    let server = server().await;
+    let gate = gate(&server).await;
+    let job =
+        start(&server, &wrap(1, false), &psql(true, &format!("/* to be killed {} */ {GATED}", std::process::id())));
+    server.until(AT_THE_GATE).await;
+    for id in processes(&format!("to be killed {}", std::process::id())) {
+        kill(&id);
+    }
+    // Its server process goes on: the record stays open until it has ended.
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap %' AND query LIKE '%xact_start%'").await;
+    assert_eq!(row(&server).await, "command p Started");
+    open(gate).await;
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert!(report.message.starts_with("killed by signal 9"), "{report:?}");
+    assert_eq!(row(&server).await, "command p Failed");
+    // What it had sent was done by then, so that what is read now stays so.
+    assert_eq!(server.number(RAN).await, 1);
+}
+
+#[tokio::test]
+async fn a_wrapper_that_is_told_to_end_ends_its_command_and_says_so() {
+    let server = server().await;
+    let _gate = gate(&server).await;
+    for (attempt, deaf) in [(1, false), (2, true)] {
+        let job = start(&server, &wrap(attempt, false), &psql(deaf, GATED));
+        server.until(AT_THE_GATE).await;
+        job.signal("TERM");
+        let report = job.wait().report.unwrap();
+        assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+        assert!(report.message.starts_with("it was told to end (SIGTERM)"), "{report:?}");
+        assert_eq!(row(&server).await, "command p Failed");
+        assert_eq!(
+            server.number(&AT_THE_GATE.replace("count(*) > 0", "count(*)")).await,
+            0,
+            "no server process is left"
+        );
+    }
+    assert_eq!(server.number(RAN).await, 0);
+}
+
+#[tokio::test]
+async fn a_command_that_takes_too_long_is_ended_even_if_it_does_not_listen() {
+    let server = server().await;
+    let task = json!({"wrap": {"plan": "p", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "2s"}});
+    let word = format!("deaf-{}", std::process::id());
+    let script = format!("trap '' TERM; echo begun; while true; do sleep 0.1; done # {word}");
+    let (report, _) = run(&server, &task, &["sh".to_owned(), "-c".into(), script]);
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert_eq!(report.message, "it took longer than 2s, and was ended; killed by signal 9: begun");
+    assert_eq!(processes(&word), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_running_is_ended_with_it() {
+    let server = server().await;
+    let word = format!("left-{}", std::process::id());
+    let script = format!("sh -c 'while true; do sleep 0.1; done # {word}' & exit 0");
+    let (report, _) = run(&server, &wrap(1, false), &["sh".to_owned(), "-c".into(), script]);
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!(processes(&word), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn without_the_lock_nothing_is_begun() {
+    let server = server().await;
+    let mut other = server.connect().await;
+    let lock = "SET application_name = 'the other one'; SELECT pg_advisory_lock(x'7372656c65617365'::bigint)";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+    let short = |kind: &str| json!({kind: {"plan": "p", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "1s"}});
+    let (report, _) = run(&server, &short("wrap"), &psql(false, COUNT));
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.starts_with("the other one (process "), "{report:?}");
+    let (report, _) = run(&server, &short("settle"), &[]);
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "nobody knows what the other one is: {report:?}");
+    assert_eq!(server.number(RAN).await, 0);
+}
+
+#[tokio::test]
+async fn a_wait_for_a_lock_that_is_in_everybodys_way_is_cancelled_from_outside() {
+    let server = server().await;
+    let mut user = server.connect().await;
+    sqlx::raw_sql("SET application_name = 'a report'; BEGIN; SELECT * FROM ran").execute(&mut user).await.unwrap();
+    let (report, _) = run(&server, &wrap(1, false), &psql(true, "ALTER TABLE ran ADD COLUMN at timestamptz"));
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let told = "a statement that waited for a lock longer than 500ms was cancelled: on ran, which process ";
+    assert!(
+        report.message.starts_with(told) && report.message.contains("(a report) has; exit code 1: ERROR:"),
+        "{report:?}"
+    );
+    sqlx::raw_sql("COMMIT").execute(&mut user).await.unwrap();
+    let (report, _) = run(&server, &wrap(2, false), &psql(true, "ALTER TABLE ran ADD COLUMN at timestamptz"));
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+}
+
+/// A command that writes, says so by a file, and waits for another file.
+fn paced(directory: &Path) -> Vec<String> {
+    let script = "psql -X -q \"$DATABASE_URL\" -c 'INSERT INTO ran VALUES (1)'; touch \"$1/here\"; \
+                  while test ! -e \"$1/go\"; do sleep 0.1; done";
+    ["sh", "-c", script, "sh"].map(str::to_owned).into_iter().chain([directory.display().to_string()]).collect()
+}
+
+async fn there(path: &Path) {
+    let begun = std::time::Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed().as_secs() < 60, "{}", path.display());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_started_again_in_the_middle_is_gone_on_with() {
+    let mut server = server().await;
+    let directory = tempfile::tempdir().unwrap();
+    let job = start(&server, &wrap(1, false), &paced(directory.path()));
+    there(&directory.path().join("here")).await;
+    server.stop("INT");
+    server.begin().await;
+    fs::write(directory.path().join("go"), "").unwrap();
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!((server.number(RAN).await, row(&server).await.as_str()), (1, "command p Applied"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_come_back_leaves_the_outcome_unknown() {
+    let mut server = server().await;
+    let directory = tempfile::tempdir().unwrap();
+    let job = start(&server, &wrap(1, false), &paced(directory.path()));
+    there(&directory.path().join("here")).await;
+    server.stop("INT");
+    // With little time left, so that nobody waits for a minute.
+    job.signal("TERM");
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    assert!(report.message.starts_with("there is no way to the database any more"), "{report:?}");
+    server.begin().await;
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+}
+
+#[tokio::test]
+async fn whoever_lost_the_lock_to_another_run_of_the_plan_ends_and_does_not_know() {
+    let server = server().await;
+    let directory = tempfile::tempdir().unwrap();
+    let job = start(&server, &wrap(1, false), &paced(directory.path()));
+    there(&directory.path().join("here")).await;
+    // As another run would have written it, in whose place this one must not write.
+    server.sql("UPDATE servicerelease_ledger SET run = '{\"token\": \"another\"}', release = 'another/one#2'").await;
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap %'").await;
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    assert!(report.message.starts_with("the lock was lost, and somebody else began the same"), "{report:?}");
+    let stays = "SELECT count(*) FROM servicerelease_ledger WHERE state = 'Started' AND release = 'another/one#2'";
+    assert_eq!(server.number(stays).await, 1);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_lost_for_a_moment_is_taken_again() {
+    let server = server().await;
+    let directory = tempfile::tempdir().unwrap();
+    let job = start(&server, &wrap(1, false), &paced(directory.path()));
+    there(&directory.path().join("here")).await;
+    let holders = "FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = x'7372656c'::int";
+    server.sql(&format!("SELECT pg_terminate_backend(pid) {holders}")).await;
+    server.until(&format!("SELECT count(*) > 0 {holders}")).await;
+    fs::write(directory.path().join("go"), "").unwrap();
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!(row(&server).await, "command p Applied");
+}
+
+#[tokio::test]
+async fn one_that_was_settled_as_not_begun_does_not_begin_late() {
+    let server = server().await;
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!((report.outcome, report.message.as_str()), (WorkOutcome::NotBegun, "it was never begun"));
+    let (report, _) = run(&server, &wrap(1, true), &psql(false, COUNT));
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert_eq!(server.number(RAN).await, 0);
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    let (report, _) = run(&server, &wrap(2, false), &psql(false, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_made_for_files_alone_is_extended() {
+    let server = server().await;
+    server
+        .sql(
+            "CREATE TABLE servicerelease_ledger (set_name text, version text, name text NOT NULL, checksum text NOT NULL, \
+             state text NOT NULL, release text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), \
+             finished_at timestamptz, PRIMARY KEY (set_name, version))",
+        )
+        .await;
+    let (report, _) = run(&server, &wrap(1, false), &psql(false, COUNT));
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let _ = job::perform(&server.url(), settle(1), None, &[]).await;
+    assert_eq!(row(&server).await, "command p Applied");
+}

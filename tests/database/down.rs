@@ -1,0 +1,96 @@
+//! What a release applied is taken back, and nothing else.
+
+use std::{fs, path::Path};
+
+use serde_json::json;
+use servicerelease::{api::WorkOutcome, engine::Report};
+use tempfile::TempDir;
+
+use super::{job, server::Server};
+
+const FILES: [(&str, &str); 7] = [
+    ("001_a.sql", "CREATE TABLE a ()"),
+    ("001_a.down.sql", "DROP TABLE a"),
+    ("V2__b.sql", "CREATE TABLE b (n int)"),
+    ("V2__b.down.sql", "INSERT INTO b VALUES (1); DROP TABLE b"),
+    ("010_c.up.sql", "CREATE TABLE c ()"),
+    ("010_c.down.sql", "DROP TABLE c"),
+    ("readme.txt", ""),
+];
+
+fn directory(all: &[(&str, &str)]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in all {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+async fn up(server: &Server, files: &Path, release: &str) -> Report {
+    let run = json!({"set": "shop", "release": release, "lockTimeout": "1s", "timeout": "1m"});
+    job::perform(&server.url(), json!({"migrate": run}), Some(files), &[]).await
+}
+
+async fn down(server: &Server, files: &Path, of: &str) -> Report {
+    let run = json!({"set": "shop", "release": "a/b#9", "lockTimeout": "300ms", "timeout": "1m"});
+    job::perform(&server.url(), json!({"down": {"run": run, "of": of}}), Some(files), &[]).await
+}
+
+const TABLES: &str = "SELECT count(*) FROM pg_class WHERE relname IN ('a', 'b', 'c')";
+const ROWS: &str = "SELECT count(*) FROM servicerelease_ledger";
+
+#[tokio::test]
+async fn what_a_release_applied_is_taken_back_once_the_last_first() {
+    let server = Server::start().await;
+    assert_eq!(up(&server, directory(&FILES[..2]).path(), "a/b#1").await.outcome, WorkOutcome::Done);
+    let all = directory(&FILES);
+    assert_eq!(up(&server, all.path(), "a/b#2").await.applied, ["V2__b.sql", "010_c.up.sql"]);
+
+    let report = down(&server, all.path(), "a/b#1").await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.starts_with("010_c.up.sql was applied after 001_a.sql (by a/b#2 at "), "{report:?}");
+    let report = down(&server, all.path(), "a/b#2").await;
+    assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 2), "{report:?}");
+    assert_eq!(report.applied, ["010_c.down.sql", "V2__b.down.sql"]);
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (1, 1));
+    let report = down(&server, all.path(), "a/b#2").await;
+    assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 0), "{report:?}");
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (1, 1));
+    // Up again, as if nothing had been.
+    assert_eq!(up(&server, all.path(), "a/b#3").await.count, 2);
+    assert_eq!(server.number(TABLES).await, 3);
+}
+
+#[tokio::test]
+async fn a_down_file_that_is_missing_is_named_before_anything_is_changed() {
+    let server = Server::start().await;
+    up(&server, directory(&FILES).path(), "a/b#1").await;
+    let some = [FILES[0], FILES[2], FILES[3], FILES[4], FILES[5]];
+    let report = down(&server, directory(&some).path(), "a/b#1").await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert_eq!(report.message, "there is no file that takes 001_a.sql back: it would be called 001_a.down.sql");
+    let alone = [FILES[1], FILES[3], ("010_c.down.sql", "DROP INDEX CONCURRENTLY i")];
+    let report = down(&server, directory(&alone).path(), "a/b#1").await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(
+        report.message.starts_with("010_c.down.sql, line 1: each down file is run in one transaction"),
+        "{report:?}"
+    );
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (3, 3));
+}
+
+#[tokio::test]
+async fn a_down_file_that_fails_is_undone_and_those_before_it_stay() {
+    let server = Server::start().await;
+    let all = directory(&FILES);
+    up(&server, all.path(), "a/b#1").await;
+    server.sql("ALTER TABLE b ADD CONSTRAINT none CHECK (n <> 1)").await;
+    let report = down(&server, all.path(), "a/b#1").await;
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Failed, 1), "{report:?}");
+    assert!(report.message.starts_with("V2__b.down.sql: line 1: new row for relation"), "{report:?}");
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (2, 2));
+    server.sql("ALTER TABLE b DROP CONSTRAINT none").await;
+    let report = down(&server, all.path(), "a/b#1").await;
+    assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 2), "{report:?}");
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (0, 0));
+}
