@@ -4,6 +4,7 @@
 pub mod backup;
 mod check;
 mod connection;
+mod expansion;
 pub mod migrate;
 pub mod preflight;
 pub mod rehearsal;
@@ -12,9 +13,9 @@ pub mod verify;
 
 pub use check::check;
 pub use connection::Connecting;
+pub use expansion::{expand, protect};
 
-/// The environment variable with the database's URL, in the pods of Jobs.
-pub const URL: &str = "DATABASE_URL";
+pub use crate::engine::task::URL;
 
 /// Bytes such as those of a hash, as text.
 fn hexadecimal(bytes: &[u8]) -> String {
