@@ -14,7 +14,7 @@ use servicerelease::{
 };
 
 use crate::{
-    cluster::{Cluster, SECOND, config, release, until},
+    cluster::{Cluster, SECOND, release, until},
     operator::Operator,
     proxy::{Call, Fate, Proxy},
 };

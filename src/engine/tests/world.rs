@@ -346,16 +346,6 @@ impl World {
                     *spec.pointer_mut(path.strip_prefix("/spec").unwrap()).unwrap() = json!(weight);
                 }
             }),
-            Effect::SetKeys { object, values } => {
-                let mut maps = self.seen.config_maps.iter_mut();
-                let Some(map) = maps.find(|map| map.object == *object) else { return };
-                for (key, value) in values {
-                    match value {
-                        Some(value) => map.data.insert(key.clone(), value.clone()),
-                        None => map.data.remove(key),
-                    };
-                }
-            }
             Effect::AnswerCommand { object, at, .. } => {
                 let command = self.seen.commands.iter_mut().find(|command| command.object == *object).unwrap();
                 command.decided_at = Some(*at);
