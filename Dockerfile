@@ -1,11 +1,25 @@
-# The image of the operator, with the kubectl plugin beside it. Nothing is in it but the two
-# programs, the libraries that they name, CA certificates and the files of a user: no shell.
+# The image of the operator, with the kubectl plugin and PostgreSQL's pg_dump and pg_restore beside it. Nothing is in it
+# but these programs, the libraries that they name, CA certificates and the files of a user: no shell. PostgreSQL's part
+# of it is 15 MB, 7 MB compressed.
 #
 #   docker build -t registry.example.com/service-release-operator:0.1.0 .
 #   buildah bud -t registry.example.com/service-release-operator:0.1.0 .
+#
+# pg_dump dumps servers of its own version and older ones. Debian bookworm has 15; for newer servers it is taken from
+# the PostgreSQL project's own packages (apt.postgresql.org):
+#
+#   docker build --build-arg PG_MAJOR=18 -t registry.example.com/service-release-operator:0.1.0-pg18 .
 
 ARG BUILDER=docker.io/library/rust:1.95-bookworm
 FROM ${BUILDER} AS build
+ARG PG_MAJOR=15
+RUN set -eu; export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
+    if ! apt-cache show "postgresql-client-$PG_MAJOR" >/dev/null 2>&1; then \
+        apt-get install -y -qq --no-install-recommends postgresql-common; \
+        /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y; \
+    fi; \
+    apt-get install -y -qq --no-install-recommends "postgresql-client-$PG_MAJOR"; \
+    install -D -s -t /root-fs/usr/bin "/usr/lib/postgresql/$PG_MAJOR/bin/pg_dump" "/usr/lib/postgresql/$PG_MAJOR/bin/pg_restore"
 WORKDIR /src
 COPY . .
 # The caches of crates and objects stay on the building machine between builds.

@@ -157,8 +157,11 @@ pub struct DatabaseWork {
     pub task: DatabaseTask,
     /// How it ended.
     pub outcome: WorkOutcome,
-    /// How often it was tried.
+    /// Counts the Jobs of this kind in the release, from 1.
     pub attempt: i32,
+    /// How many of them, since it was begun, ended without a report: their pods were killed, evicted, or never there.
+    #[serde(default, skip_serializing_if = "super::status::is_zero")]
+    pub lost: i64,
     /// The Job: `kubectl logs job/NAME`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]

@@ -76,5 +76,9 @@ pub const LABEL_JOB: &str = "servicerelease.io/job";
 pub const ANNOTATION_ORIGINAL_SELECTOR: &str = "servicerelease.io/original-selector";
 /// Annotation on a ReplicaSet: the fingerprint of the template that it was made from.
 pub const ANNOTATION_FINGERPRINT: &str = "servicerelease.io/fingerprint";
+/// Annotation on a Job that outlives the ServiceRelease: the uid of that, in place of an ownerReference.
+pub const ANNOTATION_OWNER_UID: &str = "servicerelease.io/owner-uid";
+/// Annotation on a Job that works on a database, and on its pod: the container whose termination message is its report.
+pub const ANNOTATION_REPORTS: &str = "servicerelease.io/reports";
 /// Finalizer of a ServiceRelease that has something to give back on deletion.
 pub const FINALIZER: &str = "servicerelease.io/hand-back";

@@ -1,5 +1,6 @@
 //! Asking what checks ask: I/O out, a reply back. What a reply means for a release is decided in the engine.
 
+mod database;
 mod expect;
 mod hosts;
 mod http;
@@ -7,6 +8,7 @@ pub mod keys;
 pub mod logs;
 mod sound;
 
+pub use database::wrappable;
 pub use expect::{Lack, Response, compiles, number};
 pub use hosts::AllowedHosts;
 pub use http::{Client, HEADER, not_allowed, told, with_secrets};

@@ -1,10 +1,10 @@
-//! What is wrong with a check or metric that the CRD's schema cannot say.
+//! What is wrong with a check, a metric or the database's work that the CRD's schema cannot say.
 
 use serde_json::Value;
 
 use crate::api::{Check, HttpCheck, Metric, Moment, ServiceReleaseSpec};
 
-use super::{expect, logs};
+use super::{database, expect, logs};
 
 /// A field, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Unsound {
     pub message: String,
 }
 
-/// All that is wrong with checks and metrics, in their order.
+/// All that is wrong with checks, metrics and the database's work, in their order.
 #[must_use]
 pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
     let of_check = |(index, check)| {
@@ -34,7 +34,8 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
         Some(Unsound { field: format!("spec.analysis.metrics[{index}].web.value"), message })
     };
     let checks = || spec.checks.iter().enumerate();
-    checks().flat_map(of_check).chain(checks().filter_map(of_sql)).chain(metrics.filter_map(of_metric)).collect()
+    let found = checks().flat_map(of_check).chain(checks().filter_map(of_sql)).chain(metrics.filter_map(of_metric));
+    found.chain(database::unsound(spec)).collect()
 }
 
 fn faults(check: &Check) -> Vec<(&'static str, String)> {

@@ -1,7 +1,10 @@
 //! From effects to API calls: one call each, with the version that it was decided on. Every call's
 //! outcome is remembered as something the cache has to show before the next decision.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -104,11 +107,7 @@ impl<'a> Executor<'a> {
             }
             Effect::ConfirmService { object } => self.confirm(Kind::Service, object).await,
             Effect::CreateJob(new) => self.create_job(new).await,
-            Effect::SetKeys { object, .. } => Err(CallError::Refused {
-                what: format!("ConfigMap {}", object.name),
-                code: 0,
-                message: "ConfigMaps cannot be written yet".into(),
-            }),
+            Effect::SetKeys { object, values } => self.set_keys(object, values).await,
             Effect::DeleteJob { object } => self.delete(Kind::Job, object).await,
             Effect::AnswerCommand { object, phase, message, at } => {
                 let status = json!(ReleaseCommandStatus { phase: *phase, message: message.clone(), at: *at });
@@ -162,7 +161,8 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// Creates a Job under its one name. If it is there already, it was made by an earlier pass whose answer got lost.
+    /// Creates a Job under its one name. If it is there already, it was made by an earlier pass whose answer got lost; one
+    /// that was not made for this object is left alone.
     async fn create_job(&mut self, new: &NewJob) -> Result<(), CallError> {
         let what = || format!("create Job {}", new.name);
         let body = jobs::body(self.release, new, self.runner.as_ref());
@@ -171,11 +171,39 @@ impl<'a> Executor<'a> {
             Err(CallError::Exists { .. }) => {
                 let place = Place::of(Kind::Job, self.key.beside(&new.name));
                 let there: Written = self.calls.get(&place).await?;
+                if !observe::made_for(&there, self.release) {
+                    let message = "a Job of this name is there that was not made for this ServiceRelease: delete it";
+                    return Err(CallError::Refused { what: what(), code: 409, message: message.into() });
+                }
                 self.saw(Kind::Job, &new.name, &there);
                 Ok(())
             }
             done => done,
         }
+    }
+
+    /// Sets keys of a ConfigMap that has this release's label: no other is its business.
+    async fn set_keys(
+        &mut self,
+        object: &ObjectVersion,
+        values: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), CallError> {
+        let key = self.key.beside(&object.name);
+        let agreed = self
+            .cache
+            .world()
+            .config_maps
+            .get(&key)
+            .is_some_and(|map| map.group() == &*self.key.name && *map.meta().uid == *object.uid);
+        if !agreed {
+            let what = format!(
+                "{}, which has no label {LABEL_RELEASE}={}",
+                Place::of(Kind::ConfigMap, key).describe("patch"),
+                self.key.name
+            );
+            return Err(CallError::Conflict { what });
+        }
+        self.change(Kind::ConfigMap, object, Place::of, "data", json!(values)).await
     }
 
     async fn set_weights(&mut self, object: &ObjectVersion, weights: &[(String, i32)]) -> Result<(), CallError> {
@@ -196,7 +224,7 @@ impl<'a> Executor<'a> {
         &mut self,
         object: &ObjectVersion,
         selection: &Selection,
-        keep_original: Option<&std::collections::BTreeMap<String, String>>,
+        keep_original: Option<&BTreeMap<String, String>>,
     ) -> Result<(), CallError> {
         let object = self.current(Kind::Service, object);
         let body = build::select(&self.key.name, &object, selection, keep_original);

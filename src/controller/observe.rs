@@ -8,17 +8,20 @@ use serde_json::Value;
 use tracing::warn;
 
 use crate::{
-    api::{LABEL_RELEASE, LABEL_REVISION, ParentRef, RouteProtocol, ServiceRelease, ServiceReleaseSpec, Timestamp},
+    api::{
+        ANNOTATION_OWNER_UID, LABEL_JOB, LABEL_RELEASE, LABEL_REVISION, ParentRef, RouteProtocol, ServiceRelease,
+        ServiceReleaseSpec, Timestamp,
+    },
     engine::{
-        self, Command, Endpoint, Job, JobEnd, NamedTemplate, Observed, ParentGateway, Plan, Revision, Rival, Route,
-        Service, Template, TemplateCheck, Workload, revision,
+        self, Command, Container, Endpoint, Job, JobEnd, NamedTemplate, Observed, ParentGateway, Plan, Revision, Rival,
+        Route, Service, Template, TemplateCheck, Workload, observed::ConfigMap, revision, task,
     },
 };
 
 use super::{
     cache::{
-        Cached as _, CachedCommand, CachedJob, CachedPlan, CachedPod, CachedService, Claim, Deployment, Meta,
-        ReplicaSet, World,
+        Cached as _, CachedCommand, CachedConfigMap, CachedJob, CachedPlan, CachedPod, CachedService, Claim,
+        Deployment, Meta, ReplicaSet, World,
     },
     calls::Written,
     key::Key,
@@ -59,7 +62,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
             .flat_map(|deployment| world.autoscalers.of(deployment))
             .map(|autoscaler| autoscaler.meta().key.name.to_string())
             .collect(),
-        config_maps: Vec::new(),
+        config_maps: world.config_maps.of(key).filter(|map| !map.meta().deleting).map(config_map).collect(),
         template_check: TemplateCheck::Passed,
         templates: Vec::new(),
         template_unreadable: None,
@@ -113,35 +116,61 @@ fn observe_revision(world: &World, key: &Key, uid: &str, set: &ReplicaSet) -> Re
 
 fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
     let meta = job.meta();
-    let pod = world.pods.of(key).find(|pod| pod.owner.as_deref() == Some(&*meta.uid));
-    let ended = pod.and_then(|pod| {
-        let ended = pod.pod.containers.iter().filter_map(|container| container.ended.as_ref());
-        let ended: Vec<_> = ended.collect();
-        ended.iter().find(|end| end.exit_code != 0).or(ended.first()).map(|end| (*end).clone())
+    let pods = world.pods.of(key).filter(|pod| pod.owner.as_deref() == Some(&*meta.uid));
+    // A pod that was taken from its node may have been made anew.
+    let pod = pods.max_by_key(|pod| (pod.pod.created, pod.pod.name.clone()));
+    // One that is not over yet is behind in the cache, or lives on: what comes of it is not known yet.
+    let end = job.end.as_ref().filter(|_| !job.reports || pod.is_none_or(|pod| pod.over));
+    let end = end.map(|end| JobEnd {
+        succeeded: end.succeeded,
+        at: end.at,
+        took: since(meta.created, end.at),
+        message: last_words(pod).unwrap_or_else(|| end.why.to_string()),
+        report: pod.filter(|_| job.reports).and_then(|pod| pod.report.as_deref()).map(str::to_owned),
     });
-    let said = pod.and_then(|pod| pod.said.as_deref()).filter(|said| !said.is_empty());
-    let end = job.end.as_ref().map(|end| {
-        let code = ended.as_ref().map(|ended| match ended.reason.as_str() {
-            "OOMKilled" => "OOMKilled".to_owned(),
-            _ => format!("exit code {}", ended.exit_code),
-        });
-        let message = match (code, said) {
-            (Some(code), Some(said)) => format!("{code}: {said}"),
-            (Some(code), None) => code,
-            (None, _) => end.why.to_string(),
-        };
-        JobEnd { succeeded: end.succeeded, at: end.at, took: since(meta.created, end.at), message, report: None }
-    });
-    let waiting = |pod: &CachedPod| {
-        let mut containers = pod.pod.containers.iter();
-        containers.find_map(|container| match (&container.waiting, &container.waiting_message) {
-            (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
-            (Some(reason), None) if reason != "ContainerCreating" => Some(reason.clone()),
-            _ => None,
-        })
-    };
-    let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waiting(pod)));
+    let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waits(pod)));
     Job { object: meta.object(), end, stuck, deleting: meta.deleting }
+}
+
+/// How the containers of a pod ended, and what they left to say.
+fn last_words(pod: Option<&CachedPod>) -> Option<String> {
+    let pod = pod?;
+    let ended = || pod.pod.containers.iter().filter_map(|it| Some((it, it.ended.as_ref()?)));
+    let (container, end) = ended().find(|(_, end)| end.exit_code != 0).or_else(|| ended().next())?;
+    let code = match end.reason.as_str() {
+        "OOMKilled" => "OOMKilled".to_owned(),
+        _ => format!("exit code {}", end.exit_code),
+    };
+    let code = installs(container).map_or(code.clone(), |what| format!("{what}: {code}"));
+    let code = if pod.pod.disrupted { format!("its pod was taken from its node: {code}") } else { code };
+    Some(match pod.said.as_deref().filter(|said| !said.is_empty()) {
+        Some(said) => format!("{code}: {said}"),
+        None => code,
+    })
+}
+
+/// Why a container of a pod does not run.
+fn waits(pod: &CachedPod) -> Option<String> {
+    pod.pod.containers.iter().find_map(|container| {
+        let why = match (&container.waiting, &container.waiting_message) {
+            (Some(reason), Some(message)) => format!("{reason}: {message}"),
+            // The ordinary way of a pod.
+            (Some(reason), None) if !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing") => {
+                reason.clone()
+            }
+            _ => return None,
+        };
+        Some(installs(container).map_or(why.clone(), |what| format!("{what}: {why}")))
+    })
+}
+
+/// The name of the container that is not the user's, although the pod is.
+fn installs(container: &Container) -> Option<String> {
+    (container.name == task::INSTALLER).then(|| format!("init container {}, of the operator's image", task::INSTALLER))
+}
+
+fn config_map(cached: &CachedConfigMap) -> ConfigMap {
+    ConfigMap { object: cached.meta().object(), data: cached.data.clone() }
 }
 
 fn since(from: Timestamp, to: Timestamp) -> u64 {
@@ -333,6 +362,15 @@ pub fn whose(object: &Written, release: &ServiceRelease, hash: &str) -> Whose {
 pub fn owned(object: &Written, release: &ServiceRelease) -> bool {
     let owner = object.metadata.controller();
     owner.is_some_and(|owner| owner.is_release() && Some(&owner.uid) == release.metadata.uid.as_ref())
+}
+
+/// Whether a Job was made for a release, whether or not it goes with it.
+#[must_use]
+pub fn made_for(object: &Written, release: &ServiceRelease) -> bool {
+    let meta = &object.metadata;
+    let outlives =
+        || meta.controller().is_none() && meta.annotation(ANNOTATION_OWNER_UID) == release.metadata.uid.as_deref();
+    meta.label(LABEL_JOB).is_some() && (owned(object, release) || outlives())
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 use crate::{api::LABEL_RELEASE, telemetry::Metrics};
 
 use super::cache::{
-    Autoscaler, Cache, CachedCommand, CachedGateway, CachedGatewayClass, CachedJob, CachedPlan, CachedPod,
-    CachedRelease, CachedRoute, CachedService, Deployment, Kind, ReplicaSet, Scope, Shelved, Slice, Slim,
+    Autoscaler, Cache, CachedCommand, CachedConfigMap, CachedGateway, CachedGatewayClass, CachedJob, CachedPlan,
+    CachedPod, CachedRelease, CachedRoute, CachedService, Deployment, Kind, ReplicaSet, Scope, Shelved, Slice, Slim,
 };
 
 /// Objects in one page of a LIST.
@@ -52,6 +52,7 @@ pub fn start(client: &Client, scopes: &[Scope], cache: &Arc<Cache>, metrics: &Ar
             Slice,
             Autoscaler,
             CachedJob,
+            CachedConfigMap,
             CachedRoute,
             CachedRoute<true>
         );

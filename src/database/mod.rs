@@ -5,6 +5,7 @@ pub mod backup;
 mod check;
 pub mod command;
 mod connection;
+mod expansion;
 pub mod install;
 pub mod migrate;
 pub mod preflight;
@@ -21,13 +22,11 @@ pub use check::check;
 pub use command::stop::{Stop, Stopper};
 pub use connection::Connecting;
 use connection::place;
+pub use expansion::{expand, protect};
 pub use secrets::Secrets;
 pub use tasks::{Places, perform};
 
-/// The environment variable with the database's URL, in the pods of Jobs.
-pub const URL: &str = "DATABASE_URL";
-/// The environment variable with the URL of another server for scratch databases.
-pub const SCRATCH_URL: &str = "SCRATCH_URL";
+pub use crate::engine::task::{BACKUPS, FILES, SCRATCH_URL, URL, WRAPPER_URL};
 
 /// Bytes such as those of a hash, as text.
 fn hexadecimal(bytes: &[u8]) -> String {

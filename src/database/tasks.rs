@@ -16,10 +16,6 @@ use super::{
     report, restore, scratch, verify,
 };
 
-/// Where SQL files are mounted in the pods of Jobs.
-pub const FILES: &str = "/var/run/servicerelease/files";
-/// Where backups are.
-pub const BACKUPS: &str = "/var/run/servicerelease/backups";
 /// What a run that is told to end says of it.
 const TOLD_TO_END: &str = "it was told to end (SIGTERM): its pod was deleted or evicted";
 
@@ -79,6 +75,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
         },
         Task::Wrap(wrapped) => command::wrap(places, wrapped, stop).await,
         Task::Settle(wrapped) => settle(places, wrapped, &mut stop).await,
+        Task::SettleSql(run) => settle_sql(places, run).await,
         Task::Verify(wanted) => match verify::verify(&places.url, wanted).await {
             Ok(faults) if faults.is_empty() => report::of(WorkOutcome::Done, "all that was asked for is there"),
             Ok(faults) => Report {
@@ -252,17 +249,37 @@ fn of_run(ended: migrate::Report, done: &str) -> Report {
     Report { files_hash: plan, applied, count, ..report::of(outcome, message) }
 }
 
-/// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed.
+/// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed. Where something
+/// is left to be done there is no report, so that the next Job takes it up.
 async fn stopped(places: &Places, run: &SqlRun, files: &[files::File]) -> Report {
-    let known = migrate::settled(&places.url, &settings(run), files).await;
-    match known {
-        Ok(pending) if pending.is_empty() => report::of(WorkOutcome::Done, "all files are applied"),
-        Ok(pending) => Report {
-            count: i64::try_from(pending.len()).unwrap_or(i64::MAX),
-            ..report::failed(format!("{TOLD_TO_END}; not applied: {}", pending.join(", ")))
-        },
-        Err(why) => report::unknown(format!("{TOLD_TO_END}; what became of it is not known: {why}")),
+    match migrate::settled(&places.url, &settings(run), files).await {
+        Ok(settled) if settled.pending.is_empty() => {
+            Report { applied: settled.applied, ..report::of(WorkOutcome::Done, "all files are applied") }
+        }
+        Ok(settled) => {
+            report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; not applied: {}", settled.pending.join(", ")))
+        }
+        Err(why) => report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; what became of it is not known: {why}")),
     }
+}
+
+/// What became of SQL files whose Job is gone.
+async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
+    let files = match files::read(&places.files) {
+        Ok(files) => files,
+        Err(wrong) => return report::unknown(wrong.to_string()),
+    };
+    let settled = match migrate::settled(&places.url, &settings(run), &files).await {
+        Ok(settled) => settled,
+        Err(why) => return report::unknown(why),
+    };
+    let (outcome, message) = match (settled.pending.as_slice(), settled.applied.as_slice()) {
+        ([], _) => (WorkOutcome::Done, "all files are applied".to_owned()),
+        (_, []) => (WorkOutcome::NotBegun, "none of its files is applied".to_owned()),
+        (pending, _) => (WorkOutcome::Failed, format!("not applied: {}", pending.join(", "))),
+    };
+    let count = i64::try_from(settled.applied.len()).unwrap_or(i64::MAX);
+    Report { applied: settled.applied, count, ..report::of(outcome, message) }
 }
 
 async fn settle(places: &Places, wrapped: &Wrapped, stop: &mut Stop) -> Report {

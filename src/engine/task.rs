@@ -11,6 +11,25 @@ use crate::api::{
 /// The longest report, in bytes; the kubelet would cut it at 4096.
 pub const MOST_REPORT: usize = 2_048;
 
+/// The variable with the database's URL, in the pods of all of these Jobs. A template of the user's may set it itself.
+pub const URL: &str = "DATABASE_URL";
+/// The same where a command of the user's is wrapped, whatever its template sets: the runner reads it before [`URL`], and
+/// takes it out of the command's environment.
+pub const WRAPPER_URL: &str = "SERVICERELEASE_URL";
+/// The variable with the URL of another server for scratch databases. Taken out of a wrapped command's environment too.
+pub const SCRATCH_URL: &str = "SCRATCH_URL";
+/// Where SQL files are mounted, read-only. Without that ConfigMap the directory is there, and empty.
+pub const FILES: &str = "/var/run/servicerelease/files";
+/// Where backups are mounted, writable.
+pub const BACKUPS: &str = "/var/run/servicerelease/backups";
+/// Where the operator's program is put beside a wrapped command: `install --to` this directory, by an init container.
+/// What is wrapped is then run as `loader --library-path PROGRAMS PROGRAMS/runner database --task JSON -- COMMAND ARGS`.
+/// `$(NAME)` in COMMAND and ARGS comes as it was written: the runner expands it by [`expand`](crate::database::expand), in
+/// the environment that it gives the command, so that a rehearsal does not get the URL of the real database.
+pub const PROGRAMS: &str = "/servicerelease";
+/// The container of the operator's image that does so, and the volume.
+pub const INSTALLER: &str = "servicerelease-runner";
+
 /// What a Job is to do, as JSON in its arguments. URLs are in its environment.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -188,13 +207,13 @@ pub struct DatabaseJob {
     pub task: Option<Task>,
     /// Where it runs.
     pub pod: TaskPod,
-    /// The URL of the database, past poolers, as `DATABASE_URL`.
+    /// The URL of the database, past poolers, as [`URL`], and for a wrapped command as [`WRAPPER_URL`] too.
     pub url: SecretSource,
-    /// Another server for scratch databases, as `SCRATCH_URL`.
+    /// Another server for scratch databases, as [`SCRATCH_URL`].
     pub scratch: Option<SecretSource>,
-    /// The ConfigMap with SQL files, mounted at `/var/run/servicerelease/files`.
+    /// The ConfigMap with SQL files, mounted at [`FILES`].
     pub files: Option<String>,
-    /// The PersistentVolumeClaim with backups, mounted at `/var/run/servicerelease/backups`.
+    /// The PersistentVolumeClaim with backups, mounted at [`BACKUPS`].
     pub backups: Option<crate::api::BackupClaim>,
     /// How pods of the operator's image are run.
     pub runner: crate::api::RunnerPod,

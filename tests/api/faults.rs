@@ -289,9 +289,9 @@ async fn watches_that_have_expired_list_again() {
         let anew =
             calls.iter().filter(|(call, fate, _)| *fate == Fate::Pass && call.resource_version() >= Some(oldest));
         let kinds: BTreeSet<_> = anew.map(|(call, ..)| call.path.clone()).collect();
-        (kinds.len() == 10).then_some(())
+        (kinds.len() == 11).then_some(())
     };
-    until(30 * SECOND, again).await.expect("ten watches from a newer version");
+    until(30 * SECOND, again).await.expect("eleven watches from a newer version");
     cluster.set_image("shop", "shop:2").await;
     cluster.phase("shop", "Healthy").await;
     end_is_right(&cluster).await;

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod commands;
+mod database;
 mod faults;
 mod isolation;
 mod lease;

@@ -67,7 +67,7 @@ func TestOptionsSwitchWhatTheySay(t *testing.T) {
 		{"NetworkPolicy", 1, 1, 0},
 		{"ServiceMonitor", 0, 1, 0},
 		{"ServiceAccount", 1, 1, 0},
-		{"ValidatingAdmissionPolicy", 1, 1, 0},
+		{"ValidatingAdmissionPolicy", 2, 2, 0},
 		{"ClusterRole", 4, 4, 1},
 	} {
 		got := [3]int{count(test.kind, "default"), count(test.kind, "everything on"), count(test.kind, "everything off")}

@@ -1,7 +1,9 @@
 package packaging
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -28,6 +30,35 @@ func TestTheImageIsBuiltWithEveryMemberOfTheWorkspace(t *testing.T) {
 	for _, member := range regexp.MustCompile(`"([^"]+)"`).FindAllSubmatch(list[1], -1) {
 		if name := string(member[1]); name != "." && !read["!"+name] {
 			t.Errorf(".dockerignore leaves out %s, a member of the workspace", name)
+		}
+	}
+}
+
+// What the program calls has to be where the program runs, in the image that is shipped and in that of the tests.
+func TestTheImageHasEveryProgramThatIsRunOnADatabase(t *testing.T) {
+	called := map[string]bool{}
+	err := filepath.WalkDir("../../src/database", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, name := range regexp.MustCompile(`"(pg_[a-z]+|psql)"`).FindAllSubmatch(text, -1) {
+			called[string(name[1])] = true
+		}
+		return err
+	})
+	if err != nil || len(called) < 2 {
+		t.Fatalf("only %v are called (%v)", called, err)
+	}
+	for _, file := range []string{"Dockerfile", "tests/setup/up"} {
+		text, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range called {
+			if !regexp.MustCompile(`\b` + name + `\b`).Match(text) {
+				t.Errorf("%s puts no %s into the image", file, name)
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 type rule struct{ groups, resources, verbs []string }
@@ -47,6 +48,7 @@ var needed = map[string][]string{
 	"/pods":                                        {"list", "watch"},
 	"/pods/log":                                    {"get"},
 	"batch/jobs":                                   {"get", "list", "watch", "create", "delete"},
+	"/configmaps":                                  {"get", "list", "watch", "patch"},
 	"/services":                                    {"get", "list", "watch", "create", "patch"},
 	"discovery.k8s.io/endpointslices":              {"list", "watch"},
 	"gateway.networking.k8s.io/httproutes":         {"get", "list", "watch", "create", "patch", "delete"},
@@ -168,7 +170,7 @@ func TestAuthorizerRefusesTheOperatorWhatItMustNotHave(t *testing.T) {
 		"get secrets": false, "create pods": false, "delete pods": false, "create pods/exec": false,
 		"update servicereleases.servicerelease.io": false, "create releasecommands.servicerelease.io": false,
 		"patch deployments.apps": false, "delete services": false, "update leases.coordination.k8s.io": false,
-		"get configmaps": false, "create serviceaccounts/token": false, "list nodes": false,
+		"patch configmaps": true, "create configmaps": false, "update configmaps": false, "delete configmaps": false, "create serviceaccounts/token": false, "list nodes": false,
 	} {
 		args := append([]string{"auth", "can-i", "--as", account, "-n", "default"}, strings.Fields(question)...)
 		out, _ := kubectl(t, args...)
@@ -176,4 +178,35 @@ func TestAuthorizerRefusesTheOperatorWhatItMustNotHave(t *testing.T) {
 			t.Errorf("%s: %v, want %v", question, got, want)
 		}
 	}
+}
+
+// Which ConfigMaps a release may switch is their owners' word, the label; RBAC cannot read it.
+func TestTheOperatorWritesNoConfigMapWithoutTheLabel(t *testing.T) {
+	for name, label := range map[string]string{"switches": "servicerelease.io/release=shop", "private": "app=shop"} {
+		kubectl(t, "-n", "default", "delete", "configmap", name, "--ignore-not-found")
+		out, err := kubectl(t, "-n", "default", "create", "configmap", name, "--from-literal=a=1")
+		must(t, out, err)
+		out, err = kubectl(t, "-n", "default", "label", "configmap", name, label)
+		must(t, out, err)
+	}
+	set := func(name, value string) error {
+		_, err := kubectl(t, "-n", "default", "patch", "configmap", name, "--type=merge", "--patch", `{"data":{"a":"`+value+`"}}`,
+			"--as", "system:serviceaccount:"+namespace+":"+release)
+		return err
+	}
+	// The API server takes up a new policy some moments after it was created.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Second / 5) {
+		err := set("private", "2")
+		if err != nil && strings.Contains(err.Error(), "only ConfigMaps that have the label") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it may write what has no label: %v", err)
+		}
+	}
+	if err := set("switches", "2"); err != nil {
+		t.Error(err)
+	}
+	out, err := kubectl(t, "-n", "default", "patch", "configmap", "private", "--type=merge", "--patch", `{"data":{"a":"3"}}`)
+	must(t, out, err)
 }

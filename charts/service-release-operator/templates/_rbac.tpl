@@ -54,10 +54,16 @@ in its own namespace, under that namespace's quota, admission and Pod Security.
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
-# The Jobs of checks by `job` and `keys`.
+# The Jobs of checks and of the database's work.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
+# Feature flags, and the key that is maintenance mode, where spec.flags or spec.maintenance says so. Only ConfigMaps with the
+# label servicerelease.io/release are listed, watched and written. RBAC has no way to say so; for writes the admission
+# policy does.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, patch]
 # The Service that clients use: its selector is what moves traffic; created if there is none.
 - apiGroups: [""]
   resources: [services]

@@ -72,10 +72,10 @@ pub struct Database {
     #[arg(long)]
     task: String,
     /// The directory of SQL files.
-    #[arg(long, default_value = database::tasks::FILES)]
+    #[arg(long, default_value = database::FILES)]
     files: PathBuf,
     /// The directory of backups.
-    #[arg(long, default_value = database::tasks::BACKUPS)]
+    #[arg(long, default_value = database::BACKUPS)]
     backups: PathBuf,
     /// Where the report is left for the kubelet.
     #[arg(long, default_value = "/dev/termination-log")]
@@ -184,5 +184,7 @@ fn told_to_end() -> std::io::Result<database::Stop> {
 }
 
 fn url() -> Result<String, String> {
-    std::env::var(database::URL).map_err(|_| format!("{} is not set", database::URL))
+    // A template of the user's may have its own DATABASE_URL.
+    let url = std::env::var(database::WRAPPER_URL).or_else(|_| std::env::var(database::URL));
+    url.map_err(|_| format!("{} is not set", database::URL))
 }

@@ -36,6 +36,8 @@ pub enum Kind {
     Autoscaler,
     /// Job
     Job,
+    /// ConfigMap
+    ConfigMap,
     /// HTTPRoute
     Route,
     /// GRPCRoute
@@ -48,7 +50,7 @@ pub enum Kind {
 
 impl Kind {
     /// Those that every cluster has, or has got with the operator.
-    pub const ALWAYS: [Self; 10] = [
+    pub const ALWAYS: [Self; 11] = [
         Self::Release,
         Self::Command,
         Self::Plan,
@@ -59,6 +61,7 @@ impl Kind {
         Self::EndpointSlice,
         Self::Autoscaler,
         Self::Job,
+        Self::ConfigMap,
     ];
 
     /// Group, version, kind and plural, as the API has them.
@@ -75,6 +78,7 @@ impl Kind {
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
             Self::Job => ("batch", "v1", "Job", "jobs"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::Route => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::GrpcRoute => ("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
             Self::Gateway => ("gateway.networking.k8s.io", "v1", "Gateway", "gateways"),
@@ -100,7 +104,7 @@ impl Kind {
     /// Whether only objects with the label servicerelease.io/release are watched.
     #[must_use]
     pub const fn labelled(self) -> bool {
-        matches!(self, Self::Plan | Self::ReplicaSet | Self::Pod | Self::Job)
+        matches!(self, Self::Plan | Self::ReplicaSet | Self::Pod | Self::Job | Self::ConfigMap)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::api::{
-    LABEL_JOB, LABEL_RELEASE, Timestamp,
+    ANNOTATION_OWNER_UID, ANNOTATION_REPORTS, LABEL_JOB, LABEL_RELEASE, Timestamp,
     status::{MAX_TEXT, bounded},
 };
 
@@ -16,8 +16,10 @@ use super::entry::{Cached, Kind, Meta, RawMeta};
 pub struct CachedJob {
     meta: Meta,
     release: Arc<str>,
-    /// The uid of the ServiceRelease that owns it.
+    /// The uid of the ServiceRelease that owns it, or that it was made for if it outlives that.
     pub owner: Arc<str>,
+    /// Whether what its container leaves as its termination message is a report.
+    pub reports: bool,
     /// How it ended, if it has.
     pub end: Option<Finished>,
 }
@@ -78,12 +80,17 @@ impl Cached for CachedJob {
     const KIND: Kind = Kind::Job;
 
     fn read(meta: &RawMeta, raw: RawJob) -> Option<Self> {
-        let owner = meta.controller().filter(|owner| owner.is_release())?;
+        let owner = match meta.controller() {
+            Some(owner) if owner.is_release() => owner.uid.as_str(),
+            Some(_) => return None,
+            None => meta.annotation(ANNOTATION_OWNER_UID)?,
+        };
         meta.label(LABEL_JOB)?;
         let slim = meta.slim();
         Some(Self {
             release: meta.label(LABEL_RELEASE)?.into(),
-            owner: owner.uid.as_str().into(),
+            owner: owner.into(),
+            reports: meta.annotation(ANNOTATION_REPORTS).is_some(),
             end: raw.status.end(slim.created),
             meta: slim,
         })

@@ -3,6 +3,7 @@
 //! looked at yet, because a watch is still behind a write of our own.
 
 pub mod claim;
+pub mod config_map;
 pub mod entry;
 pub mod gateway;
 pub mod jobs;
@@ -25,6 +26,7 @@ use kube::runtime::watcher::Event;
 use super::{key::Key, queue::Queue};
 
 pub use claim::Claim;
+pub use config_map::CachedConfigMap;
 pub use entry::{Cached, Kind, Meta, Slim};
 pub use gateway::{CachedGateway, CachedGatewayClass};
 pub use jobs::CachedJob;
@@ -62,6 +64,8 @@ pub struct World {
     pub autoscalers: Shelf<Autoscaler>,
     /// Jobs, by release.
     pub jobs: Shelf<CachedJob>,
+    /// ConfigMaps, by release.
+    pub config_maps: Shelf<CachedConfigMap>,
     /// HTTPRoutes, by name. Nobody watches them before a release uses one.
     pub routes: Shelf<CachedRoute>,
     /// GRPCRoutes, by name.
@@ -103,6 +107,7 @@ impl World {
             slices: Shelf::new(scopes),
             autoscalers: Shelf::new(scopes),
             jobs: Shelf::new(scopes),
+            config_maps: Shelf::new(scopes),
             routes: Shelf::new(scopes),
             grpc_routes: Shelf::new(scopes),
             gateways: Shelf::new(&[None]),
@@ -127,6 +132,7 @@ impl World {
             Kind::EndpointSlice => self.slices.synced(),
             Kind::Autoscaler => self.autoscalers.synced(),
             Kind::Job => self.jobs.synced(),
+            Kind::ConfigMap => self.config_maps.synced(),
             Kind::Route | Kind::GrpcRoute | Kind::Gateway | Kind::GatewayClass => true,
         };
         Kind::ALWAYS.into_iter().filter(|kind| !synced(kind)).collect()
@@ -262,7 +268,13 @@ macro_rules! belongs_to_release {
     )*};
 }
 
-belongs_to_release!(CachedCommand on commands, ReplicaSet on replica_sets, CachedPod on pods, CachedJob on jobs);
+belongs_to_release!(
+    CachedCommand on commands,
+    ReplicaSet on replica_sets,
+    CachedPod on pods,
+    CachedJob on jobs,
+    CachedConfigMap on config_maps
+);
 
 /// Implements [`Shelved`] for a kind that concerns whoever lays claim to something.
 macro_rules! belongs_to_claimants {

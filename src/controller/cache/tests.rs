@@ -1,5 +1,7 @@
 //! The cache as a whole: what wakes whom, what is kept, what is waited for.
 
+mod jobs;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        ANNOTATION_FINGERPRINT, LABEL_JOB, LABEL_RELEASE, LABEL_REVISION, Timestamp,
+        ANNOTATION_FINGERPRINT, ANNOTATION_REPORTS, LABEL_JOB, LABEL_RELEASE, LABEL_REVISION, Timestamp,
         status::{MAX_TEXT, bounded},
     },
     engine::{Container, Ended, Pod, Template},
@@ -225,7 +225,11 @@ pub struct CachedPod {
     pub job: Option<Arc<str>>,
     /// What its container left to say when it ended, if it is of a Job. Of others it is not read: it may be secret.
     pub said: Option<Box<str>>,
-    /// The uid of the ReplicaSet that controls it.
+    /// The whole message of the container that reports, if it is of a Job that works on a database.
+    pub report: Option<Box<str>>,
+    /// Whether none of its containers runs or will run.
+    pub over: bool,
+    /// The uid of the ReplicaSet or Job that controls it.
     pub owner: Option<Arc<str>>,
     /// What the engine is told.
     pub pod: Pod,
@@ -243,6 +247,7 @@ pub struct RawPod {
 struct RawPodStatus {
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
+    phase: String,
     reason: String,
     conditions: Option<Vec<RawCondition>>,
     init_container_statuses: Option<Vec<RawContainer>>,
@@ -300,6 +305,8 @@ struct RawTerminated {
     message: String,
 }
 
+/// The longest termination message that a kubelet passes on.
+const MOST_MESSAGE: usize = 4_096;
 /// status.reason of pods that were taken away from their node.
 const TAKEN_AWAY: [&str; 6] = ["Evicted", "Preempting", "Shutdown", "Terminated", "NodeShutdown", "NodeLost"];
 
@@ -325,6 +332,13 @@ impl RawPodStatus {
         let first = ended.iter().find(|end| end.exit_code != 0).or(ended.first())?;
         let words: Vec<&str> = first.message.split_whitespace().collect();
         Some(bounded(&words.join(" "), MAX_TEXT).into())
+    }
+
+    /// What a container left when it ended, as it is. The kubelet has cut it at 4 KiB.
+    fn report(&self, container: &str) -> Option<Box<str>> {
+        let mut containers = self.container_statuses.iter().flatten();
+        let ended = containers.find(|it| it.name == container)?.state.as_ref()?.terminated.as_ref()?;
+        (!ended.message.is_empty()).then(|| bounded(&ended.message, MOST_MESSAGE).into())
     }
 
     /// ContainersReady turned False later than every container began to run, and all of them still do. Of a pod
@@ -373,6 +387,9 @@ impl Cached for CachedPod {
         let job = meta.label(LABEL_JOB);
         let revision = meta.label(LABEL_REVISION).or(job.map(|_| ""))?;
         let said = job.and_then(|_| status.said());
+        let reporter = job.and_then(|_| meta.annotation(ANNOTATION_REPORTS));
+        let report = reporter.and_then(|container| status.report(container));
+        let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
         let pod = Pod {
             name: meta.name.clone(),
             created: meta.creation_timestamp,
@@ -395,6 +412,8 @@ impl Cached for CachedPod {
             revision: revision.into(),
             job: job.map(Into::into),
             said,
+            report,
+            over,
             owner: meta.controller().map(|owner| owner.uid.as_str().into()),
             pod,
             meta: meta.slim(),

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::database::Secrets;
+use crate::database::{SCRATCH_URL, Secrets, WRAPPER_URL, expand};
 
 /// The longest line that is looked at as a whole, in bytes.
 const LINE: u64 = 64 * 1024;
@@ -29,6 +29,9 @@ const LINES: usize = 20;
 const TOLD: usize = 300;
 /// How long its output is read after its end: somebody else may hold it open.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// What the command has not in its environment: the wrapper's own ways to databases.
+const HIDDEN: [&str; 2] = [WRAPPER_URL, SCRATCH_URL];
 
 /// A running command.
 pub struct Child {
@@ -51,8 +54,23 @@ impl Child {
     /// # Errors
     /// There is no such program, or it cannot be run.
     pub fn spawn(command: &[OsString], variables: &[(String, OsString)], secrets: &Secrets) -> io::Result<Self> {
-        let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
-        let mut process = Command::new(program)
+        // The kubelet left `$(NAME)` as it was: the command's own environment counts.
+        let known = |name: &str| {
+            let given = variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            let value = given.or_else(|| std::env::var_os(name).filter(|_| !HIDDEN.contains(&name)))?;
+            value.into_string().ok()
+        };
+        let expanded = |word: &OsString| match word.to_str() {
+            Some(text) => OsString::from(expand(text, known)),
+            None => word.clone(),
+        };
+        let words: Vec<OsString> = command.iter().map(expanded).collect();
+        let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
+        let mut command = Command::new(program);
+        for name in HIDDEN {
+            command.env_remove(name);
+        }
+        let mut process = command
             .args(arguments)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -155,7 +155,7 @@ async fn read(connection: &mut PgConnection, set: &str) -> Result<(Ledger, Vec<E
 ///
 /// # Errors
 /// Why that cannot be said.
-pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<Vec<String>, String> {
+pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<Settled, String> {
     let opened = connection::open(url, "servicerelease/settle").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let begun = Instant::now();
@@ -169,5 +169,21 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<V
     let _ = connection.close().await;
     let (ledger, entries) = read.map_err(|error| told(&error))?;
     let sorted = sort(files, &entries, &ledger).map_err(|conflict| conflict.told())?;
-    Ok(sorted.pending.into_iter().map(|file| file.name.clone()).collect())
+    let pending = sorted.pending.into_iter().map(|file| file.name.clone()).collect();
+    let of_release = format!("{} at ", settings.release);
+    let mine = |file: &&File| {
+        let applied = |entry: &&Entry| entry.version == file.version && entry.state == "Applied";
+        entries.iter().find(applied).is_some_and(|entry| entry.by.starts_with(&of_release))
+    };
+    let applied = files.iter().filter(mine).map(|file| file.name.clone()).collect();
+    Ok(Settled { pending, applied })
+}
+
+/// What became of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Those that are not applied.
+    pub pending: Vec<String>,
+    /// Those that the release applied.
+    pub applied: Vec<String>,
 }

@@ -89,7 +89,7 @@ fn variables(
     let mut changed = vec![(super::super::URL.to_owned(), OsString::from(scratch)), ("PGAPPNAME".into(), NAME.into())];
     for (name, value) in all {
         let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
-        if name == super::super::URL || name == super::super::SCRATCH_URL {
+        if [super::super::URL, super::super::SCRATCH_URL, super::super::WRAPPER_URL].contains(&name.as_str()) {
             continue;
         }
         if value.trim() == url.trim() {

@@ -62,6 +62,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         runner: database.runner.clone().unwrap_or_default(),
     };
     let without = DatabaseJob { scratch: None, backups: None, ..plain.clone() };
+    let attempt = work::attempt(pass, task, since);
     let (job, timeout) = match task {
         DatabaseTask::Preflight => {
             let due = pass.status.release.as_ref().is_some_and(|release| release.migration.is_some());
@@ -80,7 +81,6 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 (DatabaseJob { pod: TaskPod::User(job), ..without }, backup.timeout)
             } else {
                 let name = backup_name(pass, task);
-                let Database { .. } = database;
                 let task = Task::Backup {
                     name,
                     proof: backup.proof == Proof::Restore,
@@ -100,7 +100,10 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
         DatabaseTask::Migration => {
             let migration = migration?;
-            (change_job(pass, &migration.change, "migration", migration.idempotent, without), migration.change.timeout)
+            (
+                change_job(pass, &migration.change, "migration", (attempt, migration.idempotent), without),
+                migration.change.timeout,
+            )
         }
         DatabaseTask::Settlement => {
             let migration = migration?;
@@ -108,7 +111,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
         DatabaseTask::Seed => {
             let seed = database.seed.as_ref()?;
-            (change_job(pass, seed, "seed", false, without), seed.timeout)
+            (change_job(pass, seed, "seed", (attempt, false), without), seed.timeout)
         }
         DatabaseTask::MigrationDown => {
             let change = &database.migration_down.as_ref()?.change;
@@ -117,7 +120,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                     let task = Task::Down { of: run.release.clone(), run: SqlRun { plan: None, ..run } };
                     with_change(pass, change, task, without)
                 }
-                None => change_job(pass, change, "down", false, without),
+                None => change_job(pass, change, "down", (attempt, false), without),
             };
             (job, change.timeout)
         }
@@ -173,12 +176,18 @@ fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
 }
 
 /// A Job that makes a change: with SQL files the runner itself, else the user's pod, wrapped.
-fn change_job(pass: &Pass<'_>, change: &Change, what: &str, again: bool, base: DatabaseJob) -> DatabaseJob {
+fn change_job(
+    pass: &Pass<'_>,
+    change: &Change,
+    what: &str,
+    (attempt, again): (i32, bool),
+    base: DatabaseJob,
+) -> DatabaseJob {
     let task = match sql_run(pass, change, &number(pass)) {
         // Only the migration's files were looked at before.
         Some(run) if what != "migration" => Task::Migrate(SqlRun { plan: None, ..run }),
         Some(run) => Task::Migrate(run),
-        None => Task::Wrap(wrapped(pass, change, what, again)),
+        None => Task::Wrap(wrapped(pass, change, what, attempt, again)),
     };
     with_change(pass, change, task, base)
 }
@@ -187,20 +196,21 @@ fn change_job(pass: &Pass<'_>, change: &Change, what: &str, again: bool, base: D
 pub fn settle_job(pass: &Pass<'_>, change: &Change, what: &str, base: DatabaseJob) -> DatabaseJob {
     let task = match sql_run(pass, change, &number(pass)) {
         Some(run) => Task::SettleSql(run),
-        None => Task::Settle(wrapped(pass, change, what, false)),
+        None => Task::Settle(wrapped(pass, change, what, 0, false)),
     };
     let files = change.sql.as_ref().map(|sql| sql.config_map.clone());
     DatabaseJob { task: Some(task), pod: TaskPod::Own, files, ..base }
 }
 
-fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, again: bool) -> Wrapped {
+fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bool) -> Wrapped {
     let hash = plan_hash(pass, change);
     // A seed is one for all releases; the others are of one attempt at a release each.
     let plan = match what {
         "seed" => format!("seed/{hash}"),
         _ => format!("{what}/{hash}/{}", number(pass)),
     };
-    Wrapped { plan, release: number(pass), again, lock_timeout: change.lock_timeout, timeout: change.timeout }
+    let (lock_timeout, timeout) = (change.lock_timeout, change.timeout);
+    Wrapped { plan, release: number(pass), attempt, again, lock_timeout, timeout }
 }
 
 /// The pod and the files of a change.

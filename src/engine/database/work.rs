@@ -18,7 +18,7 @@ use super::super::{
 /// How long a pod may take to start.
 const START: Duration = Duration::from_secs(120);
 /// How often a Job that ends without a report is followed by another.
-const MOST_ATTEMPTS: i32 = 5;
+const MOST_LOST: i64 = 4;
 /// The longest message, in characters.
 const MOST_TOLD: usize = 320;
 /// What of the release's name stands in a Job's.
@@ -95,15 +95,25 @@ pub fn is_of_database(pass: &Pass<'_>, job: &Job) -> bool {
 /// The work as it stands since a moment, or a new beginning.
 fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
     let known = pass.status.database.as_ref().and_then(|database| database.last(order.task));
-    known.filter(|known| known.started_at >= order.since).cloned().unwrap_or_else(|| DatabaseWork {
-        task: order.task,
-        outcome: WorkOutcome::Running,
-        attempt: 1,
-        job: name(pass, order.task, 1, pass.now),
-        started_at: pass.now,
-        ended_at: None,
-        message: String::new(),
+    known.filter(|known| known.started_at >= order.since).cloned().unwrap_or_else(|| {
+        let attempt = attempt(pass, order.task, order.since);
+        DatabaseWork {
+            task: order.task,
+            outcome: WorkOutcome::Running,
+            attempt,
+            lost: 0,
+            job: name(pass, order.task, attempt, pass.now),
+            started_at: pass.now,
+            ended_at: None,
+            message: String::new(),
+        }
     })
+}
+
+/// Which Job of its kind in the release is the one under way, or the one that is to be made.
+pub fn attempt(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> i32 {
+    let known = pass.status.database.as_ref().and_then(|database| database.last(task));
+    known.map_or(1, |known| known.attempt + i32::from(known.started_at < since))
 }
 
 /// Has it done, and takes in what came of it.
@@ -112,12 +122,14 @@ pub fn drive(pass: &mut Pass<'_>, order: Order) -> Progress {
     if work.outcome != WorkOutcome::Running {
         return Progress::Ended(work.outcome);
     }
+    let attempt = work.attempt;
     listen(pass, &order, &mut work);
     if work.outcome == WorkOutcome::Running {
         overdue(pass, &order, &mut work);
     }
     let outcome = work.outcome;
-    if outcome == WorkOutcome::Running {
+    // What follows a lost one is ordered anew, by its number.
+    if outcome == WorkOutcome::Running && work.attempt == attempt {
         make(pass, &order, &mut work);
     }
     record(pass, work);
@@ -162,13 +174,14 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
 /// A pod that was killed, evicted or never there: whoever comes next finds out, under the lock, what became of it.
 fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, why: &str) {
     let note = format!("Job {} ended without a report: {}", work.job, bounded(why, 200));
-    if work.attempt >= MOST_ATTEMPTS {
+    if work.lost >= MOST_LOST {
         work.outcome = if changes(order.task) { WorkOutcome::Unknown } else { WorkOutcome::Failed };
-        work.message = bounded(&format!("{note}, for the {}th time", work.attempt), MOST_TOLD);
+        work.message = bounded(&format!("{note}, like the {} before it", work.lost), MOST_TOLD);
         return;
     }
     pass.status.note(pass.now, "JobLost", &note, None);
     work.attempt += 1;
+    work.lost += 1;
     work.job = name(pass, order.task, work.attempt, work.started_at);
     work.ended_at = None;
     work.message = note;
@@ -176,7 +189,7 @@ fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, w
 
 /// What comes to no end: a changing task has an unknown outcome then.
 fn overdue(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
-    let attempts = u64::try_from(work.attempt).unwrap_or(1);
+    let attempts = u64::try_from(work.lost).unwrap_or(0) + 1;
     let each = order.timeout.as_millis().saturating_add(pass.policy().deadline.as_millis());
     let limit = Duration::from_millis(each.saturating_mul(attempts));
     if !pass.elapsed(work.started_at, limit) {

@@ -1,13 +1,18 @@
-//! The bodies of Jobs.
+//! The bodies of Jobs: those of checks are here, those that work on a database beside.
+
+mod database;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Header, KeysOf, LABEL_JOB, LABEL_RELEASE, ServiceRelease},
-    checks, database,
-    engine::{HttpQuestion, NewJob, Run, SqlQuestion},
+    api::{
+        ANNOTATION_OWNER_UID, ANNOTATION_REPORTS, Header, KeysOf, LABEL_JOB, LABEL_RELEASE, SecretKey, ServiceRelease,
+    },
+    checks,
+    database::protect,
+    engine::{HttpQuestion, NewJob, Run, SqlQuestion, task},
 };
 
 use super::build;
@@ -26,18 +31,19 @@ pub struct Runner {
     pub pull_policy: String,
 }
 
-/// A Job of one pod that is never tried again by itself; a pod that is taken from its node does not count.
+/// A Job of one pod that is never tried again by itself. A pod that is taken from its node does not count, unless it may
+/// have changed a database: then what became of that is found out before anything else runs.
 ///
 /// # Errors
 /// What is wrong with the template, or that there is no runner.
 pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> Result<Value, String> {
-    let runner = || runner.ok_or("the operator has no runner: set RUNNER_IMAGE (chart value image)");
+    let runner = runner.ok_or("the operator has no runner: set RUNNER_IMAGE (chart value image)");
     let mut template = match &new.run {
         Run::Pod(template) => template.clone(),
-        Run::Keys(sources) => keys(sources, runner()?),
-        Run::Http(question) => http(question, runner()?),
-        Run::Sql(question) => sql(question, runner()?),
-        Run::Database(_) => return Err("the runner does not work on databases yet".into()),
+        Run::Keys(sources) => keys(sources, runner?),
+        Run::Http(question) => http(question, runner?),
+        Run::Sql(question) => sql(question, runner?),
+        Run::Database(job) => database::template(job, runner)?,
     };
     if !template.is_object() {
         return Err("job.template is no pod template: it needs spec.containers".into());
@@ -45,16 +51,34 @@ pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> 
     let name = release.metadata.name.as_deref().unwrap_or_default();
     let labels = json!({ LABEL_RELEASE: name, LABEL_JOB: new.name });
     prepare(&mut template, new, &labels)?;
+    let mut metadata = json!({ "name": new.name, "labels": labels });
+    if new.owned {
+        metadata["ownerReferences"] = build::owner(release);
+    } else {
+        metadata["annotations"] = json!({ ANNOTATION_OWNER_UID: release.metadata.uid });
+    }
+    let mut on_disruption = "Ignore";
+    if let Run::Database(job) = &new.run {
+        let reports = json!({ "annotations": { ANNOTATION_REPORTS: template.pointer("/spec/containers/0/name") } });
+        build::merge(&mut metadata, &reports);
+        build::merge(&mut template, &json!({ "metadata": reports }));
+        if database::changes(job) {
+            on_disruption = "FailJob";
+        }
+    }
     let body = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": { "name": new.name, "labels": labels, "ownerReferences": build::owner(release) },
+        "metadata": metadata,
         "spec": {
+            "parallelism": 1,
+            "completions": 1,
             "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
             "activeDeadlineSeconds": new.timeout.as_millis().div_ceil(1_000).max(1),
             "ttlSecondsAfterFinished": KEPT,
             "podFailurePolicy": { "rules": [
-                { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
+                { "action": on_disruption, "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
             ]},
             "template": template,
         },
@@ -91,27 +115,29 @@ fn strip(template: &mut Value, never: &BTreeSet<String>) {
 fn http(question: &HttpQuestion, runner: &Runner) -> Value {
     let secret = |(place, header): (usize, &Header)| {
         let key = &header.value_from.as_ref()?.secret_key_ref;
-        Some(json!({
-            "name": format!("{}{place}", checks::HEADER),
-            "valueFrom": { "secretKeyRef": { "name": key.name, "key": key.key } },
-        }))
+        Some(from_secret(&format!("{}{place}", checks::HEADER), key))
     };
     let env: Vec<Value> = question.http.headers.iter().enumerate().filter_map(secret).collect();
-    let mut template = own("check-http", json!(["check-http", "--question", json!(question).to_string()]), runner);
+    let mut template = own("check-http", &["check-http", "--question", &json!(question).to_string()], runner);
     template["spec"]["containers"][0]["env"] = json!(env);
     template
 }
 
 /// A pod that asks a database, with its URL in the environment.
 fn sql(question: &SqlQuestion, runner: &Runner) -> Value {
-    let mut template = own("check-sql", json!(["check-sql", "--question", json!(question).to_string()]), runner);
-    let key = json!({ "name": question.url.name, "key": question.url.key });
-    template["spec"]["containers"][0]["env"] = json!([{ "name": database::URL, "valueFrom": { "secretKeyRef": key } }]);
+    let mut template = own("check-sql", &["check-sql", "--question", &json!(question).to_string()], runner);
+    template["spec"]["containers"][0]["env"] = json!([from_secret(task::URL, &question.url)]);
     template
 }
 
+/// A variable whose value is in a Secret.
+fn from_secret(name: &str, key: &SecretKey) -> Value {
+    json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": key.name, "key": key.key } } })
+}
+
 /// A pod of the operator's own program.
-fn own(name: &str, args: Value, runner: &Runner) -> Value {
+fn own(name: &str, args: &[&str], runner: &Runner) -> Value {
+    let args: Vec<String> = args.iter().map(|arg| protect(arg)).collect();
     json!({ "spec": {
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -122,11 +148,16 @@ fn own(name: &str, args: Value, runner: &Runner) -> Value {
             "imagePullPolicy": runner.pull_policy,
             "args": args,
             "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
-            "securityContext": {
-                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
-            },
+            "securityContext": restricted(),
         }],
     }})
+}
+
+/// What a container of the operator's image may do.
+fn restricted() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+    })
 }
 
 /// A pod that has the keys as files and looks at them. What is missing is no volume's fault: all of it is optional.
@@ -145,8 +176,8 @@ fn keys(sources: &[KeysOf], runner: &Runner) -> Value {
         }
     };
     let mount = |(place, _): (usize, &KeysOf)| json!({ "name": format!("source-{place}"), "mountPath": format!("{MOUNTS}/{place}"), "readOnly": true });
-    let args = json!(["check-keys", "--mounts", MOUNTS, "--sources", json!(sources).to_string()]);
-    let mut template = own("check-keys", args, runner);
+    let args = ["check-keys", "--mounts", MOUNTS, "--sources", &json!(sources).to_string()];
+    let mut template = own("check-keys", &args, runner);
     template["spec"]["containers"][0]["volumeMounts"] = sources.iter().enumerate().map(mount).collect();
     template["spec"]["volumes"] = sources.iter().enumerate().map(volume).collect();
     template
