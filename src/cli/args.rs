@@ -60,6 +60,10 @@ pub enum Command {
     Status(Status),
     /// The releases so far, how each ended, and the timeline
     History(History),
+    /// What the next release would do, step by step, and what would happen if a step failed
+    Plan(Plan),
+    /// The log of the release under way, or the last one, as Markdown: times, people, evidence, what to do
+    Report(Report),
     /// Pass the pause under way, or switch a blue-green release
     Promote(Promote),
     /// Take the release under way back
@@ -72,8 +76,8 @@ pub enum Command {
     Pause(Say),
     /// Go on after pause, or pass a pause without duration
     Resume(Say),
-    /// Pass the approval under way
-    Approve(Say),
+    /// Pass the approval under way, or approve a plan for the database
+    Approve(Approve),
     /// Pass the pause or the held failure under way
     Skip(Say),
     /// Check manifests without a cluster: mistakes, and what would lose requests
@@ -327,6 +331,37 @@ impl Default for SplitArgs {
     fn default() -> Self {
         Self { runs: 200, candidate_share: 50, seed: 1, pod_label: "pod".to_owned() }
     }
+}
+
+/// `plan`
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// The ServiceRelease
+    pub name: String,
+    /// Print in this format
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
+}
+
+/// `report`
+#[derive(Args, Debug)]
+pub struct Report {
+    /// The ServiceRelease
+    pub name: String,
+}
+
+/// `approve`
+#[derive(Args, Debug)]
+pub struct Approve {
+    /// What every command has.
+    #[command(flatten)]
+    pub say: Say,
+    /// Approve the migration with this plan (status.database.planHash)
+    #[arg(long, value_name = "PLAN", conflicts_with = "restore")]
+    pub migration: Option<String>,
+    /// Approve that the backup of the release with this plan is restored
+    #[arg(long, value_name = "PLAN")]
+    pub restore: Option<String>,
 }
 
 /// `completion`

@@ -14,6 +14,8 @@ mod live;
 mod outcome;
 mod output;
 mod paint;
+mod plan;
+mod report;
 mod say;
 mod screen;
 mod status;
@@ -65,6 +67,8 @@ async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Get(args) => get::run(&Cluster::connect(&connection).await?, &args).await,
         Command::Status(args) => status::run(&Cluster::connect(&connection).await?, &args).await,
         Command::History(args) => history::run(&Cluster::connect(&connection).await?, &args).await,
+        Command::Plan(args) => plan::run(&Cluster::connect(&connection).await?, &args).await,
+        Command::Report(args) => report::run(&Cluster::connect(&connection).await?, &args).await,
         Command::Promote(args) => {
             say_to(&connection, Action::Promote, &args.say, Wish { full: args.full, ..plain() }).await
         }
@@ -75,7 +79,10 @@ async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Retry(say) => say_to(&connection, Action::Retry, &say, plain()).await,
         Command::Pause(say) => say_to(&connection, Action::Pause, &say, plain()).await,
         Command::Resume(say) => say_to(&connection, Action::Resume, &say, plain()).await,
-        Command::Approve(say) => say_to(&connection, Action::Approve, &say, plain()).await,
+        Command::Approve(args) => {
+            let approval = say::approval(args.migration, args.restore);
+            say_to(&connection, Action::Approve, &args.say, Wish { approval, ..plain() }).await
+        }
         Command::Skip(say) => say_to(&connection, Action::Skip, &say, plain()).await,
         Command::Lint(args) => lint::run(&args),
         Command::Analyze(args) => analyze::run(&connection, &args).await,

@@ -26,6 +26,16 @@ pub struct Wish {
     pub full: bool,
     /// Undo: where to.
     pub to_revision: Option<String>,
+    /// Approve: a plan for the database.
+    pub approval: Option<CommandApproval>,
+}
+
+/// What is approved, by the options of `approve`.
+#[must_use]
+pub fn approval(migration: Option<String>, restore: Option<String>) -> Option<CommandApproval> {
+    let of =
+        |kind: ApprovalKind, plan: Option<String>| plan.map(|plan| CommandApproval { kind, plan_hash: Some(plan) });
+    of(ApprovalKind::Migration, migration).or_else(|| of(ApprovalKind::Restore, restore))
 }
 
 /// Runs one of the commands.
@@ -72,6 +82,9 @@ pub async fn run(cluster: &Cluster, action: Action, say: &Say, wish: &Wish) -> R
 pub fn compose(release: &ServiceRelease, action: Action, wish: &Wish) -> Result<ReleaseCommandSpec, CliError> {
     let status = release.status.clone().unwrap_or_default();
     let candidate = status.candidate.as_ref().map(|candidate| candidate.revision.clone());
+    // A release without a candidate: its migration is all.
+    let alone = status.release.as_ref().filter(|_| candidate.is_none() && status.step.is_some());
+    let candidate = candidate.or_else(|| alone.map(|release| release.revision.clone()));
     let stable = status.stable.as_ref().map(|stable| stable.revision.clone());
     let step = status.step.as_ref().filter(|_| candidate.is_some()).map(|step| step.index);
     // A step is named where a late duplicate would pass another one. Abort, Pause and a full
@@ -89,20 +102,42 @@ pub fn compose(release: &ServiceRelease, action: Action, wish: &Wish) -> Result<
     if needed && revision.is_none() {
         return Err(nothing_to(action, release, &status));
     }
-    if action == Action::Approve && status.step.as_ref().is_none_or(|step| step.name != StepName::Approval) {
-        return Err(nothing_to(action, release, &status));
+    if action == Action::Approve {
+        approvable(release, &status, wish)?;
     }
+    let step_of_strategy = || CommandApproval { kind: ApprovalKind::Step, plan_hash: None };
     Ok(ReleaseCommandSpec {
         release: release.name_any(),
         action,
         revision,
         step,
         full: wish.full.then_some(true),
-        approval: (action == Action::Approve).then_some(CommandApproval { kind: ApprovalKind::Step, plan_hash: None }),
+        approval: (action == Action::Approve).then(|| wish.approval.clone().unwrap_or_else(step_of_strategy)),
         to_revision: wish.to_revision.clone(),
         reason: None,
         requested_by: None,
     })
+}
+
+/// Whether something waits for this approval. A plan for the database is approved by its hash: whoever says so has seen it.
+fn approvable(release: &ServiceRelease, status: &ServiceReleaseStatus, wish: &Wish) -> Result<(), CliError> {
+    let waits = |kind: ApprovalKind| match kind {
+        ApprovalKind::Step => status.step.as_ref().is_some_and(|step| step.name == StepName::Approval),
+        ApprovalKind::Migration => status.reason == "MigrationAwaitsApproval",
+        ApprovalKind::Restore => status.reason == "RestoreAwaitsApproval",
+    };
+    let kind = wish.approval.as_ref().map_or(ApprovalKind::Step, |approval| approval.kind);
+    if waits(kind) {
+        return Ok(());
+    }
+    let meant = [ApprovalKind::Migration, ApprovalKind::Restore].into_iter().find(|kind| waits(*kind));
+    if let Some(kind) = meant {
+        return Err(CliError::Usage {
+            what: format!("what waits is the approval of a plan ({kind:?}): {}", status.message),
+            remedy: status.next_action.clone(),
+        });
+    }
+    Err(nothing_to(Action::Approve, release, status))
 }
 
 /// The revision that Retry is meant for when there is no candidate.

@@ -39,7 +39,7 @@ mod unroutable;
 mod verdict;
 
 pub use command::RETENTION as COMMAND_RETENTION;
-pub use database::Due;
+pub use database::{Due, identity as migration};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
 pub use inquiry::{Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply, SqlQuestion};

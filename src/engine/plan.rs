@@ -7,12 +7,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::{
     Analysis, Canary, CanaryStep, Check, Database, DatabaseTask, Duration, Flags, HeaderMatch, MaintenanceMode, Moment,
-    ServiceReleaseSpec, ServiceReleaseStatus, StepName, Strategy, status::bounded,
+    ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, StepName, Strategy, status::bounded,
 };
 
 use super::{
     database::{self, Due},
-    observed::NamedTemplate,
+    observed::{NamedTemplate, Template},
     ratio::{self, Bounds},
     templates,
 };
@@ -186,6 +186,19 @@ fn checks(spec: &ServiceReleaseSpec) -> Vec<Check> {
 }
 
 impl Situation {
+    /// That of the next release with a new pod template, as far as the object itself tells. Of an adopted Deployment's image
+    /// it tells nothing: a migration that follows it counts as due.
+    #[must_use]
+    pub fn next(release: &ServiceRelease) -> Self {
+        let status = release.status.clone().unwrap_or_default();
+        let template = release.spec.template.as_ref().and_then(|it| serde_json::to_value(it).ok()).map(Template::new);
+        let wanted = database::identity(&release.spec, template.as_ref());
+        let known = status.database.unwrap_or_default();
+        let applied = known.migrations.iter().any(|migration| Some(&migration.migration) == wanted.as_ref());
+        let due = Due { migration: wanted.is_some() && !applied, seed: known.seeded_at.is_none() };
+        Self { first: status.stable.is_none(), alone: false, due }
+    }
+
     /// That of the release under way, as its status has it.
     #[must_use]
     pub fn under_way(status: &ServiceReleaseStatus) -> Self {
