@@ -38,6 +38,8 @@ RUN set -eu; cd /root-fs; \
 
 FROM scratch
 COPY --from=build /root-fs /
+# The operator runs pg_dump and pg_restore by their names.
+ENV PATH=/usr/bin:/bin
 USER 65532:65532
 EXPOSE 8081
 ENTRYPOINT ["/usr/bin/service-release-operator"]

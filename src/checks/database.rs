@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{Change, Database, SecretKey, ServiceReleaseSpec};
+use crate::api::{Change, ServiceReleaseSpec};
 
 use super::Unsound;
 
@@ -19,12 +19,6 @@ pub(super) fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
     for (name, change) in [migration, seed, down].into_iter().flatten() {
         for (field, message) in of_change(spec, change) {
             add(format!("{name}.{field}"), message);
-        }
-    }
-    let rehearsed = database.migration.as_ref().filter(|_| database.rehearsed().is_some());
-    if let Some(template) = rehearsed.and_then(|migration| migration.change.template.as_ref()) {
-        for (index, message) in reaches_the_real_one(database, template) {
-            add(format!("migration.template.spec.containers[0].env[{index}]"), message);
         }
     }
     let job = database.backup.as_ref().and_then(|backup| backup.job.as_ref());
@@ -90,26 +84,6 @@ fn first_container(template: &Value) -> Option<&Value> {
     template.pointer("/spec/containers/0").filter(|container| container.is_object())
 }
 
-/// Variables by which a rehearsal would reach the real database: it can put the scratch database into DATABASE_URL alone.
-fn reaches_the_real_one(database: &Database, template: &Value) -> Vec<(usize, String)> {
-    let variables = first_container(template).and_then(|container| container["env"].as_array()).into_iter().flatten();
-    let url = |key: &SecretKey, variable: &Value| {
-        let reference = &variable["valueFrom"]["secretKeyRef"];
-        reference["name"] == key.name && reference["key"] == key.key
-    };
-    let keys = [&database.url_from.secret_key_ref, &database.direct().secret_key_ref];
-    let why = |variable: &Value| {
-        let made_of_it = variable["value"].as_str().is_some_and(|value| value.contains("$(DATABASE_URL)"));
-        let itself = variable["name"] == "DATABASE_URL";
-        (itself || made_of_it || keys.iter().any(|key| url(key, variable))).then(|| {
-            "the rehearsal would reach the real database by it: take it out, and use DATABASE_URL, which the rehearsal \
-             sets, in the command or args as $(DATABASE_URL)"
-                .to_owned()
-        })
-    };
-    variables.enumerate().filter_map(|(index, variable)| Some((index, why(variable)?))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -161,26 +135,5 @@ mod tests {
         assert_eq!(migration("app"), Vec::<String>::new());
         let told = "spec.database.migration.imageFrom.container: spec.template has no container ap: it has app, proxy";
         assert_eq!(migration("ap"), [told]);
-    }
-
-    #[test]
-    fn a_rehearsal_that_would_reach_the_real_database_is_refused() {
-        let env = json!([
-            {"name": "PATH", "value": "/bin"},
-            {"name": "DATABASE_URL", "value": "postgres://real"},
-            {"name": "FLYWAY_URL", "value": "jdbc:$(DATABASE_URL)"},
-            {"name": "DIRECT_URL", "valueFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}},
-            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "db", "key": "TOKEN"}}},
-        ]);
-        let migration = tool(json!({"image": "m", "command": ["m"], "env": env}));
-        let rehearsed = |mode: &str| {
-            found(json!({
-                "migration": migration, "backup": {"persistentVolumeClaim": {"claimName": "b"}}, "rehearsal": {"mode": mode},
-            }))
-        };
-        assert_eq!(rehearsed("Skip"), Vec::<String>::new());
-        let told = rehearsed("Required");
-        let places: Vec<&str> = told.iter().filter_map(|text| text.split(": ").next()?.rsplit('.').next()).collect();
-        assert_eq!(places, ["env[1]", "env[2]", "env[3]"], "{told:#?}");
     }
 }

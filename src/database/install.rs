@@ -7,6 +7,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use thiserror::Error;
@@ -15,6 +16,10 @@ use thiserror::Error;
 pub const RUNNER: &str = "runner";
 /// What its loader is called there: `DIR/loader --library-path DIR DIR/runner`.
 pub const LOADER: &str = "loader";
+
+/// Programs of PostgreSQL that go with it, where this image has them: what is beside a wrapped command restores a backup, to
+/// rehearse on.
+const TOOLS: [&str; 1] = ["pg_restore"];
 
 /// Why it is not installed.
 #[derive(Debug, Error)]
@@ -48,7 +53,15 @@ pub fn install(to: &Path) -> Result<(), Installing> {
     let loader = libraries.iter().find(|place| is_loader(place)).cloned();
     let loader = loader.or_else(|| others.iter().find(|place| place.ends_with(LOADER)).cloned()).unwrap_or(named);
     fs::create_dir_all(to).map_err(failed(to))?;
-    let mut all = vec![(program, RUNNER.to_owned()), (loader, LOADER.to_owned())];
+    let mut all = vec![(program, RUNNER.to_owned()), (loader.clone(), LOADER.to_owned())];
+    for tool in TOOLS {
+        let Some(place) = in_path(tool) else { continue };
+        let named = libraries_of(&loader, &place).map_err(failed(&place))?;
+        all.extend(
+            named.into_iter().filter_map(|library| Some((library.clone(), library.file_name()?.to_str()?.to_owned()))),
+        );
+        all.push((place, tool.to_owned()));
+    }
     all.extend(libraries.into_iter().filter(|place| !is_loader(place)).filter_map(|place| {
         let name = place.file_name()?.to_str()?.to_owned();
         Some((place, name))
@@ -57,6 +70,40 @@ pub fn install(to: &Path) -> Result<(), Installing> {
         copy(&from, &to.join(name)).map_err(failed(&from))?;
     }
     Ok(())
+}
+
+/// A program that a shell would run under this name; no script.
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let mut places = std::env::split_paths(&path).map(|directory| directory.join(name));
+    places.find(|place| fs::read(place).is_ok_and(|text| interpreter(&text).is_some()))
+}
+
+/// The libraries of a program, as its loader finds them.
+fn libraries_of(loader: &Path, program: &Path) -> io::Result<Vec<PathBuf>> {
+    let output = Command::new(loader).arg("--list").arg(program).output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("its libraries: {}", said.trim())));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let places = text.lines().filter_map(|line| line.split_once(" => ")?.1.split_whitespace().next());
+    Ok(places.map(PathBuf::from).filter(|place| place.is_absolute() && !is_loader(place)).collect())
+}
+
+/// The command that runs a program of PostgreSQL: by its name, or as it was brought along into another image.
+#[must_use]
+pub fn command(program: &str) -> Command {
+    let own = std::env::current_exe().ok().filter(|own| own.ends_with(LOADER));
+    let brought = own.as_deref().and_then(Path::parent).map(|directory| (directory, directory.join(program)));
+    match (&own, brought) {
+        (Some(loader), Some((directory, place))) if place.is_file() => {
+            let mut command = Command::new(loader);
+            command.arg("--library-path").arg(directory).arg(place);
+            command
+        }
+        _ => Command::new(program),
+    }
 }
 
 /// The files that a process has mapped to run them.
@@ -137,5 +184,16 @@ mod tests {
         assert!(loader.contains("ld-") && Path::new(&loader).exists(), "{loader}");
         assert_eq!(interpreter(b"#!/bin/sh"), None);
         assert_eq!(interpreter(b"\x7fELF\x02\x01"), None);
+    }
+
+    #[test]
+    fn a_loader_tells_the_libraries_of_a_program() {
+        let own = std::env::current_exe().unwrap();
+        let loader = interpreter(&fs::read(&own).unwrap()).unwrap();
+        let libraries = libraries_of(Path::new(&loader), &own).unwrap();
+        assert!(libraries.iter().any(|place| place.ends_with("libc.so.6")), "{libraries:?}");
+        assert!(libraries.iter().all(|place| place.exists() && !is_loader(place)), "{libraries:?}");
+        assert!(libraries_of(Path::new(&loader), Path::new("/etc/passwd")).is_err());
+        assert!(in_path("no-such-program").is_none());
     }
 }

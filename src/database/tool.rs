@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::api::status::bounded;
 
-use super::connection::Connecting;
+use super::{connection::Connecting, install};
 
 /// The longest that is told of what a program said, in bytes.
 const MOST_TOLD: usize = 400;
@@ -62,7 +62,7 @@ pub async fn run(
     environment: &[(&'static str, String)],
     arguments: &[&OsStr],
 ) -> Result<String, String> {
-    let mut command = Command::new(program);
+    let mut command = Command::from(install::command(program));
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     // In the words that are looked for, whatever the machine speaks.
     command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
