@@ -206,7 +206,21 @@ mod tests {
             ("001_orders.sql".to_owned(), "CREATE TABLE orders (id int);".to_owned()),
             ("002_drop.down.sql".to_owned(), "CREATE TABLE old (id int);".to_owned()),
         ];
-        insta::assert_snapshot!(render(&collect(&release(), Some(files)), Paint::plain()), @"");
+        insta::assert_snapshot!(render(&collect(&release(), Some(files)), Paint::plain()), @"
+        STEP   WHAT                        IF IT FAILS
+        1      database preflight          rolled back; nothing was changed
+        2      backup                      rolled back; nothing was changed
+        3      approval of the migration   waits for a person; nothing is changed
+        4      migration                   nothing applied: rolled back; a part applied: the schema stays; unknown: halted
+        5      verification                rolled back; the schema stays
+        6      prepare                     rolled back; the schema stays
+        7      setWeight 10                rolled back; the schema stays
+        8      promote                     rolled back; the schema stays
+
+        FILE             LOSES DATA OR REFUSES ROWS
+        001_orders.sql   -
+        002_drop.sql     line 1: drops tables with their rows
+        ");
     }
 
     #[test]

@@ -210,6 +210,41 @@ mod tests {
             },
         }))
         .unwrap();
-        insta::assert_snapshot!(markdown(&release), @"");
+        insta::assert_snapshot!(markdown(&release), @r#"
+        # Release 3 of production/shop
+
+        | | |
+        | --- | --- |
+        | Revision | bbb |
+        | Began | 2026-01-02T03:04:05.000Z |
+        | Migration | m |
+        | Phase | Halted (SchemaChanged) |
+        | State | a part \| of it |
+        | Serves | aaa (shop:1) |
+        | Rolled back | Failed: syntax |
+        | Rollback began, ended | 2026-01-02T03:05:05.000Z, not over yet |
+        | Traffic when it began | 0% on the candidate |
+
+        ## What to do
+
+        - look at it
+
+        ## Database
+
+        - schema: Partial; plan cafe
+        - backup b-3: 10 bytes, 1 tables, 2 rows, restored and counted at 2026-01-02T03:04:25.000Z
+        - risk: 002.sql, line 1: empties a table
+        - applied: 001.sql
+        - Migration of plan cafe approved by ann at 2026-01-02T03:04:35.000Z
+        - migration Failed (2026-01-02T03:04:40.000Z, 2s; Job shop-migration-x, number 1): 002: syntax
+
+        ## Commands
+
+        - 2026-01-02T03:04:35.000Z Approve Applied: plan cafe is approved
+
+        ## Timeline
+
+        - 2026-01-02T03:04:35.000Z Command: Approve (by ann)
+        "#);
     }
 }

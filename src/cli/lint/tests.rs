@@ -59,7 +59,7 @@ fn unknown_fields_are_named_with_their_place_and_the_nearest_one() {
     1 error, 0 warnings in 1 document
     ");
     insta::assert_snapshot!(with("  traffic:", "  windows: {}\n  traffic:"), @"
-    shop.yaml:28:3: error: spec.windows: there is no such field in this version; there are analysis, checks, database, minReadySeconds, observation, paused, progressDeadlineSeconds, replicas, retryToken, revisionHistoryLimit, rollback, selector, strategy, template, traffic, workloadRef [unknown-field]
+    shop.yaml:28:3: error: spec.windows: there is no such field in this version; there are analysis, checks, database, flags, maintenance, minReadySeconds, observation, paused, progressDeadlineSeconds, replicas, retryToken, revisionHistoryLimit, rollback, selector, strategy, template, traffic, workloadRef [unknown-field]
     1 error, 0 warnings in 1 document
     ");
     insta::assert_snapshot!(with("        readinessProbe:", "        readynessProbe:"), @"

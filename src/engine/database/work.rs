@@ -156,7 +156,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         // A pod of the user's that makes no report: its exit code is all there is.
         None => Some(Report {
             outcome: if end.succeeded { WorkOutcome::Done } else { WorkOutcome::Failed },
-            message: bounded(&end.message, 400),
+            message: bounded(end.report.as_deref().filter(|_| end.succeeded).unwrap_or(&end.message).trim(), 320),
             ..Report::default()
         }),
     };
