@@ -15,7 +15,25 @@ fn operator(arguments: &[&str]) -> Output {
 /// Runs something in a directory as if it were all there is.
 fn within(root: &Path, arguments: &[&str]) -> Output {
     let loader = ["/tools/loader", "--library-path", "/tools", "/tools/runner"];
-    Command::new("chroot").arg(root).args(loader).args(arguments).env_clear().output().expect("chroot")
+    Command::new("/usr/sbin/chroot").arg(root).args(loader).args(arguments).env_clear().output().expect("chroot")
+}
+
+/// The processes of the machine, in a directory.
+struct Proc(std::path::PathBuf);
+
+impl Proc {
+    fn mount(root: &Path) -> Self {
+        let place = root.join("proc");
+        fs::create_dir(&place).unwrap();
+        assert!(Command::new("mount").args(["-t", "proc", "proc"]).arg(&place).status().unwrap().success());
+        Self(place)
+    }
+}
+
+impl Drop for Proc {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }
 
 #[test]
@@ -41,6 +59,7 @@ fn it_runs_where_there_is_nothing_else() {
     assert!(report.contains("DATABASE_URL is not set"), "{report}");
 
     // From there, by its loader, it installs itself again.
+    let _proc = Proc::mount(root.path());
     let again = within(root.path(), &["install", "--to", "/again"]);
     assert!(again.status.success(), "{again:?} {names:?}");
     for name in names {

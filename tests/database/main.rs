@@ -11,5 +11,6 @@ mod job;
 mod migrations;
 mod preflight;
 mod rehearsal;
+mod restore;
 mod server;
 mod verify;

@@ -143,6 +143,16 @@ impl Server {
         self.port
     }
 
+    /// The URL of another role and database.
+    pub fn url_of(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// A connection of another role to another database.
+    pub async fn connect_as(&self, role: &str, database: &str) -> Result<PgConnection, sqlx::Error> {
+        PgConnection::connect(&self.url_of(role, database)).await
+    }
+
     /// A connection, as soon as there can be one.
     pub async fn connect(&self) -> PgConnection {
         self.connect_to(self.port).await

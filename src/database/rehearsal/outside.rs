@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     api::RehearsalStatus,
     database::{
-        Places, backup,
+        self, Places, backup,
         command::child::{self, Child},
         connection::{self, told},
         scratch::Scratch,
@@ -86,10 +86,10 @@ fn variables(
         Some((url.host_str()?.to_owned(), url.port().unwrap_or(5432), url.path().to_owned()))
     };
     let (real, beside) = (place(url), reqwest::Url::parse(scratch).ok());
-    let mut changed = vec![(super::super::URL.to_owned(), OsString::from(scratch)), ("PGAPPNAME".into(), NAME.into())];
+    let mut changed = vec![(database::URL.to_owned(), OsString::from(scratch)), ("PGAPPNAME".into(), NAME.into())];
     for (name, value) in all {
         let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
-        if [super::super::URL, super::super::SCRATCH_URL, super::super::WRAPPER_URL].contains(&name.as_str()) {
+        if [database::URL, database::SCRATCH_URL, database::WRAPPER_URL].contains(&name.as_str()) {
             continue;
         }
         if value.trim() == url.trim() {
@@ -206,7 +206,11 @@ impl Schema {
     fn rewritten(&self, after: &Self, rows: &BTreeMap<String, i64>) -> Vec<String> {
         let same = self.tables.iter().filter_map(|(oid, table)| Some((table, after.tables.get(oid)?)));
         let anew = same.filter(|(before, after)| before.file != after.file && before.kind != "p");
-        anew.map(|(before, _)| format!("{} ({} rows)", before.name, rows.get(&before.name).unwrap_or(&0))).collect()
+        let mut anew: Vec<(i64, &str)> =
+            anew.map(|(before, _)| (rows.get(&before.name).copied().unwrap_or(0), before.name.as_str())).collect();
+        // What takes longest comes first: the list is bounded.
+        anew.sort_by_key(|(rows, name)| (std::cmp::Reverse(*rows), *name));
+        anew.into_iter().map(|(rows, name)| format!("{name} ({rows} rows)")).collect()
     }
 
     /// What is lost, and what rows may lack; and whether anything is lost.

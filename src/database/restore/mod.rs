@@ -1,0 +1,352 @@
+//! Restoring a backup in the database's place: into one beside it, which is proven and then takes its name. Which names
+//! there are says how far it came, so that whoever is killed between any two steps is gone on from by the next one.
+
+mod traits;
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::time::{Instant, sleep};
+
+use crate::{api::WorkOutcome, engine::Report};
+
+use super::{
+    Places,
+    backup::{self, Backup},
+    connection::{self, told},
+    hexadecimal,
+    migrate::ledger,
+    report,
+    scratch::beside,
+};
+
+/// Databases that every server has, one of which is not the one in question.
+const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a migration that is under way is waited for.
+const MIGRATION: Duration = Duration::from_secs(30);
+/// How long sessions may take to end.
+const SESSIONS: Duration = Duration::from_secs(30);
+/// The longest name that PostgreSQL keeps, in bytes.
+const LONGEST_NAME: usize = 63;
+
+/// The names that a restoration goes through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The database in question.
+    pub current: String,
+    /// What is being restored, until it takes that name.
+    pub restored: String,
+    /// What was there before, afterwards.
+    pub before: String,
+}
+
+impl Names {
+    /// Of a database, and what is put after its name.
+    #[must_use]
+    pub fn of(database: &str, suffix: &str) -> Self {
+        let room = LONGEST_NAME.saturating_sub(suffix.len());
+        let before = format!("{}{suffix}", &database[..database.floor_char_boundary(room)]);
+        let hash = hexadecimal(&Sha256::digest(format!("{database}\0{suffix}")));
+        Self { current: database.to_owned(), restored: format!("servicerelease_restore_{}", &hash[..16]), before }
+    }
+}
+
+/// Why it did not come to its end.
+enum Stop {
+    /// The database is as it was.
+    NotBegun(String),
+    /// It was on the way.
+    Unknown(String),
+}
+
+/// Restores a backup; what was there stays under its name and a suffix.
+pub async fn restore(places: &Places, name: &str, suffix: &str) -> Report {
+    let options = match connection::options(&places.url, "servicerelease/restore") {
+        Ok(options) => options,
+        Err(error) => return report::not_begun(error.to_string()),
+    };
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    let backup = match backup::known_whole(&places.backups, name) {
+        Ok(backup) => backup,
+        Err(why) => return report::not_begun(why),
+    };
+    let maintenance = match maintenance(&places.url, database).await {
+        Ok(connection) => connection,
+        Err(why) => return report::not_begun(why),
+    };
+    let mut work = Work {
+        places,
+        names: Names::of(database, suffix),
+        mark: format!("servicerelease: restored {suffix} {}", backup.sha256),
+        backup,
+        maintenance,
+        lost: Vec::new(),
+    };
+    let ended = work.drive().await;
+    let Work { names: Names { current, before, .. }, backup, maintenance, lost, .. } = work;
+    let _ = maintenance.close().await;
+    match ended {
+        Ok(()) => {
+            let lost = if lost.is_empty() { String::new() } else { format!("; not kept: {}", lost.join(", ")) };
+            let rows: i64 = backup.rows.values().sum();
+            let message = format!("{current} is {name} now, with {rows} rows; what was there before is {before}{lost}");
+            report::of(WorkOutcome::Done, message)
+        }
+        Err(Stop::NotBegun(why)) => report::not_begun(why),
+        Err(Stop::Unknown(why)) => report::unknown(format!("{why}; run it again: it goes on from where it is")),
+    }
+}
+
+/// A connection to another database of the server.
+async fn maintenance(url: &str, database: &str) -> Result<PgConnection, String> {
+    let mut last = String::new();
+    for other in MAINTENANCE.into_iter().filter(|other| *other != database) {
+        match connection::open(&beside(url, other)?, "servicerelease/restore").await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+/// A restoration under way.
+struct Work<'a> {
+    places: &'a Places,
+    names: Names,
+    /// The comment of a database that was restored whole.
+    mark: String,
+    backup: Backup,
+    maintenance: PgConnection,
+    /// What of the database could not be given to the new one.
+    lost: Vec<String>,
+}
+
+/// Which databases there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct There {
+    current: bool,
+    before: bool,
+    restored: bool,
+    /// Whether the one with the name in question is the restored one.
+    swapped: bool,
+    /// Whether what was restored is whole.
+    whole: bool,
+}
+
+impl Work<'_> {
+    /// As many steps as it takes.
+    async fn drive(&mut self) -> Result<(), Stop> {
+        // Two pods of one Job do this one after the other.
+        let lock = "SELECT pg_try_advisory_lock(hashtextextended('servicerelease/restore ' || $1, 0))";
+        let early = |error: sqlx::Error| Stop::NotBegun(told(&error));
+        while !sqlx::query_scalar::<_, bool>(lock)
+            .bind(&self.names.current)
+            .fetch_one(&mut self.maintenance)
+            .await
+            .map_err(early)?
+        {
+            sleep(PAUSE).await;
+        }
+        loop {
+            let there = self.there().await.map_err(early)?;
+            let Names { current, before, restored } = self.names.clone();
+            match there {
+                There { current: true, before: true, swapped: true, .. } => {
+                    return self.open(&before).await.map_err(|error| Stop::Unknown(told(&error)));
+                }
+                There { current: true, before: true, .. } => {
+                    let why = format!(
+                        "there is a database {before} already, which is not of this restoration: rename or drop it"
+                    );
+                    return Err(Stop::NotBegun(why));
+                }
+                There { current: true, restored: true, whole: true, .. } => self.step_aside().await?,
+                There { current: true, .. } => self.fill().await.map_err(Stop::NotBegun)?,
+                There { current: false, before: true, restored: true, whole: true, .. } => {
+                    self.rename(&restored, &current).await.map_err(|error| {
+                        Stop::Unknown(format!(
+                            "there is no database {current} now, since it cannot be given its name: {}. By hand: ALTER DATABASE {restored} \
+                             RENAME TO {}",
+                            told(&error),
+                            quoted(&current)
+                        ))
+                    })?;
+                }
+                There { current: false, .. } => {
+                    let why = format!(
+                        "there is no database {current}, and none that was restored for it ({before}: {})",
+                        there.before
+                    );
+                    return Err(Stop::Unknown(why));
+                }
+            }
+        }
+    }
+
+    async fn there(&mut self) -> Result<There, sqlx::Error> {
+        let query = "SELECT datname::text, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database \
+                     WHERE datname = ANY ($1)";
+        let Names { current, before, restored } = &self.names;
+        let all: Vec<(String, String)> = sqlx::query_as(query)
+            .bind([current, before, restored].map(String::as_str).as_slice())
+            .fetch_all(&mut self.maintenance)
+            .await?;
+        let find = |name: &str| all.iter().find(|(known, _)| known == name);
+        let marked = |name: &str| find(name).is_some_and(|(_, comment)| comment.ends_with(&self.mark));
+        Ok(There {
+            current: find(current).is_some(),
+            before: find(before).is_some(),
+            restored: find(restored).is_some(),
+            swapped: marked(current),
+            whole: marked(restored),
+        })
+    }
+
+    /// Makes the new one, and proves it.
+    async fn fill(&mut self) -> Result<(), String> {
+        let Names { current, restored, .. } = self.names.clone();
+        let mut migrations = self.no_migration().await?;
+        let made = async {
+            let url = beside(&self.places.url, &restored)?;
+            traits::make(&mut self.maintenance, &current, &restored).await?;
+            let kept = backup::fill(&url, &self.places.backups, &self.backup, &[]).await;
+            if let Err(why) = kept {
+                // This role may not own what others owned: better without owners than not at all.
+                traits::make(&mut self.maintenance, &current, &restored).await?;
+                let flags = ["--no-owner", "--no-privileges"];
+                backup::fill(&url, &self.places.backups, &self.backup, &flags).await?;
+                self.lost.push(format!("owners and rights in the database ({})", report::cut(&why, 120)));
+            }
+            self.lost.extend(traits::copy(&mut self.maintenance, &current, &restored).await?);
+            let comment = traits::comment(&mut self.maintenance, &current).await?;
+            let mark = format!("COMMENT ON DATABASE {restored} IS {}", literal(&format!("{comment}{}", self.mark)));
+            self.execute(&mark).await.map_err(|error| told(&error))
+        };
+        let made = made.await;
+        if made.is_err() {
+            let _ = self.execute(&format!("DROP DATABASE IF EXISTS {restored} WITH (FORCE)")).await;
+        }
+        // It may not survive what comes next.
+        let _ = migrations.execute("SELECT pg_advisory_unlock_all()").await;
+        let _ = migrations.close().await;
+        made
+    }
+
+    /// A session that keeps migrations away.
+    async fn no_migration(&self) -> Result<PgConnection, String> {
+        let opened = connection::open(&self.places.url, "servicerelease/restore").await;
+        let mut connection = opened.map_err(|error| error.to_string())?;
+        let begun = Instant::now();
+        while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
+            if begun.elapsed() > MIGRATION {
+                let holder = ledger::holder(&mut connection).await.map_err(|error| told(&error))?;
+                return Err(format!("{} is migrating this database", holder.unwrap_or_else(|| "somebody".into())));
+            }
+            sleep(PAUSE).await;
+        }
+        Ok(connection)
+    }
+
+    /// Ends all sessions of the database, and gives it its new name.
+    async fn step_aside(&mut self) -> Result<(), Stop> {
+        let Names { current, before, .. } = self.names.clone();
+        let aside = async {
+            let close = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", quoted(&current));
+            self.execute(&close).await.map_err(|error| told(&error))?;
+            self.end_sessions(&current).await?;
+            self.rename(&current, &before).await.map_err(|error| told(&error))
+        };
+        let Err(why) = aside.await else { return Ok(()) };
+        // Nothing has happened to it yet, unless the answer alone was lost.
+        match self.there().await {
+            Ok(There { current: true, before: false, .. }) => match self.open(&current).await {
+                Ok(()) => Err(Stop::NotBegun(why)),
+                Err(error) => {
+                    Err(Stop::Unknown(format!("{why}; and {current} takes no connections now: {}", told(&error))))
+                }
+            },
+            Ok(_) => Ok(()),
+            Err(error) => Err(Stop::Unknown(format!("{why}; {current} may take no connections now: {}", told(&error)))),
+        }
+    }
+
+    async fn end_sessions(&mut self, database: &str) -> Result<(), String> {
+        let begun = Instant::now();
+        let left =
+            "SELECT pid, usename::text FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'";
+        loop {
+            let left: Vec<(i32, Option<String>)> = sqlx::query_as(left)
+                .bind(database)
+                .fetch_all(&mut self.maintenance)
+                .await
+                .map_err(|error| told(&error))?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > SESSIONS {
+                return Err(format!("{} sessions of {database} do not end", left.len()));
+            }
+            for (pid, role) in left {
+                let end = sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(&mut self.maintenance).await;
+                end.map_err(|error| {
+                    let role = role.unwrap_or_default();
+                    format!(
+                        "sessions of {role} in {database} cannot be ended: {}; GRANT pg_signal_backend to the role of the URL (a superuser's \
+                         session only a superuser ends), or end what holds them",
+                        told(&error)
+                    )
+                })?;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn open(&mut self, database: &str) -> Result<(), sqlx::Error> {
+        self.execute(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", quoted(database))).await
+    }
+
+    async fn rename(&mut self, from: &str, to: &str) -> Result<(), sqlx::Error> {
+        self.execute(&format!("ALTER DATABASE {} RENAME TO {}", quoted(from), quoted(to))).await
+    }
+
+    async fn execute(&mut self, statement: &str) -> Result<(), sqlx::Error> {
+        run(&mut self.maintenance, statement).await
+    }
+}
+
+/// Runs a statement.
+async fn run(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.map(|_| ())
+}
+
+/// A name as SQL has it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL has it.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_same_each_time_and_never_too_long() {
+        let names = Names::of("shop", "_before_3");
+        assert_eq!((names.before.as_str(), &names), ("shop_before_3", &Names::of("shop", "_before_3")));
+        assert_ne!(names.restored, Names::of("shop", "_before_4").restored);
+        let long = Names::of(&"ü".repeat(31), "_before_12");
+        assert!(long.before.len() <= LONGEST_NAME && long.before.ends_with("_before_12"), "{long:?}");
+    }
+
+    #[test]
+    fn names_and_texts_are_written_as_sql_reads_them() {
+        assert_eq!((quoted("a\"b"), literal("it's \\")), ("\"a\"\"b\"".into(), "E'it\\'s \\\\'".into()));
+    }
+}

@@ -1,0 +1,128 @@
+//! What a database is beside its contents: owner, encoding, limits, rights, and settings of its sessions. A dump has none
+//! of it.
+
+use sqlx::{Connection as _, PgConnection};
+
+use crate::database::connection::told;
+
+use super::{quoted, run};
+
+/// Makes an empty database like another one, in the place of one that was left. Where the role may not give it to the
+/// owner, it has it itself.
+///
+/// # Errors
+/// The server's word.
+pub async fn make(connection: &mut PgConnection, like: &str, name: &str) -> Result<(), String> {
+    // The default tablespace is everybody's unless it is named: then it needs a right.
+    let query = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) \
+                 || coalesce((SELECT format(' TABLESPACE %I', spcname) FROM pg_tablespace t WHERE t.oid = dattablespace \
+                 AND spcname <> 'pg_default'), ''), quote_ident(pg_get_userbyid(datdba)) FROM pg_database WHERE datname = $1";
+    let (traits, owner): (String, String) =
+        sqlx::query_as(query).bind(like).fetch_one(&mut *connection).await.map_err(|error| told(&error))?;
+    let gone = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+    run(connection, &gone).await.map_err(|error| told(&error))?;
+    let make = format!("CREATE DATABASE {name} TEMPLATE template0 {traits}");
+    match run(connection, &format!("{make} OWNER {owner}")).await {
+        Ok(()) => Ok(()),
+        Err(_) => run(connection, &make)
+            .await
+            .map_err(|error| format!("no database can be made beside it: {}; ALTER ROLE ... CREATEDB", told(&error))),
+    }
+}
+
+/// Gives a database the rights and settings of another one; what could not be given.
+///
+/// # Errors
+/// They cannot be read.
+pub async fn copy(connection: &mut PgConnection, from: &str, to: &str) -> Result<Vec<String>, String> {
+    let mut lost = Vec::new();
+    let owners = "SELECT count(DISTINCT datdba) = 1, (SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1) \
+                  FROM pg_database WHERE datname IN ($1, $2)";
+    let (same, owner): (bool, String) =
+        sqlx::query_as(owners).bind(from).bind(to).fetch_one(&mut *connection).await.map_err(|error| told(&error))?;
+    if !same {
+        lost.push(format!("owner {owner}"));
+    }
+    for (statement, what) in rights(connection, from, to).await.map_err(|error| told(&error))? {
+        if run(connection, &statement).await.is_err() {
+            lost.push(what);
+        }
+    }
+    for Setting { role, name, value } in settings(connection, from).await.map_err(|error| told(&error))? {
+        let given = give(connection, to, role.as_deref(), &name, &value).await;
+        if given.is_err() {
+            lost.push(format!("setting {name}{}", role.map(|role| format!(" of {role}")).unwrap_or_default()));
+        }
+    }
+    Ok(lost)
+}
+
+/// The comment of a database.
+///
+/// # Errors
+/// The server's word.
+pub async fn comment(connection: &mut PgConnection, database: &str) -> Result<String, String> {
+    let query =
+        "SELECT coalesce(shobj_description(oid, 'pg_database') || E'\\n', '') FROM pg_database WHERE datname = $1";
+    sqlx::query_scalar(query).bind(database).fetch_one(connection).await.map_err(|error| told(&error))
+}
+
+/// Statements that give a database the rights, and the limit of connections, of another one.
+async fn rights(connection: &mut PgConnection, from: &str, to: &str) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let query = "SELECT datconnlimit, datacl IS NOT NULL FROM pg_database WHERE datname = $1";
+    let (limit, given): (i32, bool) = sqlx::query_as(query).bind(from).fetch_one(&mut *connection).await?;
+    let mut all = Vec::new();
+    if limit >= 0 {
+        all.push((format!("ALTER DATABASE {to} CONNECTION LIMIT {limit}"), "the limit of connections".to_owned()));
+    }
+    if !given {
+        return Ok(all);
+    }
+    // What is not given by name everybody has.
+    all.push((format!("REVOKE ALL ON DATABASE {to} FROM PUBLIC"), "rights of everybody".to_owned()));
+    let query = "SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, \
+                 CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END \
+                 FROM pg_database, aclexplode(datacl) WHERE datname = $1 AND grantee <> datdba";
+    let rights: Vec<(String, String, String)> = sqlx::query_as(query).bind(from).fetch_all(connection).await?;
+    for (right, who, option) in rights {
+        all.push((format!("GRANT {right} ON DATABASE {to} TO {who}{option}"), format!("right {right} of {who}")));
+    }
+    Ok(all)
+}
+
+/// A setting of sessions in a database, of all roles or of one.
+struct Setting {
+    role: Option<String>,
+    name: String,
+    value: String,
+}
+
+async fn settings(connection: &mut PgConnection, database: &str) -> Result<Vec<Setting>, sqlx::Error> {
+    let query = "SELECT CASE setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(setrole)::text END, \
+                 split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1) \
+                 FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) AS setting \
+                 WHERE datname = $1";
+    let all: Vec<(Option<String>, String, String)> = sqlx::query_as(query).bind(database).fetch_all(connection).await?;
+    Ok(all.into_iter().map(|(role, name, value)| Setting { role, name, value }).collect())
+}
+
+/// By way of a transaction's own setting: the server knows which of them are lists, and the next statement is none that the
+/// setting is for.
+async fn give(
+    connection: &mut PgConnection,
+    to: &str,
+    role: Option<&str>,
+    name: &str,
+    value: &str,
+) -> Result<(), sqlx::Error> {
+    let whose = role.map_or_else(|| format!("DATABASE {to}"), |role| format!("ROLE {} IN DATABASE {to}", quoted(role)));
+    let mut transaction = connection.begin().await?;
+    sqlx::query("SELECT set_config($1, $2, true)").bind(name).bind(value).execute(&mut *transaction).await?;
+    run(&mut transaction, &format!("ALTER {whose} SET {} FROM CURRENT", quoted_setting(name))).await?;
+    transaction.commit().await
+}
+
+/// The name of a setting, which may have two parts.
+fn quoted_setting(name: &str) -> String {
+    name.split('.').map(quoted).collect::<Vec<_>>().join(".")
+}

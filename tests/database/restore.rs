@@ -1,0 +1,195 @@
+//! A backup in the database's place: from wherever the one before was broken off, there is one database in the end, and
+//! it is the restored one.
+
+use std::path::Path;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use servicerelease::{
+    api::WorkOutcome,
+    database::{backup::take, restore::Names},
+    engine::Report,
+};
+use sqlx::{AssertSqlSafe, PgConnection};
+use tempfile::TempDir;
+
+use super::{job, server::Server};
+
+/// A database of a tenant's, and a backup of it that is older than what it has now.
+async fn tenant() -> (Server, TempDir) {
+    let server = Server::start().await;
+    for statement in [
+        "CREATE ROLE owner LOGIN CREATEDB",
+        "CREATE ROLE app LOGIN",
+        "CREATE ROLE reader LOGIN",
+        "GRANT app TO owner",
+        "CREATE DATABASE shop OWNER owner CONNECTION LIMIT 20",
+        "REVOKE ALL ON DATABASE shop FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE shop TO app",
+        "GRANT CONNECT, TEMPORARY ON DATABASE shop TO reader WITH GRANT OPTION",
+        "ALTER DATABASE shop SET search_path = sales, \"$user\", public",
+        "ALTER DATABASE shop SET default_transaction_read_only = off",
+        "ALTER ROLE app IN DATABASE shop SET statement_timeout = '5s'",
+        "COMMENT ON DATABASE shop IS 'all orders; it''s \\ ours'",
+    ] {
+        server.sql(statement).await;
+    }
+    let make = "CREATE SCHEMA sales; CREATE TABLE sales.orders (n int); INSERT INTO sales.orders SELECT generate_series(1, 100); \
+                GRANT SELECT ON sales.orders TO reader";
+    sql(&server, "owner", make).await;
+    let directory = tempfile::tempdir().unwrap();
+    take(&server.url_of("owner", "shop"), directory.path(), "shop-1").await.unwrap();
+    sql(&server, "owner", "DELETE FROM sales.orders WHERE n > 7; ALTER TABLE sales.orders ADD COLUMN new int").await;
+    (server, directory)
+}
+
+async fn sql(server: &Server, role: &str, text: &str) {
+    let mut connection = server.connect_as(role, "shop").await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut connection).await.unwrap();
+}
+
+async fn orders(server: &Server, database: &str) -> i64 {
+    let mut connection = server.connect_as("owner", database).await.unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM sales.orders").fetch_one(&mut connection).await.unwrap()
+}
+
+fn task() -> Value {
+    json!({"restore": {"name": "shop-1", "suffix": "_before_3"}})
+}
+
+async fn restore(server: &Server, backups: &Path) -> Report {
+    job::perform_in(&server.url_of("owner", "shop"), task(), None, Some(backups), &[]).await
+}
+
+/// What a database is beside its contents, but for the comment.
+const TRAITS: &str = "SELECT format('%s %s %s %s %s %s', pg_get_userbyid(datdba), datconnlimit, datcollate, datallowconn, \
+    (SELECT string_agg(acl::text, ',' ORDER BY acl::text) FROM aclexplode(datacl) AS acl), \
+    (SELECT string_agg(format('%s %s', setrole, setconfig), ',' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid)) \
+    FROM pg_database d WHERE datname = $1";
+
+async fn traits(connection: &mut PgConnection, database: &str) -> String {
+    sqlx::query_scalar(TRAITS).bind(database).fetch_one(connection).await.unwrap()
+}
+
+/// That it was restored, whatever the way was.
+async fn assert_restored(server: &Server) {
+    assert_eq!((orders(server, "shop").await, orders(server, "shop_before_3").await), (100, 7));
+    let all = "SELECT count(*) FROM pg_database WHERE NOT datistemplate AND datallowconn";
+    assert_eq!(server.number(all).await, 3, "with postgres, and nothing is left over");
+}
+
+#[tokio::test]
+async fn a_backup_takes_the_databases_place_with_all_that_it_is() {
+    let (server, backups) = tenant().await;
+    let mut admin = server.connect().await;
+    let before = traits(&mut admin, "shop").await;
+    let mut app = server.connect_as("app", "shop").await.unwrap();
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!(report.message, "shop is shop-1 now, with 100 rows; what was there before is shop_before_3");
+    assert_restored(&server).await;
+    assert!(sqlx::query("SELECT 1").execute(&mut app).await.is_err(), "the session of the application has ended");
+    assert_eq!(traits(&mut admin, "shop").await, before);
+    let comment = "SELECT count(*) FROM pg_database WHERE datname = 'shop' AND shobj_description(oid, 'pg_database') \
+                   LIKE E'all orders; it''s \\\\\\\\ ours\\nservicerelease: restored _before_3 %'";
+    assert_eq!(server.number(comment).await, 1);
+    let mut reader = server.connect_as("reader", "shop").await.unwrap();
+    assert!(sqlx::query("SELECT 1").execute(&mut reader).await.is_ok());
+    let rights = "SELECT has_table_privilege('reader', 'sales.orders', 'SELECT')";
+    assert!(sqlx::query_scalar::<_, bool>(rights).fetch_one(&mut reader).await.unwrap());
+    // Made twice: it is done.
+    let again = restore(&server, backups.path()).await;
+    assert_eq!(again.outcome, WorkOutcome::Done, "{again:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn pods_that_are_made_at_the_same_time_restore_once() {
+    let (server, backups) = tenant().await;
+    let reports = join_all((0..3).map(|_| restore(&server, backups.path()))).await;
+    assert!(reports.iter().all(|report| report.outcome == WorkOutcome::Done), "{reports:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn one_that_was_broken_off_between_any_two_steps_is_gone_on_with() {
+    let (server, backups) = tenant().await;
+    restore(&server, backups.path()).await;
+    let restored = Names::of("shop", "_before_3").restored;
+    // From the end to the begin, each step taken back by one more statement.
+    let back = [
+        "ALTER DATABASE shop_before_3 ALLOW_CONNECTIONS false".to_owned(),
+        format!("ALTER DATABASE shop RENAME TO {restored}"),
+        "ALTER DATABASE shop_before_3 RENAME TO shop".to_owned(),
+        "ALTER DATABASE shop ALLOW_CONNECTIONS true".to_owned(),
+        format!("COMMENT ON DATABASE {restored} IS NULL"),
+        format!("DROP DATABASE {restored}"),
+    ];
+    for steps in 1..=back.len() {
+        for statement in &back[..steps] {
+            server.sql(statement).await;
+        }
+        let report = restore(&server, backups.path()).await;
+        assert_eq!(report.outcome, WorkOutcome::Done, "{steps}: {report:?}");
+        assert_restored(&server).await;
+    }
+}
+
+#[tokio::test]
+async fn a_restoration_that_is_killed_is_gone_on_with() {
+    let (server, backups) = tenant().await;
+    let url = server.url_of("owner", "shop");
+    let restored = Names::of("shop", "_before_3").restored;
+    let job = job::Job::start(&url, &task(), None, Some(backups.path()), &[]);
+    server.until(&format!("SELECT count(*) > 0 FROM pg_database WHERE datname = '{restored}'")).await;
+    // pg_restore may go on for a while.
+    job.signal("9");
+    job.wait();
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn sessions_that_cannot_be_ended_leave_the_database_as_it_was() {
+    let (server, backups) = tenant().await;
+    let mut other = server.connect_as("reader", "shop").await.unwrap();
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.starts_with("sessions of reader in shop cannot be ended"), "{report:?}");
+    assert!(report.message.contains("GRANT pg_signal_backend"), "{report:?}");
+    assert!(sqlx::query("SELECT 1").execute(&mut other).await.is_ok());
+    assert_eq!(orders(&server, "shop").await, 7);
+    server.sql("GRANT pg_signal_backend TO owner").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_restored_changes_nothing() {
+    let (server, backups) = tenant().await;
+    let dump = backups.path().join("shop-1.dump");
+    let whole = std::fs::read(&dump).unwrap();
+    std::fs::write(&dump, &whole[..whole.len() / 2]).unwrap();
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert_eq!(report.message, "shop-1.dump is not what was written: its checksum is another one");
+    std::fs::write(&dump, &whole).unwrap();
+    server.sql("CREATE DATABASE shop_before_3").await;
+    let report = restore(&server, backups.path()).await;
+    assert!(report.outcome == WorkOutcome::NotBegun && report.message.contains("shop_before_3 already"), "{report:?}");
+    server.sql("DROP DATABASE shop_before_3").await;
+    let mut record: Value =
+        serde_json::from_slice(&std::fs::read(backups.path().join("shop-1.json")).unwrap()).unwrap();
+    record["rows"]["sales.orders"] = json!(101);
+    std::fs::write(backups.path().join("shop-1.json"), record.to_string()).unwrap();
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert_eq!(report.message, "what was restored differs: table sales.orders has 100 rows, not 101");
+    assert_eq!(orders(&server, "shop").await, 7);
+    assert_eq!(
+        server.number("SELECT count(*) FROM pg_database WHERE datname LIKE 'servicerelease_restore_%'").await,
+        0
+    );
+}
