@@ -43,7 +43,7 @@ api: ## the controller on simulated nodes, with faults between it and the API se
 	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api
 
 e2e: ## scenarios on a real cluster, under a client that never retries (ARGS='words of names' or --list)
-	@bash -euc 'export ADDONS="metrics-server gateway contour prometheus" TOOLS="k6 postgres"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
+	@bash -euc 'export ADDONS="metrics-server gateway contour prometheus" TOOLS="k6 postgres prisma flyway golang-migrate"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
 
 bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more), then bench-judge, bench-gateway
 	@echo "takes about 15 minutes after the build; leave the machine alone meanwhile"

@@ -29,6 +29,7 @@ type program struct {
 	name    string
 	module  string // none: it is not built, and `edition` says what it is
 	target  string // none: there is nothing to build, only something to copy
+	tags    string // build tags
 	ldflags string
 	links   []string          // further names under which the program behaves differently
 	host    map[string]string // Debian packages by their files, which are used in place, too
@@ -53,6 +54,10 @@ var programs = []program{
 	{name: "prometheus", cold: "5 s", extra: unpackPrometheus, edition: "debian"},
 	{name: "postgres", cold: "1 min", extra: copyPostgres, host: postgresTools, edition: "debian-15"},
 	{name: "pgbouncer", cold: "10 s", extra: copyPgBouncer, host: map[string]string{pgBouncer: "pgbouncer"}, edition: "debian"},
+	{name: "prisma", module: "tools/prisma", cold: "20 s", extra: copyPrisma, edition: "rootfs-1"},
+	{name: "flyway", module: "tools/flyway", cold: "1 min", extra: copyFlyway, edition: "rootfs-1"},
+	{name: "golang-migrate", module: "tools/golang-migrate", target: "github.com/golang-migrate/migrate/v4/cmd/migrate",
+		tags: "postgres", cold: "30 s", extra: placeGolangMigrate, edition: "rootfs-1"},
 	{name: "k6", module: "tools/k6", target: "go.k6.io/k6", cold: "2 min"},
 	{name: "pause", module: ".", target: "./pause", cold: "5 s"},
 }
@@ -96,7 +101,7 @@ func (p program) dir() (string, error) {
 	}
 	module := filepath.Join(source, p.module)
 	files := []string{}
-	patterns := []string{"go.mod", "go.sum", "*.go", "requirements.txt"}
+	patterns := []string{"go.mod", "go.sum", "*.go", "requirements.txt", "package-lock.json", "*.ts", "pom.xml"}
 	if p.module == "" {
 		patterns = nil
 	}
@@ -115,6 +120,9 @@ func (p program) dir() (string, error) {
 	sort.Strings(files)
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, p.target, p.ldflags, p.links, p.edition)
+	if p.tags != "" {
+		fmt.Fprintln(hash, p.tags)
+	}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -184,7 +192,7 @@ func (p program) build(dir string) error {
 		return err
 	}
 	if p.target != "" {
-		command := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w"+p.ldflags, "-o", filepath.Join(temporary, p.name), p.target)
+		command := exec.Command("go", "build", "-trimpath", "-tags", p.tags, "-ldflags", "-s -w"+p.ldflags, "-o", filepath.Join(temporary, p.name), p.target)
 		command.Dir = filepath.Join(source, p.module)
 		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
 		if err := runWithProgress(command, p.name, p.cold); err != nil {

@@ -3,6 +3,7 @@
 //! happened to pods and endpoints meanwhile. Nothing here sleeps: all waits are for watched changes.
 
 pub mod client;
+pub mod database;
 pub mod helm;
 pub mod k6;
 pub mod kubectl;
@@ -11,9 +12,11 @@ pub mod load;
 pub mod operator;
 pub mod own;
 pub mod postgres;
+pub mod processes;
 pub mod proxy;
 pub mod runner;
 pub mod shop;
+pub mod volume;
 pub mod witness;
 pub mod world;
 

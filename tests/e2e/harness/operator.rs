@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Cluster, Stage, kubectl};
+use super::{Cluster, Stage, kubectl, processes};
 
 /// Where `tests/setup/up` installs it.
 pub const NAMESPACE: &str = "service-release-system";
@@ -81,18 +81,5 @@ pub async fn another_leads(cluster: &Cluster, than: &Pod) {
 
 /// Sends a signal to the process of a pod's container, which is a process of this machine.
 pub async fn signal(pod: &Pod, signal: &str) {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let id = statuses.and_then(|all| all.first()?.container_id.clone()).expect("a container's id");
-    let id = id.rsplit('/').next().unwrap_or_default().to_owned();
-    let pid = process(&id).unwrap_or_else(|| panic!("no process in the group of container {id}"));
-    kubectl::run("kill", &["-s", signal, &pid]).await.expect_success();
-}
-
-/// The process whose control group is named by a container.
-fn process(container: &str) -> Option<String> {
-    let all = std::fs::read_dir("/proc").ok()?;
-    let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(container))
-    })
+    processes::first(pod).expect("a process of its container").signal(signal).await;
 }

@@ -102,6 +102,7 @@ impl Program {
             .args(["run", "--no-leader-election", "--health-addr", "127.0.0.1:0", "--namespaces", &self.namespace])
             .args(&self.more)
             .env("KUBECONFIG", &self.kubeconfig)
+            .env("RUNNER_IMAGE", std::env::var("OPERATOR_IMAGE").unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

@@ -4,36 +4,55 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::wait::await_condition;
-use tokio::time::timeout;
+use tokio::{
+    process::{Child, Command},
+    time::{interval, timeout},
+};
 
 use super::{
     World,
     kubectl::{self, Answer},
+    processes,
 };
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(60);
+/// How long a question may be asked until its answer is as wanted.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
+#[derive(Clone)]
 pub struct Postgres {
     world: World,
+}
+
+/// A session that holds something.
+pub struct Holder {
+    postgres: Postgres,
+    _session: Child,
 }
 
 impl Postgres {
     /// Starts one, with an empty database `shop` of the user `shop`, whose URL Secret shop-db has as DATABASE_URL.
     pub async fn start(world: &World) -> Self {
-        let image = std::env::var("POSTGRES_IMAGE").ok().filter(|image| !image.is_empty());
-        let image = image.expect("POSTGRES_IMAGE, as tests/setup/up makes it with TOOLS=postgres");
-        for document in include_str!("postgres.yaml").replace("POSTGRES_IMAGE", &image).split("\n---\n") {
+        let text = include_str!("postgres.yaml").replace("POSTGRES_IMAGE", &image("POSTGRES_IMAGE"));
+        for document in text.split("\n---\n") {
             world.apply(document).await;
         }
-        let ready = |pod: Option<&Pod>| {
-            let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
-            conditions.is_some_and(|all| all.iter().any(|it| it.type_ == "Ready" && it.status == "True"))
+        let postgres = Self { world: world.clone() };
+        postgres.is_ready(0).await;
+        postgres
+    }
+
+    /// Waits until it answers, once it has been started again so often.
+    async fn is_ready(&self, restarts: i32) {
+        let ready = move |pod: Option<&Pod>| {
+            let status = pod.and_then(|pod| pod.status.as_ref());
+            let container = status.and_then(|status| status.container_statuses.as_ref()?.first());
+            container.is_some_and(|container| container.ready && container.restart_count >= restarts)
         };
-        let waiting = await_condition(world.api::<Pod>(), "postgres", ready);
+        let waiting = await_condition(self.world.api::<Pod>(), "postgres", ready);
         timeout(START, waiting).await.expect("PostgreSQL starts").expect("a watch of its pod");
-        Self { world: world.clone() }
     }
 
     /// Runs SQL, and returns what it answers: a line for each row, columns separated by `|`.
@@ -41,9 +60,94 @@ impl Postgres {
         self.psql(text).await.expect_success().trim().to_owned()
     }
 
+    /// Runs SQL that has to fail.
+    pub async fn fails(&self, text: &str) {
+        let answer = self.psql(text).await;
+        assert_ne!(answer.code, 0, "{text}: {}", answer.text);
+    }
+
     async fn psql(&self, text: &str) -> Answer {
         let words = ["exec", "postgres", "--", "psql", "-h", "127.0.0.1", "-U", "shop", "-d", "shop"];
         let flags = ["-v", "ON_ERROR_STOP=1", "-qAt", "-c", text];
         kubectl::run("kubectl", &[&["-n", &self.world.namespace], &words[..], &flags[..]].concat()).await
     }
+
+    /// Asks until this is the answer; a server that does not answer is asked again.
+    pub async fn until(&self, question: &str, wanted: &str) {
+        let mut last = String::new();
+        let asking = async {
+            let mut ticks = interval(Duration::from_millis(250));
+            loop {
+                ticks.tick().await;
+                let answer = self.psql(question).await;
+                last = answer.text.trim().to_owned();
+                if answer.code == 0 && last == wanted {
+                    return;
+                }
+            }
+        };
+        let ended = timeout(PATIENCE, asking).await;
+        assert!(ended.is_ok(), "not within {PATIENCE:?}: {wanted:?} to {question}, but {last:?}");
+    }
+
+    /// Waits until a statement with this in it is being run.
+    pub async fn runs(&self, part: &str) {
+        let question = format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%{part}%'"
+        );
+        self.until(&question, "t").await;
+    }
+
+    /// A session that takes what a statement takes, and keeps it until it is let go.
+    pub async fn hold(&self, statement: &str) -> Holder {
+        let text = format!("SET application_name = 'holder'; BEGIN; {statement}; SELECT pg_sleep(600)");
+        let session = Command::new("kubectl")
+            .args([
+                "-n",
+                &self.world.namespace,
+                "exec",
+                "postgres",
+                "--",
+                "psql",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "shop",
+                "-d",
+                "shop",
+            ])
+            .args(["-qAt", "-c", &text])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("kubectl");
+        let held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holder' AND wait_event = 'PgSleep'";
+        self.until(held, "1").await;
+        Holder { postgres: self.clone(), _session: session }
+    }
+
+    /// Kills the server (-9), and waits until it has recovered.
+    pub async fn kill(&self) {
+        let pod = self.world.api::<Pod>().get("postgres").await.expect("its pod");
+        let restarts = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
+        let restarts = restarts.map_or(0, |container| container.restart_count);
+        processes::first(&pod).expect("its process").kill().await;
+        self.is_ready(restarts + 1).await;
+    }
+}
+
+impl Holder {
+    /// Lets it go.
+    pub async fn release(self) {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holder'";
+        self.postgres.sql(end).await;
+    }
+}
+
+/// An image that `tests/setup/up` loads, by the variable that names it.
+pub fn image(variable: &str) -> String {
+    let image = std::env::var(variable).ok().filter(|image| !image.is_empty());
+    image.unwrap_or_else(|| panic!("{variable}, as tests/setup/up makes it with TOOLS"))
 }

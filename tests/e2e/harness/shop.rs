@@ -115,6 +115,15 @@ impl Shop {
         self.change_container("env", json!(env)).await;
     }
 
+    /// The same with a change of the rest (a JSON merge patch), which is one change of the object.
+    pub async fn release_with(&self, version: &str, more: Value) {
+        let mut containers = json!(self.get().await.spec)["template"]["spec"]["containers"].take();
+        containers[0]["env"] = json!([{ "name": "APP_VERSION", "value": version }]);
+        let mut change = json!({ "spec": { "template": { "spec": { "containers": containers } } } });
+        super::merge(&mut change, more);
+        self.send(Patch::Merge(change)).await;
+    }
+
     /// Sets a field of the container, and with that starts a release.
     pub async fn change_container(&self, field: &str, value: Value) {
         let operation =

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
+use k8s_openapi::api::{
+    core::v1::{Namespace, PersistentVolume},
+    events::v1::Event,
+};
 use kube::{
     Api, Resource, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::{DynamicObject, GroupVersionKind, NamespaceResourceScope, TypeMeta},
     discovery::ApiResource,
     runtime::{WatchStreamExt as _, watcher},
@@ -55,6 +58,9 @@ impl World {
         for release in releases.list(&Default::default()).await.into_iter().flatten() {
             let _ = releases.delete(&release.name_any(), &DeleteParams::default()).await;
         }
+        let volumes: Api<PersistentVolume> = Api::all(self.cluster.client.clone());
+        let own = ListParams::default().labels(&format!("servicerelease.io/e2e={}", self.namespace));
+        let _ = volumes.delete_collection(&DeleteParams::default(), &own).await;
         let api: Api<Namespace> = Api::all(self.cluster.client.clone());
         let _ = api.delete(&self.namespace, &DeleteParams::default()).await;
     }
@@ -196,6 +202,9 @@ impl World {
             "get httproutes -o yaml",
             "get pods,replicasets,services,endpointslices,deployments,releasecommands -o wide",
             "get events --sort-by=.metadata.creationTimestamp",
+            "get jobs,configmaps,persistentvolumeclaims",
+            "logs -l servicerelease.io/job --all-containers --tail=20 --prefix",
+            "logs postgres --tail=40",
             "logs client --tail=20",
         ] {
             text.push_str(&format!("--- kubectl -n {} {words}\n{}\n", self.namespace, self.kubectl(words).await.text));
@@ -216,11 +225,11 @@ impl World {
 
 impl World {
     /// Runs a command of the embedded cluster.
-    pub async fn devcluster(&self, words: &[&str]) {
+    pub async fn devcluster(&self, words: &[&str]) -> String {
         let name = self.cluster.embedded.as_deref().expect("the embedded cluster");
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/devcluster/devcluster");
         let answer = super::kubectl::run(program, &[&["--name", name], words].concat()).await;
-        answer.expect_success();
+        answer.expect_success()
     }
 
     /// Makes the pods of a revision behave like this from now on (tests/app/README.md).

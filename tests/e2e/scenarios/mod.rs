@@ -15,6 +15,12 @@ mod checks;
 mod commands;
 mod custom_routers;
 mod database;
+mod database_backups;
+mod database_faults;
+mod database_killed;
+mod database_moments;
+mod database_runbooks;
+mod database_tools;
 mod disruptions;
 mod gateway;
 mod killed_at_every_write;
@@ -30,6 +36,9 @@ use crate::harness::Scenario;
 
 /// All of them. Those that take longest come first, so that nothing waits for them at the end.
 pub const ALL: &[&[Scenario]] = &[
+    database_faults::ALL,
+    database_runbooks::ALL,
+    database_moments::ALL,
     low_traffic::ALL,
     ten_percent::ALL,
     analysis::ALL,
@@ -43,6 +52,8 @@ pub const ALL: &[&[Scenario]] = &[
     commands::ALL,
     custom_routers::ALL,
     database::ALL,
+    database_backups::ALL,
+    database_tools::ALL,
     gateway::ALL,
     route_steps::ALL,
     runbooks::ALL,
@@ -52,6 +63,7 @@ pub const ALL: &[&[Scenario]] = &[
     disruptions::ALL,
     operator_disturbed::ALL,
     killed_at_every_write::ALL,
+    database_killed::ALL,
     lying_metrics::ALL,
     bench::ALL,
     bench_rollback::ALL,

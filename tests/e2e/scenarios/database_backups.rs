@@ -1,0 +1,132 @@
+//! Backups and what is done with them: the example of the README, a disk that is full, a dump that is not what was written,
+//! and a restore in the database's place.
+
+use std::fs;
+
+use serde_json::json;
+use servicerelease::api::{ApprovalKind, DatabaseTask, Phase, SchemaState, WorkOutcome};
+
+use crate::{
+    harness::{
+        Scenario, World,
+        database::{Ground, LONG, file},
+        volume::Volume,
+    },
+    scenarios,
+};
+
+pub const ALL: &[Scenario] = scenarios! {
+    the_example_of_the_readme, Together, Embedded;
+    a_disk_that_is_full, Together, Embedded;
+    a_dump_that_is_not_what_was_written, Together, Embedded;
+};
+
+async fn the_example_of_the_readme(world: World) {
+    let text = include_str!("../../../deploy/examples/database.yaml");
+    let (ground, volumes) = super::database_runbooks::apply(&world, text, |_| ()).await;
+    ground
+        .postgres
+        .sql("INSERT INTO users (email) VALUES ('a'); INSERT INTO orders (user_id, total) VALUES (1, 7)")
+        .await;
+
+    // Contract: it loses data, and a person has to know.
+    let drop = json!({ "data": { "004_no_note.sql": "ALTER TABLE orders DROP COLUMN note;" } });
+    ground.patch_config_map("shop-migrations", drop).await;
+    let change = "{migration: {version: '4'}, verify: {columns: [{table: orders, name: total}]}}";
+    let change = json!({ "spec": { "database": crate::harness::yaml(change) } });
+    ground.shop.release_with("v2", change).await;
+    let waits = |phase: Phase| phase == Phase::AwaitingApproval;
+    let status = ground.shop.reaches_within(LONG, "AwaitingApproval", |status| waits(status.phase)).await;
+    let known = status.database.clone().unwrap();
+    assert!(known.loses_data && known.risks.iter().any(|risk| risk.contains("004_no_note.sql")), "{known:?}");
+    assert!(
+        known.rehearsal.as_ref().is_some_and(|it| it.locks.iter().any(|lock| lock.contains("orders"))),
+        "{known:?}"
+    );
+    assert!(status.next_action.contains(&known.plan_hash), "{}", status.next_action);
+    assert!(known.backup.is_some_and(|backup| backup.proven_at.is_some() && backup.rows == 2 + 3));
+
+    // An approval of another plan is none.
+    let other = json!({ "approval": { "kind": "Migration", "planHash": "0123456789abcdef" } });
+    ground.shop.refused("Approve", &other.to_string()).await;
+    ground.approve("Migration").await;
+    let status = ground.ends(Phase::Healthy, "Healthy", "").await;
+    let known = status.database.unwrap();
+    assert_eq!(known.approvals.first().map(|approval| approval.kind), Some(ApprovalKind::Migration));
+    assert_eq!(volumes[0].files(".dump").len(), 2);
+    ground.load.answered_only_by("v2").await;
+    ground.is_quiet().await;
+}
+
+const BACKED_UP: &str = "{database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}}}";
+
+async fn a_disk_that_is_full(world: World) {
+    let mut volume = Volume::claimed(&world, "shop-backups").await;
+    let ground = Ground::start(&world, BACKED_UP).await;
+    let before = volume.files("");
+    // More than there is room for, and nothing that can be compressed.
+    let rows = "CREATE TABLE large AS SELECT i, sha512(i::text::bytea) AS noise FROM generate_series(1, 5000) i";
+    ground.postgres.sql(rows).await;
+    volume.shrink(64);
+    ground.release("v2", &[file("002", "CREATE TABLE notes (id int)")], "{}").await;
+    ground.taken_back("BackupFailed", "No space left on device", SchemaState::Unchanged).await;
+    assert_eq!(volume.files(""), [""; 0], "nothing is left of it");
+    assert_eq!(ground.effects().await, "001");
+    ground.load.answered_only_by("v1").await;
+
+    volume.grow();
+    assert_eq!(volume.files(""), before, "earlier backups are as they were");
+    ground.release("v3", &[file("002", "CREATE TABLE notes (id int)")], "{}").await;
+    ground.ends(Phase::Healthy, "Healthy", "").await;
+    assert_eq!(volume.files(".dump").len(), 2);
+    ground.is_sound().await;
+}
+
+async fn a_dump_that_is_not_what_was_written(world: World) {
+    let volume = Volume::claimed(&world, "shop-backups").await;
+    world
+        .apply(
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: shop-mode, labels: {servicerelease.io/release: shop}},
+        data: {MAINTENANCE_MODE: 'false'}}",
+        )
+        .await;
+    let spec = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE}},
+        database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, onRollback: Restore,
+        migration: {previousRevisionCompatible: false}}, strategy: {blueGreen: {}}}";
+    let ground = Ground::start(&world, spec).await;
+    // Each is applied, then taken back because of the new code; what is in the backup's place meanwhile is no backup.
+    for (version, damage) in [("truncated", 0.5), ("empty", 0.0)] {
+        let shop = &ground.shop;
+        let lost = format!("CREATE TABLE notes_{version} (id int)");
+        let wrong = json!({ "spec": {
+            "checks": [{ "name": "never", "http": { "path": "/health", "expect": { "status": 204 } } }],
+            "database": { "migration": { "version": version } },
+        } });
+        let number = if version == "empty" { "003" } else { "002" };
+        crate::harness::database::files(&world, &[file(number, &lost)]).await;
+        shop.release_with(version, wrong).await;
+        let asks = |phase: Phase| phase == Phase::AwaitingApproval;
+        let status = shop.reaches_within(LONG, "a restore waits for approval", |status| asks(status.phase)).await;
+        let name = status.database.unwrap().backup.unwrap().name;
+        let dump = volume
+            .file(volume.files(".dump").iter().find(|file| file.starts_with(name.trim_end_matches(".dump"))).unwrap());
+        let whole = fs::read(&dump).unwrap();
+        fs::write(&dump, &whole[..(whole.len() as f64 * damage) as usize]).unwrap();
+        ground.approve("Restore").await;
+        let status = ground.ends(Phase::Halted, "RestoreFailed", "checksum").await;
+        assert_eq!(status.database.unwrap().last(DatabaseTask::Restore).unwrap().outcome, WorkOutcome::NotBegun);
+        let there = format!("SELECT to_regclass('notes_{version}') IS NOT NULL");
+        assert_eq!(ground.postgres.sql(&there).await, "t", "the database is as it was");
+        assert_eq!(ground.mode().await, "true");
+
+        // The person brings the backup back from where it was copied to.
+        fs::write(&dump, &whole).unwrap();
+        ground.shop.say("Retry").await;
+        let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
+        assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+        assert_eq!(ground.postgres.sql(&there).await, "f", "the backup was restored");
+        ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+        ground.load.answered_only_by("v1").await;
+        ground.is_sound().await;
+    }
+}

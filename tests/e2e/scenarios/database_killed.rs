@@ -1,0 +1,96 @@
+//! The operator is killed (-9) before every write of a release with a database, after every write, or hears of none of
+//! them: the files are applied once, one backup is made for each release, and what is taken back is taken back once.
+
+use serde_json::json;
+use servicerelease::api::{DatabaseTask, Phase, SchemaState, WorkOutcome};
+
+use crate::{
+    harness::{
+        Scenario, World,
+        database::{Ground, file, files},
+        note,
+        own::OwnOperator,
+        proxy::Harm,
+        volume::Volume,
+    },
+    scenarios,
+};
+
+pub const ALL: &[Scenario] = scenarios! {
+    database_killed_before_every_write, OwnOperator, Embedded;
+    database_killed_after_every_write, OwnOperator, Embedded;
+    database_answer_to_every_write_lost, OwnOperator, Embedded;
+};
+
+async fn database_killed_before_every_write(world: World) {
+    migrated_in_spite_of(world, Harm::KillBefore).await;
+}
+
+async fn database_killed_after_every_write(world: World) {
+    migrated_in_spite_of(world, Harm::KillAfter).await;
+}
+
+async fn database_answer_to_every_write_lost(world: World) {
+    migrated_in_spite_of(world, Harm::LoseAnswer).await;
+}
+
+const SPEC: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE}}, strategy: {blueGreen: {}},
+    flags: {configMap: shop-flags, values: {beta: 'on'}},
+    database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {}, verify: {tables: [effects]},
+    migration: {previousRevisionCompatible: false}, onRollback: MigrateDown,
+    migrationDown: {sql: {configMap: shop-migrations}, verify: {tables: [effects]}}}}";
+
+async fn migrated_in_spite_of(world: World, harm: Harm) {
+    let operator = OwnOperator::start(&world, harm).await;
+    let volume = Volume::claimed(&world, "shop-backups").await;
+    for (name, key, value) in [("shop-mode", "MAINTENANCE_MODE", "false"), ("shop-flags", "beta", "off")] {
+        let labels = json!({ "servicerelease.io/release": "shop" });
+        let metadata = json!({ "name": name, "labels": labels });
+        world
+            .create(
+                &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { key: value } })
+                    .to_string(),
+            )
+            .await;
+    }
+    let ground = Ground::start(&world, SPEC).await;
+    ground.release("v2", &[file("002", "CREATE TABLE notes (id int)")], "{}").await;
+    let status = ground.ends(Phase::Healthy, "Healthy", "").await;
+    let known = status.database.unwrap();
+    for task in [
+        DatabaseTask::Preflight,
+        DatabaseTask::Backup,
+        DatabaseTask::Rehearsal,
+        DatabaseTask::Migration,
+        DatabaseTask::Verification,
+    ] {
+        let work = known.last(task).unwrap_or_else(|| panic!("{task:?}"));
+        assert_eq!((work.outcome, work.attempt), (WorkOutcome::Done, 1), "{work:?}");
+    }
+    assert_eq!(ground.effects().await, "001,002");
+    assert_eq!(volume.files(".dump").len(), 2, "one of each release");
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    ground.key_becomes("shop-flags", "beta", "on").await;
+    ground.is_sound().await;
+
+    // Taken back because of the new code: with the schema, once.
+    let third = file("003", "CREATE TABLE tags (id int)");
+    let down =
+        "DROP TABLE tags;\nDELETE FROM effects WHERE version = '003';\nINSERT INTO effects VALUES ('003-down');\n";
+    let down = ("003_file.down.sql".to_owned(), down.to_owned());
+    files(&world, &[file("002", "CREATE TABLE notes (id int)"), third, down]).await;
+    let never = json!([{ "name": "never", "http": { "path": "/health", "expect": { "status": 204 } } }]);
+    let change = json!({ "spec": { "checks": never, "database": { "migration": { "version": "v3" } } } });
+    ground.shop.release_with("v3", change).await;
+    let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
+    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+    assert_eq!(ground.effects().await, "001,002,003-down");
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    ground.key_becomes("shop-flags", "beta", "on").await;
+    ground.load.answered_only_by("v2").await;
+    ground.is_sound().await;
+    operator.assert_running().await;
+    let harmed = operator.proxy.harmed();
+    assert!(harmed > 30, "only {harmed} writes were harmed");
+    note(format!("{harmed} times harmed"));
+}

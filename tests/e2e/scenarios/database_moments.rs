@@ -1,0 +1,164 @@
+//! Whatever a person does in whatever step of the database's work: another version, an abort, the end of the object. What
+//! is under way comes to a known end first, and nothing is applied twice.
+
+use kube::api::DeleteParams;
+use serde_json::json;
+use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome};
+
+use crate::{
+    harness::{
+        Scenario, World,
+        database::{Ground, LONG, file},
+        volume::Volume,
+    },
+    scenarios,
+};
+
+pub const ALL: &[Scenario] = scenarios! {
+    aborted_in_each_step, Together, Embedded;
+    edited_in_each_step, Together, Embedded;
+    deleted_in_mid_migration, Together, Embedded;
+};
+
+/// All steps there are: a migration that a person approves, a seed, and a verification.
+const SPEC: &str = "{database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {},
+    verify: {tables: [effects]}, migration: {approval: Required}}}";
+
+/// Where a person does something.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// While the Job of this runs.
+    During(DatabaseTask),
+    /// While the approval is waited for.
+    Approval,
+}
+
+use Moment::{Approval, During};
+
+const MOMENTS: [Moment; 6] = [
+    During(DatabaseTask::Preflight),
+    During(DatabaseTask::Backup),
+    During(DatabaseTask::Rehearsal),
+    Approval,
+    During(DatabaseTask::Migration),
+    During(DatabaseTask::Verification),
+];
+
+impl Moment {
+    /// Comes back when it is there.
+    async fn is_there(self, ground: &Ground) {
+        let late = matches!(self, During(DatabaseTask::Migration | DatabaseTask::Verification));
+        if late || matches!(self, Approval) {
+            let waits = |status: &ServiceReleaseStatus| status.phase == Phase::AwaitingApproval;
+            ground.shop.reaches_within(LONG, "AwaitingApproval", waits).await;
+        }
+        if late {
+            ground.approve("Migration").await;
+        }
+        if let During(task) = self {
+            ground.work(task, WorkOutcome::Running).await;
+            if task == DatabaseTask::Migration {
+                ground.postgres.runs("pg_sleep(3)").await;
+            }
+        }
+    }
+
+    /// Whether the migration was on its way then.
+    const fn is_of_the_migration(self) -> bool {
+        matches!(self, During(DatabaseTask::Migration | DatabaseTask::Verification))
+    }
+}
+
+/// A file that takes a while in the real database, and none in the rehearsal.
+fn slow(number: usize) -> (String, String) {
+    let sql = format!(
+        "CREATE TABLE slow_{number} (id int);\nSELECT pg_sleep(CASE current_database() WHEN 'shop' THEN 3 ELSE 0 END) /* pg_sleep(3) */"
+    );
+    file(&format!("{number:03}"), &sql)
+}
+
+async fn start(world: &World) -> (Ground, Volume) {
+    let volume = Volume::claimed(world, "shop-backups").await;
+    let postgres = crate::harness::postgres::Postgres::start(world).await;
+    // Nobody has to approve the first one.
+    let ground = Ground::on(world, postgres, &SPEC.replace("Required", "Never")).await;
+    ground.shop.patch("{spec: {database: {migration: {approval: Required}}}}").await;
+    (ground, volume)
+}
+
+async fn aborted_in_each_step(world: World) {
+    let (ground, _volume) = start(&world).await;
+    let mut files = Vec::new();
+    let mut applied = "001".to_owned();
+    for (place, moment) in MOMENTS.into_iter().enumerate() {
+        let number = place + 2;
+        files.push(slow(number));
+        ground.release(&format!("v{number}"), &files, "{}").await;
+        moment.is_there(&ground).await;
+        ground.shop.say("Abort").await;
+        let status = ground.ends(Phase::RolledBack, "Aborted", "").await;
+        let schema = status.database.as_ref().unwrap().schema;
+        // Its outcome was waited for; the code before runs on the new schema.
+        if moment.is_of_the_migration() {
+            assert_eq!(schema, SchemaState::Changed, "{moment:?}");
+            let now = files.iter().map(|(name, _)| name[..3].to_owned());
+            applied = ["001".to_owned()].into_iter().chain(now).collect::<Vec<_>>().join(",");
+        } else {
+            assert_eq!(schema, SchemaState::Unchanged, "{moment:?}");
+        }
+        assert_eq!(ground.effects().await, applied, "{moment:?}");
+        ground.load.answered_only_by("v1").await;
+        ground.is_sound().await;
+        // What was told of one moment is not taken for the next one.
+        ground
+            .shop
+            .always("no candidate had traffic", |status| status.weights.unwrap_or_default().observed.candidate == 0);
+    }
+}
+
+async fn edited_in_each_step(world: World) {
+    let (ground, _volume) = start(&world).await;
+    let mut files = Vec::new();
+    let mut serves = "v1".to_owned();
+    for (place, moment) in MOMENTS.into_iter().enumerate() {
+        let number = 2 * place + 2;
+        files.push(slow(number));
+        ground.release(&format!("v{number}"), &files, "{migration: {approval: Required}}").await;
+        moment.is_there(&ground).await;
+        ground.load.answered_only_by(&serves).await;
+        files.push(slow(number + 1));
+        serves = format!("v{}", number + 1);
+        ground.release(&serves, &files, "{migration: {approval: Never}}").await;
+        ground.ends(Phase::Healthy, "Healthy", "").await;
+        let applied = files.iter().map(|(name, _)| name[..3].to_owned());
+        let all = ["001".to_owned()].into_iter().chain(applied).collect::<Vec<_>>().join(",");
+        assert_eq!(ground.effects().await, all, "{moment:?}");
+        ground.load.answered_only_by(&serves).await;
+        ground.is_sound().await;
+    }
+}
+
+async fn deleted_in_mid_migration(world: World) {
+    let (ground, _volume) = start(&world).await;
+    ground.release("v2", &[slow(2)], "{}").await;
+    During(DatabaseTask::Migration).is_there(&ground).await;
+    ground.shop.delete(DeleteParams::background()).await;
+    // The end of the object was that of the migration, or after it.
+    assert_eq!(ground.effects().await, "001,002");
+    ground.no_job_is_left().await;
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    ground.postgres.until(locks, "0").await;
+    ground.password_is_nowhere().await;
+
+    // Made again, it finds the file applied.
+    let mut spec = crate::harness::yaml(SPEC);
+    crate::harness::merge(
+        &mut spec,
+        json!({ "database": { "urlFrom": { "secretKeyRef": { "name": "shop-db", "key": "DATABASE_URL" } },
+        "migration": { "sql": { "configMap": "shop-migrations" }, "version": "v2", "approval": "Never" } } }),
+    );
+    let shop = world.starting_shop(&spec.to_string()).await;
+    let status = shop.reaches_within(LONG, "Healthy", |status| status.phase == Phase::Healthy).await;
+    assert_eq!(status.database.unwrap().applied, [""; 0]);
+    assert_eq!(ground.effects().await, "001,002");
+}

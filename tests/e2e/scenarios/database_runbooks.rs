@@ -1,0 +1,310 @@
+//! The databases of the five runbooks (`deploy/examples/database-*.yaml`), by real Prisma and by plain SQL on a real
+//! PostgreSQL: each first deployment, a good release after it, and what fails goes back or halts as its runbook says.
+
+use serde_json::{Value, json};
+use servicerelease::api::{DatabaseTask, Phase, SchemaState, WorkOutcome};
+
+use crate::{
+    harness::{
+        Load, Scenario, Shop, World,
+        database::{Ground, LONG},
+        merge,
+        postgres::{Postgres, image},
+        volume::Volume,
+        yaml,
+    },
+    scenarios,
+};
+
+pub const ALL: &[Scenario] = scenarios! {
+    shipping, Together, Embedded;
+    multiship, Together, Embedded;
+    sports_nutrition, Together, Embedded;
+    farmers_market, Together, Embedded;
+    serialization, Together, Embedded;
+};
+
+const FLAG: &str = "new-shipment-tracking";
+
+/// The example's documents, made to run here: images that are there, and shorter times.
+pub(super) fn example(text: &str) -> Vec<Value> {
+    let mut text = text.to_owned();
+    for (public, variable) in [
+        ("registry.example.com/shop-migrations:1.0.0", "PRISMA_IMAGE"),
+        ("migrate/migrate:v4.19.1", "GOLANG_MIGRATE_IMAGE"),
+        ("flyway/flyway:10.22.0", "FLYWAY_IMAGE"),
+    ] {
+        if text.contains(public) {
+            text = text.replace(public, &image(variable));
+        }
+    }
+    for (long, short) in [
+        ("pause: {duration: 1h}", "pause: {duration: 2s}"),
+        ("pause: {duration: 5m}", "pause: {duration: 2s}"),
+        ("every: 5m", "every: 3s"),
+        ("duration: 24h", "duration: 15s"),
+    ] {
+        text = text.replace(long, short);
+    }
+    let pods = yaml(include_str!("../harness/shop.yaml"));
+    let documents = text.split("\n---\n").map(|document| {
+        let mut object = yaml(document);
+        if object["kind"] == "ServiceRelease" {
+            object["spec"]["template"]["spec"] = pods["spec"]["template"]["spec"].clone();
+            object["spec"]["traffic"]["scaleDownDelay"] = json!("2s");
+        }
+        object
+    });
+    documents.collect()
+}
+
+/// Applies an example: a PostgreSQL, volumes for its claims, and its objects, of which `before` may change the release.
+pub(super) async fn apply(world: &World, text: &str, before: impl Fn(&mut Value)) -> (Ground, Vec<Volume>) {
+    let postgres = Postgres::start(world).await;
+    let mut volumes = Vec::new();
+    for mut object in example(text) {
+        match object["kind"].as_str() {
+            Some("PersistentVolumeClaim") => {
+                volumes.push(Volume::of(world, object["metadata"]["name"].as_str().expect("a name")).await);
+            }
+            Some("ServiceRelease") => before(&mut object),
+            _ => {}
+        }
+        world.apply_value(object).await;
+    }
+    let shop = Shop::watch(world, "shop").await;
+    let up = |phase: Phase| matches!(phase, Phase::Healthy | Phase::Observing);
+    shop.reaches_within(LONG, "Healthy or Observing", |status| up(status.phase)).await;
+    let load: Load = world.load().await;
+    (Ground { world: world.clone(), postgres, shop, load }, volumes)
+}
+
+/// Adds files of Prisma's to the ConfigMap of the migrations and to the volume that shows them, as a new image would.
+async fn with_migrations(ground: &Ground, version: &str, migrations: &[(&str, &str)]) {
+    let spec = json!(ground.shop.get().await.spec);
+    let mut volumes = spec["database"]["migration"]["template"]["spec"]["volumes"].clone();
+    for (name, sql) in migrations {
+        let key = format!("{name}.sql");
+        let data = json!({ "data": { key.as_str(): sql } });
+        ground.patch_config_map("shop-migrations", data).await;
+        let item = json!({ "key": key, "path": format!("migrations/{name}/migration.sql") });
+        volumes[0]["configMap"]["items"].as_array_mut().expect("items").push(item);
+    }
+    let change = json!({ "template": { "spec": { "volumes": volumes } } });
+    ground.shop.release_with(version, json!({ "spec": { "database": { "migration": change } } })).await;
+}
+
+async fn shipping(world: World) {
+    let text = include_str!("../../../deploy/examples/database-shipping.yaml");
+    let (ground, volumes) = apply(&world, text, |_| ()).await;
+    let zones = "SELECT count(*) FROM shipping_zones";
+    assert_eq!(ground.postgres.sql(zones).await, "2", "the first deployment is seeded");
+    ground.postgres.sql("INSERT INTO shipping_zones (name, states) VALUES ('Central', '{TX}')").await;
+
+    let carrier = "ALTER TABLE \"shipments\" ADD COLUMN \"carrier\" TEXT;";
+    with_migrations(&ground, "v2", &[("20250201000000_carrier", carrier)]).await;
+    let status = ground.ends(Phase::Healthy, "Healthy", "").await;
+    let known = status.database.unwrap();
+    assert_eq!(known.outcome(DatabaseTask::Seed), None, "a second deployment is not seeded");
+    let backup = known.backup.unwrap();
+    assert!(backup.proven_at.is_some() && backup.rows >= 5, "{backup:?}");
+    let dumps = volumes[0].file("shipping");
+    assert_eq!(
+        std::fs::read_dir(dumps).unwrap().flatten().filter(|it| it.path().extension() == Some("dump".as_ref())).count(),
+        2
+    );
+    ground.load.answered_only_by("v2").await;
+
+    // Half of it is done when the rest fails: Prisma commits each statement.
+    let wrong = "DROP TABLE \"shipment_tracking\"; ALTER TABLE \"nothing\" ADD COLUMN \"id\" TEXT;";
+    with_migrations(&ground, "v3", &[("20250301000000_wrong", wrong)]).await;
+    let asks = |phase: Phase| phase == Phase::AwaitingApproval;
+    let status = ground.shop.reaches_within(LONG, "a restore waits for approval", |status| asks(status.phase)).await;
+    assert_eq!(status.reason, "RestoreAwaitsApproval", "{}", status.message);
+    assert!(status.next_action.contains("--restore"), "{}", status.next_action);
+    assert_eq!(ground.postgres.sql("SELECT to_regclass('shipment_tracking') IS NULL").await, "t");
+    ground.approve("Restore").await;
+    let status = ground.ends(Phase::RolledBack, "MigrationFailed", "").await;
+    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+    assert_eq!(ground.postgres.sql("SELECT to_regclass('shipment_tracking') IS NULL").await, "f");
+    assert_eq!(ground.postgres.sql(zones).await, "3", "what was written after the first deployment is there");
+    assert_eq!(ground.mode().await, "false");
+    let beside = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'";
+    assert_eq!(ground.postgres.sql(beside).await, "1", "what was there stays beside");
+    ground.load.answered_only_by("v2").await;
+    ground.is_quiet().await;
+}
+
+async fn multiship(world: World) {
+    let text = include_str!("../../../deploy/examples/database-multiship.yaml");
+    let first_only = |release: &mut Value| {
+        let database = &mut release["spec"]["database"];
+        let volumes = &mut database["migration"]["template"]["spec"]["volumes"];
+        volumes[0]["configMap"]["items"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|item| !item["key"].as_str().unwrap().contains("prefer"));
+        database["migration"]["template"]["spec"]["containers"][0]["command"] =
+            json!(["node_modules/.bin/prisma", "migrate", "deploy"]);
+        database["verify"] = json!({ "tables": ["users", "orders"] });
+        release["spec"]["flags"] = Value::Null;
+    };
+    let (ground, _volumes) = apply(&world, text, first_only).await;
+    ground.postgres.sql("INSERT INTO users (email) SELECT i || '@example.com' FROM generate_series(1, 2500) i").await;
+    let whole = example(text).into_iter().find(|object| object["kind"] == "ServiceRelease").unwrap();
+    let change = json!({ "spec": { "database": whole["spec"]["database"], "flags": whole["spec"]["flags"] } });
+
+    // The new code is not well: back to version 20240101_120000, flag and all.
+    let mut sick = change.clone();
+    merge(
+        &mut sick,
+        json!({ "spec": { "checks": [{ "name": "health", "http": { "path": "/health", "expect": { "status": 204 } } }] } }),
+    );
+    ground.shop.release_with("v2", sick).await;
+    let status = ground.ends(Phase::RolledBack, "CheckFailed", "check health failed").await;
+    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+    let there = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'preferences'";
+    assert_eq!(ground.postgres.sql(there).await, "0");
+    assert_eq!(ground.postgres.sql("SELECT migration_name FROM _prisma_migrations").await, "20240101_120000_init");
+    ground.key_becomes("shop-flags", FLAG, "false").await;
+    ground.load.answered_only_by("v1").await;
+
+    let mut well = change;
+    merge(&mut well, json!({ "spec": { "checks": whole["spec"]["checks"] } }));
+    ground.shop.release_with("v3", well).await;
+    ground.ends(Phase::Healthy, "Healthy", "").await;
+    let filled = "SELECT count(*) FROM users WHERE preferences @> '{\"emailNotifications\": true}'";
+    assert_eq!(ground.postgres.sql(filled).await, "2500");
+    ground.key_becomes("shop-flags", FLAG, "true").await;
+    ground.load.answered_only_by("v3").await;
+
+    // And back again by a person's word, with its schema and its flag.
+    ground.shop.say("Undo").await;
+    ground.shop.reaches_within(LONG, "RolledBack", |status| status.phase == Phase::RolledBack).await;
+    ground.key_becomes("shop-flags", FLAG, "false").await;
+    ground.load.answered_only_by("v1").await;
+    ground.is_quiet().await;
+}
+
+async fn sports_nutrition(world: World) {
+    let text = include_str!("../../../deploy/examples/database-sports-nutrition.yaml");
+    let (ground, volumes) = apply(&world, text, |_| ()).await;
+    assert_eq!(ground.postgres.sql("SELECT name FROM meals").await, "porridge");
+    let order =
+        "SELECT string_agg(name, ' ' ORDER BY started_at) FROM servicerelease_ledger WHERE set_name = 'default'";
+    let files =
+        "001_initial_schema.sql 002_stores_and_prices.sql 003_ingredients_and_meals.sql 004_serbian_localization.sql";
+    assert_eq!(ground.postgres.sql(order).await, files);
+    assert_eq!(volumes[0].files(".dump").len(), 1, "the baseline");
+
+    ground
+        .patch_config_map(
+            "shop-migrations",
+            json!({ "data": {
+        "005_allergens.sql": "CREATE TABLE allergens (id int PRIMARY KEY, name text NOT NULL);",
+        "006_wrong.sql": "ALTER TABLE meals ADD COLUMN allergen int REFERENCES allergenes;",
+    } }),
+        )
+        .await;
+    let version = |version: &str| json!({ "spec": { "database": { "migration": { "version": version } } } });
+    ground.shop.release_with("v2", version("006")).await;
+    let told = "006_wrong.sql";
+    let status = ground.ends(Phase::RolledBack, "MigrationFailed", told).await;
+    let known = status.database.unwrap();
+    assert_eq!((known.schema, known.applied.as_slice()), (SchemaState::Partial, &["005_allergens.sql".to_owned()][..]));
+    ground.load.answered_only_by("v1").await;
+
+    let right = "ALTER TABLE meals ADD COLUMN allergen int REFERENCES allergens;";
+    ground
+        .patch_config_map("shop-migrations", json!({ "data": { "006_wrong.sql": null, "006_meals.sql": right } }))
+        .await;
+    ground.shop.release_with("v3", version("006-again")).await;
+    ground.ends(Phase::Healthy, "Healthy", "").await;
+    assert_eq!(volumes[0].files(".dump").len(), 3);
+    ground.load.answered_only_by("v3").await;
+    ground.is_quiet().await;
+}
+
+async fn farmers_market(world: World) {
+    let text = include_str!("../../../deploy/examples/database-farmers-market.yaml");
+    let (ground, volumes) = apply(&world, text, |_| ()).await;
+    ground.ends(Phase::Healthy, "Healthy", "").await;
+    assert_eq!(ground.mode().await, "false");
+    let (second, backups) = (&volumes[0], &volumes[1]);
+    assert_eq!((second.files(".dump"), second.files(".dump").len()), (backups.files(".dump"), 1));
+    let rows = "INSERT INTO users VALUES ('u1', 'a@example.com'); INSERT INTO cart_items VALUES ('c1', 'u1', 2);
+        INSERT INTO orders (id, order_number, total) VALUES ('o1', 'N1', 10); INSERT INTO order_items VALUES ('i1', 'o1', 10)";
+    ground.postgres.sql(rows).await;
+
+    // The dry run fails on what is in the database: nothing is changed, and nobody sees the maintenance.
+    let check = "ALTER TABLE \"cart_items\" ADD CONSTRAINT \"at_most_one\" CHECK (\"quantity\" <= 1);";
+    with_migrations(&ground, "v2", &[("20241201000000_at_most_one", check)]).await;
+    let status = ground.ends(Phase::RolledBack, "RehearsalFailed", "").await;
+    assert_eq!(status.database.unwrap().schema, SchemaState::Unchanged);
+    ground.shop.always("no maintenance", |status| {
+        status.database.as_ref().is_none_or(|database| database.maintenance_since.is_none())
+    });
+    let applied = "SELECT count(*) FROM _prisma_migrations";
+    assert_eq!(ground.postgres.sql(applied).await, "2");
+    ground.load.answered_only_by("v1").await;
+
+    // What is wrong after the migration, in the database, takes the release back while it is watched. The code before
+    // does not fit the schema: a person decides.
+    let key = "20241201000000_at_most_one.sql";
+    ground
+        .patch_config_map(
+            "shop-migrations",
+            json!({ "data": { key: "ALTER TABLE \"cart_items\" ADD COLUMN \"note\" TEXT;" } }),
+        )
+        .await;
+    ground.shop.release_with("v3", json!({ "spec": { "database": { "migration": { "version": "3" } } } })).await;
+    let watched = |phase: Phase| phase == Phase::Observing;
+    let status = ground.shop.reaches_within(LONG, "Observing", |status| watched(status.phase)).await;
+    let rehearsal = status.database.unwrap().rehearsal.unwrap();
+    assert!(rehearsal.locks.iter().any(|lock| lock.contains("cart_items")), "{rehearsal:?}");
+    ground.postgres.sql("UPDATE orders SET total = 11 WHERE id = 'o1'").await;
+    let status = ground.ends(Phase::Halted, "SchemaChanged", "check order-totals failed").await;
+    assert!(status.next_action.contains("kubectl srel"), "{}", status.next_action);
+    ground.load.answered_only_by("v3").await;
+}
+
+async fn serialization(world: World) {
+    let text = include_str!("../../../deploy/examples/database-serialization.yaml");
+    let (ground, volumes) = apply(&world, text, |_| ()).await;
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'idx_%'";
+    assert_eq!(ground.postgres.sql(indexes).await, "23");
+    assert_eq!(ground.mode().await, "false");
+    let insert = "INSERT INTO vendor_serials (part_id, serial_number, status) SELECT 'P', i, 'new' FROM generate_series(1, 500) i";
+    ground.postgres.sql(insert).await;
+
+    let lot =
+        "ALTER TABLE vendor_serials ADD COLUMN lot TEXT; CREATE INDEX idx_vendor_serials_lot ON vendor_serials(lot);";
+    with_migrations(&ground, "v2", &[("20241201000000_lot", lot)]).await;
+    let status = ground.ends(Phase::Healthy, "Healthy", "").await;
+    let backup = status.database.unwrap().backup.unwrap();
+    assert!(backup.rows >= 500 && backup.proven_at.is_some() && backup.sha256.len() == 64, "{backup:?}");
+    let dump = std::fs::read(volumes[0].file(volumes[0].files(".dump").last().unwrap())).unwrap();
+    assert_eq!(&dump[..5], b"PGDMP", "pg_dump's custom format");
+
+    // A migration that loses an index on the way: halted, with the commands for a person.
+    let wrong = "DROP INDEX idx_vendor_serials_lot; DROP INDEX idx_audit_events_type_time;";
+    with_migrations(&ground, "v3", &[("20250101000000_fewer", wrong)]).await;
+    let status = ground.ends(Phase::Halted, "SchemaChanged", "").await;
+    let known = status.database.unwrap();
+    let found = known.last(DatabaseTask::Verification).unwrap();
+    assert_ne!(found.outcome, WorkOutcome::Done);
+    assert!(found.message.contains("idx_audit_events_type_time"), "{}", found.message);
+    assert_eq!(ground.mode().await, "true", "it stays as it is, and the message says so");
+    assert!(status.message.contains("maintenance"), "{}", status.message);
+
+    // The person mends the database, and says so.
+    ground
+        .postgres
+        .sql("CREATE INDEX idx_audit_events_type_time ON audit_events (event_type, performed_at DESC)")
+        .await;
+    ground.shop.say("Skip").await;
+    ground.shop.reaches_within(LONG, "RolledBack", |status| status.phase == Phase::RolledBack).await;
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    ground.load.answered_only_by("v2").await;
+    ground.is_quiet().await;
+}
