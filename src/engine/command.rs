@@ -7,7 +7,7 @@ use crate::api::{
     status::{MAX_COMMANDS, MAX_TEXT, bounded},
 };
 
-use super::{analysis, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat, route};
+use super::{analysis, contest, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat};
 
 /// How long a decided command stays to be looked at.
 pub const RETENTION: Duration = Duration::from_secs(3600);
@@ -210,8 +210,8 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
 }
 
 fn retry(pass: &mut Pass<'_>) -> Answer {
-    if route::contested(pass).is_some() {
-        route::forgive(pass);
+    if contest::by(pass).is_some() {
+        contest::forgive(pass);
         return Ok("the weights are set once more".into());
     }
     if pass.status.hold.take().is_some() {

@@ -7,7 +7,7 @@ use crate::api::{
 };
 
 use super::{
-    Flow, analysis, checks,
+    Flow, analysis, checks, contest,
     effect::{Effect, Selection},
     observation,
     observed::{Plan, Revision},
@@ -39,7 +39,7 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     pass.status.checks.clear();
     pass.status.verdicts.clear();
     pass.status.observation = None;
-    route::forgive(pass);
+    contest::forgive(pass);
     // A new release ends what was kept warm for undo, but not what still drains.
     let policy = pass.policy();
     let latest = pass.now.plus(policy.scale_down_delay);

@@ -288,7 +288,7 @@ pub struct Service {
     pub owned: bool,
     /// Another field manager that applied spec.selector, so that it cannot be shared.
     pub contested_by: Option<String>,
-    /// Another field manager that set the revision in spec.selector.
+    /// Another field manager that set spec.selector last.
     pub changed_by: Option<String>,
     /// The number of its first port.
     pub port: Option<i32>,

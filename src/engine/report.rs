@@ -13,7 +13,7 @@ use super::{
     hand_back::{self, Waiting},
     pass::Pass,
     plan::Step,
-    retreat, route, trouble,
+    retreat, route, trouble, unroutable,
 };
 
 /// What is told of a pass.
@@ -125,6 +125,10 @@ fn find(pass: &mut Pass<'_>) -> Report {
 fn rolling_back(pass: &Pass<'_>) -> Report {
     let Some(rollback) = &pass.status.rollback else { return resting(pass) };
     let revision = &rollback.revision;
+    if let Some(contested) = unroutable::contested(pass) {
+        let message = format!("{revision} is to be taken back ({}), but {}", rollback.message, contested.message);
+        return Report::new(Phase::Halted, contested.reason, message).next(contested.remedy);
+    }
     if retreat::stuck(pass) {
         let stable = pass.stable_hash().unwrap_or_default();
         let available = pass.stable().map_or(0, super::observed::Revision::warm);

@@ -7,15 +7,13 @@ use serde_json::Value;
 use crate::api::{RouteStatus, Router, status::bounded};
 
 use super::{
-    effect::{Effect, Event, NewRoute},
+    contest,
+    effect::{Effect, NewRoute},
     observed::{Route, Shape},
     pass::Pass,
     plan::{Policy, Step},
     rules,
 };
-
-/// How often in one release the weights are put right against somebody who only updates them.
-const MOST_PUT_RIGHT: i64 = 3;
 
 /// A rule of a route that names both Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,34 +217,7 @@ pub fn observe(pass: &mut Pass<'_>) {
         served_weight: served.unwrap_or(known.served_weight),
         ..known.clone()
     };
-    // Whoever changes the spec has seen what was wrong.
-    let touched =
-        pass.release.metadata.generation.is_some_and(|generation| generation > pass.status.observed_generation);
-    if touched {
-        now.contested_by = None;
-        now.put_right = 0;
-    }
-    // Weights that differ from those that were seen before, by another hand.
-    if !same
-        && known.generation > 0
-        && weight != known.weight
-        && let Some((manager, applies)) = &route.changed_by
-    {
-        now.put_right += 1;
-        if *applies || now.put_right > MOST_PUT_RIGHT {
-            now.contested_by = Some(bounded(manager, 253));
-        }
-        let shown = weight.map_or_else(|| "different ones".to_owned(), |weight| format!("{weight}%"));
-        pass.events.push(Event {
-            warning: true,
-            reason: "RouteChanged".into(),
-            action: "Routing".into(),
-            note: format!(
-                "field manager {manager} set the candidate's weight in {} {} to {shown}",
-                route.shape.kind, now.name
-            ),
-        });
-    }
+    contest::judge(pass, route, &known, &mut now);
     pass.status.route = Some(now);
 }
 
@@ -278,31 +249,30 @@ pub fn without_copies<'a>(pass: &Pass<'a>) -> Option<(&'a super::ParentGateway, 
     })
 }
 
-/// The field manager that does not leave the weights alone.
-fn contested_by<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
-    pass.status.route.as_ref()?.contested_by.as_deref()
-}
-
-/// The same, while the weights are not those that are meant.
-pub fn contested<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
-    let desired = pass.desired_weight();
-    contested_by(pass).filter(|_| weight(pass) != Some(desired))
-}
-
-/// A person, or a new release, tries again. Says whether there was anything to try.
-pub fn forgive(pass: &mut Pass<'_>) -> bool {
-    let Some(route) = &mut pass.status.route else { return false };
-    route.put_right = 0;
-    route.contested_by.take().is_some()
-}
-
 /// The share of the requests that the candidate is known to get, in percent.
 pub fn observed(pass: &Pass<'_>) -> i32 {
     let served = |hash: &str| pass.traffics().selection() == super::Selection::Revision(hash.to_owned());
+    let weight = || pass.status.route.as_ref().map_or(0, |route| route.served_weight);
     match pass.candidate_hash() {
         Some(candidate) if served(candidate) => 100,
-        Some(_) if pass.status.stable.is_some() => pass.status.route.as_ref().map_or(0, |route| route.served_weight),
+        Some(candidate) if pass.status.stable.is_some() => part_of(pass, candidate, weight()),
         _ => 0,
+    }
+}
+
+/// The part of a weight that comes to the candidate's pods: all of it, unless somebody changed what the
+/// candidate's Service selects.
+fn part_of(pass: &Pass<'_>, candidate: &str, weight: i32) -> i32 {
+    let Some(service) = &pass.seen.candidate_service else { return weight };
+    match super::selection(service) {
+        super::Selection::Revision(other) if other != candidate => 0,
+        super::Selection::Revision(_) | super::Selection::Nothing => weight,
+        super::Selection::Release | super::Selection::Original => {
+            let ready = || service.endpoints.iter().filter(|endpoint| endpoint.ready);
+            let own = ready().filter(|endpoint| endpoint.revision.as_deref() == Some(candidate)).count();
+            let share = |own: usize, all: usize| i32::try_from(own * 100 / all.max(1)).unwrap_or(0);
+            weight * share(own, ready().count()) / 100
+        }
     }
 }
 
@@ -313,16 +283,10 @@ pub fn certain(pass: &Pass<'_>) -> i32 {
     match pass.candidate_hash() {
         Some(candidate) if pass.traffics().selection() == super::Selection::Revision(candidate.to_owned()) => 100,
         // A gateway may still follow what somebody else wrote for a moment.
-        _ if was_meddled_with(pass) => 0,
-        _ => desired.min(served).min(weight(pass).unwrap_or(0)),
+        _ if contest::was_meddled_with(pass) => 0,
+        Some(candidate) => part_of(pass, candidate, desired.min(served).min(weight(pass).unwrap_or(0))),
+        None => 0,
     }
-}
-
-/// Whether somebody else set the weights, and the gateway has not had its time since.
-fn was_meddled_with(pass: &Pass<'_>) -> bool {
-    let (Some(route), Some(router)) = (&pass.status.route, router(pass)) else { return false };
-    let since = route.accepted_at.map(|at| at.plus(router.propagation_delay));
-    route.put_right > 0 && since.is_none_or(|end| end > pass.now)
 }
 
 /// Whether requests follow this weight, and what is meant beside it: it is in the route, accepted, and the
@@ -342,8 +306,7 @@ pub fn settled(pass: &mut Pass<'_>, weight: i32) -> bool {
 /// the rest of it right.
 pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
     let router = router(pass)?;
-    // Back to stable is always right.
-    if contested_by(pass).is_some() && weight > 0 {
+    if contest::is_on(pass) {
         return None;
     }
     let Some(route) = &pass.seen.route else {

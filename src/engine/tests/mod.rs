@@ -6,6 +6,7 @@ mod analysed;
 mod checked;
 mod checked_by_jobs;
 mod commands;
+mod contested;
 mod held;
 mod recorded;
 mod releases;

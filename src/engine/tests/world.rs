@@ -292,13 +292,20 @@ impl World {
                     self.seen.candidate_service = Some(service);
                 }
             }
-            Effect::Select { object, selection, keep_original } => {
+            Effect::Select { object, selection, keep_original, base } => {
                 let both = [&mut self.seen.service, &mut self.seen.candidate_service];
                 let service = both.into_iter().flatten().find(|service| service.object == *object).unwrap();
                 if let Some(original) = keep_original {
                     service.original = Some(original.clone());
                 }
+                for (key, value) in base {
+                    match value {
+                        Some(value) => service.selector.insert(key.clone(), value.clone()),
+                        None => service.selector.remove(key),
+                    };
+                }
                 select(service, selection);
+                service.changed_by = None;
             }
             Effect::CreateRoute(new) if new.name.ends_with("-preview") => {
                 let (object, spec) = (object(&new.name), new.spec.clone());

@@ -34,8 +34,8 @@ pub struct Gateway {
     pub served: Option<i32>,
     /// Whether the controller accepts nothing.
     pub refuses: bool,
-    /// Whether a GitOps tool applies the user's route as it was written whenever it differs.
-    pub healed: bool,
+    /// The candidate's weight that a GitOps tool applies in the user's route whenever it differs.
+    pub healed: Option<i32>,
     /// When the route was accepted as it is.
     accepted: Option<i64>,
 }
@@ -196,8 +196,10 @@ impl Cluster {
 
     /// The controller looks, and the data plane moves, unless they lag behind.
     pub fn route_requests(&mut self, controller_lags: bool, plane_lags: bool) {
-        if self.gateway.healed && self.live.route.as_ref().is_some_and(|route| !route.ours && share(&route.spec) != 0) {
-            self.meddle_with_route(0, "argocd-controller", true);
+        let differs =
+            |weight: &i32| self.live.route.as_ref().is_some_and(|route| !route.ours && share(&route.spec) != *weight);
+        if let Some(weight) = self.gateway.healed.filter(differs) {
+            self.meddle_with_route(weight, "argocd-controller", true);
         }
         let (now, refuses) = (self.now, self.gateway.refuses);
         let whole = [SERVICE, CANDIDATE_SERVICE].iter().all(|name| self.live.services.contains_key(*name));
