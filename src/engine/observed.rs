@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{Action, AnalysisTemplateSpec, ServiceReleaseSpec, Timestamp};
+use crate::api::{Action, AnalysisTemplateSpec, ParentRef, ServiceReleaseSpec, Timestamp};
 
 use super::inquiry::Answer;
 
@@ -368,8 +368,10 @@ impl Default for Shape {
 /// What a gateway's controller says of a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteParent {
-    /// The parent's name.
-    pub name: String,
+    /// The parent that is meant.
+    pub reference: ParentRef,
+    /// controllerName
+    pub controller: String,
     /// The lowest observedGeneration of its conditions Accepted and ResolvedRefs.
     pub generation: i64,
     /// Whether both are True.
@@ -381,10 +383,14 @@ pub struct RouteParent {
 /// A Gateway that the release's route is attached to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParentGateway {
-    /// Its name.
-    pub name: String,
+    /// How the route names it.
+    pub reference: ParentRef,
+    /// Whether there is none.
+    pub missing: bool,
     /// The name of its GatewayClass.
     pub class: String,
+    /// spec.controllerName of that class, if it is known.
+    pub controller: Option<String>,
     /// Why no data plane has it, or the listener that is meant, if so.
     pub unprogrammed: Option<String>,
     /// status.supportedFeatures of its class, if that says.

@@ -406,7 +406,8 @@ pub fn stuck(pass: &Pass<'_>) -> bool {
 pub fn unrouted(pass: &Pass<'_>) -> Option<String> {
     let rollback = pass.status.rollback.as_ref().filter(|_| under_way(pass))?;
     let late = rollback.started_at.plus(pass.policy().deadline) <= pass.now && rollback.drain_until.is_none();
-    route::refused(pass).filter(|_| late && pass.policy().is_routed() && pass.status.stable.is_some())
+    let refused = route::refused(pass).map(|refusal| refusal.text);
+    refused.filter(|_| late && pass.policy().is_routed() && pass.status.stable.is_some())
 }
 
 /// Why stable is turned round.

@@ -4,12 +4,13 @@
 
 use serde_json::Value;
 
-use crate::api::{RouteStatus, Router, status::bounded};
+use crate::api::{RouteStatus, Router};
 
 use super::{
     contest,
     effect::{Effect, NewRoute},
     observed::{Route, Shape},
+    parents::{self, Refusal},
     pass::Pass,
     plan::{Policy, Step},
     rules,
@@ -156,38 +157,9 @@ pub fn weight(pass: &Pass<'_>) -> Option<i32> {
     rules.iter().all(|rule| percent(rule) == Some(first)).then_some(first)
 }
 
-/// Whether every parent accepts the route as it is, and a data plane has every Gateway.
-fn is_accepted(pass: &Pass<'_>, route: &Route) -> bool {
-    unprogrammed(pass).is_none() && is_accepted_by_parents(route)
-}
-
-/// A Gateway that no data plane has, and why.
-fn unprogrammed<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
-    pass.seen.gateways.iter().find_map(|gateway| Some((gateway.name.as_str(), gateway.unprogrammed.as_deref()?)))
-}
-
-fn is_accepted_by_parents(route: &Route) -> bool {
-    if !route.shape.is_judged {
-        return true;
-    }
-    let wanted = route.spec.get("parentRefs").and_then(Value::as_array).map_or(0, Vec::len);
-    wanted > 0
-        && route.parents.len() >= wanted
-        && route.parents.iter().all(|parent| parent.accepted && parent.generation >= route.generation)
-}
-
-/// What a gateway has against the route, in its own words.
-pub fn refused(pass: &Pass<'_>) -> Option<String> {
-    let route = pass.seen.route.as_ref().filter(|route| !is_accepted(pass, route))?;
-    let (kind, name) = (&route.shape.kind, &route.object.name);
-    let current = |parent: &&super::RouteParent| parent.generation >= route.generation && !parent.accepted;
-    Some(match route.parents.iter().find(current) {
-        Some(parent) => format!("{kind} {name}: Gateway {}: {}", parent.name, bounded(&parent.why, 200)),
-        None => match unprogrammed(pass) {
-            Some((gateway, why)) => format!("Gateway {gateway} is not programmed: {}", bounded(why, 200)),
-            None => format!("{kind} {name}: no Gateway has accepted it yet"),
-        },
-    })
+/// What keeps requests from going by the route.
+pub fn refused(pass: &Pass<'_>) -> Option<Refusal> {
+    parents::refusal(pass, pass.seen.route.as_ref()?)
 }
 
 /// Records the route as it is now, and who else writes to it.
@@ -199,7 +171,7 @@ pub fn observe(pass: &mut Pass<'_>) {
     let known = pass.status.route.clone().unwrap_or_default();
     let weight = weight(pass);
     let same = known.name == route.object.name && known.generation == route.generation && known.weight == weight;
-    let accepted_at = is_accepted(pass, route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
+    let accepted_at = parents::accept(pass, route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
     // Until the gateway had its time it may go either way.
     let served = weight.filter(|weight| *weight != known.served_weight);
     let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
@@ -287,6 +259,18 @@ pub fn certain(pass: &Pass<'_>) -> i32 {
         Some(candidate) => part_of(pass, candidate, desired.min(served).min(weight(pass).unwrap_or(0))),
         None => 0,
     }
+}
+
+/// The Service of those with a share at this weight whose EndpointSlices show no ready pod.
+pub fn without_pods<'a>(pass: &Pass<'a>, weight: i32) -> Option<&'a str> {
+    let (stable, candidate) = services(pass)?;
+    let empty = |service: &Option<super::Service>| {
+        !service.as_ref().is_some_and(|service| service.endpoints.iter().any(|endpoint| endpoint.ready))
+    };
+    let shares = [(stable, &pass.seen.service, weight < 100), (candidate, &pass.seen.candidate_service, weight > 0)];
+    // The first revision serves by service alone, and only in the end.
+    let has_two = pass.status.stable.is_some();
+    shares.into_iter().find(|(_, service, has_share)| has_two && *has_share && empty(service)).map(|(name, ..)| name)
 }
 
 /// Whether requests follow this weight, and what is meant beside it: it is in the route, accepted, and the

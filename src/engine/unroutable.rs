@@ -22,7 +22,7 @@ fn copies(pass: &Pass<'_>) -> Option<Obstacle> {
     let (gateway, feature) = route::without_copies(pass)?;
     let message = format!(
         "spec.strategy.canary.steps: setMirrorRoute needs {feature}, which Gateway {} (class {}) does not support: it might answer every request with an error",
-        gateway.name, gateway.class
+        gateway.reference.name, gateway.class
     );
     let remedy = "take the step out, or attach the route to a Gateway whose class lists it in status.supportedFeatures; a release under way keeps its plan: abort it first";
     Some(Obstacle::new("MirrorNotSupported", message, remedy))

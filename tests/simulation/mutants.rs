@@ -346,7 +346,8 @@ pub const ROUTED: &[Mutant] = &[
         with_seen(release, seen, now, |seen| {
             if let Some(route) = &mut seen.route {
                 let generation = route.generation;
-                let parent = RouteParent { name: "edge".into(), generation, accepted: true, why: String::new() };
+                let parent =
+                    RouteParent { reference: gateway::edge(), generation, accepted: true, ..RouteParent::default() };
                 route.parents = vec![parent];
             }
         })

@@ -13,6 +13,7 @@ mod releases;
 mod rollbacks;
 mod routed;
 mod templated;
+mod unaccepted;
 mod unfair;
 mod unready;
 pub mod world;

@@ -38,7 +38,7 @@ pub fn go(world: &mut World) {
     }
 }
 
-fn weight(world: &World) -> i64 {
+pub fn weight(world: &World) -> i64 {
     let route = world.seen.route.as_ref().unwrap();
     let shared = route.spec["rules"].as_array().unwrap().last().unwrap();
     shared.pointer("/backendRefs/1/weight").and_then(Value::as_i64).unwrap()
@@ -48,7 +48,7 @@ fn rules(world: &World) -> &Value {
     &world.seen.route.as_ref().unwrap().spec["rules"]
 }
 
-fn step(world: &World) -> String {
+pub fn step(world: &World) -> String {
     world.status().step.map(|step| step.summary).unwrap_or_default()
 }
 
@@ -344,24 +344,6 @@ fn blue_green_over_a_route_switches_at_once_and_undoes_at_once() {
     world.say(Action::Undo, |_| {});
     world.settle_watching(requests_find_pods);
     assert_eq!(world.selected(), Selection::Revision(world.hash("v1")));
-}
-
-#[test]
-fn a_gateway_that_never_accepts_fails_the_release_before_it_has_traffic() {
-    let mut world = canary(&json!([{"setWeight": 50}]));
-    world.gateway_refuses = true;
-    world.edit(|spec| {
-        let gateway = spec.traffic.as_mut().unwrap().router.as_mut().unwrap().gateway.as_mut().unwrap();
-        gateway.hostnames = vec!["shop.example".into()];
-    });
-    world.set_image("v2");
-    world.settle();
-    world.wait(600);
-    world.settle();
-    let status = world.status();
-    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "RouteNotAccepted"));
-    assert!(status.message.contains("NotAllowedByListeners"), "{}", status.message);
-    assert_eq!((weight(&world), world.condition("Ready").as_str()), (0, "False"));
 }
 
 fn users_route() -> Route {

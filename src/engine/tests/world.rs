@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::{
     api::{
-        Action, Duration, FINALIZER, LABEL_RELEASE, LABEL_REVISION, Phase, ServiceRelease, ServiceReleaseSpec,
-        ServiceReleaseStatus, Timestamp,
+        Action, Duration, FINALIZER, LABEL_RELEASE, LABEL_REVISION, ParentRef, Phase, ServiceRelease,
+        ServiceReleaseSpec, ServiceReleaseStatus, Timestamp,
     },
     engine::{
         Answer, Command, Container, Decision, Effect, Ended, Endpoint, Job, NO_REVISION, NamedTemplate, ObjectVersion,
@@ -39,6 +39,11 @@ pub fn revision(hash: &str, pods: Vec<Pod>) -> Revision {
         deleting: false,
         pods,
     }
+}
+
+/// The Gateway that routes are attached to.
+pub fn edge() -> ParentRef {
+    ParentRef { name: "edge".into(), ..ParentRef::default() }
 }
 
 fn object(name: &str) -> ObjectVersion {
@@ -346,7 +351,13 @@ impl World {
         route.changed_by = None;
         let (generation, accepted) = (route.generation, !self.gateway_refuses);
         let why = if accepted { String::new() } else { "NotAllowedByListeners: no listener allows it".to_owned() };
-        route.parents = vec![RouteParent { name: "edge".into(), generation, accepted, why }];
+        route.parents = vec![RouteParent {
+            reference: edge(),
+            controller: "example.com/gateway".into(),
+            generation,
+            accepted,
+            why,
+        }];
     }
 
     /// Controllers and kubelets do their work.

@@ -2,6 +2,7 @@
 //! time before or after that, at the latest when the propagation delay that was promised is over.
 
 use serde_json::{Value, json};
+use servicerelease::api::ParentRef;
 use servicerelease::engine::{NewRoute, ObjectVersion, Route, RouteParent};
 
 use super::cluster::{CANDIDATE_SERVICE, Cluster, Kind, RELEASE, Refusal, SERVICE, check};
@@ -84,10 +85,16 @@ pub fn probes(spec: &Value) -> (bool, bool) {
     (rules().any(alone), rules().any(copied))
 }
 
+/// The Gateway that all routes are attached to.
+pub fn edge() -> ParentRef {
+    ParentRef { name: "edge".into(), ..ParentRef::default() }
+}
+
 impl RouteObject {
     pub fn seen(&self) -> Route {
         let parent = |(generation, accepted): (i64, bool)| RouteParent {
-            name: "edge".into(),
+            reference: edge(),
+            controller: "example.com/gateway".into(),
             generation,
             accepted,
             why: if accepted { String::new() } else { "NotAllowedByListeners: no".into() },
