@@ -7,7 +7,7 @@ use super::{
     effect::{Effect, Event, Selection},
     observed::Route,
     pass::Pass,
-    route,
+    route, rules,
 };
 
 /// How often in one release the weights are put right against somebody who only updates them.
@@ -26,7 +26,7 @@ pub fn judge(pass: &mut Pass<'_>, route: &Route, known: &RouteStatus, now: &mut 
     let other = known.name != now.name || known.generation != now.generation;
     let Some((manager, applies)) = route.changed_by.as_ref().filter(|_| known.generation > 0 && other) else { return };
     let desired = pass.desired_weight();
-    let (differs, wrong) = (now.weight != known.weight, now.weight != Some(meant(pass)));
+    let (differs, wrong) = (now.weight != known.weight, !is_meant(pass));
     // Also what was put right and set back since the last pass, so that it looks as it was.
     if !differs && !wrong {
         return;
@@ -42,18 +42,20 @@ pub fn judge(pass: &mut Pass<'_>, route: &Route, known: &RouteStatus, now: &mut 
         now.contested_by = Some(bounded(manager, 253));
     }
     if differs {
-        tell(pass, route, manager, now.weight);
+        let shown = now.weight.map_or_else(|| "different ones".to_owned(), |weight| format!("{weight}%"));
+        tell(pass, route, &format!("field manager {manager} set the candidate's weight in"), &format!("to {shown}"));
+    } else if route.ours && now.weight == Some(meant(pass)) {
+        tell(pass, route, &format!("field manager {manager} changed"), "beside its weights; it is put back");
     }
 }
 
-fn tell(pass: &mut Pass<'_>, route: &Route, manager: &str, weight: Option<i32>) {
-    let shown = weight.map_or_else(|| "different ones".to_owned(), |weight| format!("{weight}%"));
+fn tell(pass: &mut Pass<'_>, route: &Route, who: &str, what: &str) {
     let (kind, name) = (&route.shape.kind, &route.object.name);
     pass.events.push(Event {
         warning: true,
         reason: "RouteChanged".into(),
         action: "Routing".into(),
-        note: format!("field manager {manager} set the candidate's weight in {kind} {name} to {shown}"),
+        note: format!("{who} {kind} {name} {what}"),
     });
 }
 
@@ -76,7 +78,13 @@ fn meant(pass: &Pass<'_>) -> i32 {
 
 /// The field manager that does not leave the weights alone, while they are not those that are meant.
 pub fn by<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
-    contested_by(pass).filter(|_| route::weight(pass) != Some(meant(pass)))
+    contested_by(pass).filter(|_| !is_meant(pass))
+}
+
+/// Whether the route is as it is meant.
+fn is_meant(pass: &Pass<'_>) -> bool {
+    let weight = meant(pass);
+    route::weight(pass) == Some(weight) && rules::are_meant(pass, weight)
 }
 
 /// A person, or a new release, tries again. Says whether there was anything to try.

@@ -17,6 +17,7 @@ pub mod measuring;
 pub mod names;
 mod observation;
 pub mod observed;
+mod own_spec;
 mod parents;
 mod pass;
 pub mod plan;

@@ -324,8 +324,8 @@ pub struct Route {
     pub share: Option<Value>,
     /// status.parents
     pub parents: Vec<RouteParent>,
-    /// The field manager that changed spec last, if it was not this operator; and whether by server-side
-    /// apply.
+    /// The field manager that changed spec.rules last, or of an own route any field of spec, if it was not this
+    /// operator; and whether by server-side apply.
     pub changed_by: Option<(String, bool)>,
 }
 

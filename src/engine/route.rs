@@ -10,6 +10,7 @@ use super::{
     contest,
     effect::{Effect, NewRoute},
     observed::{Route, Shape},
+    own_spec,
     parents::{self, Refusal},
     pass::Pass,
     plan::{Policy, Step},
@@ -301,8 +302,7 @@ pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
     };
     let object = route.object.clone();
     if let Some(gateway) = &router.gateway {
-        let spec = rules::spec(pass, gateway, weight)?;
-        return (route.ours && !rules::covers(&route.spec, &spec)).then_some(Effect::ReplaceRoute { object, spec });
+        return own_spec::set(route, rules::spec(pass, gateway, weight)?);
     }
     if let Some(way) = &route.shape.share {
         let (path, now) = share(pass, route, way).ok()?;

@@ -270,7 +270,7 @@ pub struct RawManager {
     pub time: Option<Timestamp>,
 }
 
-/// The fields that a manager owns, of which only spec.selector and spec.rules are read.
+/// The fields that a manager owns, of which only those of a Service's selector and a route's spec are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RawFields {
@@ -285,6 +285,12 @@ struct RawSpecFields {
     selector: Option<serde::de::IgnoredAny>,
     #[serde(rename = "f:rules")]
     rules: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "f:parentRefs")]
+    parent_refs: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "f:hostnames")]
+    hostnames: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "f:useDefaultGateways")]
+    use_default_gateways: Option<serde::de::IgnoredAny>,
 }
 
 impl RawManager {
@@ -357,6 +363,15 @@ impl RawMeta {
     #[must_use]
     pub fn rules_set_by(&self, own: &str) -> Option<&RawManager> {
         self.set_by(own, |spec| spec.rules.is_some())
+    }
+
+    /// The same of any field of a route's spec.
+    #[must_use]
+    pub fn route_set_by(&self, own: &str) -> Option<&RawManager> {
+        self.rules_set_by(own)
+            .or_else(|| self.set_by(own, |spec| spec.parent_refs.is_some()))
+            .or_else(|| self.set_by(own, |spec| spec.hostnames.is_some()))
+            .or_else(|| self.set_by(own, |spec| spec.use_default_gateways.is_some()))
     }
 
     fn set_by(&self, own: &str, field: impl Fn(&RawSpecFields) -> bool) -> Option<&RawManager> {

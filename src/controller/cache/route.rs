@@ -110,7 +110,11 @@ impl<const GRPC: bool> Cached for CachedRoute<GRPC> {
     const KIND: Kind = if GRPC { Kind::GrpcRoute } else { Kind::Route };
 
     fn read(meta: &RawMeta, raw: RawRoute) -> Option<Self> {
-        let changed_by = meta.rules_set_by(FIELD_MANAGER);
+        // Of a route of its own the operator means every field, of another one only weights.
+        let changed_by = match meta.label(LABEL_RELEASE) {
+            Some(_) => meta.route_set_by(FIELD_MANAGER),
+            None => meta.rules_set_by(FIELD_MANAGER),
+        };
         Some(Self {
             meta: meta.slim(),
             generation: meta.generation,
