@@ -1,5 +1,7 @@
 //! The bodies of what the operator writes: pure functions from effects to JSON.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -184,9 +186,14 @@ pub fn select(
     release: &str,
     object: &ObjectVersion,
     selection: &Selection,
-    keep_original: Option<&std::collections::BTreeMap<String, String>>,
+    keep_original: Option<&BTreeMap<String, String>>,
+    base: &BTreeMap<String, Option<String>>,
 ) -> Value {
-    let keys = selector_keys(release, selection);
+    let mut keys = json!(base);
+    // null takes a label out, as a merge patch does, so it has to stay.
+    if let (Value::Object(keys), Value::Object(own)) = (&mut keys, selector_keys(release, selection)) {
+        keys.extend(own);
+    }
     let mut body = patch(object, "spec", json!({ "selector": keys }));
     let annotation = match (selection, keep_original) {
         (Selection::Original, _) => Some(Value::Null),
@@ -343,7 +350,7 @@ mod tests {
 
     #[test]
     fn selecting_the_original_takes_away_all_that_is_ours() {
-        let body = select("shop", &object(), &Selection::Original, None);
+        let body = select("shop", &object(), &Selection::Original, None, &BTreeMap::new());
         let mut service = json!({
             "metadata": {"annotations": {ANNOTATION_ORIGINAL_SELECTOR: "{}", "other": "x"}},
             "spec": {"selector": {"app": "shop", LABEL_RELEASE: "shop", LABEL_REVISION: "abc"}},

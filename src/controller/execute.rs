@@ -102,8 +102,8 @@ impl<'a> Executor<'a> {
                 self.change(self.route_kind(), object, Place::of, "spec", spec.clone()).await
             }
             Effect::SetRouteWeights { object, weights } => self.set_weights(object, weights).await,
-            Effect::Select { object, selection, keep_original } => {
-                self.select(object, selection, keep_original.as_ref()).await
+            Effect::Select { object, selection, keep_original, base } => {
+                self.select(object, selection, keep_original.as_ref(), base).await
             }
             Effect::ConfirmService { object } => self.confirm(Kind::Service, object).await,
             Effect::CreateJob(new) => self.create_job(new).await,
@@ -225,9 +225,10 @@ impl<'a> Executor<'a> {
         object: &ObjectVersion,
         selection: &Selection,
         keep_original: Option<&BTreeMap<String, String>>,
+        base: &BTreeMap<String, Option<String>>,
     ) -> Result<(), CallError> {
         let object = self.current(Kind::Service, object);
-        let body = build::select(&self.key.name, &object, selection, keep_original);
+        let body = build::select(&self.key.name, &object, selection, keep_original, base);
         let place = Place::of(Kind::Service, self.key.beside(&object.name));
         self.send_patch(Kind::Service, &object, &place, &body).await
     }

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     cache::{
         Cached as _, CachedCommand, CachedConfigMap, CachedJob, CachedPlan, CachedPod, CachedService, Claim,
-        Deployment, Meta, ReplicaSet, World,
+        Deployment, Kind, Meta, ReplicaSet, World,
     },
     calls::Written,
     key::Key,
@@ -210,11 +210,17 @@ fn gateways(world: &World, key: &Key, spec: &ServiceReleaseSpec) -> Vec<ParentGa
     let references = own.map(|own| own.parent_refs.clone()).or_else(users).unwrap_or_default();
     let seen = |reference: &ParentRef| {
         let namespace = reference.namespace.as_deref().map_or_else(|| key.namespace.clone(), Into::into);
-        let gateway = world.gateways.get(&Key { namespace, name: reference.name.as_str().into() })?;
+        let Some(gateway) = world.gateways.get(&Key { namespace, name: reference.name.as_str().into() }) else {
+            let none = ParentGateway { reference: reference.clone(), missing: true, ..ParentGateway::default() };
+            return world.knows_gateways().then_some(none);
+        };
         let class = Key { namespace: "".into(), name: gateway.class.clone() };
         Some(gateway.seen(reference, world.gateway_classes.get(&class)))
     };
-    let is_gateway = |reference: &&ParentRef| reference.kind.as_deref().is_none_or(|kind| kind == "Gateway");
+    let is_gateway = |reference: &&ParentRef| {
+        reference.kind.as_deref().is_none_or(|kind| kind == "Gateway")
+            && reference.group.as_deref().is_none_or(|group| group == Kind::Gateway.resource().0)
+    };
     references.iter().filter(is_gateway).filter_map(seen).collect()
 }
 

@@ -9,7 +9,7 @@ use crate::api::{
 };
 
 use super::{
-    analysis, database, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat, route,
+    analysis, contest, database, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat,
 };
 
 /// How long a decided command stays to be looked at.
@@ -218,8 +218,8 @@ fn undo(pass: &mut Pass<'_>, command: &Command) -> Answer {
 }
 
 fn retry(pass: &mut Pass<'_>) -> Answer {
-    if route::contested(pass).is_some() {
-        route::forgive(pass);
+    if contest::by(pass).is_some() {
+        contest::forgive(pass);
         return Ok("the weights are set once more".into());
     }
     if let Some(done) = database::undo::retry(pass) {

@@ -69,6 +69,8 @@ pub enum Effect {
         selection: Selection,
         /// The selector to keep in the annotation, when the Service was there before and has none yet.
         keep_original: Option<BTreeMap<String, String>>,
+        /// Labels beside the operator's keys that are put right in a Service of its own; none to be taken out.
+        base: BTreeMap<String, Option<String>>,
     },
     /// Go on only if a Service is still what it was seen to be. Writes nothing.
     ConfirmService {

@@ -7,7 +7,7 @@ use crate::api::{
 };
 
 use super::{
-    Flow, analysis, checks, database,
+    Flow, analysis, checks, contest, database,
     effect::{Effect, Selection},
     observation,
     observed::{Plan, Revision},
@@ -25,7 +25,7 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     open(pass, &target.hash);
     let number = pass.status.release.as_ref().map_or(0, |release| release.number);
     pass.status.candidate = Some(pass.describe(&target.hash, &target.template, number));
-    route::forgive(pass);
+    contest::forgive(pass);
     // A new release ends what was kept warm for undo, but not what still drains.
     let policy = pass.policy();
     let latest = pass.now.plus(policy.scale_down_delay);
@@ -292,7 +292,13 @@ fn prepared(pass: &mut Pass<'_>, policy: &Policy) -> bool {
 /// The candidate's pods take the share of the traffic that is meant, and stable's have made room.
 fn reached(pass: &mut Pass<'_>, policy: &Policy, weight: i32) -> bool {
     if policy.is_routed() {
-        return sized(pass, policy) && route::settled(pass, weight);
+        let (wanted, _) = wanted(pass, policy);
+        let shown = pass.candidate().map_or(0, |candidate| pass.traffics().candidate_endpoints(candidate));
+        // A stable that has no ready pod shows none: then the release is the way out, and does not wait for it.
+        let without_stable = pass.stable().is_none_or(|stable| stable.ready == 0);
+        let shows_pods = without_stable || route::without_pods(pass, weight).is_none();
+        let shows_pods = shows_pods && (weight == 0 || shown >= wanted);
+        return shows_pods && sized(pass, policy) && route::settled(pass, weight);
     }
     let Some(candidate) = pass.candidate().filter(|candidate| candidate.observed) else { return false };
     let (wanted, old_wanted) = wanted(pass, policy);
@@ -413,7 +419,7 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     let available = pass.candidate().map_or(0, |candidate| candidate.available);
     let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref()).map(trouble::describe);
     let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
-    let refused = route::refused(pass);
+    let refused = route::refused(pass).map(|refusal| refusal.text);
     let reason = if refused.is_some() { "RouteNotAccepted" } else { "ProgressDeadlineExceeded" };
     let why = known.or_else(failure).or(refused).or_else(|| pass.candidate().and_then(trouble::unready));
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();

@@ -144,6 +144,10 @@ fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {
             "name that port in a container of the pod template, or change the Service's targetPort to a number";
         return Some(Obstacle::new("ServicePortMissing", message, remedy));
     }
+    if service.owned {
+        // What somebody made of it is put back.
+        return None;
+    }
     let label = |key: &str| target.pointer("/metadata/labels")?.get(key)?.as_str().map(str::to_owned);
     let (key, value) = base().find(|(key, value)| label(key).as_ref() != Some(value))?;
     let message = format!(

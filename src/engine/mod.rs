@@ -7,6 +7,7 @@ mod analysis;
 mod checks;
 mod clock;
 mod command;
+mod contest;
 mod database;
 pub mod effect;
 mod forward;
@@ -17,12 +18,15 @@ pub mod measuring;
 pub mod names;
 mod observation;
 pub mod observed;
+mod own_spec;
+mod parents;
 mod pass;
 pub mod plan;
 pub mod preview;
 pub mod ratio;
 mod report;
 mod rest;
+mod resting;
 mod retreat;
 pub mod revision;
 mod route;
@@ -104,6 +108,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
     if pass.obstacle.is_none() {
         pass.after.extend(preview::keep(&pass));
     }
+    put_services_right(&mut pass);
     runs::tidy(&mut pass);
     confirm_selection(&mut pass);
     try_template(&mut pass);
@@ -117,16 +122,36 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
     pass.finish()
 }
 
-/// Names who made a Service select another revision, where that is about to be put back.
+/// Puts the rest of own Services' selectors right, where nothing else is changed in them.
+fn put_services_right(pass: &mut Pass<'_>) {
+    if pass.obstacle.as_ref().is_some_and(|obstacle| obstacle.hands_off) {
+        return;
+    }
+    for effect in pass.traffics().put_right() {
+        if let Effect::Select { object, .. } = &effect
+            && !selects(pass, &object.name)
+        {
+            pass.after.push(effect);
+        }
+    }
+}
+
+/// Whether this pass changes what a Service selects.
+fn selects(pass: &Pass<'_>, service: &str) -> bool {
+    let selects = |effect: &Effect| matches!(effect, Effect::Select { object, .. } if object.name == service);
+    pass.before.iter().chain(&pass.after).any(selects)
+}
+
+/// Names who changed the selector of a Service that had been the operator's, where that is about to be put back.
 fn tell_of_meddling(pass: &mut Pass<'_>) {
     let services = [&pass.seen.service, &pass.seen.candidate_service];
+    let generation = pass.release.metadata.generation;
+    let known = pass.release.status.as_ref().filter(|status| Some(status.observed_generation) == generation);
+    let has_stable = known.is_some_and(|status| status.stable.is_some());
     for service in services.into_iter().flatten() {
-        let selects =
-            |effect: &Effect| matches!(effect, Effect::Select { object, .. } if object.name == service.object.name);
-        let Some(manager) = service.changed_by.as_ref().filter(|_| pass.before.iter().chain(&pass.after).any(selects))
-        else {
-            continue;
-        };
+        let was_ours = service.owned || service.original.is_some() || has_stable;
+        let changed_by = service.changed_by.as_ref().filter(|_| was_ours && selects(pass, &service.object.name));
+        let Some(manager) = changed_by else { continue };
         let name = &service.object.name;
         pass.events.push(Event {
             warning: true,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{Action, AnalysisTemplateSpec, CommandApproval, ServiceReleaseSpec, Timestamp};
+use crate::api::{Action, AnalysisTemplateSpec, CommandApproval, ParentRef, ServiceReleaseSpec, Timestamp};
 
 use super::inquiry::Answer;
 
@@ -301,7 +301,7 @@ pub struct Service {
     pub owned: bool,
     /// Another field manager that applied spec.selector, so that it cannot be shared.
     pub contested_by: Option<String>,
-    /// Another field manager that set the revision in spec.selector.
+    /// Another field manager that set spec.selector last.
     pub changed_by: Option<String>,
     /// The number of its first port.
     pub port: Option<i32>,
@@ -337,8 +337,8 @@ pub struct Route {
     pub share: Option<Value>,
     /// status.parents
     pub parents: Vec<RouteParent>,
-    /// The field manager that changed spec last, if it was not this operator; and whether by server-side
-    /// apply.
+    /// The field manager that changed spec.rules last, or of an own route any field of spec, if it was not this
+    /// operator; and whether by server-side apply.
     pub changed_by: Option<(String, bool)>,
 }
 
@@ -381,8 +381,10 @@ impl Default for Shape {
 /// What a gateway's controller says of a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteParent {
-    /// The parent's name.
-    pub name: String,
+    /// The parent that is meant.
+    pub reference: ParentRef,
+    /// controllerName
+    pub controller: String,
     /// The lowest observedGeneration of its conditions Accepted and ResolvedRefs.
     pub generation: i64,
     /// Whether both are True.
@@ -394,10 +396,14 @@ pub struct RouteParent {
 /// A Gateway that the release's route is attached to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParentGateway {
-    /// Its name.
-    pub name: String,
+    /// How the route names it.
+    pub reference: ParentRef,
+    /// Whether there is none.
+    pub missing: bool,
     /// The name of its GatewayClass.
     pub class: String,
+    /// spec.controllerName of that class, if it is known.
+    pub controller: Option<String>,
     /// Why no data plane has it, or the listener that is meant, if so.
     pub unprogrammed: Option<String>,
     /// status.supportedFeatures of its class, if that says.

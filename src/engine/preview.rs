@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     effect::{Effect, NewRoute},
+    own_spec,
     pass::Pass,
     route, rules,
 };
@@ -36,9 +37,6 @@ pub fn keep(pass: &Pass<'_>) -> Option<Effect> {
             // It goes with the object, also where pods and weights are handed to a Deployment.
             Some(Effect::CreateRoute(Box::new(NewRoute { protocol: gateway.protocol, name, spec, owned: true })))
         }
-        Some(seen) if seen.ours && !rules::covers(&seen.spec, &spec) => {
-            Some(Effect::ReplaceRoute { object: seen.object.clone(), spec })
-        }
-        Some(_) => None,
+        Some(seen) => own_spec::set(seen, spec),
     }
 }

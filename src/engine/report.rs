@@ -2,9 +2,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, apimachinery::pkg::apis::meta::v1::Time, jiff};
 
-use crate::api::{
-    Moment, ObservationStatus, Phase, RollbackCause, StepStatus, Strategy, Timestamp, WeightShare, Weights, conditions,
-};
+use crate::api::{Moment, Phase, RollbackCause, StepStatus, Strategy, WeightShare, Weights, conditions};
 
 use super::{
     analysis, database,
@@ -13,11 +11,12 @@ use super::{
     hand_back::{self, Waiting},
     pass::Pass,
     plan::Step,
-    retreat, route, trouble,
+    resting::{self, resting},
+    retreat, route, trouble, unroutable,
 };
 
 /// What is told of a pass.
-pub(super) struct Report {
+pub struct Report {
     phase: Phase,
     reason: String,
     message: String,
@@ -25,11 +24,11 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(phase: Phase, reason: &str, message: String) -> Self {
+    pub fn new(phase: Phase, reason: &str, message: String) -> Self {
         Self { phase, reason: reason.to_owned(), message, next_action: String::new() }
     }
 
-    pub(super) fn next(self, action: String) -> Self {
+    pub fn next(self, action: String) -> Self {
         Self { next_action: action, ..self }
     }
 }
@@ -127,6 +126,10 @@ fn find(pass: &mut Pass<'_>) -> Report {
 fn rolling_back(pass: &Pass<'_>) -> Report {
     let Some(rollback) = &pass.status.rollback else { return resting(pass) };
     let revision = &rollback.revision;
+    if let Some(contested) = unroutable::contested(pass) {
+        let message = format!("{revision} is to be taken back ({}), but {}", rollback.message, contested.message);
+        return Report::new(Phase::Halted, contested.reason, message).next(contested.remedy);
+    }
     if retreat::stuck(pass) {
         let stable = pass.stable_hash().unwrap_or_default();
         let available = pass.stable().map_or(0, super::observed::Revision::warm);
@@ -146,12 +149,7 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
             "{revision} is to be taken back ({}), and its weight is 0, but requests may still go by what was accepted before: {refused}",
             rollback.message
         );
-        let next = format!(
-            "look at the route and its gateway ({} describe httproute {}); it goes on by itself",
-            kubectl(pass),
-            route::name(pass).unwrap_or_default()
-        );
-        return Report::new(Phase::Halted, "RouteNotAccepted", message).next(next);
+        return Report::new(Phase::Halted, "RouteNotAccepted", message).next(look_at_route(pass));
     }
     if let Some(report) = database::report::way_back(pass, rollback) {
         return report;
@@ -182,14 +180,21 @@ fn name<'a>(pass: &Pass<'a>) -> &'a str {
     pass.release.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn kubectl(pass: &Pass<'_>) -> String {
+pub fn kubectl(pass: &Pass<'_>) -> String {
     format!("kubectl -n {}", pass.release.metadata.namespace.as_deref().unwrap_or("default"))
 }
 
 /// The plugin's command line for a person.
-pub(super) fn command(pass: &Pass<'_>, words: &str) -> String {
+pub fn command(pass: &Pass<'_>, words: &str) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     format!("kubectl srel -n {namespace} {words} {}", name(pass))
+}
+
+/// What a person can do about a route that is not accepted.
+pub fn look_at_route(pass: &Pass<'_>) -> String {
+    let kind = pass.seen.route.as_ref().map_or("httproute".to_owned(), |route| route.shape.kind.to_lowercase());
+    let name = route::name(pass).unwrap_or_default();
+    format!("look at the route and its gateway ({} describe {kind} {name}); it goes on by itself", kubectl(pass))
 }
 
 /// The candidate's share, with what was seen of it where that is something else.
@@ -229,10 +234,23 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     if let Some((reason, why)) = pass.unproven.clone() {
         return unproven(pass, reason, &why, &place, &trouble);
     }
-    match step {
-        Step::Database(_) | Step::MigrationApproval => database::report::forward(pass, &step, &place),
-        Step::Approval | Step::Pause(_) => waiting(pass, &step, &state, &place, &trouble),
-        _ => moving(pass, &step, &place, &trouble),
+    let refusal = route::refused(pass).filter(|_| policy.is_routed());
+    let trouble = refusal.iter().fold(trouble, |all, refusal| format!("{all}; {}", refusal.text));
+    let empty = route::without_pods(pass, pass.desired_weight()).filter(|_| policy.is_routed());
+    let trouble = empty.iter().fold(trouble, |all, service| format!("{all}; Service {service} shows no ready pod"));
+    if let Step::Database(_) | Step::MigrationApproval = step {
+        return database::report::forward(pass, &step, &place);
+    }
+    if let Step::Approval | Step::Pause(_) = step {
+        return waiting(pass, &step, &state, &place, &trouble);
+    }
+    let report = moving(pass, &step, &place, &trouble);
+    match refusal {
+        // It fails the release only at the deadline: until then a person can do something about it.
+        Some(refusal) if refusal.definite => {
+            Report { reason: "RouteNotAccepted".to_owned(), ..report }.next(look_at_route(pass))
+        }
+        _ => report,
     }
 }
 
@@ -306,120 +324,6 @@ fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
     Report::new(Phase::Progressing, reason, format!("{place}: {what}{trouble}"))
 }
 
-fn resting(pass: &Pass<'_>) -> Report {
-    let Some(target) = pass.target.as_ref() else { return Report::new(Phase::Pending, "", String::new()) };
-    let failed = super::rest::latched(pass, &target.hash).cloned();
-    match (pass.stable_hash(), failed) {
-        (Some(stable), None) if stable == target.hash => match database::alone::is_due(pass) {
-            Some(migration) if pass.release.spec.paused => {
-                let message = format!("migration {migration} waits: spec.paused is set; {stable} serves");
-                Report::new(Phase::Paused, "SpecPaused", message).next("set spec.paused to false".into())
-            }
-            Some(_) => Report::new(Phase::Pending, "Starting", "the migration is about to be released".to_owned()),
-            None => healthy(pass, stable),
-        },
-        (Some(stable), Some(failed)) if failed.migration_alone => {
-            let message = format!("the migration was not carried out ({}); {stable} serves as before", failed.message);
-            let next = format!("apply a migration that fixes it, or {}", command(pass, "retry"));
-            Report::new(Phase::RolledBack, &failed.reason, message).next(next)
-        }
-        (Some(stable), Some(failed)) => {
-            let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.revision != failed.revision);
-            let undone = undone.map(|undone| format!("; {} was undone ({})", undone.revision, undone.message));
-            let message = format!(
-                "{} was rolled back ({}){}; {stable} serves",
-                failed.revision,
-                failed.message,
-                undone.unwrap_or_default()
-            );
-            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
-            Report::new(Phase::RolledBack, &failed.reason, message).next(next)
-        }
-        (None, Some(failed)) => {
-            let workload = pass.seen.workload.as_ref().filter(|workload| workload.replicas > 0);
-            let left = workload.map_or_else(
-                || "there is nothing to go back to".to_owned(),
-                |workload| format!("Deployment {}'s own pods serve as before", workload.object.name),
-            );
-            let message = format!("the first revision {} failed, {left}: {}", failed.revision, failed.message);
-            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
-            Report::new(Phase::Halted, "FirstRevisionFailed", message).next(next)
-        }
-        (_, None) if pass.release.spec.paused => {
-            let message = format!("{} waits: spec.paused is set", target.hash);
-            Report::new(Phase::Paused, "SpecPaused", message).next("set spec.paused to false".into())
-        }
-        (_, None) => Report::new(Phase::Pending, "Starting", format!("{} is about to be released", target.hash)),
-    }
-}
-
-/// Whether a person has to decide what becomes of a release that is promoted.
-fn failed_since(pass: &Pass<'_>) -> bool {
-    pass.status.observation.as_ref().is_some_and(|state| state.failure.is_some())
-}
-
-fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report {
-    if let Some(failure) = &state.failure {
-        let message = format!("{stable} serves all traffic, but {failure}");
-        let next = ["undo", "retry"].map(|words| command(pass, words)).join(" | ");
-        return Report::new(Phase::Observing, "ObservationFailed", message).next(next);
-    }
-    let message = format!("{stable} serves all traffic and is observed until {}", state.until);
-    Report::new(Phase::Observing, "Observing", message)
-}
-
-fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
-    let contested = pass
-        .seen
-        .workload
-        .as_ref()
-        .filter(|workload| workload.replicas > 0 && pass.status.workload.as_ref().is_some_and(|known| known.held));
-    if let Some(workload) = contested {
-        let name = &workload.object.name;
-        let message = format!(
-            "{stable} serves; Deployment {name} was scaled to {}, its own pods get no traffic",
-            workload.replicas
-        );
-        let next = format!(
-            "remove spec.replicas from the Deployment's manifest, then {} scale deployment {name} --replicas=0",
-            kubectl(pass)
-        );
-        return Report::new(Phase::Healthy, "WorkloadContested", message).next(next);
-    }
-    if let Some(lack) = lack(pass) {
-        return Report::new(Phase::Healthy, "PodsUnavailable", format!("{stable} is what the spec wants; {lack}"));
-    }
-    if let Some(state) = &pass.status.observation {
-        return observing(pass, stable, state);
-    }
-    let leaving = super::workload_drained_at(pass).filter(|at| *at > pass.now);
-    let leaving = leaving.map(|at| format!("; the Deployment's own pods stay until {at}, so that connections end"));
-    Report::new(Phase::Healthy, "", format!("{stable} serves all traffic{}", leaving.unwrap_or_default()))
-}
-
-/// What stable lacks to serve as it should (INVARIANTS S2).
-fn lack(pass: &Pass<'_>) -> Option<String> {
-    let bounds = pass.bounds();
-    let stable = pass.stable_hash().unwrap_or_default();
-    let available = pass.stable().map_or(0, super::observed::Revision::warm);
-    if available < bounds.enough() {
-        let why = pass.stable().and_then(|stable| trouble::find(stable, None, Timestamp::from_millis(0), pass.now));
-        let failure = || pass.stable().and_then(|stable| stable.failure.clone());
-        let why = why.map(|problem| trouble::describe(&problem)).or_else(failure);
-        let why = why.map(|why| format!("; {why}")).unwrap_or_default();
-        return Some(format!("{available} of {} pods are available{why}", bounds.replicas));
-    }
-    let traffics = pass.traffics();
-    let selected = !traffics.used() || traffics.selection() == Selection::Revision(stable.to_owned());
-    if !selected {
-        return Some("the Service does not select it yet".to_owned());
-    }
-    route::router(pass)?;
-    let whole = pass.status.route.as_ref().is_some_and(|route| route.weight == Some(0));
-    let refused = || route::refused(pass);
-    if whole { refused() } else { Some("the route does not send all requests to it yet".to_owned()) }
-}
-
 /// Before anything of the release serves: the adopted Deployment and how many of its own pods do.
 fn adopted_pods<'a>(pass: &Pass<'a>) -> Option<(&'a str, i32)> {
     let untouched = pass.status.stable.is_none() && pass.traffics().selection() == Selection::Original;
@@ -460,10 +364,10 @@ fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
     let bounds = pass.bounds();
     let word = |word: &str| if status.reason.is_empty() { word.to_owned() } else { status.reason.clone() };
     let kind = match status.phase {
-        Phase::Observing if failed_since(pass) => conditions::State::Stalled,
+        Phase::Observing if resting::failed_since(pass) => conditions::State::Stalled,
         // It serves as the spec wants it: a day of observation holds up nobody who waits for that.
         Phase::Healthy | Phase::Observing
-            if pass.release.metadata.deletion_timestamp.is_none() && lack(pass).is_none() =>
+            if pass.release.metadata.deletion_timestamp.is_none() && resting::lack(pass).is_none() =>
         {
             conditions::State::Ready
         }

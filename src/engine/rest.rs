@@ -4,7 +4,7 @@
 use crate::api::FailedRevision;
 
 use super::{
-    Flow, command, database,
+    Flow, command, contest, database,
     effect::{Effect, Selection},
     forward, observation,
     observed::{Revision, TemplateCheck},
@@ -105,7 +105,13 @@ fn keep_stable(pass: &mut Pass<'_>) {
     pass.after.extend(traffics.select(&Selection::Revision(entry.revision), template.as_ref()));
     // The candidate's Service has no pods: the route comes first.
     pass.after.extend(route::set(pass, 0));
-    pass.after.extend(traffics.select_candidate(&Selection::Nothing, template.as_ref()));
+    let preview = match contest::misleads(pass) {
+        true => contest::lead_to_stable(pass),
+        // Requests may still come by a weight that somebody else had set.
+        false if pass.seen.route.is_some() && pass.seen.candidate_service.is_some() && !route::settled(pass, 0) => None,
+        false => traffics.select_candidate(&Selection::Nothing, template.as_ref()),
+    };
+    pass.after.extend(preview);
 }
 
 /// Revisions that are not stable lose their pods when their time is over.

@@ -7,7 +7,7 @@ use crate::api::{
 };
 
 use super::{
-    Flow,
+    Flow, contest,
     database::{self, undo::Standing},
     effect::Selection,
     observed::Revision,
@@ -25,6 +25,8 @@ pub fn begin(pass: &mut Pass<'_>, cause: RollbackCause, reason: &str, message: &
     let from_weight = pass.desired_weight();
     let probed = pass.status.step.as_ref().is_some_and(|step| pass.policy().probes(step.index));
     pass.want_weight(0);
+    // Whoever fights over a rise may let it fall.
+    contest::forgive(pass);
     pass.status.hold = None;
     pass.status.suspended = None;
     pass.status.rollback = Some(RollbackStatus {
@@ -160,11 +162,18 @@ fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
     } else {
         // What stable's pods cannot take stays with the candidate's.
         let rest = (100 * (enough - serving) + enough - 1) / enough.max(1);
-        now.unwrap_or(100).min(rest)
+        let before = pass.status.rollback.as_ref().map_or(0, |rollback| rollback.from_weight);
+        now.unwrap_or(before).min(rest)
     };
     // A gateway refuses a route to a Service that is not there.
     if pass.seen.candidate_service.is_none() {
         pass.after.extend(traffics.select_candidate(&Selection::Nothing, Some(&stable.template)));
+    }
+    if contest::misleads(pass) {
+        // Where the route cannot be put right, what it gives to the candidate's Service is stable's pods'.
+        let effect = contest::lead_to_stable(pass).filter(|_| wanted == 0);
+        pass.after.splice(0..0, effect);
+        return wanted == 0 && others == 0;
     }
     let effect = route::set(pass, wanted);
     pass.after.splice(0..0, effect);
@@ -205,7 +214,7 @@ fn clear_candidate(pass: &mut Pass<'_>, policy: &Policy) -> bool {
 
 /// Takes the candidate's Service off its pods. Says whether it is.
 fn clear_preview(pass: &mut Pass<'_>) -> bool {
-    if pass.seen.candidate_service.is_none() {
+    if pass.seen.candidate_service.is_none() || contest::misleads(pass) {
         return true;
     }
     let effect = pass.traffics().select_candidate(&Selection::Nothing, None);
@@ -411,7 +420,8 @@ pub fn stuck(pass: &Pass<'_>) -> bool {
 pub fn unrouted(pass: &Pass<'_>) -> Option<String> {
     let rollback = pass.status.rollback.as_ref().filter(|_| under_way(pass))?;
     let late = rollback.started_at.plus(pass.policy().deadline) <= pass.now && rollback.drain_until.is_none();
-    route::refused(pass).filter(|_| late && pass.policy().is_routed() && pass.status.stable.is_some())
+    let refused = route::refused(pass).map(|refusal| refusal.text);
+    refused.filter(|_| late && pass.policy().is_routed() && pass.status.stable.is_some())
 }
 
 /// Why stable is turned round.

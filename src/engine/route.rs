@@ -4,18 +4,18 @@
 
 use serde_json::Value;
 
-use crate::api::{RouteStatus, Router, status::bounded};
+use crate::api::{RouteStatus, Router};
 
 use super::{
-    effect::{Effect, Event, NewRoute},
+    contest,
+    effect::{Effect, NewRoute},
     observed::{Route, Shape},
+    own_spec,
+    parents::{self, Refusal},
     pass::Pass,
     plan::{Policy, Situation, Step},
     rules,
 };
-
-/// How often in one release the weights are put right against somebody who only updates them.
-const MOST_PUT_RIGHT: i64 = 3;
 
 /// A rule of a route that names both Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,38 +158,9 @@ pub fn weight(pass: &Pass<'_>) -> Option<i32> {
     rules.iter().all(|rule| percent(rule) == Some(first)).then_some(first)
 }
 
-/// Whether every parent accepts the route as it is, and a data plane has every Gateway.
-fn is_accepted(pass: &Pass<'_>, route: &Route) -> bool {
-    unprogrammed(pass).is_none() && is_accepted_by_parents(route)
-}
-
-/// A Gateway that no data plane has, and why.
-fn unprogrammed<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
-    pass.seen.gateways.iter().find_map(|gateway| Some((gateway.name.as_str(), gateway.unprogrammed.as_deref()?)))
-}
-
-fn is_accepted_by_parents(route: &Route) -> bool {
-    if !route.shape.is_judged {
-        return true;
-    }
-    let wanted = route.spec.get("parentRefs").and_then(Value::as_array).map_or(0, Vec::len);
-    wanted > 0
-        && route.parents.len() >= wanted
-        && route.parents.iter().all(|parent| parent.accepted && parent.generation >= route.generation)
-}
-
-/// What a gateway has against the route, in its own words.
-pub fn refused(pass: &Pass<'_>) -> Option<String> {
-    let route = pass.seen.route.as_ref().filter(|route| !is_accepted(pass, route))?;
-    let (kind, name) = (&route.shape.kind, &route.object.name);
-    let current = |parent: &&super::RouteParent| parent.generation >= route.generation && !parent.accepted;
-    Some(match route.parents.iter().find(current) {
-        Some(parent) => format!("{kind} {name}: Gateway {}: {}", parent.name, bounded(&parent.why, 200)),
-        None => match unprogrammed(pass) {
-            Some((gateway, why)) => format!("Gateway {gateway} is not programmed: {}", bounded(why, 200)),
-            None => format!("{kind} {name}: no Gateway has accepted it yet"),
-        },
-    })
+/// What keeps requests from going by the route.
+pub fn refused(pass: &Pass<'_>) -> Option<Refusal> {
+    parents::refusal(pass, pass.seen.route.as_ref()?)
 }
 
 /// Records the route as it is now, and who else writes to it.
@@ -201,7 +172,7 @@ pub fn observe(pass: &mut Pass<'_>) {
     let known = pass.status.route.clone().unwrap_or_default();
     let weight = weight(pass);
     let same = known.name == route.object.name && known.generation == route.generation && known.weight == weight;
-    let accepted_at = is_accepted(pass, route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
+    let accepted_at = parents::accept(pass, route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
     // Until the gateway had its time it may go either way.
     let served = weight.filter(|weight| *weight != known.served_weight);
     let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
@@ -219,34 +190,7 @@ pub fn observe(pass: &mut Pass<'_>) {
         served_weight: served.unwrap_or(known.served_weight),
         ..known.clone()
     };
-    // Whoever changes the spec has seen what was wrong.
-    let touched =
-        pass.release.metadata.generation.is_some_and(|generation| generation > pass.status.observed_generation);
-    if touched {
-        now.contested_by = None;
-        now.put_right = 0;
-    }
-    // Weights that differ from those that were seen before, by another hand.
-    if !same
-        && known.generation > 0
-        && weight != known.weight
-        && let Some((manager, applies)) = &route.changed_by
-    {
-        now.put_right += 1;
-        if *applies || now.put_right > MOST_PUT_RIGHT {
-            now.contested_by = Some(bounded(manager, 253));
-        }
-        let shown = weight.map_or_else(|| "different ones".to_owned(), |weight| format!("{weight}%"));
-        pass.events.push(Event {
-            warning: true,
-            reason: "RouteChanged".into(),
-            action: "Routing".into(),
-            note: format!(
-                "field manager {manager} set the candidate's weight in {} {} to {shown}",
-                route.shape.kind, now.name
-            ),
-        });
-    }
+    contest::judge(pass, route, &known, &mut now);
     pass.status.route = Some(now);
 }
 
@@ -278,31 +222,30 @@ pub fn without_copies<'a>(pass: &Pass<'a>) -> Option<(&'a super::ParentGateway, 
     })
 }
 
-/// The field manager that does not leave the weights alone.
-fn contested_by<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
-    pass.status.route.as_ref()?.contested_by.as_deref()
-}
-
-/// The same, while the weights are not those that are meant.
-pub fn contested<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
-    let desired = pass.desired_weight();
-    contested_by(pass).filter(|_| weight(pass) != Some(desired))
-}
-
-/// A person, or a new release, tries again. Says whether there was anything to try.
-pub fn forgive(pass: &mut Pass<'_>) -> bool {
-    let Some(route) = &mut pass.status.route else { return false };
-    route.put_right = 0;
-    route.contested_by.take().is_some()
-}
-
 /// The share of the requests that the candidate is known to get, in percent.
 pub fn observed(pass: &Pass<'_>) -> i32 {
     let served = |hash: &str| pass.traffics().selection() == super::Selection::Revision(hash.to_owned());
+    let weight = || pass.status.route.as_ref().map_or(0, |route| route.served_weight);
     match pass.candidate_hash() {
         Some(candidate) if served(candidate) => 100,
-        Some(_) if pass.status.stable.is_some() => pass.status.route.as_ref().map_or(0, |route| route.served_weight),
+        Some(candidate) if pass.status.stable.is_some() => part_of(pass, candidate, weight()),
         _ => 0,
+    }
+}
+
+/// The part of a weight that comes to the candidate's pods: all of it, unless somebody changed what the
+/// candidate's Service selects.
+fn part_of(pass: &Pass<'_>, candidate: &str, weight: i32) -> i32 {
+    let Some(service) = &pass.seen.candidate_service else { return weight };
+    match super::selection(service) {
+        super::Selection::Revision(other) if other != candidate => 0,
+        super::Selection::Revision(_) | super::Selection::Nothing => weight,
+        super::Selection::Release | super::Selection::Original => {
+            let ready = || service.endpoints.iter().filter(|endpoint| endpoint.ready);
+            let own = ready().filter(|endpoint| endpoint.revision.as_deref() == Some(candidate)).count();
+            let share = |own: usize, all: usize| i32::try_from(own * 100 / all.max(1)).unwrap_or(0);
+            weight * share(own, ready().count()) / 100
+        }
     }
 }
 
@@ -313,16 +256,22 @@ pub fn certain(pass: &Pass<'_>) -> i32 {
     match pass.candidate_hash() {
         Some(candidate) if pass.traffics().selection() == super::Selection::Revision(candidate.to_owned()) => 100,
         // A gateway may still follow what somebody else wrote for a moment.
-        _ if was_meddled_with(pass) => 0,
-        _ => desired.min(served).min(weight(pass).unwrap_or(0)),
+        _ if contest::was_meddled_with(pass) => 0,
+        Some(candidate) => part_of(pass, candidate, desired.min(served).min(weight(pass).unwrap_or(0))),
+        None => 0,
     }
 }
 
-/// Whether somebody else set the weights, and the gateway has not had its time since.
-fn was_meddled_with(pass: &Pass<'_>) -> bool {
-    let (Some(route), Some(router)) = (&pass.status.route, router(pass)) else { return false };
-    let since = route.accepted_at.map(|at| at.plus(router.propagation_delay));
-    route.put_right > 0 && since.is_none_or(|end| end > pass.now)
+/// The Service of those with a share at this weight whose EndpointSlices show no ready pod.
+pub fn without_pods<'a>(pass: &Pass<'a>, weight: i32) -> Option<&'a str> {
+    let (stable, candidate) = services(pass)?;
+    let empty = |service: &Option<super::Service>| {
+        !service.as_ref().is_some_and(|service| service.endpoints.iter().any(|endpoint| endpoint.ready))
+    };
+    let shares = [(stable, &pass.seen.service, weight < 100), (candidate, &pass.seen.candidate_service, weight > 0)];
+    // The first revision serves by service alone, and only in the end.
+    let has_two = pass.status.stable.is_some();
+    shares.into_iter().find(|(_, service, has_share)| has_two && *has_share && empty(service)).map(|(name, ..)| name)
 }
 
 /// Whether requests follow this weight, and what is meant beside it: it is in the route, accepted, and the
@@ -342,8 +291,7 @@ pub fn settled(pass: &mut Pass<'_>, weight: i32) -> bool {
 /// the rest of it right.
 pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
     let router = router(pass)?;
-    // Back to stable is always right.
-    if contested_by(pass).is_some() && weight > 0 {
+    if contest::is_on(pass) {
         return None;
     }
     let Some(route) = &pass.seen.route else {
@@ -354,8 +302,7 @@ pub fn set(pass: &Pass<'_>, weight: i32) -> Option<Effect> {
     };
     let object = route.object.clone();
     if let Some(gateway) = &router.gateway {
-        let spec = rules::spec(pass, gateway, weight)?;
-        return (route.ours && !rules::covers(&route.spec, &spec)).then_some(Effect::ReplaceRoute { object, spec });
+        return own_spec::set(route, rules::spec(pass, gateway, weight)?);
     }
     if let Some(way) = &route.shape.share {
         let (path, now) = share(pass, route, way).ok()?;

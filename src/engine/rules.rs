@@ -9,6 +9,7 @@ use super::{
     database,
     effect::Selection,
     observed::Route,
+    own_spec,
     pass::Pass,
     plan::{Extras, Step},
     retreat,
@@ -20,9 +21,9 @@ use super::{
 pub fn are_meant(pass: &Pass<'_>, weight: i32) -> bool {
     let gateway = route::router(pass).and_then(|router| router.gateway.as_ref());
     let (Some(gateway), Some(route)) = (gateway, &pass.seen.route) else { return true };
-    let wanted = spec(pass, gateway, weight);
-    let seen = route.spec.get("rules").unwrap_or(&Value::Null);
-    wanted.is_some_and(|wanted| wanted.get("rules").is_some_and(|wanted| covers(seen, wanted)))
+    let Some(wanted) = spec(pass, gateway, weight) else { return false };
+    let rules = |spec: &Value| spec.get("rules").cloned().unwrap_or_default();
+    own_spec::is(&rules(&route.spec), &rules(&wanted), route.changed_by.is_some())
 }
 
 /// The maintenance Service of the spec.
@@ -165,18 +166,4 @@ fn merged(mut one: Value, other: Value) -> Value {
         one.extend(other);
     }
     one
-}
-
-/// Whether an object has all that is wanted of it, beside what the API server adds by default.
-pub fn covers(seen: &Value, wanted: &Value) -> bool {
-    match (seen, wanted) {
-        (Value::Object(seen), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| covers(seen.get(key).unwrap_or(&Value::Null), wanted))
-        }
-        (Value::Array(seen), Value::Array(wanted)) => {
-            seen.len() == wanted.len() && seen.iter().zip(wanted).all(|(seen, wanted)| covers(seen, wanted))
-        }
-        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
-        (seen, wanted) => seen == wanted,
-    }
 }

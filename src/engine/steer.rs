@@ -4,6 +4,7 @@
 use crate::api::RevisionStatus;
 
 use super::{
+    contest,
     effect::{Effect, Selection},
     forward::{current, index, may_advance},
     observed::Revision,
@@ -91,7 +92,9 @@ pub fn steer(pass: &mut Pass<'_>, policy: &Policy) {
         && traffics.selection() == Selection::Revision(candidate.revision.clone());
     let finishing = switched && (!policy.is_routed() || route::settled(pass, 0) || released(pass));
     let preview = if finishing { Selection::Nothing } else { Selection::Revision(candidate.revision.clone()) };
-    if finishing || free(pass, policy, &preview) {
+    if contest::misleads(pass) {
+        pass.after.extend(contest::lead_to_stable(pass));
+    } else if finishing || free(pass, policy, &preview) {
         pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));
     }
     if policy.is_routed() {
@@ -129,11 +132,17 @@ fn released(pass: &Pass<'_>) -> bool {
 }
 
 /// Whether the candidate's Service may select this: not another revision than before, while requests may
-/// come to it by the route.
+/// come to it by the route; unless that share is the candidate's, and its pods take it, or nobody's do.
 fn free(pass: &mut Pass<'_>, policy: &Policy, wanted: &Selection) -> bool {
     let now = pass.seen.candidate_service.as_ref().map(traffic::selection);
     let same = now.is_none_or(|now| now == *wanted || now == Selection::Nothing);
-    same || !policy.is_routed() || pass.seen.route.is_none() || route::settled(pass, 0)
+    let takes_share = || {
+        let (pods, _) = self::wanted(pass, policy);
+        let warm = pass.candidate().filter(|seen| seen.observed).map_or(0, Revision::warm);
+        let empty = pass.seen.candidate_service.as_ref().is_some_and(|it| !it.endpoints.iter().any(|one| one.ready));
+        pass.desired_weight() > 0 && (warm >= pods || (warm > 0 && empty))
+    };
+    same || !policy.is_routed() || pass.seen.route.is_none() || takes_share() || route::settled(pass, 0)
 }
 
 /// Without traffic for the candidate, the Service must not select it. Says whether it does not.

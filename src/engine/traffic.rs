@@ -153,7 +153,8 @@ impl<'a> Traffics<'a> {
                 }))
             });
         };
-        if selection(service) == *wanted {
+        let base = self.base_to_put_right(service);
+        if selection(service) == *wanted && base.is_empty() {
             return None;
         }
         let keep = !service.owned && service.original.is_none() && *wanted != Selection::Original;
@@ -161,7 +162,31 @@ impl<'a> Traffics<'a> {
             object: service.object.clone(),
             selection: wanted.clone(),
             keep_original: keep.then(|| service.selector.clone()),
+            base,
         })
+    }
+
+    /// The labels in which the base of an own Service's selector is not that which it was made with.
+    fn base_to_put_right(&self, service: &Service) -> BTreeMap<String, Option<String>> {
+        let labels = self.match_labels();
+        if !service.owned || labels.is_empty() {
+            return BTreeMap::new();
+        }
+        let foreign = |key: &&String| !labels.contains_key(*key) && *key != LABEL_RELEASE && *key != LABEL_REVISION;
+        let taken_out = service.selector.keys().filter(foreign).map(|key| (key.clone(), None));
+        let wrong = labels.iter().filter(|(key, value)| service.selector.get(*key) != Some(value));
+        taken_out.chain(wrong.map(|(key, value)| (key.clone(), Some(value.clone())))).collect()
+    }
+
+    /// Puts the base of own Services' selectors right, whatever else they select.
+    pub fn put_right(&self) -> Vec<Effect> {
+        let services = [self.service(), self.seen.candidate_service.as_ref().filter(|_| self.used())];
+        let wrong = services.into_iter().flatten().filter_map(|service| {
+            let base = self.base_to_put_right(service);
+            let (object, selection) = (service.object.clone(), selection(service));
+            (!base.is_empty()).then_some(Effect::Select { object, selection, keep_original: None, base })
+        });
+        wrong.collect()
     }
 }
 

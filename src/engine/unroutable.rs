@@ -1,6 +1,7 @@
 //! What keeps a router from being used. Each obstacle names the field or object, and the remedy.
 
 use super::{
+    contest,
     invalid::Obstacle,
     pass::Pass,
     route::{self, Unusable},
@@ -21,7 +22,7 @@ fn copies(pass: &Pass<'_>) -> Option<Obstacle> {
     let (gateway, feature) = route::without_copies(pass)?;
     let message = format!(
         "spec.strategy.canary.steps: setMirrorRoute needs {feature}, which Gateway {} (class {}) does not support: it might answer every request with an error",
-        gateway.name, gateway.class
+        gateway.reference.name, gateway.class
     );
     let remedy = "take the step out, or attach the route to a Gateway whose class lists it in status.supportedFeatures; a release under way keeps its plan: abort it first";
     Some(Obstacle::new("MirrorNotSupported", message, remedy))
@@ -65,12 +66,16 @@ fn taken(pass: &Pass<'_>) -> Option<Obstacle> {
     Some(Obstacle::new("RouteNameTaken", message, "delete it, or take previewHostnames out"))
 }
 
-fn contested(pass: &Pass<'_>) -> Option<Obstacle> {
-    let manager = route::contested(pass)?;
+/// Somebody else who does not leave the weights alone.
+pub fn contested(pass: &Pass<'_>) -> Option<Obstacle> {
+    let manager = contest::by(pass)?;
     let seen = pass.seen.route.as_ref()?;
+    let led = pass.traffic_spec().and_then(|traffic| traffic.candidate_service.as_deref());
+    let led = led.filter(|_| contest::misleads(pass));
+    let led = led.map(|service| format!("; those to {service} are answered by stable's pods, too")).unwrap_or_default();
     let message = format!(
-        "field manager {manager} sets the weights of {} {} back; they are not written again, and requests go by what stands there",
-        seen.shape.kind, seen.object.name
+        "field manager {manager} sets the weights of {} {} back; they are not written again, and requests go by what stands there{}",
+        seen.shape.kind, seen.object.name, led
     );
     let remedy = "let it leave the weights alone (Argo CD: ignoreDifferences of .spec.rules with RespectIgnoreDifferences; Flux: kustomize.toolkit.fluxcd.io/ssa: IfNotPresent), or use router gateway; then kubectl srel retry, or abort";
     Some(Obstacle::new("RouteContested", message, remedy))

@@ -85,6 +85,7 @@ impl Cluster {
             "ServiceAccount" => ("", "v1", "serviceaccounts"),
             "Lease" => ("coordination.k8s.io", "v1", "leases"),
             "Ingress" => ("networking.k8s.io", "v1", "ingresses"),
+            "Gateway" => ("gateway.networking.k8s.io", "v1", "gateways"),
             "HTTPRoute" => ("gateway.networking.k8s.io", "v1", "httproutes"),
             "Event" => ("events.k8s.io", "v1", "events"),
             other => panic!("{other} is not listed here"),
@@ -123,6 +124,22 @@ impl Cluster {
     pub async fn try_patch(&self, kind: &str, name: &str, body: Value) -> Result<Value, kube::Error> {
         let patched = self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(body)).await?;
         Ok(serde_json::to_value(patched).unwrap())
+    }
+
+    /// Applies an object by server-side apply, by force, as a GitOps tool does.
+    pub async fn apply(&self, manager: &str, body: Value) -> Value {
+        let (kind, name) = (body["kind"].as_str().unwrap().to_owned(), body["metadata"]["name"].as_str().unwrap());
+        let params = PatchParams::apply(manager).force();
+        let applied = self.api(&kind).patch(name, &params, &Patch::Apply(&body)).await.expect("apply");
+        serde_json::to_value(applied).unwrap()
+    }
+
+    /// Waits for an Event with this reason whose note has this in it.
+    pub async fn event(&self, reason: &str, part: &str) {
+        let told =
+            |event: &Value| event["reason"] == reason && event["note"].as_str().is_some_and(|note| note.contains(part));
+        let found = async || self.list("Event").await.iter().any(told).then_some(());
+        until(30 * SECOND, found).await.unwrap_or_else(|| panic!("no Event {reason} with {part:?}"));
     }
 
     pub async fn patch_status(&self, kind: &str, name: &str, body: Value) -> Value {

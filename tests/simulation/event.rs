@@ -42,6 +42,17 @@ pub enum Aim {
     NextStep,
 }
 
+/// What a person makes of a Service's selector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meddling {
+    /// The operator's labels are taken out.
+    Widened,
+    /// It selects a revision that there is not.
+    Astray,
+    /// It selects the pods of another application.
+    Replaced,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Time passes; controllers whose bit is set lag behind.
@@ -94,8 +105,13 @@ pub enum Event {
     ApiUpgrade,
     /// A person sets the candidate's weight in the route.
     RouteWeight(i32),
-    /// Whether a GitOps tool applies the user's route as it was written whenever it differs.
-    RouteHealed(bool),
+    /// The candidate's weight that a GitOps tool applies in the user's route whenever it differs.
+    RouteHealed(Option<i32>),
+    /// A person changes what a Service selects.
+    Selector {
+        candidate: bool,
+        how: Meddling,
+    },
     DeleteRoute,
     /// What a person does who is told that the user's route is missing.
     RestoreRoute,
@@ -132,6 +148,7 @@ impl Event {
             Self::Commands(..) | Self::RecreateCommand | Self::DeleteCommand => "commands",
             Self::LoseReadiness(_) | Self::Crash(_) | Self::Evict(_) | Self::Drain(_) | Self::NodeLoss => "pods",
             Self::DeleteSet(_)
+            | Self::Selector { .. }
             | Self::ScaleSet(..)
             | Self::DeleteService(_)
             | Self::ScaleDeployment(_)
@@ -222,7 +239,11 @@ impl fmt::Display for Event {
             Self::Contest(on) => write!(f, "another manager applies the Service's selector: {on}"),
             Self::ApiUpgrade => write!(f, "the API server is upgraded and has one more default"),
             Self::RouteWeight(weight) => write!(f, "a person gives the candidate {weight}% in the route"),
-            Self::RouteHealed(yes) => write!(f, "a GitOps tool heals the user's route: {yes}"),
+            Self::RouteHealed(weight) => write!(f, "a GitOps tool heals the user's route to {weight:?}"),
+            Self::Selector { candidate, how } => {
+                let which = if *candidate { "candidate " } else { "" };
+                write!(f, "a person changes the {which}Service's selector: {how:?}")
+            }
             Self::DeleteRoute => write!(f, "a user deletes the route"),
             Self::RestoreRoute => write!(f, "the user's route is there again"),
             Self::GatewayRefuses(yes) => write!(f, "the gateway refuses the route: {yes}"),

@@ -4,7 +4,7 @@ use servicerelease::api::Action;
 
 use crate::{
     checks::Violation,
-    event::{Aim, Event, Fault},
+    event::{Aim, Event, Fault, Meddling},
     model::{
         catalogue::TEMPLATES,
         cluster::{Lag, Propagation},
@@ -104,7 +104,7 @@ fn with_jobs(rng: &mut Rng, mut event: Event) -> Vec<Event> {
 fn route_event(rng: &mut Rng) -> Event {
     match rng.below(12) {
         0..3 => Event::RouteWeight(rng.pick(&[0, 10, 50, 100])),
-        3 => Event::RouteHealed(rng.chance(60)),
+        3 => Event::RouteHealed(rng.pick(&[None, Some(0), Some(50)])),
         4 => Event::DeleteRoute,
         5 | 6 => Event::RestoreRoute,
         7 => Event::GatewayRefuses(true),
@@ -210,10 +210,14 @@ fn pods(rng: &mut Rng) -> Event {
 
 fn meddle(rng: &mut Rng, setup: &Setup) -> Event {
     let n = u8::try_from(rng.below(4)).unwrap_or(0);
-    match rng.below(4) {
+    match rng.below(6) {
         0 => Event::DeleteSet(n),
         1 => Event::ScaleSet(n, rng.pick(&[0, 1, 3])),
         2 if setup.adopted => Event::ScaleDeployment(rng.pick(&[0, 1, 2])),
+        3 | 4 => Event::Selector {
+            candidate: rng.chance(50),
+            how: rng.pick(&[Meddling::Widened, Meddling::Astray, Meddling::Replaced]),
+        },
         _ => Event::DeleteService(rng.chance(40)),
     }
 }

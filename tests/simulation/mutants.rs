@@ -48,7 +48,7 @@ pub const MUTANTS: &[Mutant] = &[
         let preparing = decision.status.step.as_ref().is_some_and(|step| step.name == StepName::Prepare);
         if let Some(service) = seen.service.as_ref().filter(|_| preparing) {
             let (object, selection) = (service.object.clone(), Selection::Release);
-            decision.after.push(Effect::Select { object, selection, keep_original: None });
+            decision.after.push(Effect::Select { object, selection, keep_original: None, base: Default::default() });
         }
         decision
     }),
@@ -62,7 +62,9 @@ pub const MUTANTS: &[Mutant] = &[
         let stable = decision.status.stable.as_ref().map(|entry| entry.revision.clone());
         if let (true, Some(stable), Some(service)) = (going_back(&decision.status), stable, &seen.service) {
             let (object, selection) = (service.object.clone(), Selection::Revision(stable));
-            decision.after.insert(0, Effect::Select { object, selection, keep_original: None });
+            decision
+                .after
+                .insert(0, Effect::Select { object, selection, keep_original: None, base: Default::default() });
         }
         decision
     }),
@@ -344,7 +346,8 @@ pub const ROUTED: &[Mutant] = &[
         with_seen(release, seen, now, |seen| {
             if let Some(route) = &mut seen.route {
                 let generation = route.generation;
-                let parent = RouteParent { name: "edge".into(), generation, accepted: true, why: String::new() };
+                let parent =
+                    RouteParent { reference: gateway::edge(), generation, accepted: true, ..RouteParent::default() };
                 route.parents = vec![parent];
             }
         })
@@ -404,7 +407,9 @@ pub const ROUTED: &[Mutant] = &[
         let mut decision = decide(release, seen, now);
         if let Some(service) = seen.candidate_service.as_ref().filter(|_| going_back(&decision.status)) {
             let (object, selection) = (service.object.clone(), Selection::Nothing);
-            decision.after.insert(0, Effect::Select { object, selection, keep_original: None });
+            decision
+                .after
+                .insert(0, Effect::Select { object, selection, keep_original: None, base: Default::default() });
         }
         decision
     }),

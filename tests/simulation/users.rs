@@ -1,12 +1,12 @@
 //! What people, nodes and other controllers do to the cluster.
 
 use servicerelease::{
-    api::{Action, ServiceReleaseSpec, Timestamp},
+    api::{Action, LABEL_REVISION, ServiceReleaseSpec, Timestamp},
     engine::{self, ObjectVersion},
 };
 
 use crate::{
-    event::{Aim, Event},
+    event::{Aim, Event, Meddling},
     model::{
         catalogue,
         cluster::{CANDIDATE_SERVICE, Cluster, CommandObject, Kind, Propagation, SERVICE},
@@ -95,7 +95,7 @@ impl Users {
                 }
             }
             Event::RouteWeight(weight) => cluster.meddle_with_route(*weight, "kubectl-edit", false),
-            Event::RouteHealed(yes) => cluster.gateway.healed = *yes,
+            Event::RouteHealed(weight) => cluster.gateway.healed = *weight,
             Event::DeleteRoute => {
                 cluster.live.route = None;
                 cluster.gateway.forget();
@@ -298,6 +298,19 @@ fn meddle(cluster: &mut Cluster, event: &Event) -> String {
             let name = if *candidate { CANDIDATE_SERVICE } else { SERVICE };
             cluster.live.services.remove(name);
             cluster.touch(Kind::Services);
+        }
+        Event::Selector { candidate, how } => {
+            let name = if *candidate { CANDIDATE_SERVICE } else { SERVICE };
+            if let Ok(service) = cluster.service_mut(name, None) {
+                match how {
+                    Meddling::Widened => service.selector.retain(|key, _| !key.contains('/')),
+                    Meddling::Astray => drop(service.selector.insert(LABEL_REVISION.into(), "astray".into())),
+                    Meddling::Replaced if service.owner.is_some() => {
+                        drop(service.selector.insert("app".into(), "other".into()));
+                    }
+                    Meddling::Replaced => {}
+                }
+            }
         }
         Event::DeleteJob(n) => {
             let names: Vec<String> = cluster.live.jobs.keys().cloned().collect();

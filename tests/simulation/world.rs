@@ -8,7 +8,7 @@ use crate::{
     event::{Aim, Event, Fault},
     model::{
         catalogue,
-        cluster::{Cluster, KINDS, Kind, Lag},
+        cluster::{CANDIDATE_SERVICE, Cluster, KINDS, Kind, Lag, SERVICE},
         controllers::{self, Lagging},
     },
     operator::{Context, End, Operator, Subject},
@@ -127,10 +127,15 @@ impl World<'_> {
             | Event::DeleteRoute
             | Event::RouteWeight(_)
             | Event::RouteHealed(_)
+            | Event::Selector { .. }
             | Event::ScaleDeployment(_) => self.checker.excuse(now + 60_000),
             _ => {}
         }
         let note = self.users.act(&mut self.cluster, &self.setup, event);
+        if let Event::Selector { candidate, .. } = event {
+            let name = if *candidate { CANDIDATE_SERVICE } else { SERVICE };
+            self.checker.goes_astray(&self.cluster, name);
+        }
         if !note.is_empty() {
             self.log.push(format!("    ({note})"));
         }
@@ -384,13 +389,18 @@ impl World<'_> {
             Event::Rival(false),
             Event::Contest(false),
             Event::GatewayRefuses(false),
-            Event::RouteHealed(false),
+            Event::RouteHealed(None),
             Event::RestoreRoute,
             Event::Paused(false),
-            Event::Template(fresh),
         ] {
             self.act(&event);
         }
+        if self.status().reason == "RouteContested" {
+            self.log.push("- a person says: Retry".into());
+            self.act(&Event::Command { action: Action::Retry, aim: Aim::Right, full: false });
+            self.settle(3);
+        }
+        self.act(&Event::Template(fresh));
         users::edit(&mut self.cluster, |spec| {
             spec.replicas = spec.replicas.map(|it| it.clamp(1, 5));
             if !spec.checks.is_empty() {

@@ -274,7 +274,7 @@ pub struct RawManager {
     pub time: Option<Timestamp>,
 }
 
-/// The fields that a manager owns, of which only spec.selector and spec.rules are read.
+/// The fields that a manager owns, of which only those of a Service's selector and a route's spec are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RawFields {
@@ -286,17 +286,15 @@ pub struct RawFields {
 #[serde(default)]
 struct RawSpecFields {
     #[serde(rename = "f:selector")]
-    selector: Option<RawSelectorFields>,
+    selector: Option<serde::de::IgnoredAny>,
     #[serde(rename = "f:rules")]
     rules: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawSelectorFields {
-    // LABEL_REVISION
-    #[serde(rename = "f:servicerelease.io/revision")]
-    revision: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "f:parentRefs")]
+    parent_refs: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "f:hostnames")]
+    hostnames: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "f:useDefaultGateways")]
+    use_default_gateways: Option<serde::de::IgnoredAny>,
 }
 
 impl RawManager {
@@ -359,22 +357,29 @@ impl RawMeta {
         Some(managers.find(applied)?.manager.as_str())
     }
 
-    /// Who set the revision in spec.selector last; none if that was `own`.
+    /// Who set spec.selector last, which is one field to its managers (an atomic map); none if that was `own`.
     #[must_use]
-    pub fn revision_set_by(&self, own: &str) -> Option<&str> {
-        let sets = |manager: &&RawManager| {
-            manager.spec().and_then(|spec| spec.selector.as_ref()).is_some_and(|keys| keys.revision.is_some())
-        };
-        let managers: Vec<&RawManager> = self.managed_fields.iter().flatten().filter(sets).collect();
-        let ours = managers.iter().any(|manager| manager.manager == own);
-        let last = managers.into_iter().filter(|_| !ours).max_by_key(|manager| manager.time)?;
-        Some(last.manager.as_str())
+    pub fn selector_set_by(&self, own: &str) -> Option<&str> {
+        Some(self.set_by(own, |spec| spec.selector.is_some())?.manager.as_str())
     }
 
     /// Who set spec.rules last; none if that was `own`, also where somebody else set the same since.
     #[must_use]
     pub fn rules_set_by(&self, own: &str) -> Option<&RawManager> {
-        let sets = |manager: &&RawManager| manager.spec().is_some_and(|spec| spec.rules.is_some());
+        self.set_by(own, |spec| spec.rules.is_some())
+    }
+
+    /// The same of any field of a route's spec.
+    #[must_use]
+    pub fn route_set_by(&self, own: &str) -> Option<&RawManager> {
+        self.rules_set_by(own)
+            .or_else(|| self.set_by(own, |spec| spec.parent_refs.is_some()))
+            .or_else(|| self.set_by(own, |spec| spec.hostnames.is_some()))
+            .or_else(|| self.set_by(own, |spec| spec.use_default_gateways.is_some()))
+    }
+
+    fn set_by(&self, own: &str, field: impl Fn(&RawSpecFields) -> bool) -> Option<&RawManager> {
+        let sets = |manager: &&RawManager| manager.spec().is_some_and(&field);
         let managers: Vec<&RawManager> = self.managed_fields.iter().flatten().filter(sets).collect();
         let ours = managers.iter().any(|manager| manager.manager == own);
         managers.into_iter().filter(|_| !ours).max_by_key(|manager| manager.time)

@@ -66,9 +66,11 @@ impl CachedGateway {
         let listener = |(name, _): &&(String, Option<String>)| Some(name) == reference.section_name.as_ref();
         let listener = self.listeners.iter().find(listener).and_then(|(_, why)| why.clone());
         ParentGateway {
-            name: self.meta.key.name.to_string(),
+            reference: reference.clone(),
+            missing: false,
             class: self.class.to_string(),
             unprogrammed: self.unprogrammed.clone().or(listener),
+            controller: class.map(|class| class.controller.to_string()).filter(|name| !name.is_empty()),
             features: class.and_then(|class| class.features.clone()),
         }
     }
@@ -101,6 +103,8 @@ impl Cached for CachedGateway {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CachedGatewayClass {
     meta: Meta,
+    /// spec.controllerName
+    controller: Arc<str>,
     /// status.supportedFeatures; none if its controller does not say.
     features: Option<Vec<String>>,
 }
@@ -109,7 +113,14 @@ pub struct CachedGatewayClass {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RawGatewayClass {
+    spec: RawClassSpec,
     status: RawClassStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawClassSpec {
+    controller_name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -130,7 +141,11 @@ impl Cached for CachedGatewayClass {
 
     fn read(meta: &RawMeta, raw: RawGatewayClass) -> Option<Self> {
         let features: Vec<String> = raw.status.supported_features.into_iter().map(|it| it.name).collect();
-        Some(Self { meta: meta.slim(), features: Some(features).filter(|all| !all.is_empty()) })
+        Some(Self {
+            meta: meta.slim(),
+            controller: raw.spec.controller_name.into(),
+            features: Some(features).filter(|all| !all.is_empty()),
+        })
     }
 
     fn meta(&self) -> &Meta {
@@ -183,8 +198,9 @@ mod tests {
     #[case(json!({}), None)]
     #[case(json!({"supportedFeatures": [{"name": "HTTPRoute"}]}), Some(vec!["HTTPRoute".to_owned()]))]
     fn a_class_says_what_it_is_able_to_do(#[case] status: Value, #[case] expected: Option<Vec<String>>) {
-        let object = json!({"metadata": {"name": "fast"}, "status": status});
+        let object = json!({"metadata": {"name": "fast"}, "status": status,
+            "spec": {"controllerName": "example.com/fast"}});
         let class = serde_json::from_value::<Slim<CachedGatewayClass>>(object).unwrap().entry.unwrap();
-        assert_eq!(class.features, expected);
+        assert_eq!((class.features, &*class.controller), (expected, "example.com/fast"));
     }
 }

@@ -138,6 +138,12 @@ impl World {
         Kind::ALWAYS.into_iter().filter(|kind| !synced(kind)).collect()
     }
 
+    /// Whether a Gateway that is not here does not exist.
+    #[must_use]
+    pub fn knows_gateways(&self) -> bool {
+        self.gateways.synced() && self.route_api.refusal(Kind::Gateway).is_none()
+    }
+
     /// The keys of everything that a pass may have something to do for.
     #[must_use]
     pub fn keys(&self) -> BTreeSet<Key> {

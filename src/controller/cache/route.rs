@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    api::LABEL_RELEASE,
+    api::{LABEL_RELEASE, ParentRef},
     controller::FIELD_MANAGER,
     engine::{Route, RouteParent, Shape},
 };
@@ -60,14 +60,9 @@ struct RawStatus {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawParent {
-    parent_ref: RawParentRef,
+    parent_ref: ParentRef,
+    controller_name: String,
     conditions: Vec<RawCondition>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawParentRef {
-    name: String,
 }
 
 /// A condition, as any kind has them.
@@ -102,7 +97,8 @@ fn parent(raw: RawParent) -> RouteParent {
     };
     let generations = found.iter().flatten().map(|condition| condition.observed_generation);
     RouteParent {
-        name: raw.parent_ref.name,
+        reference: raw.parent_ref,
+        controller: raw.controller_name,
         generation: generations.min().unwrap_or(0),
         accepted: bad.is_none() && missing.is_none(),
         why,
@@ -114,7 +110,11 @@ impl<const GRPC: bool> Cached for CachedRoute<GRPC> {
     const KIND: Kind = if GRPC { Kind::GrpcRoute } else { Kind::Route };
 
     fn read(meta: &RawMeta, raw: RawRoute) -> Option<Self> {
-        let changed_by = meta.rules_set_by(FIELD_MANAGER);
+        // Of a route of its own the operator means every field, of another one only weights.
+        let changed_by = match meta.label(LABEL_RELEASE) {
+            Some(_) => meta.route_set_by(FIELD_MANAGER),
+            None => meta.rules_set_by(FIELD_MANAGER),
+        };
         Some(Self {
             meta: meta.slim(),
             generation: meta.generation,

@@ -23,7 +23,7 @@ pub struct CachedService {
     pub original: Option<BTreeMap<String, String>>,
     /// Who else applied spec.selector.
     pub contested_by: Option<Arc<str>>,
-    /// Who else set the revision that it selects.
+    /// Who else set spec.selector last.
     pub changed_by: Option<Arc<str>>,
     /// How many ports it has.
     pub ports: usize,
@@ -70,7 +70,7 @@ impl Cached for CachedService {
             selector: raw.spec.selector.unwrap_or_default(),
             original: meta.annotation(ANNOTATION_ORIGINAL_SELECTOR).and_then(|text| serde_json::from_str(text).ok()),
             contested_by: meta.selector_applied_by(FIELD_MANAGER).map(Into::into),
-            changed_by: meta.revision_set_by(FIELD_MANAGER).map(Into::into),
+            changed_by: meta.selector_set_by(FIELD_MANAGER).map(Into::into),
         })
     }
 

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::{
     api::{
-        Action, Duration, FINALIZER, LABEL_RELEASE, LABEL_REVISION, Phase, ServiceRelease, ServiceReleaseSpec,
-        ServiceReleaseStatus, Timestamp, WorkOutcome,
+        Action, Duration, FINALIZER, LABEL_RELEASE, LABEL_REVISION, ParentRef, Phase, ServiceRelease,
+        ServiceReleaseSpec, ServiceReleaseStatus, Timestamp, WorkOutcome,
     },
     engine::{
         Answer, Command, Container, Decision, Effect, Ended, Endpoint, Job, JobEnd, NO_REVISION, NamedTemplate,
@@ -39,6 +39,11 @@ pub fn revision(hash: &str, pods: Vec<Pod>) -> Revision {
         deleting: false,
         pods,
     }
+}
+
+/// The Gateway that routes are attached to.
+pub fn edge() -> ParentRef {
+    ParentRef { name: "edge".into(), ..ParentRef::default() }
 }
 
 fn object(name: &str) -> ObjectVersion {
@@ -315,13 +320,20 @@ impl World {
                     self.seen.candidate_service = Some(service);
                 }
             }
-            Effect::Select { object, selection, keep_original } => {
+            Effect::Select { object, selection, keep_original, base } => {
                 let both = [&mut self.seen.service, &mut self.seen.candidate_service];
                 let service = both.into_iter().flatten().find(|service| service.object == *object).unwrap();
                 if let Some(original) = keep_original {
                     service.original = Some(original.clone());
                 }
+                for (key, value) in base {
+                    match value {
+                        Some(value) => service.selector.insert(key.clone(), value.clone()),
+                        None => service.selector.remove(key),
+                    };
+                }
                 select(service, selection);
+                service.changed_by = None;
             }
             Effect::CreateRoute(new) if new.name.ends_with("-preview") => {
                 let (object, spec) = (object(&new.name), new.spec.clone());
@@ -362,7 +374,13 @@ impl World {
         route.changed_by = None;
         let (generation, accepted) = (route.generation, !self.gateway_refuses);
         let why = if accepted { String::new() } else { "NotAllowedByListeners: no listener allows it".to_owned() };
-        route.parents = vec![RouteParent { name: "edge".into(), generation, accepted, why }];
+        route.parents = vec![RouteParent {
+            reference: edge(),
+            controller: "example.com/gateway".into(),
+            generation,
+            accepted,
+            why,
+        }];
     }
 
     /// Controllers and kubelets do their work.

@@ -2,7 +2,7 @@
 //! or back costs none of them.
 
 use kube::api::DeleteParams;
-use servicerelease::api::Phase;
+use servicerelease::api::{Phase, ServiceReleaseStatus};
 
 use crate::{
     harness::{Scenario, Shop, World, shop::is, yaml},
@@ -162,7 +162,9 @@ async fn somebody_sets_the_weights(world: World) {
 async fn a_gateway_that_is_not_there(world: World) {
     let router = "{gateway: {parentRefs: [{name: nowhere}]}}";
     let shop = world.starting_shop(&format!("{{traffic: {{router: {router}}}, progressDeadlineSeconds: 15}}")).await;
-    let status = shop.reaches("a clear reason", |status| status.message.contains("no Gateway has accepted it")).await;
+    let said = |status: &ServiceReleaseStatus| status.message.contains("there is no Gateway nowhere in namespace");
+    let status = shop.reaches("a clear reason, long before the deadline", said).await;
+    assert_eq!(status.reason, "RouteNotAccepted");
     assert!(!is(&status, "Ready"), "{status:?}");
     shop.reaches("the deadline", |status| status.reason == "RouteNotAccepted").await;
 }

@@ -100,6 +100,8 @@ impl Checker {
         }
         let routed = route::over_route(cluster);
         match effect {
+            // What a person widened is narrowed, whoever it took along.
+            Effect::Select { .. } if self.is_astray(cluster) => Vec::new(),
             Effect::Select { object, selection, .. } if routed && !deleting => {
                 route::select(&scene, &object.name, selection)
             }

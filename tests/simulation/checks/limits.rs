@@ -143,7 +143,7 @@ impl Checker {
             && !service.selector.keys().any(|key| key.contains('/'));
         for pod in pods {
             match pod.revision() {
-                Some(_) if adopting || self.meddled => {}
+                Some(_) if adopting || self.meddled || self.is_astray(cluster) => {}
                 Some(revision) if !self.admitted.contains(revision) => {
                     let text = format!(
                         "the Service selects {} of revision {revision}, which has no share on record",

@@ -58,6 +58,10 @@ pub struct Checker {
     route_writes: BTreeMap<i64, usize>,
     /// Until when a lack of pods is not the operator's fault.
     excused_until: i64,
+    /// Selectors that a person gave to Services.
+    astray: BTreeMap<String, BTreeMap<String, String>>,
+    /// Until when pods may follow such a selector that was put back.
+    astray_until: i64,
     /// Whether pods may be there that a user asked for behind the operator's back.
     pub meddled: bool,
     /// Whether pods may be doubled, because a blueGreen strategy was there.
@@ -94,6 +98,24 @@ impl Checker {
     /// Something happened that takes pods or traffic away without the operator's doing.
     pub fn excuse(&mut self, until: i64) {
         self.excused_until = self.excused_until.max(until);
+    }
+
+    /// A person changed a Service's selector: until it is put back, it selects what that person wants.
+    pub fn goes_astray(&mut self, cluster: &Cluster, name: &str) {
+        let service = cluster.live.services.get(name);
+        self.astray.extend(service.map(|service| (name.to_owned(), service.selector.clone())));
+        self.astray_until = cluster.now + 20_000;
+    }
+
+    /// Whether a Service may select what a person wants, or did so a moment ago.
+    pub fn is_astray(&self, cluster: &Cluster) -> bool {
+        cluster.now < self.astray_until || self.has_foreign_selector(cluster)
+    }
+
+    fn has_foreign_selector(&self, cluster: &Cluster) -> bool {
+        self.astray
+            .iter()
+            .any(|(name, theirs)| cluster.live.services.get(name).is_some_and(|service| service.selector == *theirs))
     }
 
     /// Looks at a decision before anything of it is carried out.
@@ -146,6 +168,9 @@ impl Checker {
             let pods = cluster.release_pods().filter_map(|pod| pod.revision());
             self.admitted.extend(pods.map(str::to_owned));
             self.replicas_changed(cluster);
+        }
+        if self.has_foreign_selector(cluster) {
+            self.astray_until = cluster.now + 20_000;
         }
         for set in cluster.live.sets.values() {
             self.letters.entry(set.hash.clone()).or_insert(set.letter);

@@ -108,7 +108,10 @@ pub fn shift(scene: &Scene<'_>, to: i32) -> Judged {
     let status = stored(scene.cluster);
     let mut judged = Vec::new();
     let services = &scene.cluster.live.services;
-    let live = scene.cluster.live.route.as_ref().map_or(0, |route| gateway::share(&route.spec));
+    let back = status.rollback.as_ref().filter(|it| it.completed_at.is_none());
+    // A route that is gone is made again as it was, where only the candidate has pods.
+    let gone = back.map_or(0, |rollback| rollback.from_weight);
+    let live = scene.cluster.live.route.as_ref().map_or(gone, |route| gateway::share(&route.spec));
     if to > live && to > desired(&status) {
         judged.push(("T2", format!("the route gives the candidate {to}%, on record are {}%", desired(&status))));
     }

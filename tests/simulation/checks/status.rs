@@ -126,7 +126,7 @@ impl Checker {
             let enough = set.is_some_and(|set| set.observed && set.available.min(set.replicas) >= least);
             let needs = work.view.release.spec.traffic.is_some();
             let serves = work.view.fresh && needs == work.view.observed.service.is_some();
-            let route = new.message.contains("oute") || new.reason.contains("Contested");
+            let route = new.message.contains("oute") || new.reason.contains("Contested") || self.is_astray(cluster);
             self.require(!enough || !serves || route, "S2", || {
                 format!("no longer Ready, although {least} pods needed are there: {}", new.message)
             });

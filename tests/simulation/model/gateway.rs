@@ -2,6 +2,7 @@
 //! time before or after that, at the latest when the propagation delay that was promised is over.
 
 use serde_json::{Value, json};
+use servicerelease::api::ParentRef;
 use servicerelease::engine::{NewRoute, ObjectVersion, Route, RouteParent};
 
 use super::cluster::{CANDIDATE_SERVICE, Cluster, Kind, RELEASE, Refusal, SERVICE, check};
@@ -34,8 +35,8 @@ pub struct Gateway {
     pub served: Option<i32>,
     /// Whether the controller accepts nothing.
     pub refuses: bool,
-    /// Whether a GitOps tool applies the user's route as it was written whenever it differs.
-    pub healed: bool,
+    /// The candidate's weight that a GitOps tool applies in the user's route whenever it differs.
+    pub healed: Option<i32>,
     /// When the route was accepted as it is.
     accepted: Option<i64>,
 }
@@ -84,10 +85,16 @@ pub fn probes(spec: &Value) -> (bool, bool) {
     (rules().any(alone), rules().any(copied))
 }
 
+/// The Gateway that all routes are attached to.
+pub fn edge() -> ParentRef {
+    ParentRef { name: "edge".into(), ..ParentRef::default() }
+}
+
 impl RouteObject {
     pub fn seen(&self) -> Route {
         let parent = |(generation, accepted): (i64, bool)| RouteParent {
-            name: "edge".into(),
+            reference: edge(),
+            controller: "example.com/gateway".into(),
             generation,
             accepted,
             why: if accepted { String::new() } else { "NotAllowedByListeners: no".into() },
@@ -196,8 +203,10 @@ impl Cluster {
 
     /// The controller looks, and the data plane moves, unless they lag behind.
     pub fn route_requests(&mut self, controller_lags: bool, plane_lags: bool) {
-        if self.gateway.healed && self.live.route.as_ref().is_some_and(|route| !route.ours && share(&route.spec) != 0) {
-            self.meddle_with_route(0, "argocd-controller", true);
+        let differs =
+            |weight: &i32| self.live.route.as_ref().is_some_and(|route| !route.ours && share(&route.spec) != *weight);
+        if let Some(weight) = self.gateway.healed.filter(differs) {
+            self.meddle_with_route(weight, "argocd-controller", true);
         }
         let (now, refuses) = (self.now, self.gateway.refuses);
         let whole = [SERVICE, CANDIDATE_SERVICE].iter().all(|name| self.live.services.contains_key(*name));

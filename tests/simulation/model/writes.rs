@@ -96,7 +96,7 @@ impl Cluster {
                 }
             }
             Effect::CreateService(new) => self.create_service(new)?,
-            Effect::Select { object, selection, keep_original } => {
+            Effect::Select { object, selection, keep_original, base: labels } => {
                 let service = self.service_mut(&object.name, precondition(object))?;
                 if let Some(original) = keep_original {
                     service.original = Some(original.clone());
@@ -104,6 +104,12 @@ impl Cluster {
                 let base = service.original.clone();
                 let base = base.unwrap_or_else(|| service.selector.clone());
                 service.selector = selector(&base, selection);
+                for (key, value) in labels {
+                    match value {
+                        Some(value) => service.selector.insert(key.clone(), value.clone()),
+                        None => service.selector.remove(key),
+                    };
+                }
                 if *selection == Selection::Original {
                     service.original = None;
                 }

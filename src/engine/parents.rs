@@ -1,0 +1,203 @@
+//! Whether everybody who is to send requests by a route has accepted it as it is: the entry of status.parents that
+//! belongs to each of spec.parentRefs, by the controller of that Gateway's class. Entries of others, left over or
+//! not, say nothing.
+
+use crate::api::{ParentRef, status::bounded};
+
+use super::{
+    observed::{ParentGateway, Route, RouteParent},
+    pass::Pass,
+};
+
+/// What keeps requests from going by a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which route or Gateway, who says so, and why.
+    pub text: String,
+    /// Whether somebody has said no, rather than nothing yet.
+    pub definite: bool,
+}
+
+/// Whether every parent accepts the route as it is, and a data plane has every Gateway.
+pub fn accept(pass: &Pass<'_>, route: &Route) -> bool {
+    refusal(pass, route).is_none()
+}
+
+/// What keeps requests from going by a route: what somebody says before what nobody has said yet.
+pub fn refusal(pass: &Pass<'_>, route: &Route) -> Option<Refusal> {
+    if !route.shape.is_judged {
+        return None;
+    }
+    let wanted = route.spec.get("parentRefs").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let found = wanted.into_iter().map(|wanted| match serde_json::from_value::<ParentRef>(wanted) {
+        Ok(wanted) => judged(pass, route, &wanted),
+        Err(error) => Some(Refusal { text: format!("{}: parentRefs: {error}", name(route)), definite: true }),
+    });
+    let found: Vec<Option<Refusal>> = found.collect();
+    if found.is_empty() {
+        return Some(Refusal { text: format!("{} has no parentRefs", name(route)), definite: true });
+    }
+    let all = || found.iter().flatten();
+    all().find(|refusal| refusal.definite).or(all().next()).cloned()
+}
+
+fn name(route: &Route) -> String {
+    format!("{} {}", route.shape.kind, route.object.name)
+}
+
+fn judged(pass: &Pass<'_>, route: &Route, wanted: &ParentRef) -> Option<Refusal> {
+    let namespace = pass.release.metadata.namespace.as_deref().unwrap_or_default();
+    let of_wanted = |reference: &ParentRef| whole(reference, namespace) == whole(wanted, namespace);
+    let (_, kind, place, parent, ..) = whole(wanted, namespace);
+    let said = |text: String| Some(Refusal { text, definite: true });
+    let gateway = pass.seen.gateways.iter().find(|gateway| of_wanted(&gateway.reference));
+    match gateway {
+        Some(ParentGateway { missing: true, .. }) => {
+            return said(format!("{}: there is no Gateway {parent} in namespace {place}", name(route)));
+        }
+        Some(ParentGateway { unprogrammed: Some(why), .. }) => {
+            return said(format!("Gateway {parent} is not programmed: {}", bounded(why, 200)));
+        }
+        _ => {}
+    }
+    let controller = gateway.and_then(|gateway| gateway.controller.as_ref());
+    let meant =
+        |entry: &&RouteParent| of_wanted(&entry.reference) && controller.is_none_or(|it| *it == entry.controller);
+    let current: Vec<_> =
+        route.parents.iter().filter(meant).filter(|entry| entry.generation >= route.generation).collect();
+    if current.iter().any(|entry| entry.accepted) {
+        return None;
+    }
+    match (current.first(), controller) {
+        (Some(entry), _) => said(format!(
+            "{} is not accepted for {kind} {parent} by {}: {}",
+            name(route),
+            entry.controller,
+            bounded(&entry.why, 200)
+        )),
+        (None, Some(controller)) => {
+            let text = format!("{}: {controller} has not accepted it for {kind} {parent} yet", name(route));
+            Some(Refusal { text, definite: false })
+        }
+        (None, None) => {
+            let text = format!("{}: nobody has accepted it for {kind} {parent} yet", name(route));
+            Some(Refusal { text, definite: false })
+        }
+    }
+}
+
+/// Group, kind, namespace, name, listener and port, with the defaults of the API server (Gateway API,
+/// ParentReference).
+type Whole<'a> = (&'a str, &'a str, &'a str, &'a str, Option<&'a str>, Option<i32>);
+
+fn whole<'a>(reference: &'a ParentRef, namespace: &'a str) -> Whole<'a> {
+    let ParentRef { group, kind, namespace: own, name, section_name, port } = reference;
+    (
+        group.as_deref().unwrap_or("gateway.networking.k8s.io"),
+        kind.as_deref().unwrap_or("Gateway"),
+        own.as_deref().unwrap_or(namespace),
+        name,
+        section_name.as_deref(),
+        *port,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::{ObjectVersion, Observed};
+
+    const OURS: &str = "example.com/gateway";
+
+    fn entry(reference: &Value, controller: &str, generation: i64, accepted: bool) -> RouteParent {
+        let reference = serde_json::from_value(reference.clone()).unwrap();
+        RouteParent { reference, controller: controller.into(), generation, accepted, why: "NoMatch: a text".into() }
+    }
+
+    /// What is said of a route at generation 3 with this parent.
+    fn refused(wanted: &Value, gateway: Option<ParentGateway>, parents: Vec<RouteParent>) -> Option<(String, bool)> {
+        let seen = Observed { gateways: gateway.into_iter().collect(), ..Observed::default() };
+        let world = crate::engine::tests::world::World::new(json!({"canary": {}}), 1);
+        let pass = Pass::new(&world.release, &seen, world.now);
+        let route = Route {
+            object: ObjectVersion { name: "shop".into(), ..ObjectVersion::default() },
+            generation: 3,
+            spec: json!({"parentRefs": [wanted]}),
+            parents,
+            ..Route::default()
+        };
+        refusal(&pass, &route).map(|refusal| (refusal.text, refusal.definite))
+    }
+
+    fn gateway(reference: &Value) -> ParentGateway {
+        let reference = serde_json::from_value(reference.clone()).unwrap();
+        ParentGateway { reference, class: "fast".into(), controller: Some(OURS.into()), ..ParentGateway::default() }
+    }
+
+    #[rstest]
+    #[case::the_same(json!({"name": "edge"}), json!({"name": "edge"}), true)]
+    #[case::with_defaults(
+        json!({"name": "edge"}),
+        json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "default", "name": "edge"}),
+        true
+    )]
+    #[case::of_another_namespace(json!({"name": "edge"}), json!({"name": "edge", "namespace": "other"}), false)]
+    #[case::of_another_listener(
+        json!({"name": "edge", "sectionName": "web"}),
+        json!({"name": "edge", "sectionName": "tls"}),
+        false
+    )]
+    #[case::of_another_port(json!({"name": "edge", "port": 80}), json!({"name": "edge"}), false)]
+    #[case::of_another_kind(json!({"name": "edge"}), json!({"name": "edge", "kind": "Service", "group": ""}), false)]
+    fn an_entry_counts_for_the_reference_that_it_names(
+        #[case] wanted: Value,
+        #[case] named: Value,
+        #[case] counts: bool,
+    ) {
+        let said = refused(&wanted, Some(gateway(&wanted)), vec![entry(&named, OURS, 3, true)]);
+        assert_eq!(said.is_none(), counts, "{said:?}");
+        assert!(said.is_none_or(|(text, definite)| text.contains("has not accepted it") && !definite));
+    }
+
+    #[test]
+    fn what_is_left_of_another_controller_or_parent_says_nothing() {
+        let wanted = json!({"name": "edge"});
+        let good = entry(&wanted, OURS, 3, true);
+        let others = [
+            entry(&wanted, "example.com/former", 3, false),
+            entry(&json!({"name": "gone"}), OURS, 3, false),
+            entry(&json!({"name": "gone"}), OURS, 1, true),
+        ];
+        let all: Vec<_> = others.iter().cloned().chain([good]).collect();
+        assert_eq!(refused(&wanted, Some(gateway(&wanted)), all), None);
+        let (text, definite) = refused(&wanted, Some(gateway(&wanted)), others.to_vec()).unwrap();
+        assert_eq!(
+            (text.as_str(), definite),
+            ("HTTPRoute shop: example.com/gateway has not accepted it for Gateway edge yet", false)
+        );
+        // Without the class, whoever accepts it.
+        assert_eq!(refused(&wanted, None, vec![others[0].clone(), entry(&wanted, "mesh", 3, true)]), None);
+    }
+
+    #[test]
+    fn an_entry_for_a_gateway_that_is_gone_does_not_count() {
+        let wanted = json!({"name": "edge", "namespace": "infra"});
+        let gone = ParentGateway { missing: true, controller: None, ..gateway(&wanted) };
+        let (text, definite) = refused(&wanted, Some(gone), vec![entry(&wanted, OURS, 3, true)]).unwrap();
+        assert!(definite && text.contains("there is no Gateway edge in namespace infra"), "{text}");
+    }
+
+    #[rstest]
+    #[case::of_this_generation(3, true)]
+    #[case::of_an_earlier_one(2, false)]
+    fn who_refuses_is_named_with_the_reason(#[case] generation: i64, #[case] definite: bool) {
+        let wanted = json!({"name": "edge"});
+        let said = refused(&wanted, Some(gateway(&wanted)), vec![entry(&wanted, OURS, generation, false)]).unwrap();
+        assert_eq!(said.1, definite);
+        let named = "not accepted for Gateway edge by example.com/gateway: NoMatch: a text";
+        assert_eq!(said.0.contains(named), definite, "{}", said.0);
+    }
+}

@@ -1,0 +1,145 @@
+//! What is told of a release at rest: what serves, or what it lacks to serve as it should.
+
+use crate::api::{ObservationStatus, Phase, Timestamp};
+
+use super::{
+    database,
+    effect::Selection,
+    observed::Revision,
+    pass::Pass,
+    report::{Report, command, kubectl, look_at_route},
+    rest::latched,
+    route, trouble, workload_drained_at,
+};
+
+/// What is told of it.
+pub fn resting(pass: &Pass<'_>) -> Report {
+    let Some(target) = pass.target.as_ref() else { return Report::new(Phase::Pending, "", String::new()) };
+    let failed = latched(pass, &target.hash).cloned();
+    match (pass.stable_hash(), failed) {
+        (Some(stable), None) if stable == target.hash => match database::alone::is_due(pass) {
+            Some(migration) if pass.release.spec.paused => {
+                let message = format!("migration {migration} waits: spec.paused is set; {stable} serves");
+                Report::new(Phase::Paused, "SpecPaused", message).next("set spec.paused to false".into())
+            }
+            Some(_) => Report::new(Phase::Pending, "Starting", "the migration is about to be released".to_owned()),
+            None => healthy(pass, stable),
+        },
+        (Some(stable), Some(failed)) if failed.migration_alone => {
+            let message = format!("the migration was not carried out ({}); {stable} serves as before", failed.message);
+            let next = format!("apply a migration that fixes it, or {}", command(pass, "retry"));
+            Report::new(Phase::RolledBack, &failed.reason, message).next(next)
+        }
+        (Some(stable), Some(failed)) => {
+            let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.revision != failed.revision);
+            let undone = undone.map(|undone| format!("; {} was undone ({})", undone.revision, undone.message));
+            let message = format!(
+                "{} was rolled back ({}){}; {stable} serves",
+                failed.revision,
+                failed.message,
+                undone.unwrap_or_default()
+            );
+            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
+            Report::new(Phase::RolledBack, &failed.reason, message).next(next)
+        }
+        (None, Some(failed)) => {
+            let workload = pass.seen.workload.as_ref().filter(|workload| workload.replicas > 0);
+            let left = workload.map_or_else(
+                || "there is nothing to go back to".to_owned(),
+                |workload| format!("Deployment {}'s own pods serve as before", workload.object.name),
+            );
+            let message = format!("the first revision {} failed, {left}: {}", failed.revision, failed.message);
+            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
+            Report::new(Phase::Halted, "FirstRevisionFailed", message).next(next)
+        }
+        (_, None) if pass.release.spec.paused => {
+            let message = format!("{} waits: spec.paused is set", target.hash);
+            Report::new(Phase::Paused, "SpecPaused", message).next("set spec.paused to false".into())
+        }
+        (_, None) => Report::new(Phase::Pending, "Starting", format!("{} is about to be released", target.hash)),
+    }
+}
+
+/// Whether a person has to decide what becomes of a release that is promoted.
+pub fn failed_since(pass: &Pass<'_>) -> bool {
+    pass.status.observation.as_ref().is_some_and(|state| state.failure.is_some())
+}
+
+fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report {
+    if let Some(failure) = &state.failure {
+        let message = format!("{stable} serves all traffic, but {failure}");
+        let next = ["undo", "retry"].map(|words| command(pass, words)).join(" | ");
+        return Report::new(Phase::Observing, "ObservationFailed", message).next(next);
+    }
+    let message = format!("{stable} serves all traffic and is observed until {}", state.until);
+    Report::new(Phase::Observing, "Observing", message)
+}
+
+fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
+    let contested = pass
+        .seen
+        .workload
+        .as_ref()
+        .filter(|workload| workload.replicas > 0 && pass.status.workload.as_ref().is_some_and(|known| known.held));
+    if let Some(workload) = contested {
+        let name = &workload.object.name;
+        let message = format!(
+            "{stable} serves; Deployment {name} was scaled to {}, its own pods get no traffic",
+            workload.replicas
+        );
+        let next = format!(
+            "remove spec.replicas from the Deployment's manifest, then {} scale deployment {name} --replicas=0",
+            kubectl(pass)
+        );
+        return Report::new(Phase::Healthy, "WorkloadContested", message).next(next);
+    }
+    if let Some(Lack { reason, text, next }) = lack(pass) {
+        return Report::new(Phase::Healthy, reason, format!("{stable} is what the spec wants; {text}")).next(next);
+    }
+    if let Some(state) = &pass.status.observation {
+        return observing(pass, stable, state);
+    }
+    let leaving = workload_drained_at(pass).filter(|at| *at > pass.now);
+    let leaving = leaving.map(|at| format!("; the Deployment's own pods stay until {at}, so that connections end"));
+    Report::new(Phase::Healthy, "", format!("{stable} serves all traffic{}", leaving.unwrap_or_default()))
+}
+
+/// What stable lacks to serve as it should.
+pub struct Lack {
+    reason: &'static str,
+    text: String,
+    next: String,
+}
+
+impl Lack {
+    fn new(reason: &'static str, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into(), next: String::new() }
+    }
+}
+
+/// What stable lacks to serve as it should (INVARIANTS S2).
+pub fn lack(pass: &Pass<'_>) -> Option<Lack> {
+    let bounds = pass.bounds();
+    let stable = pass.stable_hash().unwrap_or_default();
+    let available = pass.stable().map_or(0, Revision::warm);
+    if available < bounds.enough() {
+        let why = pass.stable().and_then(|stable| trouble::find(stable, None, Timestamp::from_millis(0), pass.now));
+        let failure = || pass.stable().and_then(|stable| stable.failure.clone());
+        let why = why.map(|problem| trouble::describe(&problem)).or_else(failure);
+        let why = why.map(|why| format!("; {why}")).unwrap_or_default();
+        let text = format!("{available} of {} pods are available{why}", bounds.replicas);
+        return Some(Lack::new("PodsUnavailable", text));
+    }
+    let traffics = pass.traffics();
+    let selected = !traffics.used() || traffics.selection() == Selection::Revision(stable.to_owned());
+    if !selected {
+        return Some(Lack::new("ServiceNotSwitched", "the Service does not select it yet"));
+    }
+    route::router(pass)?;
+    if pass.status.route.as_ref().is_none_or(|route| route.weight != Some(0)) {
+        return Some(Lack::new("RouteNotSet", "the route does not send all requests to it yet"));
+    }
+    let refusal = route::refused(pass)?;
+    let next = if refusal.definite { look_at_route(pass) } else { String::new() };
+    Some(Lack { next, ..Lack::new("RouteNotAccepted", refusal.text) })
+}

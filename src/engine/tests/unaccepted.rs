@@ -1,0 +1,112 @@
+//! A weight counts only when the route is accepted and both Services show pods; what is missing is said.
+
+use serde_json::json;
+
+use super::{
+    routed::{canary, go, step, weight},
+    world::World,
+};
+use crate::api::Phase;
+
+/// A canary whose gateway takes no change of the route any more.
+fn refused() -> World {
+    let mut world = canary(&json!([{"setWeight": 50}]));
+    world.gateway_refuses = true;
+    world.edit(|spec| {
+        let gateway = spec.traffic.as_mut().unwrap().router.as_mut().unwrap().gateway.as_mut().unwrap();
+        gateway.hostnames = vec!["shop.example".into()];
+    });
+    world
+}
+
+#[test]
+fn a_gateway_that_never_accepts_is_told_at_once_and_fails_the_release_before_it_has_traffic() {
+    let mut world = refused();
+    world.set_image("v2");
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Progressing, "RouteNotAccepted"));
+    let said = "HTTPRoute shop is not accepted for Gateway edge by example.com/gateway: NotAllowedByListeners";
+    assert!(status.message.contains(said), "{}", status.message);
+    assert!(status.next_action.contains("describe httproute shop"), "{}", status.next_action);
+    world.wait(600);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "RouteNotAccepted"));
+    assert!(status.message.contains("NotAllowedByListeners"), "{}", status.message);
+    assert_eq!((weight(&world), world.condition("Ready").as_str()), (0, "False"));
+}
+
+#[test]
+fn nobody_who_has_looked_at_the_route_is_told_without_an_alarm() {
+    let mut world = refused();
+    world.settle();
+    world.seen.route.as_mut().unwrap().parents.clear();
+    world.set_image("v2");
+    world.settle();
+    let status = world.status();
+    assert_eq!(status.reason, "Preparing");
+    assert!(status.message.contains("nobody has accepted it for Gateway edge yet"), "{}", status.message);
+}
+
+#[test]
+fn a_route_that_is_refused_at_rest_is_told_as_that() {
+    let mut world = refused();
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Healthy, "RouteNotAccepted"));
+    assert!(status.message.contains("by example.com/gateway: NotAllowedByListeners"), "{}", status.message);
+    assert!(status.next_action.contains("describe httproute shop"), "{}", status.next_action);
+    assert_eq!(world.condition("Ready"), "Unknown");
+    world.gateway_refuses = false;
+    world.write_route(|_| {});
+    go(&mut world);
+    assert_eq!((world.status().reason.as_str(), world.condition("Ready").as_str()), ("", "True"));
+}
+
+#[test]
+fn a_fix_does_not_wait_for_pods_of_a_stable_that_has_none() {
+    let mut world = canary(&json!([{"setWeight": 50}]));
+    world.broken.push("v1".into());
+    world.settle();
+    world.set_image("v2");
+    for _ in 0..20 {
+        world.settle();
+        world.wait(5);
+    }
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()), "{}", world.status().message);
+}
+
+#[rstest::rstest]
+#[case::of_stable("shop")]
+#[case::of_the_candidate("shop-candidate")]
+fn a_weight_is_not_reached_before_both_services_show_pods(#[case] empty: &str) {
+    let mut world = canary(&json!([{"setWeight": 50}, {"pause": {}}]));
+    world.set_image("v2");
+    for _ in 0..20 {
+        world.pass();
+        if step(&world) == "2/4 setWeight 50" && weight(&world) == 50 {
+            break;
+        }
+    }
+    let (endpoints, wait) = (
+        |world: &mut World| {
+            let service = match empty {
+                "shop" => &mut world.seen.service,
+                _ => &mut world.seen.candidate_service,
+            };
+            std::mem::take(&mut service.as_mut().unwrap().endpoints)
+        },
+        6,
+    );
+    world.wait(wait);
+    let kept = endpoints(&mut world);
+    let decision = crate::engine::decide(&world.release, &world.seen, world.now);
+    assert_eq!(decision.status.step.unwrap().summary, "2/4 setWeight 50");
+    let said = format!("Service {empty} shows no ready pod");
+    assert!(decision.status.message.contains(&said), "{}", decision.status.message);
+    let service = if empty == "shop" { &mut world.seen.service } else { &mut world.seen.candidate_service };
+    service.as_mut().unwrap().endpoints = kept;
+    go(&mut world);
+    assert_eq!(step(&world), "3/4 pause");
+}
