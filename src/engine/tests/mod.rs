@@ -7,6 +7,7 @@ mod checked;
 mod checked_by_jobs;
 mod commands;
 mod held;
+mod judged;
 mod recorded;
 mod releases;
 mod rollbacks;
