@@ -35,8 +35,8 @@ pg_replication_lag_seconds 0.02
 redis_evicted_keys_total +0
 payments_total{outcome="success"} +10
 payments_total{outcome="failure"} +0
-node_filesystem_avail_bytes{mountpoint="/"} 5e10
-node_filesystem_size_bytes{mountpoint="/"} 1e11
+kubelet_volume_stats_available_bytes 5e10
+kubelet_volume_stats_capacity_bytes 1e11
 "#;
 
 /// The lines of a page of metrics, so long after the start.
@@ -65,11 +65,11 @@ mod tests {
         assert!(usual.contains("payments_total{outcome=\"failure\"} 0\n"), "{usual}");
         assert!(usual.contains("payments_total{outcome=\"success\"} 40\n"), "{usual}");
         let bad = page(
-            "payments_total{outcome=\"failure\"} +2; node_filesystem_avail_bytes{mountpoint=\"/\"} 9",
+            "payments_total{outcome=\"failure\"} +2; kubelet_volume_stats_available_bytes 9",
             Duration::from_secs(4),
         );
         assert!(bad.contains("payments_total{outcome=\"failure\"} 8\n"), "{bad}");
-        assert!(bad.contains("node_filesystem_avail_bytes{mountpoint=\"/\"} 9\n"), "{bad}");
+        assert!(bad.contains("kubelet_volume_stats_available_bytes 9\n"), "{bad}");
         assert_eq!(usual.lines().count(), bad.lines().count());
     }
 }

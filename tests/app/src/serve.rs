@@ -55,7 +55,7 @@ const PUBLIC: [&str; 4] = ["/api/orders", "/api/cart/status", "/api/checkout/sta
 /// The codes that are counted from the start: a rate of errors is 0 and not unknown while there are none.
 const EXPECTED_CODES: [&str; 2] = ["200", "500"];
 /// Upper bounds of the durations that are told apart, in seconds.
-const BUCKETS: [f64; 6] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+const BUCKETS: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
