@@ -48,6 +48,8 @@ const fn interval() -> Duration {
     validation = Rule::new("[has(self.prometheus), has(self.web), has(self.workload)].filter(it, it).size() == 1").message("exactly one of prometheus, web and workload is needed"),
     validation = Rule::new("[has(self.threshold), has(self.compare), has(self.burnRate), has(self.workload)].filter(it, it).size() == 1").message("exactly one of threshold, compare and burnRate is needed, and with workload none"),
     validation = Rule::new("!has(self.web) || has(self.threshold)").message("web needs threshold"),
+    validation = Rule::new("has(self.threshold) || ((!has(self.failureThreshold) || self.failureThreshold == 1) && (!has(self.successThreshold) || self.successThreshold == 1))").message("failureThreshold and successThreshold count values: they go with threshold"),
+    validation = Rule::new("(has(self.threshold) && has(self.threshold.minRequests)) == (has(self.prometheus) && has(self.prometheus.requests))").message("threshold.minRequests and prometheus.requests go together"),
     validation = Rule::new("!has(self.prometheus) || has(self.threshold) == has(self.prometheus.query)").message("threshold needs prometheus.query, and nothing else does"),
     validation = Rule::new("!has(self.prometheus) || (has(self.compare) || has(self.burnRate)) == (has(self.prometheus.total) && has(self.prometheus.events) != has(self.prometheus.good))").message("compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good")
 )]
@@ -78,6 +80,14 @@ pub struct Metric {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: i32,
+    /// How many values in a row must be within the threshold for the metric to pass. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub success_threshold: i32,
+    /// Judge it and tell the verdict, and let nothing follow from it: it neither holds a release nor takes one back, as
+    /// long as a team does not trust it yet. Default false.
+    #[serde(default)]
+    pub dry_run: bool,
     /// What a measurement without data means (nobody called). Default Hold.
     #[serde(default)]
     pub no_data: NoData,
@@ -117,6 +127,11 @@ pub struct Prometheus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub query: Option<String>,
+    /// A PromQL expression that says of how many requests the value of query is, for threshold.minRequests, such as
+    /// `sum(increase(http_requests_total{pod=~"{{pods}}"}[5m]))`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub requests: Option<String>,
     /// A series selector of counters, such as `http_requests_total{pod=~"{{pods}}"}`, for compare and burnRate: all requests.
     /// No function around it: the operator counts the increases itself, sample by sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +192,7 @@ pub(super) fn number(_: &mut SchemaGenerator) -> Schema {
 /// The limits of a value.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Copy, Debug, Default, PartialEq)]
 #[x_kube(validation = Rule::new("has(self.min) || has(self.max)").message("threshold has min, max or both"))]
+#[serde(rename_all = "camelCase")]
 pub struct Threshold {
     /// It must not be below this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -186,6 +202,11 @@ pub struct Threshold {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number")]
     pub max: Option<f64>,
+    /// A value of fewer requests than this says nothing and is no data (noData): one error in three requests is no rate
+    /// of 33%. Needs prometheus.requests. Default: every value counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_requests: Option<i64>,
 }
 
 /// How the candidate is compared with stable: by a test that may be looked at any number of times (Lindon and

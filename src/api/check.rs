@@ -10,6 +10,8 @@ use super::{Duration, HttpCheck, SqlCheck};
 /// A question asked at moments of a release. It passes or it fails; what then, onFailure says.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[x_kube(
+    validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('100ms')").message("interval must be at least 100ms"),
+    validation = Rule::new("!has(self.every) || duration(self.every) >= duration('1s')").message("every must be at least 1s"),
     validation = Rule::new("!has(self.successThreshold) || !has(self.attempts)").message("a check has attempts or successThreshold, not both"),
     validation = Rule::new("[has(self.http), has(self.job), has(self.keys), has(self.logs), has(self.sql)].filter(it, it).size() == 1").message("exactly one of http, job, keys, logs and sql is needed")
 )]
@@ -51,10 +53,11 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: Option<i32>,
-    /// How long after an answer it is asked again. Default 2s.
+    /// How long after an answer it is asked again, at least 100ms. Default 2s.
     #[serde(default = "interval")]
     pub interval: Duration,
-    /// While the release is observed (spec.observation), how long after an answer it is asked again: a standing probe.
+    /// While the release is observed (spec.observation), how long after an answer it is asked again, at least
+    /// 1s: a standing probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
     /// How long an answer may take: of http and logs at most 60s, default 5s; of job, keys and sql at most 24h, default 10m.
@@ -185,18 +188,37 @@ const fn one_byte() -> i64 {
 
 /// Lines of the log of the candidate's pods that match a pattern, counted since the check was asked last in this
 /// release, or since the release began.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.max) || !has(self.min) || self.min <= self.max").message("logs.min must not be above logs.max"))]
 #[serde(rename_all = "camelCase")]
 pub struct LogsCheck {
     /// A regular expression (RE2 syntax), such as `(?i)error|panic`.
     #[schemars(length(min = 1, max = 1024))]
     pub pattern: String,
-    /// How many lines may match. Default 0.
+    /// How many lines may match. Default 0, and with min as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max: Option<i64>,
+    /// How many lines must match, such as 1 for "Server started". Default 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
-    pub max: i64,
+    pub min: i64,
     /// The container. Default: the first of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub container: Option<String>,
+}
+
+impl LogsCheck {
+    /// What a number of matching lines has against it.
+    #[must_use]
+    pub fn fault(&self, lines: i64) -> Option<String> {
+        let most = self.max.unwrap_or(if self.min > 0 { i64::MAX } else { 0 });
+        let pattern = super::status::bounded(&self.pattern, 80);
+        match () {
+            () if lines > most => Some(format!("{lines} lines match {pattern}, max {most}")),
+            () if lines < self.min => Some(format!("{lines} lines match {pattern}, min {}", self.min)),
+            () => None,
+        }
+    }
 }

@@ -94,10 +94,20 @@ pub struct VerdictStatus {
     /// How many values in a row were beyond the threshold.
     #[serde(default)]
     pub failures: i32,
+    /// How many values in a row were within the threshold, where successThreshold asks for several.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub successes: i32,
+    /// Whether nothing follows from the verdict (the metric's dryRun).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// The last value, for threshold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub value: Option<String>,
+    /// Of how many requests that is, where minRequests asks for some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub requests: Option<String>,
     /// What was counted at each weight, for compare. The oldest two are put together when there are too many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 6))]
@@ -117,6 +127,11 @@ pub struct VerdictStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ratio_bound: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+const fn is_zero(count: &i32) -> bool {
+    *count == 0
 }
 
 /// A verdict.

@@ -52,6 +52,9 @@ pub struct TemplateRef {
     /// Whether it is a ClusterAnalysisTemplate. Default false.
     #[serde(default)]
     pub cluster_scope: bool,
+    /// Judge its metrics and tell their verdicts, and let nothing follow from them. Default false.
+    #[serde(default)]
+    pub dry_run: bool,
     /// The template's arguments, at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use cel::{Context, ExecutionError, Program, Value as Cel};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::api::Expect;
 
@@ -50,11 +51,21 @@ pub fn fault(expect: &Expect, response: &Response) -> Option<String> {
         return Some(format!("expected JSON field {path} = {wanted}, which {what}"));
     }
     let text = expect.cel.as_ref()?;
-    match evaluate(text, *status, headers, &json) {
+    match evaluate(text, response, &json) {
         Ok(true) => None,
         Ok(false) => Some(format!("expected {text}")),
         Err(error) => Some(format!("expected {text}, which cannot be said: {error}")),
     }
+}
+
+/// How many answers are judged at the same time: a body of 1 MiB can be many times as much memory as values.
+const AT_ONCE: usize = 2;
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// Does work on an answer's body where it holds up no other task. None: it panicked.
+pub async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let _turn = TURNS.acquire().await.ok()?;
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 /// A value by a way with dots.
@@ -125,13 +136,41 @@ fn is_bounded(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What evaluating an expression may take at most, in bytes that are copied or compared. A text of 1024 letters can join
+/// a list with itself a hundred times, or compare all of a body with each of its values: of 1 MiB that would take more
+/// memory than the operator has, or hours.
+const MOST_WORK: usize = 64 << 20;
+
+/// Refuses answers that are too long for an expression.
+fn is_affordable(text: &str, body: usize, json: &Value) -> Result<(), String> {
+    fn count(json: &Value) -> usize {
+        1 + match json {
+            Value::Array(list) => list.iter().map(count).sum(),
+            Value::Object(map) => map.values().map(count).sum(),
+            _ => 0,
+        }
+    }
+    let values = count(json);
+    let size = values.saturating_mul(size_of::<Cel>()).saturating_add(body);
+    let joined = size.saturating_mul(1 + text.matches('+').count());
+    let looped = LOOPS.iter().any(|name| text.contains(name));
+    let work = if looped { joined.saturating_mul(values) } else { joined };
+    if work <= MOST_WORK {
+        return Ok(());
+    }
+    let why = if looped { "all, exists, filter and map" } else { "so many +" };
+    Err(format!("the answer is too long for {why}: {values} values in {body} bytes"))
+}
+
 fn program(text: &str) -> Result<Program, String> {
     is_bounded(text)?;
     Program::compile(text).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
 }
 
-fn evaluate(text: &str, status: u16, headers: &BTreeMap<String, String>, json: &Value) -> Result<bool, String> {
-    let work = || match execute(&program(text)?, status, headers, json) {
+fn evaluate(text: &str, response: &Response, json: &Value) -> Result<bool, String> {
+    let Response { status, headers, body } = response;
+    is_affordable(text, body.len(), json)?;
+    let work = || match execute(&program(text)?, *status, headers, json) {
         Ok(Cel::Bool(answer)) => Ok(answer),
         Ok(_) => Err("it is neither true nor false".into()),
         Err(Lack::Data(why) | Lack::Sense(why)) => Err(why),
@@ -173,6 +212,7 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
         }
         Err(_) => Value::Null,
     };
+    is_affordable(text, body.len(), &json).map_err(Lack::Sense)?;
     doubles(&mut json);
     #[expect(clippy::cast_precision_loss, reason = "what is measured has no use for more than 53 bits")]
     match execute(&program, *status, headers, &json)? {
@@ -281,6 +321,32 @@ mod tests {
             assert!(began.elapsed().as_secs() < 10, "{before}: {:?}", began.elapsed());
         }
         assert_eq!(compiles(&"(".repeat(500)).unwrap_err(), "more than 20 brackets in each other");
+    }
+
+    /// Each of these took minutes, or gigabytes, of the longest body that is read.
+    #[rstest]
+    #[case::a_whole_in_a_loop("json.all(x, x != json)", false)]
+    #[case::a_search_in_a_loop("json.all(x, !(json in json))", false)]
+    #[case::joined_in_a_loop("json.map(x, json + json).size() > 0", false)]
+    #[case::joined_often("(JOINED).size() > 0", false)]
+    #[case::at_a_place("json[0] == 0", true)]
+    #[case::its_size("json.size() > 100", true)]
+    fn no_body_makes_an_expression_take_long(#[case] text: &str, #[case] answered: bool) {
+        let text = text.replace("JOINED", &["json"; 150].join("+"));
+        let body = format!("[{}0]", "0,".repeat(500_000));
+        let began = std::time::Instant::now();
+        let expect: Expect = serde_json::from_value(json!({"cel": text})).unwrap();
+        let found = fault(&expect, &response(200, &body));
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+        assert_eq!(found.is_none(), answered, "{found:?}");
+        assert!(answered || found.unwrap().contains("the answer is too long for "));
+    }
+
+    #[test]
+    fn an_answer_of_usual_length_may_be_looked_through() {
+        let items: Vec<Value> = (0..300).map(|ms| json!({"name": "service", "ms": ms})).collect();
+        let expect: Expect = serde_json::from_value(json!({"cel": "json.items.all(x, x.ms < 300)"})).unwrap();
+        assert_eq!(fault(&expect, &response(200, &json!({"items": items}).to_string())), None);
     }
 
     #[rstest]

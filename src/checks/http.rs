@@ -78,8 +78,10 @@ impl Client {
         let limit = Duration::from_millis(question.timeout.as_millis()).min(LONGEST);
         match tokio::time::timeout(limit, self.send(question, address)).await {
             Ok(Ok(response)) => {
-                let fault = expect::fault(&question.http.expect, &response);
-                (fault, format!("{} from {address}", response.status))
+                let (expect, status) = (question.http.expect.clone(), response.status);
+                let judged = expect::elsewhere(move || expect::fault(&expect, &response)).await;
+                let fault = judged.unwrap_or_else(|| Some("the answer cannot be judged".into()));
+                (fault, format!("{status} from {address}"))
             }
             Ok(Err(error)) => (Some(error), format!("from {address}")),
             Err(_) => (Some(format!("no answer within {}", question.timeout)), format!("from {address}")),

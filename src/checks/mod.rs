@@ -9,7 +9,7 @@ pub mod logs;
 mod sound;
 
 pub use database::wrappable;
-pub use expect::{Lack, Response, compiles, number};
+pub use expect::{Lack, Response, compiles, elsewhere, number};
 pub use hosts::AllowedHosts;
 pub use http::{Client, HEADER, not_allowed, told, with_secrets};
-pub use sound::{Unsound, unsound};
+pub use sound::{Unsound, incomparable, unsound};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{Check, HttpCheck, Metric, Moment, ServiceReleaseSpec};
+use crate::api::{CanaryStep, Check, HttpCheck, Metric, Moment, ServiceReleaseSpec};
 
 use super::{database, expect, logs};
 
@@ -33,9 +33,40 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
         let message = expect::compiles(&metric.web.as_ref()?.value).err()?;
         Some(Unsound { field: format!("spec.analysis.metrics[{index}].web.value"), message })
     };
+    let of_compare = |(index, metric): (usize, &Metric)| {
+        let message = metric.compare.and(incomparable(spec))?.to_owned();
+        Some(Unsound { field: format!("spec.analysis.metrics[{index}].compare"), message })
+    };
+    let compares = metrics.clone().filter_map(of_compare);
     let checks = || spec.checks.iter().enumerate();
-    let found = checks().flat_map(of_check).chain(checks().filter_map(of_sql)).chain(metrics.filter_map(of_metric));
-    found.chain(database::unsound(spec)).collect()
+    checks()
+        .flat_map(of_check)
+        .chain(checks().filter_map(of_sql))
+        .chain(metrics.filter_map(of_metric))
+        .chain(compares)
+        .chain(database::unsound(spec))
+        .collect()
+}
+
+/// Why candidate and stable of a release never serve the same minutes, so that nothing can be compared; none if they do.
+#[must_use]
+pub fn incomparable(spec: &ServiceReleaseSpec) -> Option<&'static str> {
+    let strategy = spec.strategy.as_ref();
+    if strategy.is_some_and(|strategy| strategy.blue_green.is_some()) {
+        return Some(
+            "in blueGreen candidate and stable never serve the same minutes, so that nothing can be compared: use \
+             threshold, which is watched after the switch (spec.observation), or a canary",
+        );
+    }
+    let steps = strategy.and_then(|strategy| strategy.canary.as_ref()).map_or(&[][..], |canary| &canary.steps);
+    let shares = |step: &CanaryStep| {
+        let headers = step.set_header_route.as_ref().is_some_and(|route| !route.headers.is_empty());
+        step.set_weight.is_some_and(|weight| (1..100).contains(&weight)) || headers || step.set_mirror_route.is_some()
+    };
+    (!steps.iter().any(shares)).then_some(
+        "no step of the canary lets candidate and stable serve at the same time, so that nothing can be compared: add \
+         setWeight (1 to 99)",
+    )
 }
 
 fn faults(check: &Check) -> Vec<(&'static str, String)> {

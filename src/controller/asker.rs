@@ -17,18 +17,54 @@ use crate::{
 
 use super::{key::Key, queue::Queue};
 
-/// Questions that are asked at the same time; the others wait for their turn.
-const MOST: usize = 64;
+/// Questions of one kind that are asked at the same time for one namespace, or of one provider; the others wait for
+/// their turn. What never answers holds up nobody else's release.
+const MOST: usize = 16;
+/// So many are known before those whom nobody asks for are forgotten.
+const FORGOTTEN: usize = 256;
+/// Logs that are read at the same time: each may be some MiB.
+const MOST_LOGS: usize = 4;
 
 /// See the module.
 pub struct Asker {
     open: Mutex<HashMap<Key, HashMap<String, Entry>>>,
     queue: Arc<Queue>,
-    turns: Semaphore,
+    turns: Turns,
     http: checks::Client,
     hosts: checks::AllowedHosts,
     cluster: kube::Client,
     providers: Providers,
+}
+
+/// Who asks how much at the same time.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<Whom, Arc<Semaphore>>>);
+
+/// Who shares turns.
+#[derive(PartialEq, Eq, Hash)]
+enum Whom {
+    /// Checks by HTTP of a namespace.
+    Http(Arc<str>),
+    /// Whoever reads logs.
+    Logs,
+    /// Metrics of a provider and a namespace.
+    Metrics(String, Arc<str>),
+}
+
+impl Turns {
+    fn of(&self, key: &Key, ask: &Ask) -> Arc<Semaphore> {
+        let (whom, most) = match ask {
+            Ask::Http(_) => (Whom::Http(key.namespace.clone()), MOST),
+            Ask::Logs(_) => (Whom::Logs, MOST_LOGS),
+            Ask::Metric { provider, .. } => (Whom::Metrics(provider.clone(), key.namespace.clone()), MOST),
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those whom nobody waits for are forgotten, so that names come and go.
+        if all.len() > FORGOTTEN {
+            all.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        all.entry(whom).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
+    }
 }
 
 enum Entry {
@@ -56,7 +92,7 @@ impl Asker {
         hosts: checks::AllowedHosts,
     ) -> reqwest::Result<Self> {
         let http = checks::Client::new()?;
-        Ok(Self { open: Mutex::default(), queue, turns: Semaphore::new(MOST), http, hosts, cluster, providers })
+        Ok(Self { open: Mutex::default(), queue, turns: Turns::default(), http, hosts, cluster, providers })
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Key, HashMap<String, Entry>>> {
@@ -91,7 +127,7 @@ impl Asker {
         let asker = self.clone();
         let task = tokio::spawn(async move {
             let Question { id, ask } = question;
-            let Ok(_turn) = asker.turns.acquire().await else { return };
+            let Ok(_turn) = asker.turns.of(&key, &ask).acquire_owned().await else { return };
             let reply = asker.reply(&ask).await;
             let answer = Answer { id, at: Timestamp::new(jiff::Timestamp::now()), reply };
             if let Some(entry) = asker.open().get_mut(&key).and_then(|known| known.get_mut(&answer.id)) {
@@ -111,5 +147,48 @@ impl Asker {
             Ask::Logs(question) => checks::logs::ask(&self.cluster, question).await,
             Ask::Metric { provider, measure } => self.providers.measure(provider, measure).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{HttpQuestion, Measure};
+
+    fn http() -> Ask {
+        let http = serde_json::from_str("{}").unwrap();
+        Ask::Http(Box::new(HttpQuestion { addresses: Vec::new(), http, timeout: crate::api::Duration::default() }))
+    }
+
+    fn metric(provider: &str) -> Ask {
+        let measure = Measure::Value { query: "up".into(), requests: None };
+        Ask::Metric { provider: provider.into(), measure: Box::new(measure) }
+    }
+
+    #[tokio::test]
+    async fn what_never_answers_holds_up_nobody_elses_release() {
+        let turns = Turns::default();
+        let (one, other) = (Key::new("one", "shop"), Key::new("other", "shop"));
+        let held: Vec<_> = (0..MOST).map(|_| turns.of(&one, &http()).try_acquire_owned().unwrap()).collect();
+        let slow: Vec<_> = (0..MOST).map(|_| turns.of(&one, &metric("slow")).try_acquire_owned().unwrap()).collect();
+        assert!(turns.of(&one, &http()).try_acquire_owned().is_err(), "it waits for its own");
+        assert!(turns.of(&one, &metric("slow")).try_acquire_owned().is_err());
+        assert!(turns.of(&other, &http()).try_acquire_owned().is_ok());
+        assert!(turns.of(&other, &metric("slow")).try_acquire_owned().is_ok());
+        assert!(turns.of(&one, &metric("quick")).try_acquire_owned().is_ok());
+        drop((held, slow));
+        assert!(turns.of(&one, &http()).try_acquire_owned().is_ok());
+    }
+
+    #[test]
+    fn turns_that_nobody_waits_for_are_forgotten() {
+        let turns = Turns::default();
+        let kept = turns.of(&Key::new("kept", "shop"), &http());
+        let _turn = kept.clone().try_acquire_owned().unwrap();
+        for namespace in 0..10 * FORGOTTEN {
+            turns.of(&Key::new(&namespace.to_string(), "shop"), &http());
+        }
+        assert!(turns.0.lock().unwrap().len() <= FORGOTTEN + 1);
+        assert!(Arc::ptr_eq(&kept, &turns.of(&Key::new("kept", "shop"), &http())));
     }
 }

@@ -187,6 +187,7 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
         owned: cached.owner.as_deref() == Some(uid),
         contested_by: cached.contested_by.as_deref().map(str::to_owned),
         changed_by: cached.changed_by.as_deref().map(str::to_owned),
+        named_ports: cached.named_ports.iter().map(|(name, port)| (name.to_string(), *port)).collect(),
         target_ports: cached.target_ports.iter().map(ToString::to_string).collect(),
         endpoints: endpoints(world, key, service, cached.ports),
     })

@@ -54,10 +54,14 @@ fn pod_port(template: &Value, port: Option<&IntOrString>) -> Option<i64> {
 fn service(pass: &Pass<'_>, http: &HttpCheck) -> Option<String> {
     let name = &pass.traffic_spec()?.service;
     let namespace = pass.release.metadata.namespace.as_deref()?;
+    let known = pass.seen.service.as_ref();
     let port = match &http.port {
         Some(IntOrString::Int(number)) => *number,
-        Some(IntOrString::String(text)) => text.parse().ok()?,
-        None => pass.seen.service.as_ref()?.port?,
+        Some(IntOrString::String(text)) => match text.parse() {
+            Ok(number) => number,
+            Err(_) => *known?.named_ports.get(text)?,
+        },
+        None => known?.port?,
     };
     Some(format!("{name}.{namespace}.svc:{port}"))
 }

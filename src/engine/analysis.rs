@@ -2,7 +2,7 @@
 //! whether the verdicts let the weight rise (INVARIANTS T2).
 
 use crate::api::{
-    Analysis, Duration, Metric, OnFailure, OnInconclusive, VerdictOutcome, VerdictStatus, Workload,
+    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, VerdictOutcome, VerdictStatus, Workload,
     conditions::Value,
     status::{MAX_TEXT, bounded},
 };
@@ -33,7 +33,7 @@ pub fn watch(pass: &mut Pass<'_>, policy: &Policy) -> Option<String> {
             listen(pass, metric, &mut state);
             measure(pass, analysis, metric, &state);
         }
-        if state.outcome == VerdictOutcome::Fail {
+        if state.outcome == VerdictOutcome::Fail && !metric.dry_run {
             failure.get_or_insert_with(|| failed(metric, &state));
         }
         record(pass, state);
@@ -86,11 +86,12 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
     };
     let fresh = |metric: &Metric, state: &VerdictStatus| {
         let measured = state.measured_at.is_some_and(|at| at >= since);
-        metric.workload.is_some() || (measured && (metric.compare.is_none() || counted(state)))
+        let uncounted = metric.compare.is_none() || metric.no_data == NoData::Ignore;
+        metric.workload.is_some() || (measured && (uncounted || counted(state)))
     };
     let known = |metric: &Metric| state(metric).filter(|state| fresh(metric, state));
     let proven = |metric: &&Metric| known(metric).is_some_and(|it| it.outcome == VerdictOutcome::Pass);
-    let open: Vec<&Metric> = analysis.metrics.iter().filter(|metric| !proven(metric)).collect();
+    let open: Vec<&Metric> = analysis.metrics.iter().filter(|metric| !metric.dry_run && !proven(metric)).collect();
     // That nobody called is news once there was time to.
     let time_to_call = since.plus(analysis.interval);
     let uncalled = |state: &&VerdictStatus| {
@@ -168,12 +169,15 @@ pub fn outlook(pass: &Pass<'_>) -> String {
 /// The condition AnalysisPassed: value, reason, message. None where nothing is watched.
 pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
     let analysis = pass.policy().analysis;
-    let verdicts = &pass.status.verdicts;
+    let verdicts: Vec<_> = pass.status.verdicts.iter().filter(|state| !state.dry_run).collect();
+    if verdicts.is_empty() && !pass.status.verdicts.is_empty() {
+        return Some((Value::Unknown, "DryRun", "from none of the metrics anything follows: all have dryRun".into()));
+    }
     if verdicts.is_empty() {
         analysis?;
         return Some((Value::Unknown, "NotStarted", "metrics are watched once a candidate has traffic".into()));
     }
-    let is = |outcome: VerdictOutcome| move |state: &&VerdictStatus| state.outcome == outcome;
+    let is = |outcome: VerdictOutcome| move |state: &&&VerdictStatus| state.outcome == outcome;
     if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Fail)) {
         return Some((Value::False, "MetricFailed", format!("metric {} failed: {}", state.name, state.message)));
     }
@@ -247,11 +251,12 @@ fn record(pass: &mut Pass<'_>, state: VerdictStatus) {
     let known = pass.status.verdicts.iter_mut().find(|known| known.name == state.name);
     let was = known.as_ref().filter(|known| known.measured_at.is_some()).map(|known| known.outcome);
     if state.measured_at.is_some() && was != Some(state.outcome) {
+        let dry = if state.dry_run { " (dry run)" } else { "" };
         pass.events.push(Event {
-            warning: state.outcome == VerdictOutcome::Fail,
+            warning: state.outcome == VerdictOutcome::Fail && !state.dry_run,
             reason: format!("Verdict{:?}", state.outcome),
             action: "Analyzing".into(),
-            note: format!("metric {}: {}", state.name, state.message),
+            note: format!("metric {}{dry}: {}", state.name, state.message),
         });
     }
     match known {

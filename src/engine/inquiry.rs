@@ -38,6 +38,8 @@ pub enum Measure {
     Value {
         /// The expression.
         query: String,
+        /// The one that says of how many requests the value is, if that matters.
+        requests: Option<String>,
     },
     /// A number in the answer of a web API.
     Web {
@@ -139,6 +141,13 @@ pub enum Reply {
     },
     /// The value of an expression; a number.
     Value(f64),
+    /// The value of an expression, and of how many requests it is.
+    Share {
+        /// The value; a number.
+        value: f64,
+        /// The requests; a number.
+        requests: f64,
+    },
     /// What was counted on both sides.
     Counts {
         /// The candidate's.

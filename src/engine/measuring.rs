@@ -9,7 +9,7 @@ use crate::api::{
 use super::{
     inquiry::{Answer, Ask, Counters, Measure, Reply},
     names::{Names, Sides},
-    verdict::{burnt, compared, count, limit, no_data, windows, within},
+    verdict::{burnt, compared, count, enough, limit, no_data, windows, within},
 };
 
 /// A metric that is watched from a moment on, and of which nothing is known yet.
@@ -24,7 +24,10 @@ pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
         counted_until: None,
         measurements: 0,
         failures: 0,
+        successes: 0,
+        dry_run: metric.dry_run,
         value: None,
+        requests: None,
         segments: Vec::new(),
         windows: Vec::new(),
         history: None,
@@ -41,9 +44,12 @@ pub fn asked(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<As
         let measure = Measure::Web { path: candidate.fill_encoded(path), value: value.clone() };
         return Some(Ask::Metric { provider: provider.clone(), measure: Box::new(measure) });
     }
-    let Prometheus { provider, query, total, .. } = metric.prometheus.as_ref()?;
+    let Prometheus { provider, query, requests, total, .. } = metric.prometheus.as_ref()?;
     let measure = match (query, total) {
-        (Some(query), _) => Measure::Value { query: candidate.fill(query) },
+        (Some(query), _) => Measure::Value {
+            query: candidate.fill(query),
+            requests: requests.as_ref().map(|text| candidate.fill(text)),
+        },
         (None, Some(_)) if metric.burn_rate.is_some() => {
             Measure::Windows { counters: counters(metric, both)?, windows: windows() }
         }
@@ -74,6 +80,9 @@ pub fn take_in(metric: &Metric, weight: i32, answer: &Answer, state: &mut Verdic
     let (outcome, message) = match (&answer.reply, &metric.threshold, &metric.compare) {
         (Reply::Windows { windows, history }, ..) => burnt(windows, *history, metric, state),
         (Reply::Value(value), Some(threshold), _) => within(*value, threshold, metric, state),
+        (Reply::Share { value, requests }, Some(threshold), _) => {
+            enough(*requests, threshold, metric, state).unwrap_or_else(|| within(*value, threshold, metric, state))
+        }
         (Reply::Counts { candidate, stable, until }, _, Some(compare)) => {
             count(state, weight, *candidate, *stable);
             state.counted_until = Some(*until);

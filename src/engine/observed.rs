@@ -305,6 +305,8 @@ pub struct Service {
     pub changed_by: Option<String>,
     /// The number of its first port.
     pub port: Option<i32>,
+    /// The numbers of those of its ports that have a name.
+    pub named_ports: BTreeMap<String, i32>,
     /// The names among its targetPorts; a pod that lacks one gets no traffic on it.
     pub target_ports: Vec<String>,
     /// The endpoints in its EndpointSlices.

@@ -2,7 +2,8 @@
 
 use crate::{
     api::{
-        Analysis, AnalysisTemplateSpec, Metric, Override, ServiceRelease, TemplateArg, TemplateRef,
+        Analysis, AnalysisTemplateSpec, Metric, Override, Prometheus, ServiceRelease, ServiceReleaseSpec, TemplateArg,
+        TemplateRef,
         status::{MAX_TEXT, bounded},
         validate,
     },
@@ -71,7 +72,8 @@ pub fn fault(pass: &Pass<'_>) -> Option<Obstacle> {
         let remedy = "let the operator's role get it (the chart gives it no ClusterAnalysisTemplates with watchNamespaces), or correct it; it is tried again";
         return Some(Obstacle::new("AnalysisTemplateUnreadable", bounded(why, MAX_TEXT), remedy));
     }
-    Some(match resolve(analysis, &pass.seen.templates).err()? {
+    let found = resolve(analysis, &pass.seen.templates).and_then(|resolved| comparable(&pass.release.spec, &resolved));
+    Some(match found.err()? {
         Fault::Missing { field, template } => Obstacle::new(
             "AnalysisTemplateNotFound",
             format!("{field}: there is no {template}"),
@@ -83,6 +85,22 @@ pub fn fault(pass: &Pass<'_>) -> Option<Obstacle> {
             "correct the field that the message names; nothing that runs was changed",
         ),
     })
+}
+
+/// Whether there is somebody to compare the candidate with, where a template's metrics do.
+///
+/// # Errors
+/// [`Fault::Mismatch`]
+pub fn comparable(spec: &ServiceReleaseSpec, resolved: &Analysis) -> Result<(), Fault> {
+    let why = checks::incomparable(spec);
+    let metric = resolved.metrics.iter().find(|metric| metric.compare.is_some());
+    match (metric, why) {
+        (Some(metric), Some(why)) => Err(Fault::Mismatch {
+            field: "spec.analysis.templates".into(),
+            message: format!("metric {} has compare: {why}", metric.name),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The analysis with the metrics of its templates before its own, and without references.
@@ -153,6 +171,7 @@ fn filled(template: &AnalysisTemplateSpec, reference: &TemplateRef, field: &str)
             .map_err(|has| mismatch(field, format!("metric {} of {name} has {has}", other.name)))?;
     }
     for (index, metric) in metrics.iter_mut().enumerate() {
+        metric.dry_run |= reference.dry_run;
         put(&args, metric);
         let place = format!("spec.metrics[{index}]");
         if let Some((at, message)) = wrong(metric, template, &place) {
@@ -182,7 +201,8 @@ fn put(args: &[(String, &str)], metric: &mut Metric) {
     };
     if let Some(prometheus) = &mut metric.prometheus {
         fill(&mut prometheus.provider);
-        let texts = [&mut prometheus.query, &mut prometheus.total, &mut prometheus.events, &mut prometheus.good];
+        let Prometheus { query, requests, total, events, good, .. } = prometheus;
+        let texts = [query, requests, total, events, good];
         texts.into_iter().flatten().for_each(fill);
     }
     if let Some(web) = &mut metric.web {

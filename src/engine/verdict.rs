@@ -39,16 +39,34 @@ fn bounds(limits: &Threshold) -> String {
     bounds.join(", ")
 }
 
+/// What follows if a value is of too few requests; none if it is of enough.
+pub fn enough(
+    requests: f64,
+    limits: &Threshold,
+    metric: &Metric,
+    state: &mut VerdictStatus,
+) -> Option<(VerdictOutcome, String)> {
+    state.requests = Some(shown(requests));
+    let least = limits.min_requests.unwrap_or(0);
+    #[expect(clippy::cast_precision_loss, reason = "no limit needs more than 53 bits")]
+    let few = requests < least as f64;
+    few.then(|| no_data(metric, &format!("the value is of {} requests, at least {least} are needed", shown(requests))))
+}
+
 /// A value against its limits.
 pub fn within(value: f64, limits: &Threshold, metric: &Metric, state: &mut VerdictStatus) -> (VerdictOutcome, String) {
     let beyond = limits.max.is_some_and(|max| value > max) || limits.min.is_some_and(|min| value < min);
     state.failures = if beyond { state.failures + 1 } else { 0 };
     state.value = Some(shown(value));
-    let (failures, needed) = (state.failures, metric.failure_threshold);
-    let times = if needed > 1 && beyond { format!(", {failures} of {needed} in a row") } else { String::new() };
+    state.successes = if beyond || metric.success_threshold <= 1 { 0 } else { state.successes + 1 };
+    let (count, needed) = match beyond {
+        true => (state.failures, metric.failure_threshold),
+        false => (state.successes, metric.success_threshold),
+    };
+    let times = if needed > 1 { format!(", {count} of {needed} in a row") } else { String::new() };
     let outcome = match beyond {
-        true if failures >= needed => VerdictOutcome::Fail,
-        true => VerdictOutcome::Inconclusive,
+        _ if needed > 1 && count < needed => VerdictOutcome::Inconclusive,
+        true => VerdictOutcome::Fail,
         false => VerdictOutcome::Pass,
     };
     (outcome, format!("{} ({}){times}", shown(value), bounds(limits)))

@@ -3,8 +3,18 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use reqwest::{RequestBuilder, Url};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::checks::{Response, told};
+
+/// An answer longer than this is large.
+const LARGE: usize = 1 << 20;
+/// Whoever reads a large answer: one at a time. As numbers it takes some times as much memory as text, and a manifest
+/// can ask for many.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// An answer, and the turn of whoever reads a large one; kept until it has become numbers.
+pub type Answer = (Response, Option<SemaphorePermit<'static>>);
 
 /// See the module.
 #[derive(Debug)]
@@ -21,7 +31,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why there is no answer, or that it is longer.
-    pub async fn exchange(&self, mut request: RequestBuilder, most: usize) -> Result<Response, String> {
+    pub async fn exchange(&self, mut request: RequestBuilder, most: usize) -> Result<Answer, String> {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -38,13 +48,17 @@ impl Connection {
             .iter()
             .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
         let mut response = Response { status: answer.status().as_u16(), headers: headers.collect(), body: Vec::new() };
+        let mut turn = None;
         while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
             if response.body.len() + chunk.len() > most {
                 return Err(format!("the answer is longer than {} MiB: ask for less", most >> 20));
             }
+            if turn.is_none() && response.body.len() + chunk.len() > LARGE {
+                turn = Some(TURN.acquire().await.map_err(|error| error.to_string())?);
+            }
             response.body.extend_from_slice(&chunk);
         }
-        Ok(response)
+        Ok((response, turn))
     }
 }
 

@@ -82,7 +82,8 @@ impl Prometheus {
     pub async fn measure_at(&self, measure: &Measure, at: Timestamp) -> Reply {
         let now = at.as_millis();
         let answer = match measure {
-            Measure::Value { query } => self.query(query, now).await.map(value),
+            Measure::Value { query, requests: None } => self.query(query, now).await.map(value),
+            Measure::Value { query, requests: Some(requests) } => self.share(query, requests, now).await,
             Measure::Counts { candidate, stable, since } => {
                 let until = now - SETTLING_MILLIS;
                 self.counts(candidate, stable, since.as_millis(), until).await
@@ -93,6 +94,17 @@ impl Prometheus {
             }
         };
         answer.unwrap_or_else(Reply::ProviderError)
+    }
+
+    /// A value, and of how many requests it is.
+    async fn share(&self, query: &str, requests: &str, at: i64) -> Result<Reply, String> {
+        let (found, requests) = futures::future::try_join(self.query(query, at), self.query(requests, at)).await?;
+        Ok(match (value(found), value(requests)) {
+            (Reply::Value(value), Reply::Value(requests)) => Reply::Share { value, requests },
+            (Reply::Value(_), Reply::NoData(why)) => Reply::NoData(format!("requests: {why}")),
+            (Reply::Value(_), Reply::ProviderError(why)) => Reply::ProviderError(format!("requests: {why}")),
+            (other, _) => other,
+        })
     }
 
     async fn counts(&self, candidate: &Counters, stable: &Counters, since: i64, until: i64) -> Result<Reply, String> {
@@ -216,7 +228,7 @@ impl Prometheus {
         #[allow(clippy::cast_precision_loss)] // milliseconds of this age of the world
         let time = format!("{:.3}", at as f64 / 1000.0);
         let request = self.0.client.post(url).form(&[("query", query), ("time", &time)]);
-        let Response { status, body, .. } = self.0.exchange(request, MOST).await?;
+        let (Response { status, body, .. }, _turn) = self.0.exchange(request, MOST).await?;
         match serde_json::from_slice(&body) {
             Ok(Envelope::Success { data }) => Ok(data),
             Ok(Envelope::Error { error }) => Err(bounded(&error, 180)),

@@ -5,7 +5,7 @@ use reqwest::Url;
 
 use crate::{
     api::{analysis::stays_below, status::bounded},
-    checks::{Lack, number},
+    checks::{Lack, elsewhere, number},
     engine::{Measure, Reply},
 };
 
@@ -35,11 +35,13 @@ impl Provider for Web {
 impl Web {
     async fn ask(&self, path: &str, value: &str) -> Result<Reply, String> {
         let url = join(&self.0.address, path)?;
-        let response = self.0.exchange(self.0.client.get(url), MOST).await?;
-        Ok(match number(value, &response) {
-            Ok(number) => Reply::Value(number),
-            Err(Lack::Data(why)) => Reply::NoData(why),
-            Err(Lack::Sense(why)) => Reply::ProviderError(why),
+        let (response, _turn) = self.0.exchange(self.0.client.get(url), MOST).await?;
+        let value = value.to_owned();
+        Ok(match elsewhere(move || number(&value, &response)).await {
+            Some(Ok(number)) => Reply::Value(number),
+            Some(Err(Lack::Data(why))) => Reply::NoData(why),
+            Some(Err(Lack::Sense(why))) => Reply::ProviderError(why),
+            None => Reply::ProviderError("the answer cannot be judged".into()),
         })
     }
 }
@@ -165,7 +167,7 @@ mod tests {
     async fn kinds_are_not_mixed_up() {
         let text = r#"{"apm": {"web": "http://127.0.0.1:1"}, "default": {"prometheus": "http://127.0.0.1:1"}}"#;
         let providers: Providers = text.parse().unwrap();
-        let query = Measure::Value { query: "up".into() };
+        let query = Measure::Value { query: "up".into(), requests: None };
         let web = Measure::Web { path: "/".into(), value: "status".into() };
         for (name, measure, told) in [("apm", &query, "it is a web API"), ("default", &web, "it is a Prometheus")] {
             let Reply::ProviderError(why) = providers.measure(name, measure).await else { panic!() };

@@ -245,8 +245,13 @@ pub const LIMIT: f64 = 0.5;
 
 /// The metric, written in the release or in a template that it names.
 fn analysis(in_template: bool) -> Analysis {
-    let reference =
-        TemplateRef { template_name: TEMPLATE.into(), cluster_scope: false, args: Vec::new(), overrides: Vec::new() };
+    let reference = TemplateRef {
+        template_name: TEMPLATE.into(),
+        cluster_scope: false,
+        dry_run: false,
+        args: Vec::new(),
+        overrides: Vec::new(),
+    };
     Analysis {
         interval: Duration::from_secs(3),
         max_duration: None,
@@ -273,10 +278,12 @@ fn metric() -> Metric {
         prometheus: Some(prometheus),
         web: None,
         workload: None,
-        threshold: Some(Threshold { min: None, max: Some(LIMIT) }),
+        threshold: Some(Threshold { min: None, max: Some(LIMIT), min_requests: None }),
         compare: None,
         burn_rate: None,
         failure_threshold: 2,
+        success_threshold: 1,
+        dry_run: false,
         no_data: NoData::Hold,
         provider_error: ProviderError::Hold,
     }

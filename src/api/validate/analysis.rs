@@ -74,6 +74,16 @@ pub fn metric(place: &str, metric: &Metric) -> Vec<Violation> {
             "compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good";
         found.push(violation(at(".prometheus"), message));
     }
+    let counts_values = metric.failure_threshold != 1 || metric.success_threshold != 1;
+    if threshold.is_none() && counts_values {
+        let message = "failureThreshold and successThreshold count values: they go with threshold";
+        found.push(violation(at(""), message));
+    }
+    let least = threshold.and_then(|it| it.min_requests);
+    if least.is_some() != prometheus.as_ref().is_some_and(|it| it.requests.is_some()) {
+        let message = "threshold.minRequests and prometheus.requests go together";
+        found.push(violation(at(""), message));
+    }
     if threshold.is_some_and(|it| it.min.is_none() && it.max.is_none()) {
         found.push(violation(at(".threshold"), "threshold has min, max or both"));
     }

@@ -1,6 +1,6 @@
 //! The rules of `spec.checks`.
 
-use crate::api::{Check, ExpectedRows, ExpectedValue, SqlExpect};
+use crate::api::{Check, Duration, ExpectedRows, ExpectedValue, SqlExpect};
 
 use super::{Violation, violation};
 
@@ -10,6 +10,15 @@ pub fn check((index, check): (usize, &Check)) -> Vec<Violation> {
     let mut found = Vec::new();
     if check.attempts.is_some() && check.success_threshold.is_some() {
         found.push(violation(at(""), "a check has attempts or successThreshold, not both"));
+    }
+    if check.interval < Duration::from_millis(100) {
+        found.push(violation(at(".interval"), "interval must be at least 100ms"));
+    }
+    if check.every.is_some_and(|every| every < Duration::from_secs(1)) {
+        found.push(violation(at(".every"), "every must be at least 1s"));
+    }
+    if check.logs.as_ref().is_some_and(|logs| logs.max.is_some_and(|max| logs.min > max)) {
+        found.push(violation(at(".logs"), "logs.min must not be above logs.max"));
     }
     let sources =
         [check.http.is_some(), check.job.is_some(), !check.keys.is_empty(), check.logs.is_some(), check.sql.is_some()];

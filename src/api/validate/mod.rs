@@ -294,6 +294,12 @@ mod tests {
             }),
             release(|it| {
                 it["spec"]["checks"] = json!([
+                    {"name": "a", "interval": "99ms", "every": "999ms", "logs": {"pattern": "x", "min": 2, "max": 1}},
+                    {"name": "b", "interval": "100ms", "every": "1s", "logs": {"pattern": "x", "min": 2}},
+                ]);
+            }),
+            release(|it| {
+                it["spec"]["checks"] = json!([
                     {"name": "a", "http": {}, "logs": {"pattern": "x"}},
                     {"name": "b", "keys": [{"keys": ["A"]}]},
                 ]);
@@ -343,6 +349,9 @@ mod tests {
                     metric(json!({"query": "up"}), limit.clone()),
                     {"name": "a", "workload": {}, "prometheus": {"query": "up"}},
                     {"name": "a", "workload": {}},
+                    {"name": "a", "workload": {}, "failureThreshold": 2},
+                    metric(json!({"query": "up", "requests": "up"}), limit.clone()),
+                    metric(json!({"query": "up"}), json!({"threshold": {"max": 1, "minRequests": 5}})),
                     {"name": "a", "web": {"path": "/a/../b", "value": "json.a"}, "burnRate": {"objective": 1}},
                     {"name": "a", "web": {"path": "/a?b=../c//", "value": "json.a"}, "threshold": {"max": 1}},
                     metric(json!({"total": "a", "good": "b"}), json!({"burnRate": {"objective": 0.99}})),
@@ -406,6 +415,7 @@ mod tests {
                 vec!["spec.strategy.blueGreen.maintenance"],
                 vec!["spec.strategy.canary.steps[0].check"],
                 vec!["spec.checks[0]"],
+                vec!["spec.checks[0].interval", "spec.checks[0].every", "spec.checks[0].logs"],
                 vec!["spec.checks[0]", "spec.checks[1].keys[0]"],
                 vec!["spec.checks[0].sql", "spec.checks[1].sql", "spec.checks[1].sql.value", "spec.checks[1].sql.rows"],
                 vec![
@@ -429,7 +439,10 @@ mod tests {
                     "spec.analysis.metrics[5]",
                     "spec.analysis.metrics[5].prometheus",
                     "spec.analysis.metrics[7]",
-                    "spec.analysis.metrics[7].web.path",
+                    "spec.analysis.metrics[8]",
+                    "spec.analysis.metrics[9]",
+                    "spec.analysis.metrics[10]",
+                    "spec.analysis.metrics[10].web.path",
                 ],
                 vec!["spec.analysis"],
                 vec!["spec.analysis.maxDuration"],

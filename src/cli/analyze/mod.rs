@@ -97,7 +97,8 @@ impl Report {
         for left in &self.left_out {
             text += &format!("left out: {left}\n");
         }
-        let failed = self.replayed.iter().filter_map(|metric| Some((metric.failed_at?, &metric.name))).min();
+        let acting = self.replayed.iter().filter(|metric| !metric.verdict.dry_run);
+        let failed = acting.filter_map(|metric| Some((metric.failed_at?, &metric.name))).min();
         if let Some((at, name)) = failed {
             text += &format!("the release would have gone back at {at}, because of {name}\n");
         }

@@ -25,7 +25,7 @@ pub struct Replayed {
     /// Each look at which the verdict became another.
     changes: Vec<Change>,
     /// The verdict at the end, as it would stand in the status.
-    verdict: VerdictStatus,
+    pub verdict: VerdictStatus,
 }
 
 /// A look at which the verdict became another.
@@ -50,7 +50,7 @@ pub async fn replay(source: &Source, subject: &Subject, metric: &Metric) -> Resu
         has_data |= match &reply {
             Reply::Counts { candidate, .. } => candidate.requests > 0,
             Reply::Windows { windows, .. } => windows.iter().any(|window| window.requests > 0),
-            reply => matches!(reply, Reply::Value(_)),
+            reply => matches!(reply, Reply::Value(_) | Reply::Share { .. }),
         };
         measuring::take_in(metric, subject.weight(at), &Answer { id: String::new(), at, reply }, &mut state);
         looks += 1;

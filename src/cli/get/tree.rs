@@ -208,7 +208,8 @@ impl Canvas<'_> {
             };
             let word = format!("{:<12}", format!("{:?}", verdict.outcome));
             let when = verdict.measured_at.map(|at| format!(" ({})", ago(at, self.now))).unwrap_or_default();
-            format!("{} {}: {}{when}", self.paint.text(tone, &word), verdict.name, verdict.message)
+            let dry = if verdict.dry_run { " (dry run)" } else { "" };
+            format!("{} {}{dry}: {}{when}", self.paint.text(tone, &word), verdict.name, verdict.message)
         };
         self.view.verdicts.iter().map(line).collect()
     }

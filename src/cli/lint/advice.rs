@@ -64,7 +64,9 @@ pub fn of_templates(
         spec: template.spec.clone(),
     });
     let known: Vec<NamedTemplate> = known.collect();
-    if let Err(templates::Fault::Mismatch { field, message }) = templates::resolve(analysis, &known) {
+    let resolved = templates::resolve(analysis, &known);
+    let compared = resolved.and_then(|resolved| templates::comparable(&release.spec, &resolved));
+    if let Err(templates::Fault::Mismatch { field, message }) = compared {
         let place = document.find(&field);
         found.push(Finding { place, field, severity: Severity::Error, rule: "analysis", message });
     }

@@ -422,12 +422,15 @@ fn the_examples_of_the_project_are_good() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = |path: &PathBuf| (path.display().to_string(), read(path).unwrap());
     let templates = sources(&[root.join("charts/service-release-operator/files/analysis-templates")], true).unwrap();
-    let files = sources(&[root.join("deploy/examples")], true).unwrap();
-    assert!(files.len() >= 15 && templates.len() == 5);
+    let files = sources(&[root.join("deploy/examples"), root.join("deploy/runbooks")], true).unwrap();
+    assert!(files.len() >= 20 && templates.len() >= 5);
     for path in files {
         let seen = examine(templates.iter().chain([&path]).map(text).collect());
-        let found: Vec<&Finding> =
-            seen.iter().flat_map(|file| &file.findings).filter(|it| it.rule != "nothing").collect();
+        // Of few pods none is 10%: a runbook's word for it is not changed.
+        let known = |it: &&Finding| {
+            it.rule != "nothing" && !(it.rule == "share" && path.parent().is_some_and(|it| it.ends_with("runbooks")))
+        };
+        let found: Vec<&Finding> = seen.iter().flat_map(|file| &file.findings).filter(known).collect();
         assert!(found.is_empty(), "{path:?}: {found:?}");
     }
 }

@@ -29,6 +29,8 @@ pub struct CachedService {
     pub ports: usize,
     /// The number of the first one.
     pub first_port: Option<i32>,
+    /// The numbers of those that have a name.
+    pub named_ports: Vec<(Box<str>, i32)>,
     /// The names among its targetPorts.
     pub target_ports: Vec<Box<str>>,
 }
@@ -50,6 +52,7 @@ struct RawServiceSpec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPort {
+    name: Option<Box<str>>,
     port: i32,
     target_port: serde_json::Value,
 }
@@ -64,6 +67,7 @@ impl Cached for CachedService {
         Some(Self {
             ports: ports.len(),
             first_port: ports.first().map(|first| first.port),
+            named_ports: ports.iter().filter_map(|port| Some((port.name.clone()?, port.port))).collect(),
             target_ports: ports.iter().filter_map(|port| port.target_port.as_str()).map(Box::from).collect(),
             meta: meta.slim(),
             owner: owner.map(|owner| owner.uid.as_str().into()),
@@ -183,9 +187,11 @@ mod tests {
 
     #[test]
     fn a_service_is_known_by_the_names_among_its_target_ports() {
-        let ports = json!([{"port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 8081}, {"port": 82}]);
+        let ports =
+            json!([{"name": "web", "port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 8081}, {"port": 82}]);
         let service = json!({"metadata": {"name": "shop", "namespace": "default"}, "spec": {"ports": ports}});
         let service = serde_json::from_value::<Slim<CachedService>>(service).unwrap().entry.unwrap();
         assert_eq!((service.ports, &*service.target_ports), (3, &["http".into()][..]));
+        assert_eq!(*service.named_ports, [("web".into(), 80)]);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// v1 Healthy, and this metric in the manifest of what comes next: 50%, a pause of ten minutes, all.
-fn with_metric(metric: Value) -> World {
+pub fn with_metric(metric: Value) -> World {
     let strategy = json!({"canary": {"steps": [{"setWeight": 50}, {"pause": {"duration": "10m"}}]}});
     let mut world = World::healthy(strategy, 4);
     world.edit(|spec| {
@@ -20,7 +20,7 @@ fn with_metric(metric: Value) -> World {
     world
 }
 
-fn error_rate(more: &Value) -> Value {
+pub fn error_rate(more: &Value) -> Value {
     let mut metric = json!({
         "name": "error-rate", "prometheus": {"query": "errors{pod=~\"{{pods}}\"}"}, "threshold": {"max": 0.05},
     });
@@ -28,7 +28,7 @@ fn error_rate(more: &Value) -> Value {
     metric
 }
 
-fn against_stable() -> Value {
+pub fn against_stable() -> Value {
     json!({
         "name": "errors-vs-stable",
         "prometheus": {"total": "requests{revision=\"{{revision}}\"}", "events": "errors{service=\"{{service}}\"}"},
@@ -37,7 +37,7 @@ fn against_stable() -> Value {
 }
 
 /// Lets so much time pass, in steps of ten seconds.
-fn minutes(world: &mut World, minutes: usize) {
+pub fn minutes(world: &mut World, minutes: usize) {
     for _ in 0..minutes * 6 {
         world.settle();
         world.wait(10);
@@ -45,11 +45,11 @@ fn minutes(world: &mut World, minutes: usize) {
     world.settle();
 }
 
-fn weight(world: &World) -> i32 {
+pub fn weight(world: &World) -> i32 {
     world.status().weights.unwrap().desired.candidate
 }
 
-fn verdict(world: &World) -> (VerdictOutcome, String) {
+pub fn verdict(world: &World) -> (VerdictOutcome, String) {
     let verdicts = world.status().verdicts;
     (verdicts[0].outcome, verdicts[0].message.clone())
 }
@@ -59,7 +59,9 @@ fn a_good_candidate_is_measured_through_the_pause_and_promoted() {
     let mut world = with_metric(error_rate(&json!({})));
     world.reply = |question| match &question.ask {
         Ask::Metric { provider, measure } => match &**measure {
-            Measure::Value { query } if provider == "default" && query.contains("shop-") => Some(Reply::Value(0.01)),
+            Measure::Value { query, requests: None } if provider == "default" && query.contains("shop-") => {
+                Some(Reply::Value(0.01))
+            }
             other => panic!("{other:?}"),
         },
         Ask::Http(_) | Ask::Logs(_) => None,
@@ -146,7 +148,7 @@ fn values_beyond_the_limit_count_in_a_row() {
     assert!(message.starts_with(told), "{message}");
 }
 
-fn counts(question: &Question, candidate: (i64, i64), stable: (i64, i64)) -> Reply {
+pub fn counts(question: &Question, candidate: (i64, i64), stable: (i64, i64)) -> Reply {
     let Ask::Metric { measure, .. } = &question.ask else { panic!("{question:?}") };
     let Measure::Counts { candidate: one, stable: other, since } = &**measure else { panic!("{measure:?}") };
     assert!(one.total != other.total && one.events.as_ref().unwrap().contains("shop-candidate"), "{one:?} {other:?}");

@@ -278,3 +278,14 @@ fn a_full_promotion_passes_checks_but_for_those_before_traffic() {
     go(&mut world);
     assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"));
 }
+
+#[test]
+fn a_port_of_the_service_may_be_named() {
+    let mut world = with_checks(json!([
+        {"name": "live", "when": ["Preflight"], "http": {"target": "Service", "port": "admin"}},
+    ]));
+    world.seen.service.as_mut().unwrap().named_ports = [("admin".to_owned(), 9000)].into();
+    world.set_image("v2");
+    let asked = (0..9).flat_map(|_| world.pass().questions).map(|question| addresses(&question)).next().unwrap();
+    assert_eq!(asked, ["shop.default.svc:9000"]);
+}

@@ -8,6 +8,7 @@ mod checked_by_jobs;
 mod commands;
 mod contested;
 mod held;
+mod judged;
 mod recorded;
 mod releases;
 mod rollbacks;

@@ -53,6 +53,7 @@ fn arguments_defaults_and_limits_are_put_in() {
         resolve(&analysis(golden_with(json!({"args": args, "overrides": overrides})), own), &[golden()]).unwrap();
     let names: Vec<&str> = found.metrics.iter().map(|metric| metric.name.as_str()).collect();
     assert_eq!(names, ["errors", "latency", "restarts"]);
+    assert!(found.metrics.iter().all(|metric| !metric.dry_run));
     let query = found.metrics[0].prometheus.as_ref().unwrap().query.as_deref();
     assert_eq!(query, Some("errors{service=\"{{service}}\",team=\"a b\"}"));
     assert_eq!(found.metrics[0].threshold.unwrap().max, Some(0.01));
@@ -99,6 +100,16 @@ fn what_does_not_go_together_is_named(
     };
     assert_eq!(field, at);
     assert!(message.starts_with(told), "{message}");
+}
+
+#[test]
+fn a_template_may_be_tried_as_a_whole() {
+    let args = json!([{"name": "team", "value": "a"}]);
+    let own = json!([{"name": "restarts", "workload": {}}]);
+    let tried = analysis(golden_with(json!({"args": args, "dryRun": true})), own);
+    let found = resolve(&tried, &[golden()]).unwrap();
+    let dry: Vec<bool> = found.metrics.iter().map(|metric| metric.dry_run).collect();
+    assert_eq!(dry, [true, true, false]);
 }
 
 #[rstest]

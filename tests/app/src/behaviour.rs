@@ -55,6 +55,9 @@ pub(crate) struct Behaviour {
     /// What /health says of Redis.
     #[arg(long, env = "HEALTH_REDIS", default_value = "connected")]
     pub(crate) health_redis: String,
+    /// What /health says of the payment provider.
+    #[arg(long, env = "HEALTH_STRIPE", default_value = "connected")]
+    pub(crate) health_stripe: String,
     /// The status code of /health.
     #[arg(long, env = "HEALTH_CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(CODES))]
     pub(crate) health_code: u16,
@@ -67,6 +70,13 @@ pub(crate) struct Behaviour {
     /// POST to anything under /api/ answers that it has no success.
     #[arg(long, env = "QUOTE_FAILS")]
     pub(crate) quote_fails: bool,
+    /// Paths, separated by commas, that are answered with 500.
+    #[arg(long, env = "FAILING_PATHS", default_value = "")]
+    pub(crate) failing_paths: String,
+    /// Series of /metrics, separated by semicolons, in place of the usual ones of the same name and labels:
+    /// `db_slow_queries_total +3` grows by 3 each second, `disk_free_bytes 5e9` stays.
+    #[arg(long, env = "METRICS", default_value = "")]
+    pub(crate) metrics: String,
     /// Lines with "ERROR something failed" to log each second.
     #[arg(long, env = "LOG_ERRORS", default_value_t = 0)]
     pub(crate) log_errors: u32,
@@ -156,6 +166,9 @@ mod tests {
             health_status: "healthy".to_owned(),
             health_database: "connected".to_owned(),
             health_redis: "connected".to_owned(),
+            health_stripe: "connected".to_owned(),
+            failing_paths: String::new(),
+            metrics: String::new(),
             health_code: 200,
             private_open: false,
             quote_fails: false,

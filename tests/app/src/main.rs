@@ -7,6 +7,7 @@ mod connection;
 mod http;
 mod load;
 mod outcome;
+mod series;
 mod serve;
 mod stats;
 

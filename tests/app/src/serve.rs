@@ -40,7 +40,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::behaviour::{Behaviour, burn_cpu, hold_memory, log_errors};
 use crate::http::{self, Answer};
-use crate::{Stop, duration, stamp};
+use crate::{Stop, duration, series, stamp};
 
 /// How long requests that are being answered may take once the listener is closed.
 const FINISH: Duration = Duration::from_secs(5);
@@ -50,10 +50,12 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 const CRASHED: i32 = 3;
 /// Connections that the pretended database pool can have.
 const POOL: u8 = 20;
+/// What under /api/ needs no Authorization header.
+const PUBLIC: [&str; 4] = ["/api/orders", "/api/cart/status", "/api/checkout/status", "/api/telemetry/test"];
 /// The codes that are counted from the start: a rate of errors is 0 and not unknown while there are none.
 const EXPECTED_CODES: [&str; 2] = ["200", "500"];
 /// Upper bounds of the durations that are told apart, in seconds.
-const BUCKETS: [f64; 6] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+const BUCKETS: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -75,6 +77,9 @@ pub(crate) struct Args {
     /// How long to wait before listening.
     #[arg(long, env = "START_DELAY", value_parser = duration, default_value = "0s")]
     start_delay: Duration,
+    /// What the log says once it listens.
+    #[arg(long, env = "START_LINE", default_value = "Server started")]
+    start_line: String,
     /// Exit with this code instead of serving (after the start delay).
     #[arg(long, env = "CRASH_AT_START")]
     crash_at_start: Option<u8>,
@@ -154,7 +159,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let listener = http::listen(args.port).await?;
     let address = listener.local_addr()?;
-    let drain = args.drain;
+    let (drain, start_line) = (args.drain, args.start_line.clone());
     let app = Arc::new(App::new(args)?);
     let memory = app.clone();
     tokio::spawn(hold_memory(move || memory.behaviour().allocate_mib));
@@ -163,6 +168,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let errors = app.clone();
     tokio::spawn(log_errors(move || errors.behaviour().log_errors));
     println!("{} listening on {address} version={}", stamp(Timestamp::now()), app.version);
+    println!("{} {start_line} on port {}", stamp(Timestamp::now()), address.port());
 
     let mut connections = JoinSet::new();
     accept_until(&listener, &app, &mut connections, stop.requested()).await;
@@ -264,9 +270,12 @@ impl App {
         let mut answer = match (&head.method, head.uri.path()) {
             (_, "/healthz") => http::text(StatusCode::OK, "ok\n"),
             (_, "/readyz") => self.ready(),
-            (_, "/health" | "/api/health") => self.health(),
-            (_, "/health/database" | "/api/v1/health/db") => self.database(),
-            (_, "/metrics") => self.metrics.page(self.behaviour().pool_active),
+            (_, path) if self.fails_at(path) => {
+                http::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"success": false}))
+            }
+            (_, "/health" | "/api/health" | "/api/health/detailed" | "/api/providers/health") => self.health(),
+            (_, "/health/database" | "/api/health/database" | "/api/v1/health/db") => self.database(),
+            (_, "/metrics") => self.metrics.page(&self.behaviour(), self.started.elapsed()),
             (&Method::POST, "/admin/behaviour") => self.change(http::read(body).await),
             (_, "/admin/behaviour") => http::json(StatusCode::OK, &self.behaviour()),
             _ => self.measured(&head).await,
@@ -284,7 +293,8 @@ impl App {
         let authorized = head.headers.contains_key(AUTHORIZATION);
         let answer = match (&head.method, head.uri.path()) {
             (_, "/") => self.work().await,
-            (&Method::POST, "/api/quote") => self.quote(),
+            (&Method::POST, "/api/quote" | "/api/auth/login") => self.quote(),
+            (_, path) if PUBLIC.iter().any(|public| path.starts_with(public)) => self.private(true),
             (&Method::POST, path) if path.starts_with("/api/") && authorized => self.quote(),
             (_, path) if path.starts_with("/api/") => self.private(authorized),
             _ => http::text(StatusCode::NOT_FOUND, "not found\n"),
@@ -312,9 +322,13 @@ impl App {
         http::json(status, &body)
     }
 
+    fn fails_at(&self, path: &str) -> bool {
+        self.behaviour().failing_paths.split(',').any(|failing| failing == path)
+    }
+
     fn private(&self, authorized: bool) -> Answer {
         match authorized || self.behaviour().private_open {
-            true => http::json(StatusCode::OK, &json!({"private": true})),
+            true => http::json(StatusCode::OK, &json!({"success": true})),
             false => http::json(StatusCode::UNAUTHORIZED, &json!({"error": "no Authorization header"})),
         }
     }
@@ -323,7 +337,7 @@ impl App {
         let quote = match self.behaviour().quote_fails {
             true => json!({"success": false}),
             false => {
-                json!({"success": true, "rates": [{"service": "standard", "price": 4.9}, {"service": "express", "price": 12.5}]})
+                json!({"success": true, "token": "of-a-user", "rates": [{"service": "standard", "price": 4.9}, {"service": "express", "price": 12.5}]})
             }
         };
         http::json(StatusCode::OK, &quote)
@@ -331,9 +345,15 @@ impl App {
 
     /// The detailed health as monitoring asks for it; probes have /healthz and /readyz.
     fn health(&self) -> Answer {
-        let Behaviour { health_status, health_database, health_redis, health_code, .. } = self.behaviour();
+        let Behaviour { health_status, health_database, health_redis, health_stripe, health_code, .. } =
+            self.behaviour();
         let status = StatusCode::from_u16(health_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        http::json(status, &json!({"status": health_status, "database": health_database, "redis": health_redis}))
+        let services = json!({"database": health_database, "redis": health_redis, "stripe": health_stripe});
+        let (database, redis) = (health_database, health_redis);
+        http::json(
+            status,
+            &json!({"status": health_status, "database": database, "redis": redis, "services": services}),
+        )
     }
 
     /// The health of the database behind it, and of the connections to that.
@@ -397,15 +417,15 @@ impl Metrics {
         Ok(metrics)
     }
 
-    fn page(&self, pool_active: u8) -> Answer {
-        self.pool_active.set(pool_active.into());
+    fn page(&self, behaviour: &Behaviour, since: Duration) -> Answer {
+        self.pool_active.set(behaviour.pool_active.into());
         if let Some((resident, seconds)) = process() {
             self.resident.set(resident);
             self.cpu.reset();
             self.cpu.inc_by(seconds);
         }
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
-            Ok(page) => http::text(StatusCode::OK, page),
+            Ok(page) => http::text(StatusCode::OK, page + &series::page(&behaviour.metrics, since)),
             Err(error) => http::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }

@@ -34,22 +34,35 @@ fn answers_who_it_is_and_counts_it() {
 
 #[test]
 fn tells_of_its_health_what_it_is_asked_to() {
+    let health = |status: &str, database: &str, redis: &str| {
+        let services = serde_json::json!({"database": database, "redis": redis, "stripe": "connected"});
+        serde_json::json!({"status": status, "database": database, "redis": redis, "services": services})
+    };
     let (_app, address) = Testapp::serve(&[]);
-    let healthy = serde_json::json!({"status": "healthy", "database": "connected", "redis": "connected"});
+    let healthy = health("healthy", "connected", "connected");
     let answer = get(address, "/health");
     assert_eq!((answer.status, answer.json()), (200, healthy));
     let env = [("HEALTH_STATUS", "degraded"), ("HEALTH_DATABASE", "disconnected"), ("HEALTH_CODE", "503")];
     let (_app, address) = Testapp::serve(&env);
-    let degraded = serde_json::json!({"status": "degraded", "database": "disconnected", "redis": "connected"});
+    let degraded = health("degraded", "disconnected", "connected");
     let answer = get(address, "/health");
     assert_eq!((answer.status, answer.json()), (503, degraded));
     assert_eq!(get(address, "/readyz").status, 200);
     let change = r#"{"health_status": "healthy", "health_redis": "slow", "health_code": 200}"#;
     assert_eq!(post(address, "/admin/behaviour", change).status, 200);
-    let changed = serde_json::json!({"status": "healthy", "database": "disconnected", "redis": "slow"});
+    let changed = health("healthy", "disconnected", "slow");
     let answer = get(address, "/health");
     assert_eq!((answer.status, answer.json()), (200, changed));
     assert!(get(address, "/metrics").body.contains("http_request_duration_seconds_count 0"));
+}
+
+#[test]
+fn paths_fail_that_are_asked_to() {
+    let (_app, address) =
+        Testapp::serve(&[("FAILING_PATHS", "/api/orders/test,/api/health"), ("METRICS", "payments_total 3")]);
+    assert_eq!(["/api/orders/test", "/api/health"].map(|path| get(address, path).status), [500, 500]);
+    assert_eq!(["/api/orders", "/health"].map(|path| get(address, path).status), [200, 200]);
+    assert!(get(address, "/metrics").body.contains("\npayments_total 3\n"));
 }
 
 #[test]

@@ -214,6 +214,7 @@ fn as_service(
         contested_by: object.contested_by.clone(),
         changed_by: None,
         port: Some(8080),
+        named_ports: BTreeMap::new(),
         target_ports: Vec::new(),
         endpoints: slice
             .iter()
