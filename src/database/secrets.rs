@@ -32,6 +32,24 @@ impl Secrets {
         Self(known)
     }
 
+    /// The same, with those that this process has in its environment: passwords by their names, and those of URLs.
+    #[must_use]
+    pub fn known(urls: &[&str]) -> Self {
+        let (mut values, mut words) = (Vec::new(), Vec::new());
+        for (name, value) in std::env::vars_os() {
+            let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
+            if name.to_ascii_uppercase().ends_with("PASSWORD") {
+                words.push(value);
+            } else if value.contains("://") && value.contains('@') {
+                values.push(value);
+            }
+        }
+        let Self(mut all) = Self::of(urls.iter().copied().chain(values.iter().map(String::as_str)));
+        all.extend(words.into_iter().filter(|word| word.len() >= LEAST));
+        all.sort_by_key(|word| std::cmp::Reverse(word.len()));
+        Self(all)
+    }
+
     /// A text without any of them, and without what looks like one.
     #[must_use]
     pub fn mask(&self, text: &str) -> String {

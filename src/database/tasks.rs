@@ -38,7 +38,7 @@ impl Places {
     /// What must never be told of them.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::of(std::iter::once(self.url.as_str()).chain(self.scratch.as_deref()))
+        Secrets::known(&[&self.url, self.scratch.as_deref().unwrap_or_default()])
     }
 
     fn scratch(&self) -> Result<scratch::Server, String> {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Url;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +18,7 @@ use crate::{
         command::child::{self, Child},
         connection::{self, told},
         scratch::Scratch,
+        tool,
     },
 };
 
@@ -71,50 +73,53 @@ async fn observed(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i6
     Ok(Found { fault, status, risks, loses_data, ..Found::default() })
 }
 
-/// What the command has in its environment: wherever the database's URL stands, the scratch database's.
+/// What the command has in its environment: wherever the database stands, the scratch database. Of another host a database
+/// of the same name is taken for the same one, since there may be a pooler in between: a rehearsal must never migrate in
+/// earnest.
 ///
 /// # Errors
-/// A variable that leads to the database in another way: it would be migrated in earnest.
+/// The URL of the scratch database is none.
 fn variables(
     all: impl Iterator<Item = (OsString, OsString)>,
     url: &str,
     scratch: &str,
 ) -> Result<Vec<(String, OsString)>, String> {
-    let place = |url: &str| {
-        let url = url.strip_prefix("jdbc:").unwrap_or(url);
-        let url = reqwest::Url::parse(url.trim()).ok()?;
-        Some((url.host_str()?.to_owned(), url.port().unwrap_or(5432), url.path().to_owned()))
-    };
-    let (real, beside) = (place(url), reqwest::Url::parse(scratch).ok());
+    let beside = Url::parse(scratch).map_err(|_| "the URL of the scratch database is none".to_owned())?;
+    let real = database_of(url);
+    let parts = tool::environment(scratch).map_err(|error| error.to_string())?;
     let mut changed = vec![(database::URL.to_owned(), OsString::from(scratch)), ("PGAPPNAME".into(), NAME.into())];
     for (name, value) in all {
         let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
-        if [database::URL, database::SCRATCH_URL, database::WRAPPER_URL].contains(&name.as_str()) {
+        if [database::URL, database::SCRATCH_URL, database::WRAPPER_URL, "PGAPPNAME"].contains(&name.as_str()) {
             continue;
         }
         if value.trim() == url.trim() {
             changed.push((name, scratch.into()));
-        } else if let (Some(there), Some(beside)) = (place(&value), &beside)
-            && Some(&there) == real.as_ref()
-        {
-            // The same place in other words, such as those of JDBC: its own parameters stay.
-            let (begin, query) = value
-                .split_once('?')
-                .map_or((value.as_str(), String::new()), |(begin, query)| (begin, format!("?{query}")));
-            let scheme = begin.split_once("://").map_or("", |(scheme, _)| scheme);
-            let user = begin
-                .split_once("://")
-                .and_then(|(_, rest)| rest.rsplit_once('@'))
-                .map_or_else(String::new, |(user, _)| format!("{user}@"));
-            let host = beside.host_str().unwrap_or_default();
-            let port = beside.port().unwrap_or(5432);
-            changed.push((name, format!("{scheme}://{user}{host}:{port}{}{query}", beside.path()).into()));
-        } else if name == "PGDATABASE" {
-            let database = beside.as_ref().map_or("", |url| url.path().trim_start_matches('/'));
-            changed.push((name, database.into()));
+        } else if real.is_some() && database_of(&value) == real {
+            changed.push((name, elsewhere(&value, &beside).into()));
+        } else if let Some((_, part)) = parts.iter().rfind(|(known, _)| *known == name) {
+            changed.push((name, part.into()));
         }
     }
     Ok(changed)
+}
+
+/// The name of the database of a URL, also in the words of JDBC.
+fn database_of(url: &str) -> Option<String> {
+    let url = url.trim();
+    let url = Url::parse(url.strip_prefix("jdbc:").unwrap_or(url)).ok()?;
+    let name = url.path().trim_start_matches('/');
+    (url.scheme().starts_with("postgres") && !name.is_empty()).then(|| name.to_owned())
+}
+
+/// A URL with another place; scheme, user and parameters stay.
+fn elsewhere(url: &str, to: &Url) -> String {
+    let (begin, query) =
+        url.split_once('?').map_or((url, String::new()), |(begin, query)| (begin, format!("?{query}")));
+    let (scheme, rest) = begin.split_once("://").unwrap_or((begin, ""));
+    let user = rest.rsplit_once('@').map_or_else(String::new, |(user, _)| format!("{user}@"));
+    let (host, port) = (to.host_str().unwrap_or_default(), to.port().unwrap_or(5432));
+    format!("{scheme}://{user}{host}:{port}{}{query}", to.path())
 }
 
 /// What the command is called in the server's views.
@@ -333,8 +338,10 @@ mod tests {
             ("DIRECT_URL", "postgres://shop:word@db/shop"),
             ("OTHER", "postgresql://other:x@db:5432/shop?schema=a"),
             ("FLYWAY_URL", "jdbc:postgresql://db:5432/shop?ssl=true"),
+            ("POOLED_URL", "postgres://shop:word@pooler:6432/shop"),
             ("ELSEWHERE", "postgres://db/another"),
             ("PGDATABASE", "shop"),
+            ("PGHOST", "pooler"),
             ("HOME", "/"),
         ];
         let all = all.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -344,6 +351,8 @@ mod tests {
         assert_eq!((of("DATABASE_URL"), of("DIRECT_URL")), (Some(beside), Some(beside)));
         assert_eq!(of("OTHER"), Some("postgresql://other:x@db:5432/servicerelease_scratch_1?schema=a"));
         assert_eq!(of("FLYWAY_URL"), Some("jdbc:postgresql://db:5432/servicerelease_scratch_1?ssl=true"));
+        assert_eq!(of("POOLED_URL"), Some("postgres://shop:word@db:5432/servicerelease_scratch_1"));
+        assert_eq!((of("PGHOST"), of("PGPORT")), (Some("db"), None));
         assert_eq!((of("PGDATABASE"), of("ELSEWHERE"), of("HOME")), (Some("servicerelease_scratch_1"), None, None));
     }
 }
