@@ -39,6 +39,7 @@ mod traffic;
 mod trouble;
 mod unroutable;
 mod verdict;
+mod way_back;
 
 pub use command::RETENTION as COMMAND_RETENTION;
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};

@@ -16,4 +16,5 @@ mod templated;
 mod unaccepted;
 mod unfair;
 mod unready;
+mod way_back;
 pub mod world;
