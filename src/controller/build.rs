@@ -114,25 +114,25 @@ fn selector_keys(release: &str, selection: &Selection) -> Value {
     }
 }
 
-/// A Service that the release owns.
+/// A Service of the release's own.
 #[must_use]
 pub fn service(release: &ServiceRelease, new: &NewService) -> Value {
     let name = release_name(release);
     let mut selector = json!(new.match_labels);
     merge(&mut selector, &selector_keys(name, &new.selection));
-    json!({
+    let mut body = json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": new.name,
-            "labels": { LABEL_RELEASE: name },
-            "ownerReferences": owner(release),
-        },
+        "metadata": { "name": new.name, "labels": { LABEL_RELEASE: name } },
         "spec": {
             "selector": selector,
             "ports": new.ports.iter().map(port).collect::<Vec<_>>(),
         },
-    })
+    });
+    if new.owned {
+        body["metadata"]["ownerReferences"] = owner(release);
+    }
+    body
 }
 
 /// A port of a Service. It leads to the container's port by name, if that has one: another revision

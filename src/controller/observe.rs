@@ -184,7 +184,7 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
         selector: cached.selector.clone(),
         original: cached.original.clone(),
         port: cached.first_port,
-        owned: cached.owner.as_deref() == Some(uid),
+        owned: cached.owner.as_deref() == Some(uid) || cached.made_by.as_deref() == Some(&*key.name),
         contested_by: cached.contested_by.as_deref().map(str::to_owned),
         changed_by: cached.changed_by.as_deref().map(str::to_owned),
         named_ports: cached.named_ports.iter().map(|(name, port)| (name.to_string(), *port)).collect(),

@@ -192,6 +192,9 @@ pub struct NewService {
     pub selection: Selection,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// Whether the ServiceRelease owns it. Not with workloadRef, where clients of the Deployment's pods, or a
+    /// route, need it when the release is gone.
+    pub owned: bool,
 }
 
 /// An HTTPRoute to be made, with the release's label.

@@ -127,7 +127,8 @@ fn services_are_original(pass: &mut Pass<'_>) -> bool {
     if pass.seen.service.is_some() && (adopting || borrowed(&pass.seen.service)) {
         effects.extend(traffics.select(&Selection::Original, None));
     }
-    if borrowed(&pass.seen.candidate_service) {
+    // A route may go on naming it: then it leads to whoever has the pods.
+    if pass.seen.candidate_service.is_some() && (adopting || borrowed(&pass.seen.candidate_service)) {
         effects.extend(traffics.select_candidate(&Selection::Original, None));
     }
     let original = effects.is_empty();

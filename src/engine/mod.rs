@@ -41,6 +41,7 @@ mod traffic;
 mod trouble;
 mod unroutable;
 mod verdict;
+mod way_back;
 
 pub use command::RETENTION as COMMAND_RETENTION;
 pub use database::{Due, identity as migration};

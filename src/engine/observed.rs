@@ -297,7 +297,7 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// The selector as the user wrote it, from the annotation.
     pub original: Option<BTreeMap<String, String>>,
-    /// Whether the release made it (it is its controller owner).
+    /// Whether the release made it: it is its controller owner, or nobody is and it carries the release's label.
     pub owned: bool,
     /// Another field manager that applied spec.selector, so that it cannot be shared.
     pub contested_by: Option<String>,

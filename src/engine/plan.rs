@@ -288,6 +288,12 @@ impl Policy {
         matches!(self.shift, Shift::Route { .. })
     }
 
+    /// Whether the switch goes on behind the maintenance Service.
+    #[must_use]
+    pub fn has_maintenance(&self) -> bool {
+        self.is_routed() && self.steps.contains(&Step::Maintenance)
+    }
+
     /// Whether the candidate has pods at a step.
     #[must_use]
     pub fn has_pods(&self, index: i32) -> bool {

@@ -12,7 +12,7 @@ use super::{
     pass::Pass,
     plan::Step,
     resting::{self, resting},
-    retreat, route, trouble, unroutable,
+    retreat, route, trouble, unroutable, way_back,
 };
 
 /// What is told of a pass.
@@ -168,12 +168,21 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
                 format!("{}; all traffic is on stable, pods of {revision} drain until {until}", rollback.message);
             Report::new(Phase::RollingBack, &rollback.reason, message)
         }
-        _ => Report::new(
-            Phase::RollingBack,
-            &rollback.reason,
-            format!("{}; traffic of {revision} goes back", rollback.message),
-        ),
+        _ => going_back(pass, &rollback.reason, &rollback.message, revision),
     }
+}
+
+/// Traffic goes back, as far as stable takes it.
+fn going_back(pass: &Pass<'_>, reason: &str, why: &str, revision: &str) -> Report {
+    let message = format!("{why}; traffic of {revision} goes back");
+    let Some((stable, held)) = way_back::held_up(pass) else { return Report::new(Phase::RollingBack, reason, message) };
+    let rest = pass.status.weights.map_or(0, |weights| weights.observed.candidate);
+    let message = format!("{message}; {stable} cannot take all of it yet, {rest}% is left: {held}");
+    let next = format!(
+        "see to it that {stable} gets its pods ({} describe replicaset -l servicerelease.io/revision={stable}); it goes on by itself",
+        kubectl(pass)
+    );
+    Report::new(Phase::RollingBack, reason, message).next(next)
 }
 
 fn name<'a>(pass: &Pass<'a>) -> &'a str {

@@ -16,6 +16,7 @@ use super::{
     ratio, rest, route, rules,
     steer::group,
     traffic::Traffics,
+    way_back,
 };
 
 /// Decides that the candidate's traffic goes back to stable.
@@ -134,11 +135,13 @@ fn move_traffic(pass: &mut Pass<'_>, policy: &Policy) -> bool {
     } else if !open && stable.warm() > 0 && traffics.selection() == Selection::Nothing {
         // Nobody serves: any pod of stable is better, and no other revision needs to come along.
         Some(alone)
-    } else if matches!(policy.shift, Shift::Ratio { .. }) && !open && stable.warm() > 0 && !candidate_untouched(pass) {
+    } else if way_back::shares_pods(pass, policy, stable) && !open && stable.warm() > 0 && !candidate_untouched(pass) {
+        // Each pod gets the same.
         Some(Selection::Release)
     } else {
         None
     };
+    let wanted = wanted.filter(|_| way_back::is_behind_page(pass, policy));
     let effect = wanted.and_then(|wanted| traffics.select(&wanted, Some(&stable.template)));
     // On record first: an observation that is older than the last decision is refused there, and does
     // not turn the traffic round.
@@ -227,10 +230,9 @@ fn clear_preview(pass: &mut Pass<'_>) -> bool {
 fn resize_all(pass: &mut Pass<'_>, policy: &Policy) {
     let mut entries: Vec<(RevisionStatus, i32)> = Vec::new();
     entries.extend(pass.status.stable.clone().map(|entry| (entry, pass.replicas())));
-    // A switch moves all traffic at once: the candidate stays whole until then.
     let keep = match policy.shift {
         Shift::Ratio { .. } => 0,
-        Shift::Switch | Shift::Route { .. } => pass.candidate().map_or(0, |seen| seen.replicas),
+        Shift::Switch | Shift::Route { .. } => way_back::kept(pass, policy),
     };
     entries.extend(pass.status.candidate.clone().map(|entry| (entry, keep)));
     entries.extend(leftovers(pass, &entries));

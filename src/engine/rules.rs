@@ -14,7 +14,7 @@ use super::{
     plan::{Extras, Step},
     retreat,
     route::{self, is_service, services, weight},
-    traffic,
+    traffic, way_back,
 };
 
 /// Whether the release's own route has the rules that are meant at this weight.
@@ -45,13 +45,16 @@ fn extras(pass: &Pass<'_>) -> Extras {
 
 /// The same as the step under way has it.
 fn of_step(pass: &Pass<'_>) -> Extras {
+    let policy = pass.policy();
+    if retreat::under_way(pass) && policy.has_maintenance() {
+        return Extras { maintenance: way_back::goes_behind_page(pass, &policy), ..Extras::default() };
+    }
     let step = pass.status.step.as_ref().filter(|_| pass.status.candidate.is_some() && pass.status.stable.is_some());
     let Some(step) = step else { return Extras::default() };
     let served = || pass.stable().is_some_and(|stable| pass.traffics().serving(stable) > 0);
     if retreat::under_way(pass) && served() {
         return Extras::default();
     }
-    let policy = pass.policy();
     // All is done behind it once the requests would come back to the Service that now has the candidate.
     let switched = pass.candidate_hash().is_some_and(|candidate| {
         pass.traffics().selection() == Selection::Revision(candidate.to_owned()) && weight(pass) == Some(0)

@@ -150,6 +150,7 @@ impl<'a> Traffics<'a> {
                     match_labels: self.match_labels(),
                     selection: wanted.clone(),
                     ports: template.map(ports).unwrap_or_default(),
+                    owned: !self.outlives(name),
                 }))
             });
         };
@@ -164,6 +165,14 @@ impl<'a> Traffics<'a> {
             keep_original: keep.then(|| service.selector.clone()),
             base,
         })
+    }
+
+    /// Whether a Service of this name is needed when the release is gone and a Deployment has its pods back:
+    /// the one of clients, and the other one where a route names it.
+    fn outlives(&self, name: &str) -> bool {
+        let spec = &self.release.spec;
+        let of_clients = spec.traffic.as_ref().is_some_and(|traffic| traffic.service == name);
+        spec.workload_ref.is_some() && (of_clients || spec.router().is_some())
     }
 
     /// The labels in which the base of an own Service's selector is not that which it was made with.

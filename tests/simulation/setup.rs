@@ -162,6 +162,7 @@ impl Setup {
                 selector: [("app".to_owned(), "shop".to_owned())].into(),
                 original: None,
                 owner: None,
+                made: false,
                 contested_by: None,
             };
             cluster.live.services.insert(SERVICE.into(), service);

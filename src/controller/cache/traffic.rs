@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 
 use crate::{
-    api::ANNOTATION_ORIGINAL_SELECTOR,
+    api::{ANNOTATION_ORIGINAL_SELECTOR, LABEL_RELEASE},
     controller::{FIELD_MANAGER, key::Key},
 };
 
@@ -17,6 +17,8 @@ pub struct CachedService {
     meta: Meta,
     /// The uid of the ServiceRelease that owns it, if one does.
     pub owner: Option<Arc<str>>,
+    /// The release that made it, if it has no owner: its label.
+    pub made_by: Option<Arc<str>>,
     /// spec.selector
     pub selector: BTreeMap<String, String>,
     /// The selector as the user wrote it, from the annotation.
@@ -70,6 +72,7 @@ impl Cached for CachedService {
             named_ports: ports.iter().filter_map(|port| Some((port.name.clone()?, port.port))).collect(),
             target_ports: ports.iter().filter_map(|port| port.target_port.as_str()).map(Box::from).collect(),
             meta: meta.slim(),
+            made_by: meta.label(LABEL_RELEASE).filter(|_| meta.controller().is_none()).map(Into::into),
             owner: owner.map(|owner| owner.uid.as_str().into()),
             selector: raw.spec.selector.unwrap_or_default(),
             original: meta.annotation(ANNOTATION_ORIGINAL_SELECTOR).and_then(|text| serde_json::from_str(text).ok()),

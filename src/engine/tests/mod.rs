@@ -17,5 +17,6 @@ mod templated;
 mod unaccepted;
 mod unfair;
 mod unready;
+mod way_back;
 mod with_database;
 pub mod world;

@@ -23,7 +23,7 @@ pub fn canary(steps: &Value) -> World {
 }
 
 /// Healthy at v1.
-fn run(strategy: &Value, router: &Value) -> World {
+pub fn run(strategy: &Value, router: &Value) -> World {
     let mut world = World::of(spec(strategy, router));
     go(&mut world);
     assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
@@ -232,7 +232,7 @@ fn stable_shrinks_behind_its_weight_down_to_what_it_is_to_keep() {
 }
 
 /// Blue-green behind a maintenance page, at v1.
-fn maintained(auto_promote: bool) -> World {
+pub fn maintained(auto_promote: bool) -> World {
     let strategy = json!({"blueGreen": {"autoPromote": auto_promote, "maintenance": true}});
     let mut spec = spec(&strategy, &json!({"gateway": {"parentRefs": [{"name": "edge"}]}}));
     spec["traffic"]["maintenance"] = json!({"service": "page"});
@@ -242,14 +242,14 @@ fn maintained(auto_promote: bool) -> World {
     world
 }
 
-fn is_maintained(world: &World) -> bool {
+pub fn is_maintained(world: &World) -> bool {
     let first = &rules(world)[0];
     first["backendRefs"][0]["name"] == "page" && first["matches"] == rules(world)[1]["matches"]
 }
 
 /// INVARIANTS: with maintenance the two versions never serve at the same time. `seen` is what the route gives
 /// to whom, outside of maintenance.
-fn never_both(world: &World) {
+pub fn never_both(world: &World) {
     requests_find_pods(world);
     let share = if is_maintained(world) { 0 } else { weight(world) };
     assert!(share == 0, "requests reach the candidate's Service: {share}%, {}", world.status().message);
@@ -346,7 +346,7 @@ fn blue_green_over_a_route_switches_at_once_and_undoes_at_once() {
     assert_eq!(world.selected(), Selection::Revision(world.hash("v1")));
 }
 
-fn users_route() -> Route {
+pub fn users_route() -> Route {
     let backend =
         |name: &str, weight: i32| json!({"group": "", "kind": "Service", "name": name, "port": 80, "weight": weight});
     let spec = json!({

@@ -70,6 +70,10 @@ pub struct World {
     pub answer_about_templates: TemplateCheck,
     /// The AnalysisTemplates that there are.
     pub templates: Vec<NamedTemplate>,
+    /// Services that are not deleted with the release.
+    pub outliving: Vec<String>,
+    /// Pods that a quota allows in all.
+    pub quota: Option<i32>,
     /// The gateway accepts no route.
     pub gateway_refuses: bool,
     /// What comes back to a question; nothing yet if none.
@@ -121,6 +125,8 @@ impl World {
             broken: Vec::new(),
             answer_about_templates: TemplateCheck::Passed,
             templates: Vec::new(),
+            outliving: Vec::new(),
+            quota: None,
             gateway_refuses: false,
             reply: |_| Some(right()),
             report: |_| None,
@@ -312,6 +318,7 @@ impl World {
             Effect::ScaleWorkload { replicas, .. } => self.seen.workload.as_mut().unwrap().replicas = *replicas,
             Effect::CreateService(new) => {
                 let mut service = Service { object: object(&new.name), owned: true, ..Service::default() };
+                self.outliving.extend((!new.owned).then(|| new.name.clone()));
                 service.selector.clone_from(&new.match_labels);
                 select(&mut service, &new.selection);
                 if new.name == "shop" {
@@ -385,7 +392,16 @@ impl World {
 
     /// Controllers and kubelets do their work.
     fn tick(&mut self) {
+        // Pods that are there stay; a quota keeps new ones from coming.
+        let kept: i32 = self.seen.revisions.iter().map(|seen| seen.pods_total.min(seen.replicas)).sum();
+        let mut free = self.quota.map_or(i32::MAX, |quota| (quota - kept).max(0));
         for revision in &mut self.seen.revisions {
+            let kept = revision.pods_total.min(revision.replicas);
+            let new = (revision.replicas - kept).min(free);
+            free -= new;
+            let lacks = kept + new < revision.replicas;
+            revision.failure = lacks.then(|| "FailedCreate: exceeded quota: pods".to_owned());
+            revision.pods_total = kept + new;
             let image = crate::engine::pass::images(&revision.template).join(",");
             let broken = image.contains("broken") || self.broken.contains(&image);
             let pod = |index| {
@@ -393,8 +409,7 @@ impl World {
                 (self.touch)(&image, &mut pod);
                 pod
             };
-            revision.pods = (0..revision.replicas).map(pod).collect();
-            revision.pods_total = revision.replicas;
+            revision.pods = (0..revision.pods_total).map(pod).collect();
             let ready = revision.pods.iter().filter(|pod| pod.ready).count();
             revision.ready = i32::try_from(ready).unwrap();
             revision.available = revision.ready;

@@ -223,6 +223,7 @@ impl Checker {
                 selector: selector.clone(),
                 original: None,
                 owner: None,
+                made: false,
                 contested_by: None,
             };
             let pods = cluster.release_pods().filter(|pod| pod.active());

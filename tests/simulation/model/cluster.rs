@@ -84,6 +84,8 @@ pub struct ServiceObject {
     pub selector: BTreeMap<String, String>,
     pub original: Option<BTreeMap<String, String>>,
     pub owner: Option<String>,
+    /// Whether the operator made it, so that it carries its label.
+    pub made: bool,
     pub contested_by: Option<String>,
 }
 

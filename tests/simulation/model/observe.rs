@@ -210,7 +210,10 @@ fn as_service(
         },
         selector: object.selector.clone(),
         original: object.original.clone(),
-        owned: object.owner.is_some() && object.owner == release.metadata.uid,
+        owned: match &object.owner {
+            Some(owner) => Some(owner) == release.metadata.uid.as_ref(),
+            None => object.made,
+        },
         contested_by: object.contested_by.clone(),
         changed_by: None,
         port: Some(8080),

@@ -194,7 +194,8 @@ impl Cluster {
             version,
             selector: selector(&new.match_labels, &new.selection),
             original: None,
-            owner,
+            owner: owner.filter(|_| new.owned),
+            made: true,
             contested_by: None,
         };
         self.live.services.insert(new.name.clone(), service);
