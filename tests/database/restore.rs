@@ -19,7 +19,7 @@ use super::{job, server::Server};
 async fn tenant() -> (Server, TempDir) {
     let server = Server::start().await;
     for statement in [
-        "CREATE ROLE owner LOGIN CREATEDB",
+        "CREATE ROLE owner LOGIN CREATEDB CREATEROLE",
         "CREATE ROLE app LOGIN",
         "CREATE ROLE reader LOGIN",
         "GRANT app TO owner",
