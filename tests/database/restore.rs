@@ -19,7 +19,7 @@ use super::{job, server::Server};
 async fn tenant() -> (Server, TempDir) {
     let server = Server::start().await;
     for statement in [
-        "CREATE ROLE owner LOGIN CREATEDB",
+        "CREATE ROLE owner LOGIN CREATEDB CREATEROLE",
         "CREATE ROLE app LOGIN",
         "CREATE ROLE reader LOGIN",
         "GRANT app TO owner",
@@ -35,7 +35,7 @@ async fn tenant() -> (Server, TempDir) {
         server.sql(statement).await;
     }
     let make = "CREATE SCHEMA sales; CREATE TABLE sales.orders (n int); INSERT INTO sales.orders SELECT generate_series(1, 100); \
-                GRANT SELECT ON sales.orders TO reader";
+                GRANT USAGE ON SCHEMA sales TO reader; GRANT SELECT ON sales.orders TO reader";
     sql(&server, "owner", make).await;
     let directory = tempfile::tempdir().unwrap();
     take(&server.url_of("owner", "shop"), directory.path(), "shop-1").await.unwrap();

@@ -275,8 +275,9 @@ impl Work<'_> {
 
     async fn end_sessions(&mut self, database: &str) -> Result<(), String> {
         let begun = Instant::now();
-        let left =
-            "SELECT pid, usename::text FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'";
+        // Of the sessions of others an ordinary role sees nothing but that they are there.
+        let left = "SELECT pid, usename::text FROM pg_stat_activity WHERE datname = $1 \
+                    AND coalesce(backend_type, 'client backend') = 'client backend'";
         loop {
             let left: Vec<(i32, Option<String>)> = sqlx::query_as(left)
                 .bind(database)
