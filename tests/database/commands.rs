@@ -55,8 +55,7 @@ async fn server() -> Server {
 
 async fn row(server: &Server) -> String {
     let mut connection = server.connect().await;
-    let query =
-        "SELECT coalesce(string_agg(set_name || ' ' || version || ' ' || state, ','), '') FROM servicerelease_ledger";
+    let query = "SELECT coalesce(string_agg(set_name || ' ' || version || ' ' || state, ','), '') FROM servicerelease.servicerelease_ledger";
     sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
 }
 
@@ -131,7 +130,8 @@ async fn a_command_that_fails_is_told_in_its_own_words_without_the_password() {
         format!("exit code 3: cannot read {} | the password is *** | no ", server.url().replace("shop@", "shop:***@"));
     assert!(report.message.starts_with(&told), "{report:?}");
     assert!(!ended.output.contains("s3cr3t") && ended.output.contains("fine\n"), "{}", ended.output);
-    let secret = "SELECT count(*) FROM servicerelease_ledger WHERE servicerelease_ledger::text LIKE '%s3cr3t%'";
+    let secret =
+        "SELECT count(*) FROM servicerelease.servicerelease_ledger WHERE servicerelease_ledger::text LIKE '%s3cr3t%'";
     assert_eq!((server.number(secret).await, row(&server).await.as_str()), (0, "command p Failed"));
 
     // A pod that was made twice for the same try does not try again; the next try does.
@@ -186,8 +186,7 @@ async fn a_run_whose_wrapper_was_killed_is_waited_for_and_then_unknown() {
     open(gate).await;
     let report = next.wait().report.unwrap();
     assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
-    let update =
-        "UPDATE public.servicerelease_ledger SET state = 'Applied' WHERE set_name = 'command' AND version = 'p'";
+    let update = "UPDATE servicerelease.servicerelease_ledger SET state = 'Applied' WHERE set_name = 'command' AND version = 'p'";
     assert!(report.message.contains(update), "{report:?}");
     assert_eq!(server.number(RAN).await, 1, "the first one went on to its end, and nobody else");
 
@@ -371,12 +370,12 @@ async fn whoever_lost_the_lock_to_another_run_of_the_plan_ends_and_does_not_know
     let job = start(&server, &wrap(1, false), &paced(directory.path()));
     there(&directory.path().join("here")).await;
     // As another run would have written it, in whose place this one must not write.
-    server.sql("UPDATE servicerelease_ledger SET run = '{\"token\": \"another\"}', release = 'another/one#2'").await;
+    server.sql("UPDATE servicerelease.servicerelease_ledger SET run = '{\"token\": \"another\"}', release = 'another/one#2'").await;
     server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap %'").await;
     let report = job.wait().report.unwrap();
     assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
     assert!(report.message.starts_with("the lock was lost, and somebody else began the same"), "{report:?}");
-    let stays = "SELECT count(*) FROM servicerelease_ledger WHERE state = 'Started' AND release = 'another/one#2'";
+    let stays = "SELECT count(*) FROM servicerelease.servicerelease_ledger WHERE state = 'Started' AND release = 'another/one#2'";
     assert_eq!(server.number(stays).await, 1);
 }
 
@@ -414,7 +413,7 @@ async fn a_ledger_that_was_made_for_files_alone_is_extended() {
     let server = server().await;
     server
         .sql(
-            "CREATE TABLE servicerelease_ledger (set_name text, version text, name text NOT NULL, checksum text NOT NULL, \
+            "CREATE SCHEMA servicerelease; CREATE TABLE servicerelease.servicerelease_ledger (set_name text, version text, name text NOT NULL, checksum text NOT NULL, \
              state text NOT NULL, release text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), \
              finished_at timestamptz, PRIMARY KEY (set_name, version))",
         )

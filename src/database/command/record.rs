@@ -59,7 +59,7 @@ pub struct Records {
 impl Records {
     /// Opens them; makes the ledger where there is none.
     pub async fn open(connection: &mut PgConnection, release: &str) -> Result<Self, sqlx::Error> {
-        let ledger = Ledger::open(connection, SET, release).await?;
+        let ledger = Ledger::open_apart(connection, SET, release).await?;
         // One that was made before commands had rows in it.
         let known = "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'run' \
                      AND NOT attisdropped)";

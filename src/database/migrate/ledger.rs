@@ -6,9 +6,15 @@ use super::files::File;
 
 /// The table, in the schema that the migrations are for.
 pub const TABLE: &str = "servicerelease_ledger";
+/// The schema of what is recorded of tools: they refuse a schema that is not empty and has no history of theirs (Prisma,
+/// Flyway).
+pub const SCHEMA: &str = "servicerelease";
 /// The advisory lock that every migration of a database holds, whatever release, name and namespace it is of: in each
 /// database it is another one.
 const LOCK: i64 = i64::from_be_bytes(*b"srelease");
+
+/// The SQLSTATE of a right that is missing.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// A file as the ledger has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,18 +62,38 @@ impl Ledger {
 
     /// Makes it, if it is not there.
     pub async fn open(connection: &mut PgConnection, set: &str, release: &str) -> Result<Self, sqlx::Error> {
-        let ledger = Self::of(connection, set, release).await?;
-        if !ledger.exists(connection).await? {
+        Self::of(connection, set, release).await?.make(connection).await
+    }
+
+    /// The same in [`SCHEMA`], or, where the role may not make a schema, in the one that the migrations are for.
+    pub async fn open_apart(connection: &mut PgConnection, set: &str, release: &str) -> Result<Self, sqlx::Error> {
+        let there = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL").bind(SCHEMA);
+        let there: bool = there.fetch_one(&mut *connection).await?;
+        if !there {
+            let made = connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {SCHEMA}")))).await;
+            match made {
+                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(INSUFFICIENT_PRIVILEGE) => {
+                    return Self::open(connection, set, release).await;
+                }
+                made => made.map(|_| ())?,
+            }
+        }
+        let ledger = Self { table: format!("{SCHEMA}.{TABLE}"), set: set.to_owned(), release: release.to_owned() };
+        ledger.make(connection).await
+    }
+
+    async fn make(self, connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        if !self.exists(connection).await? {
             let make = format!(
                 "CREATE TABLE {} (set_name text, version text, name text NOT NULL, checksum text NOT NULL, \
                  state text NOT NULL CHECK (state IN ('Started', 'Applied', 'Failed')), release text NOT NULL, \
                  started_at timestamptz NOT NULL DEFAULT now(), finished_at timestamptz, run text, \
                  PRIMARY KEY (set_name, version))",
-                ledger.table
+                self.table
             );
             connection.execute(sqlx::raw_sql(AssertSqlSafe(make))).await?;
         }
-        Ok(ledger)
+        Ok(self)
     }
 
     /// Schema and table, quoted.

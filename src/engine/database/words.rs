@@ -106,8 +106,11 @@ pub fn commands(pass: &Pass<'_>) -> String {
         job.map(|work| format!("kubectl -n {namespace} logs job/{} --all-containers; ", work.job)).unwrap_or_default();
     let url = pinned(pass).map(|database| database.direct().clone()).unwrap_or_default();
     let SecretSource { secret_key_ref: key } = url;
+    let files = pinned(pass).and_then(|database| database.migration).is_some_and(|it| it.change.sql.is_some());
+    // What is known of tools stands in a schema of its own.
+    let schema = if files { "" } else { "servicerelease." };
     let psql = format!(
-        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}')\" -c 'SELECT * FROM servicerelease_ledger'",
+        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}')\" -c 'SELECT * FROM {schema}servicerelease_ledger'",
         key.name, key.key
     );
     format!(

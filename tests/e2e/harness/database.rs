@@ -112,6 +112,11 @@ impl Ground {
         status
     }
 
+    /// The release goes through.
+    pub async fn healthy(&self) -> ServiceReleaseStatus {
+        self.ends(Phase::Healthy, "", "").await
+    }
+
     /// The release is taken back, without a pod of the candidate having been seen, and v1 serves on.
     pub async fn taken_back(&self, reason: &str, told: &str, schema: SchemaState) {
         let status = self.ends(Phase::RolledBack, reason, told).await;

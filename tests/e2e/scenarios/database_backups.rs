@@ -50,7 +50,7 @@ async fn the_example_of_the_readme(world: World) {
     let other = json!({ "approval": { "kind": "Migration", "planHash": "0123456789abcdef" } });
     ground.shop.refused("Approve", &other.to_string()).await;
     ground.approve("Migration").await;
-    let status = ground.ends(Phase::Healthy, "Healthy", "").await;
+    let status = ground.healthy().await;
     let known = status.database.unwrap();
     assert_eq!(known.approvals.first().map(|approval| approval.kind), Some(ApprovalKind::Migration));
     assert_eq!(volumes[0].files(".dump").len(), 2);
@@ -77,7 +77,7 @@ async fn a_disk_that_is_full(world: World) {
     volume.grow();
     assert_eq!(volume.files(""), before, "earlier backups are as they were");
     ground.release("v3", &[file("002", "CREATE TABLE notes (id int)")], "{}").await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(volume.files(".dump").len(), 2);
     ground.is_sound().await;
 }

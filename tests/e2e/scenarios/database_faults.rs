@@ -49,7 +49,7 @@ async fn a_file_that_fails_half_way(world: World) {
 
     let right = file("003", "CREATE TABLE half (id int)");
     ground.release("v3", &[second, right, last], "{}").await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002,003,004");
     let applied = ground.shop.status().await.database.unwrap().applied;
     assert_eq!(applied, ["003_file.sql", "004_file.sql"]);
@@ -95,7 +95,7 @@ async fn broken_off_in_mid_sql(world: World) {
         let pod = ground.pod(DatabaseTask::Migration).await;
         ground.postgres.runs("pg_sleep(5)").await;
         by(&ground, pod).await;
-        let status = ground.ends(Phase::Healthy, "Healthy", "").await;
+        let status = ground.healthy().await;
         let work = status.database.as_ref().unwrap().last(DatabaseTask::Migration).unwrap().clone();
         assert_eq!(work.outcome, WorkOutcome::Done, "{version}: {}", work.message);
         crate::harness::note(format!("{version}: {} Jobs", work.attempt));
@@ -120,7 +120,7 @@ async fn a_lock_that_is_not_to_be_had(world: World) {
     ground.work(DatabaseTask::Migration, WorkOutcome::Running).await;
     ground.postgres.runs("ADD COLUMN note").await;
     holder.release().await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     ground.is_sound().await;
 }
 
@@ -154,7 +154,7 @@ async fn what_verification_finds(world: World) {
     ground.load.answered_only_by("v1").await;
     let verify = "{columns: [{table: orders, name: total, type: 'numeric(12,2)'}], indexes: [orders_pkey]}";
     ground.release("w3", &[total], &format!("{{verify: {verify}}}")).await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
     ground.is_sound().await;
 }
@@ -174,7 +174,7 @@ async fn two_namespaces_and_one_database(world: World) {
     files(&other, &both).await;
     ground.release("v2", &both, "{}").await;
     second.release_with("v2", json!({"spec": {"database": {"migration": {"version": "v2"}}}})).await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     second.reaches_within(LONG, "Healthy in the other namespace", |status| status.phase == Phase::Healthy).await;
     assert_eq!(ground.effects().await, "001,002,003");
     let by = "SELECT count(DISTINCT release) FROM servicerelease_ledger WHERE version IN ('002', '003', '2', '3')";
@@ -204,7 +204,7 @@ async fn passwords_wrong_and_rotated(world: World) {
     ground.postgres.sql("ALTER ROLE shop PASSWORD 's3cret-and-new'").await;
     secret("s3cret-and-new").await;
     ground.approve("Migration").await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
     ground.is_sound().await;
 }
@@ -214,7 +214,7 @@ async fn a_migration_and_no_new_code(world: World) {
     let revision = ground.shop.status().await.stable.unwrap().revision;
     files(&world, &[file("002", "CREATE TABLE notes (id int)")]).await;
     ground.shop.patch("{spec: {database: {migration: {version: v2}}}}").await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
     files(&world, &[file("002", "CREATE TABLE notes (id int)"), file("003", "SELECT nothing")]).await;
     ground.shop.patch("{spec: {database: {migration: {version: v3}}}}").await;

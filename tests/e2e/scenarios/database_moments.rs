@@ -129,7 +129,7 @@ async fn edited_in_each_step(world: World) {
         files.push(slow(number + 1));
         serves = format!("v{}", number + 1);
         ground.release(&serves, &files, "{migration: {approval: Never}}").await;
-        ground.ends(Phase::Healthy, "Healthy", "").await;
+        ground.healthy().await;
         let applied = files.iter().map(|(name, _)| name[..3].to_owned());
         let all = ["001".to_owned()].into_iter().chain(applied).collect::<Vec<_>>().join(",");
         assert_eq!(ground.effects().await, all, "{moment:?}");

@@ -57,7 +57,7 @@ async fn the_example_of_golang_migrate(world: World) {
     let mut well = whole(MIGRATE);
     well["spec"]["checks"] = json!([]);
     ground.shop.release_with("v3", well).await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(ground.postgres.sql(VERSION).await, "2|f");
 
     // Half of the third is wrong: the rehearsal finds it, and the real database never sees it.
@@ -99,7 +99,7 @@ async fn the_example_of_flyway(world: World) {
     let more = json!({ "data": { "V3__wrong.sql": null, "V3__more.sql": "CREATE TABLE more (id int);" } });
     ground.patch_config_map("shop-migrations", more).await;
     ground.shop.release_with("v3", version("3-again")).await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(ground.postgres.sql(history).await, "1,2,3");
     ground.load.answered_only_by("v3").await;
     ground.is_quiet().await;
@@ -160,7 +160,7 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
     let pod = ground.pod(DatabaseTask::Migration).await;
     ground.postgres.runs("pg_sleep(7)").await;
     processes::first(&pod).expect("its process").kill().await;
-    let status = ground.ends(Phase::Healthy, "Healthy", "").await;
+    let status = ground.healthy().await;
     let work = status.database.unwrap().last(DatabaseTask::Migration).unwrap().clone();
     assert_eq!((work.outcome, work.attempt), (WorkOutcome::Done, 2), "{}", work.message);
     assert_eq!(ground.postgres.sql("SELECT count(*) FROM slower").await, "1");
@@ -202,7 +202,7 @@ async fn a_tool_that_waits_for_a_lock(world: World) {
     holder.release().await;
     ground.load.answered_only_by("v1").await;
     ground.shop.release_with("v3", script(sql, &json!({ "lockTimeout": "1s", "version": "3" }))).await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     assert_eq!(ground.postgres.sql(column).await, "1");
     ground.is_quiet().await;
 }
@@ -214,7 +214,7 @@ async fn the_image_follows_the_candidate(world: World) {
     container["image"] = json!("registry.example.com/whatever:latest");
     container["command"] = json!(["/usr/bin/testapp", "--version"]);
     ground.shop.release_with("v2", change).await;
-    ground.ends(Phase::Healthy, "Healthy", "").await;
+    ground.healthy().await;
     let images = "get pods -l servicerelease.io/job -o jsonpath={.items[*].spec.containers[*].image}";
     let images = world.kubectl(images).await.expect_success();
     assert!(images.contains(&world.cluster.testapp) && !images.contains("whatever"), "{images}");
