@@ -39,6 +39,10 @@ pub(crate) struct Behaviour {
     /// Spend so many thousandths of a CPU on nothing.
     #[arg(long, env = "BURN_MILLICPU", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub(crate) burn_millicpu: u16,
+    /// Answer every request with 503, Retry-After and a page.
+    #[arg(long, env = "MAINTENANCE_PAGE")]
+    #[serde(default)]
+    pub(crate) maintenance_page: bool,
     /// Share of the requests to answer with 500, evenly spread.
     #[arg(long, env = "ERROR_RATE", value_parser = fraction, default_value = "0")]
     pub(crate) error_rate: f64,
@@ -155,6 +159,7 @@ mod tests {
 
     fn healthy() -> Behaviour {
         Behaviour {
+            maintenance_page: false,
             pool_active: 2,
             never_ready: false,
             ready_after: Duration::ZERO,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue};
-use hyper::{Request, Response, Uri};
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// A header of every request: `NAME: VALUE`.
     #[arg(long, env = "LOAD_HEADER", value_parser = header)]
     header: Option<(HeaderName, HeaderValue)>,
+    /// A version whose answers are a maintenance page: good with status 503 and Retry-After, and only with these.
+    #[arg(long, env = "LOAD_PAGE")]
+    page: Option<String>,
     /// Requests per second.
     #[arg(long, env = "LOAD_RATE", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
@@ -84,6 +87,7 @@ struct Client {
     target: Target,
     pool: Arc<Pool>,
     timeout: Duration,
+    page: Option<String>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -94,7 +98,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let every = args.every.filter(|every| !every.is_zero()).unwrap_or(Duration::from_secs(1) / args.rate);
     let outstanding = Arc::new(Semaphore::new(args.max_outstanding));
     let target = Target::new(&args.url, args.host.as_deref(), args.header.clone())?;
-    let client = Arc::new(Client { target, pool: pool.clone(), timeout: args.timeout });
+    let client = Arc::new(Client { target, pool: pool.clone(), timeout: args.timeout, page: args.page });
     let listener = http::listen(args.report_port).await?;
     println!("{} report on {}", stamp(Timestamp::now()), listener.local_addr()?);
     let stats = Arc::new(Stats::new(pool, outstanding.clone(), args.max_outstanding));
@@ -273,15 +277,20 @@ impl Client {
         };
         outcome.announced_close = announces_close(&response);
         let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).cloned();
         outcome.step = Step::Body;
         let body = response.into_body().collect().await.map_err(|error| Trouble::of(&error))?;
         let server = Server::read(&body.to_bytes());
         if let Some(connection) = slot {
             connection.last = Some(server.clone());
         }
+        outcome.trouble = match self.page.as_ref().is_some_and(|page| *page == server.version) {
+            true => not_a_page(status, retry_after.as_ref()),
+            false => {
+                Kind::of_status(status).map(|kind| Trouble { kind, detail: format!("status {}", status.as_u16()) })
+            }
+        };
         outcome.server = Some(server);
-        outcome.trouble =
-            Kind::of_status(status).map(|kind| Trouble { kind, detail: format!("status {}", status.as_u16()) });
         Ok(!outcome.announced_close)
     }
 
@@ -293,6 +302,14 @@ impl Client {
     }
 }
 
+/// What an answer lacks of a maintenance page, but its body, which was read.
+fn not_a_page(status: StatusCode, retry_after: Option<&HeaderValue>) -> Option<Trouble> {
+    let seconds = retry_after.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let is_page = status == StatusCode::SERVICE_UNAVAILABLE && seconds.is_some();
+    let detail = format!("a page with status {} and Retry-After {retry_after:?}", status.as_u16());
+    (!is_page).then_some(Trouble { kind: Kind::StatusOther, detail })
+}
+
 fn announces_close(response: &Response<Incoming>) -> bool {
     let values = response.headers().get_all(CONNECTION);
     values.iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
@@ -301,6 +318,15 @@ fn announces_close(response: &Response<Incoming>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_a_503_that_says_when_to_come_again() {
+        let after = HeaderValue::from_static("120");
+        assert!(not_a_page(StatusCode::SERVICE_UNAVAILABLE, Some(&after)).is_none());
+        assert!(not_a_page(StatusCode::SERVICE_UNAVAILABLE, None).is_some());
+        assert!(not_a_page(StatusCode::SERVICE_UNAVAILABLE, Some(&HeaderValue::from_static("soon"))).is_some());
+        assert!(not_a_page(StatusCode::OK, Some(&after)).is_some());
+    }
 
     #[test]
     fn the_host_header_is_that_of_the_url_unless_another_is_asked_for() {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
@@ -319,6 +319,9 @@ impl App {
             false => StatusCode::OK,
         };
         let body = json!({"version": self.version, "pod": self.pod, "revision": self.revision});
+        if behaviour.maintenance_page {
+            return page(&body);
+        }
         http::json(status, &body)
     }
 
@@ -383,6 +386,13 @@ impl App {
             Err(error) => http::json(StatusCode::BAD_REQUEST, &json!({"error": error})),
         }
     }
+}
+
+/// What a maintenance Service answers.
+fn page(body: &serde_json::Value) -> Answer {
+    let mut answer = http::json(StatusCode::SERVICE_UNAVAILABLE, body);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("120"));
+    answer
 }
 
 impl Metrics {

@@ -104,6 +104,20 @@ impl K6 {
         }
     }
 
+    /// Waits until v2 alone has answered for a second.
+    pub async fn only_v2(&self) {
+        let alone = async {
+            loop {
+                let begun = self.last();
+                self.sample(u64::from(RATE)).await;
+                if self.last().v1 == begun.v1 {
+                    return;
+                }
+            }
+        };
+        timeout(START, alone).await.expect("v2 alone answers");
+    }
+
     /// Ends it.
     pub async fn end(mut self) {
         self.looking.abort();

@@ -139,6 +139,12 @@ impl World {
         Load::start(self, &self.url_of(gateway).await, &self.hostname()).await
     }
 
+    /// The same where a version is a maintenance page: its answers are good with 503, Retry-After and a body.
+    pub async fn load_with_page(&self, gateway: &str, page: &str) -> Load {
+        Load::start_with(self, "client", &self.url_of(gateway).await, &self.hostname(), &format!(", --page, {page}"))
+            .await
+    }
+
     /// A second client through the Gateway `edge`, whose requests have this header.
     pub async fn load_with_header(&self, header: &str) -> Load {
         let more = format!(", --header, \"{header}\"");
@@ -162,11 +168,11 @@ impl World {
     }
 
     /// The release `shop` with a router in its spec (`GATEWAY` stands for a route of the release's own at the
-    /// Gateway `edge`, `ENVOY` for one at `edge-envoy`), which promises to wait three seconds for the gateway.
+    /// Gateway `edge`, `ENVOY` for one at `edge-envoy`), with the default propagationDelay: that is what is tried.
     pub async fn routed_shop(&self, router: &str, spec: &str) -> Shop {
         let own = |name: &str| {
             format!(
-                "{{gateway: {{parentRefs: [{{name: {name}, namespace: gateway}}], hostnames: [{}]}}, propagationDelay: 3s}}",
+                "{{gateway: {{parentRefs: [{{name: {name}, namespace: gateway}}], hostnames: [{}]}}}}",
                 self.hostname()
             )
         };

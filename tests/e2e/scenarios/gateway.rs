@@ -233,6 +233,10 @@ pub(super) async fn apply_example(world: &World, text: &str) {
             let mut pod = pods["spec"]["template"]["spec"].clone();
             pod["containers"][0]["env"] =
                 serde_json::json!([{"name": "APP_VERSION", "value": object["metadata"]["name"]}]);
+            if object["metadata"]["name"] == "page" {
+                let page = serde_json::json!({"name": "MAINTENANCE_PAGE", "value": "true"});
+                pod["containers"][0]["env"].as_array_mut().expect("a list").push(page);
+            }
             object["spec"]["template"]["spec"] = pod;
         }
         world.apply_value(object).await;
