@@ -20,7 +20,8 @@ pub mod template;
 pub mod validate;
 
 pub use analysis::{
-    Analysis, BurnRate, Compare, Metric, NoData, OnInconclusive, Prometheus, ProviderError, Threshold, Web, Workload,
+    Analysis, BurnRate, Compare, Metric, NoData, OnInconclusive, Prometheus, ProviderError, StableCounters, Threshold,
+    Web, Workload,
 };
 pub use check::{Check, JobCheck, KeysOf, LogsCheck, Moment, OnFailure};
 pub use command::{

@@ -9,5 +9,5 @@ mod sound;
 
 pub use expect::{Lack, Response, compiles, elsewhere, number};
 pub use hosts::AllowedHosts;
-pub use http::{Client, HEADER, not_allowed, told, with_secrets};
+pub use http::{Client, HEADER, not_allowed, told, unallowed, with_secrets};
 pub use sound::{Unsound, incomparable, unsound};
