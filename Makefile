@@ -1,6 +1,6 @@
 # Every target says what it does after ##; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit simulation database packaging api e2e bench bench-judge bench-gateway generate cluster cluster-down cluster-selftest
+.PHONY: help demo test lint unit simulation metrics database packaging api e2e bench bench-judge bench-gateway generate cluster cluster-down cluster-selftest
 
 NAME ?= dev
 DEVCLUSTER := tests/devcluster/devcluster --name $(NAME)
@@ -12,7 +12,7 @@ demo: ## five releases on a real cluster, two of them bad, under a client that c
 	@deploy/demo/run
 
 # In the order of what they cost. Each can be run by itself.
-STAGES := lint unit simulation database packaging api e2e
+STAGES := lint unit simulation metrics database packaging api e2e
 
 test: ## everything: the stages below, one after the other
 	@tests/setup/stages $(STAGES)
@@ -30,6 +30,9 @@ unit: ## tests of the parts and of the test application, generated files
 
 simulation: ## the engine in an unfair cluster in memory, and mutants of it
 	cargo test --quiet --test simulation -- --nocapture
+
+metrics: ## the provider and the ready-made templates, on a Prometheus of this machine
+	PROMETHEUS="$$(tests/devcluster/devcluster tool prometheus)" cargo test --quiet --test metrics
 
 database: ## migrations on a PostgreSQL of this machine, broken off at every message
 	@tests/devcluster/devcluster tool postgres >/dev/null

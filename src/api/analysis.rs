@@ -49,6 +49,7 @@ const fn interval() -> Duration {
     validation = Rule::new("[has(self.threshold), has(self.compare), has(self.burnRate), has(self.workload)].filter(it, it).size() == 1").message("exactly one of threshold, compare and burnRate is needed, and with workload none"),
     validation = Rule::new("!has(self.web) || has(self.threshold)").message("web needs threshold"),
     validation = Rule::new("has(self.threshold) || ((!has(self.failureThreshold) || self.failureThreshold == 1) && (!has(self.successThreshold) || self.successThreshold == 1))").message("failureThreshold and successThreshold count values: they go with threshold"),
+    validation = Rule::new("!has(self.prometheus) || !has(self.prometheus.stable) || has(self.compare)").message("prometheus.stable goes with compare"),
     validation = Rule::new("(has(self.threshold) && has(self.threshold.minRequests)) == (has(self.prometheus) && has(self.prometheus.requests))").message("threshold.minRequests and prometheus.requests go together"),
     validation = Rule::new("!has(self.prometheus) || has(self.threshold) == has(self.prometheus.query)").message("threshold needs prometheus.query, and nothing else does"),
     validation = Rule::new("!has(self.prometheus) || (has(self.compare) || has(self.burnRate)) == (has(self.prometheus.total) && has(self.prometheus.events) != has(self.prometheus.good))").message("compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good")
@@ -143,6 +144,27 @@ pub struct Prometheus {
     pub events: Option<String>,
     /// The same for those that are good, instead of events, such as the bucket of a histogram that is quick
     /// enough: `http_request_duration_seconds_bucket{pod=~"{{pods}}",le="0.5"}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub good: Option<String>,
+    /// Other texts for stable's side of compare, where the words in braces do not tell the sides apart: ingress-nginx, for
+    /// one, counts what it gives to a canary under the main Service's name, and names the canary in another label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<StableCounters>,
+}
+
+/// Selectors of stable's counters; what is not given is as for the candidate.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct StableCounters {
+    /// In place of total.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub total: Option<String>,
+    /// In place of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub events: Option<String>,
+    /// In place of good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub good: Option<String>,

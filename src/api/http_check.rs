@@ -17,7 +17,7 @@ pub struct HttpCheck {
     #[serde(default)]
     pub target: Target,
     /// A host beyond the release instead of target, with a port if it is not that of the scheme, such as
-    /// payments.internal:8443. The operator asks only those that the platform allows (chart value allowedHosts).
+    /// payments.internal:8443. Only those are asked that the platform allows (chart value allowedHosts).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 260), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$"))]
     pub host: Option<String>,

@@ -19,8 +19,13 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The answer where the platform does not allow a host.
 #[must_use]
 pub fn not_allowed(host: &str) -> Reply {
-    let fault = format!("host {host} is not allowed: the platform team adds it to the chart value allowedHosts");
-    Reply::Check { fault: Some(fault), seen: "not asked".into(), took: api::Duration::default() }
+    Reply::Check { fault: Some(unallowed(host)), seen: "not asked".into(), took: api::Duration::default() }
+}
+
+/// Why a host is not asked.
+#[must_use]
+pub fn unallowed(host: &str) -> String {
+    format!("host {host} is not allowed: the platform team adds it to the chart value allowedHosts")
 }
 
 /// The beginning of the names of environment variables with values of headers; their place follows.

@@ -55,7 +55,7 @@ pub fn asked(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<As
         }
         (None, Some(_)) => {
             let since = state.counted_until.unwrap_or(state.started_at);
-            Measure::Counts { candidate: counters(metric, candidate)?, stable: counters(metric, stable)?, since }
+            Measure::Counts { candidate: counters(metric, candidate)?, stable: of_stable(metric, stable)?, since }
         }
         (None, None) => return None,
     };
@@ -70,6 +70,19 @@ pub fn counters(metric: &Metric, names: &Names) -> Option<Counters> {
         total: names.fill(total.as_ref()?),
         events: events.as_ref().map(|text| names.fill(text)),
         good: good.as_ref().map(|text| names.fill(text)),
+    })
+}
+
+/// The same of stable, for which they may be others.
+#[must_use]
+pub fn of_stable(metric: &Metric, names: &Names) -> Option<Counters> {
+    let usual = counters(metric, names)?;
+    let Some(own) = metric.prometheus.as_ref().and_then(|it| it.stable.as_ref()) else { return Some(usual) };
+    let fill = |text: &Option<String>| text.as_ref().map(|text| names.fill(text));
+    Some(Counters {
+        total: fill(&own.total).unwrap_or(usual.total),
+        events: usual.events.and_then(|usual| fill(&own.events).or(Some(usual))),
+        good: usual.good.and_then(|usual| fill(&own.good).or(Some(usual))),
     })
 }
 

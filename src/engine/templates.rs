@@ -201,9 +201,9 @@ fn put(args: &[(String, &str)], metric: &mut Metric) {
     };
     if let Some(prometheus) = &mut metric.prometheus {
         fill(&mut prometheus.provider);
-        let Prometheus { query, requests, total, events, good, .. } = prometheus;
-        let texts = [query, requests, total, events, good];
-        texts.into_iter().flatten().for_each(fill);
+        let Prometheus { query, requests, total, events, good, stable, .. } = prometheus;
+        let own = stable.iter_mut().flat_map(|own| [&mut own.total, &mut own.events, &mut own.good]);
+        [query, requests, total, events, good].into_iter().chain(own).flatten().for_each(fill);
     }
     if let Some(web) = &mut metric.web {
         fill(&mut web.provider);

@@ -1,7 +1,13 @@
 //! The providers that the platform has set up (`--providers`, chart value `providers`). A tenant chooses a
 //! name, never an address or a credential.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -33,6 +39,12 @@ struct Written {
     /// A file with the certificates to trust beside the system's.
     #[serde(default)]
     ca_file: Option<PathBuf>,
+    /// A file with the certificate to show, and those that lead to its root.
+    #[serde(default)]
+    cert_file: Option<PathBuf>,
+    /// The file with its key.
+    #[serde(default)]
+    key_file: Option<PathBuf>,
     /// Headers to send, such as X-Scope-OrgID.
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -108,10 +120,30 @@ impl Written {
                 client = client.add_root_certificate(certificate);
             }
         }
+        if let Some(identity) = identity(self.cert_file.as_deref(), self.key_file.as_deref())? {
+            client = client.identity(identity);
+        }
         let client = client.build().map_err(|error| (field, error.to_string()))?;
         let Self { bearer_token_file, headers, header_files, .. } = self;
         Ok(Connection { client, address, bearer_token_file, headers, header_files })
     }
+}
+
+/// What the client shows of itself.
+fn identity(certificate: Option<&Path>, key: Option<&Path>) -> Result<Option<reqwest::Identity>, Wrong> {
+    let (certificate, key) = match (certificate, key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (None, None) => return Ok(None),
+        _ => return Err(("", "certFile and keyFile go together".into())),
+    };
+    let read = |field, file: &Path| {
+        std::fs::read(file).map_err(|error: std::io::Error| (field, format!("{}: {error}", file.display())))
+    };
+    let mut pem = read(".certFile", certificate)?;
+    pem.extend(read(".keyFile", key)?);
+    let identity = reqwest::Identity::from_pem(&pem);
+    // The error quotes nothing of the key.
+    Ok(Some(identity.map_err(|error| (".keyFile", format!("{}: {error}", key.display())))?))
 }
 
 /// A Prometheus that a person names, with this proxy environment, these headers and certificates.
@@ -164,6 +196,14 @@ mod tests {
     #[case(r#"{"a": {"prometheus": "http://x", "web": "http://x"}}"#, "providers.a: exactly one of prometheus and web")]
     #[case(r#"{"a": {"prometheus": "http://x", "token": "t"}}"#, "unknown field `token`")]
     #[case(r#"{"a": {"prometheus": "https://x", "caFile": "/none"}}"#, "providers.a.caFile: /none")]
+    #[case(
+        r#"{"a": {"prometheus": "https://x", "certFile": "/none"}}"#,
+        "providers.a: certFile and keyFile go together"
+    )]
+    #[case(
+        r#"{"a": {"prometheus": "https://x", "certFile": "/none", "keyFile": "/n"}}"#,
+        "providers.a.certFile: /none"
+    )]
     fn what_is_wrong_is_told_by_its_field(#[case] text: &str, #[case] told: &str) {
         let error = text.parse::<Providers>().unwrap_err();
         assert!(error.contains(told), "{error}");

@@ -133,6 +133,7 @@ mod tests {
         std::fs::write(&secret, "hunter2\n").unwrap();
         let text = serde_json::json!({"apm": {
             "web": format!("http://{address}/v2"), "headers": {"x-org": "a"}, "headerFiles": {"x-key": secret.path()},
+            "bearerTokenFile": secret.path(),
         }});
         let providers: Providers = text.to_string().parse().unwrap();
         let measure = Measure::Web { path: "/latency?app=shop".into(), value: "json.p95".into() };
@@ -151,6 +152,7 @@ mod tests {
         let asked = asked.await.unwrap();
         assert!(asked.starts_with("GET /v2/latency?app=shop HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains("x-org: a\r\n") && asked.contains("x-key: hunter2\r\n"), "{asked}");
+        assert!(asked.contains("authorization: Bearer hunter2\r\n"), "{asked}");
     }
 
     #[tokio::test]

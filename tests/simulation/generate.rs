@@ -5,6 +5,7 @@ use servicerelease::api::Action;
 use crate::{
     checks::Violation,
     event::{Aim, Event, Fault, Meddling},
+    metrics,
     model::{
         catalogue::TEMPLATES,
         cluster::{Lag, Propagation},
@@ -57,11 +58,35 @@ impl Case {
         let mut case = if seed.is_multiple_of(2) { Self::routed(seed, length) } else { Self::generate(seed, length) };
         let mut rng = Rng::new(seed ^ 0x6368_6563_6b73);
         case.setup.checks = 1 + u8::try_from(rng.below(u64::from(CHECKS))).unwrap_or(0);
-        case.setup.metric = rng.chance(50);
+        case.setup.metric = rng.chance(50).then(|| rng.pick(&metrics::KINDS));
         if case.setup.checks == WITH_JOBS {
             case.events =
                 std::mem::take(&mut case.events).into_iter().flat_map(|event| with_jobs(&mut rng, event)).collect();
         }
+        case
+    }
+
+    /// A case in which a metric has time to be measured: a canary whose weights rise, and seldom anything else than time.
+    pub fn analysed(seed: u64, length: usize) -> Self {
+        let mut rng = Rng::new(seed ^ 0x616e_616c_7973);
+        let mut case = if seed.is_multiple_of(4) { Self::routed(seed, length) } else { Self::generate(seed, length) };
+        let kinds = u64::try_from(metrics::KINDS.len()).unwrap_or(1);
+        let setup = &mut case.setup;
+        setup.metric = usize::try_from(seed % kinds).ok().and_then(|kind| metrics::KINDS.get(kind).copied());
+        (setup.strategy, setup.checks, setup.replicas) =
+            (rng.pick(&[1, 2, 2, 2, 8]), u8::from(rng.chance(20)), Some(4));
+        (setup.traffic, setup.automatic, setup.first) = (true, rng.chance(75), 'A');
+        let mut events = vec![Event::Settle(18)];
+        while events.len() < length {
+            events.push(match rng.below(30) {
+                0..3 => Event::Template(rng.pick(&['A', 'B', 'C'])),
+                3 => command(&mut rng),
+                4 => pass(&mut rng),
+                5 if rng.chance(30) => pods(&mut rng),
+                _ => Event::Settle(rng.pick(&[4, 6, 12])),
+            });
+        }
+        case.events = events;
         case
     }
 
@@ -321,7 +346,8 @@ fn simplify_setup(setup: &Setup) -> Vec<Setup> {
     add(&|it| it.router_later = false);
     add(&|it| it.checks = it.checks.min(1));
     add(&|it| it.checks = 0);
-    add(&|it| it.metric = false);
+    add(&|it| it.metric = None);
+    add(&|it| it.metric = it.metric.and(Some(metrics::Watched::Threshold)));
     add(&|it| it.keep_previous = None);
     add(&|it| it.replicas = Some(2));
     add(&|it| it.replicas = Some(1));

@@ -8,6 +8,7 @@ mod checks;
 mod coverage;
 mod event;
 mod generate;
+mod metrics;
 mod model;
 mod mutants;
 mod operator;
@@ -137,6 +138,19 @@ fn the_engine_keeps_every_invariant_with_checks() {
     }
 }
 
+/// Verdicts of every kind of metric, one after the other.
+#[test]
+fn the_engine_keeps_every_invariant_under_analysis() {
+    let seed = env("SIM_SEED", 7_000_000);
+    let steps = env("SIM_STEPS", 50_000);
+    if let Err(trace) = sweep(Case::analysed, seed, steps) {
+        panic!("{trace}");
+    }
+    let (changes, missing) = metrics::changes();
+    println!("{changes}");
+    assert!(missing.is_empty(), "never seen: {missing:?}");
+}
+
 /// Cases that a mutant may survive.
 const PATIENCE: u64 = 400;
 
@@ -155,7 +169,8 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     let plain = mutants::MUTANTS.iter().map(|mutant| (Case::generate as Make, mutant));
     let routed = mutants::ROUTED.iter().map(|mutant| (Case::routed as Make, mutant));
     let checked = mutants::CHECKED.iter().map(|mutant| (Case::checked as Make, mutant));
-    for (make, mutant) in plain.chain(routed).chain(checked) {
+    let analysed = mutants::ANALYSED.iter().map(|mutant| (Case::analysed as Make, mutant));
+    for (make, mutant) in plain.chain(routed).chain(checked).chain(analysed) {
         let case = killed(make, mutant);
         println!(
             "{} {:<55} {}",

@@ -3,8 +3,8 @@
 
 use servicerelease::{
     api::{
-        Action, CommandPhase, Duration, Phase, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, StepName,
-        Timestamp,
+        Action, CommandPhase, Duration, Metric, Phase, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus,
+        StepName, Timestamp,
     },
     engine::{Decision, Effect, Endpoint, Observed, Reply, RouteParent, Selection, Template, decide},
 };
@@ -292,6 +292,16 @@ pub const MUTANTS: &[Mutant] = &[
     }),
 ];
 
+/// With other metrics in the plans that are pinned.
+fn with_metrics(release: &ServiceRelease, seen: &Observed, now: Timestamp, change: fn(&mut Metric)) -> Decision {
+    with_seen(release, seen, now, |seen| {
+        for plan in &mut seen.plans {
+            let own = plan.spec.analysis.iter_mut().flat_map(|analysis| &mut analysis.metrics);
+            own.chain(plan.analysis_templates.iter_mut().flat_map(|it| &mut it.spec.metrics)).for_each(change);
+        }
+    })
+}
+
 /// Those that only cases with checks can catch.
 pub const CHECKED: &[Mutant] = &[
     mutant("takes every answer for a right one", "T2", |release, seen, now| {
@@ -322,6 +332,17 @@ pub const CHECKED: &[Mutant] = &[
         decision.after.retain(|effect| !matches!(effect, Effect::DeleteJob { .. }));
         decision
     }),
+    mutant("asks once, whatever number of answers is wanted", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for check in seen.plans.iter_mut().flat_map(|plan| &mut plan.spec.checks) {
+                check.attempts = Some(1);
+            }
+        })
+    }),
+];
+
+/// Those that only cases with metrics can catch.
+pub const ANALYSED: &[Mutant] = &[
     mutant("takes no data for a good value", "T2", |release, seen, now| {
         with_seen(release, seen, now, |seen| {
             for answer in &mut seen.answers {
@@ -331,12 +352,31 @@ pub const CHECKED: &[Mutant] = &[
             }
         })
     }),
-    mutant("asks once, whatever number of answers is wanted", "T2", |release, seen, now| {
+    mutant("counts no error of the candidate", "T2", |release, seen, now| {
         with_seen(release, seen, now, |seen| {
-            for check in seen.plans.iter_mut().flat_map(|plan| &mut plan.spec.checks) {
-                check.attempts = Some(1);
+            for answer in &mut seen.answers {
+                match &mut answer.reply {
+                    Reply::Counts { candidate, .. } => candidate.events = 0,
+                    Reply::Windows { windows, .. } => windows.iter_mut().for_each(|window| window.events = 0),
+                    _ => {}
+                }
             }
         })
+    }),
+    mutant("takes a rate of three requests for one", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for answer in &mut seen.answers {
+                if let Reply::Share { requests, .. } = &mut answer.reply {
+                    *requests = f64::MAX;
+                }
+            }
+        })
+    }),
+    mutant("passes at the first value, however many are wanted", "T2", |release, seen, now| {
+        with_metrics(release, seen, now, |metric| metric.success_threshold = 1)
+    }),
+    mutant("acts on dry runs", "T2", |release, seen, now| {
+        with_metrics(release, seen, now, |metric| metric.dry_run = false)
     }),
 ];
 

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 
 use servicerelease::{
     api::{Duration, ServiceRelease, ServiceReleaseStatus, Timestamp},
-    engine::{Answer, Decision, Effect, Observed, Question, Reply},
+    engine::{Answer, Ask, Decision, Effect, Observed, Question, Reply},
 };
 
 use crate::{
     checks::Checker,
     event::Fault,
+    metrics,
     model::{
         cluster::{Cluster, KINDS, Kind, Lag},
         observe::{Caches, View},
@@ -166,13 +167,13 @@ impl Operator {
     fn ask(&mut self, questions: &[Question], now: Timestamp) -> bool {
         self.answers.retain(|answer| questions.iter().any(|question| question.id == answer.id));
         let known = self.answers.len();
-        for Question { id, .. } in questions {
+        for Question { id, ask } in questions {
             let new = !self.answers.iter().any(|answer| answer.id == *id);
-            let reply = match (id.starts_with("metric/"), self.answers_right) {
-                (true, true) => Some(Reply::Value(0.0)),
-                (false, true) => Some(right()),
-                (true, false) => Some(measured(id)),
-                (false, false) => reply(id),
+            let reply = match (ask, self.answers_right) {
+                (Ask::Metric { measure, .. }, true) => Some(metrics::well(measure)),
+                (Ask::Metric { measure, .. }, false) => Some(metrics::measured(id, measure)),
+                (_, true) => Some(right()),
+                (_, false) => reply(id),
             };
             if let Some(reply) = reply.filter(|_| new) {
                 self.answers.push(Answer { id: id.clone(), at: now, reply });
@@ -271,17 +272,6 @@ fn reply(id: &str) -> Option<Reply> {
         _ => None,
     };
     Some(Reply::Check { fault, seen: "200".into(), took: Duration::from_millis(5) })
-}
-
-/// What is measured: mostly a good value, sometimes a bad one or none. The shell answers each measurement,
-/// be it that there was no answer in time.
-fn measured(id: &str) -> Reply {
-    match rng::dice(id) % 16 {
-        1 | 2 => Reply::Value(0.9),
-        3 => Reply::NoData("nobody called".into()),
-        4 => Reply::ProviderError("no connection".into()),
-        _ => Reply::Value(0.1),
-    }
 }
 
 fn right() -> Reply {

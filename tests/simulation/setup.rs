@@ -5,13 +5,14 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
     Analysis, AnalysisTemplateSpec, Approval, BlueGreen, Canary, CanaryStep, Check, Duration, DynamicStableScale,
-    GatewayRoute, HeaderMatch, HeaderRoute, HttpCheck, HttpRouteRef, JobCheck, Maintenance, Metric, MirrorRoute,
-    Moment, NoData, OnFailure, ParentRef, Pause, Prometheus, ProviderError, Rollback, Router, Scale, Selector,
-    ServiceReleaseSpec, Strategy, TemplateRef, Threshold, Traffic, WorkloadRef,
+    GatewayRoute, HeaderMatch, HeaderRoute, HttpCheck, HttpRouteRef, JobCheck, Maintenance, MirrorRoute, Moment,
+    OnFailure, ParentRef, Pause, Rollback, Router, Scale, Selector, ServiceReleaseSpec, Strategy, TemplateRef, Traffic,
+    WorkloadRef,
 };
-use servicerelease::engine::NamedTemplate;
+use servicerelease::{checks::incomparable, engine::NamedTemplate};
 
 use crate::{
+    metrics::{self, Watched},
     model::{
         catalogue,
         cluster::{
@@ -59,8 +60,8 @@ pub struct Setup {
     pub router_later: bool,
     /// Which checks the manifest has.
     pub checks: u8,
-    /// Whether a metric is watched.
-    pub metric: bool,
+    /// What is watched.
+    pub metric: Option<Watched>,
 }
 
 impl Setup {
@@ -83,7 +84,7 @@ impl Setup {
             router: None,
             router_later: false,
             checks: 0,
-            metric: false,
+            metric: None,
         }
     }
 
@@ -100,6 +101,13 @@ impl Setup {
             http_route: of_kind(RouterKind::HttpRoute).then(|| HttpRouteRef { name: gateway::FRONT.into() }),
             propagation_delay: Duration::from_millis(gateway::PROPAGATION.unsigned_abs()),
         })
+    }
+
+    /// What is watched, as far as the strategy lets it be.
+    fn watched(&self) -> Option<Watched> {
+        let strategy = strategy(self.strategy, self.bounds, self.router().filter(|_| !self.router_later).as_ref());
+        let shared = incomparable(&ServiceReleaseSpec { strategy, ..ServiceReleaseSpec::default() }).is_none();
+        self.metric.filter(|kind| *kind != Watched::Compare || shared)
     }
 
     /// The manifest that is applied first.
@@ -128,7 +136,7 @@ impl Setup {
             strategy: strategy(self.strategy, self.bounds, self.router().filter(|_| !self.router_later).as_ref()),
             checks: checks(self.checks),
             // The template comes without a draw of its own, so that seeds keep their cases.
-            analysis: self.metric.then(|| analysis(self.checks % 2 == 1)),
+            analysis: self.watched().map(|kind| analysis(kind, self.checks % 2 == 1)),
             rollback: Rollback {
                 automatic: self.automatic,
                 keep_previous: self.keep_previous.map(Duration::from_secs),
@@ -222,7 +230,7 @@ impl fmt::Display for Setup {
         let preview = if self.traffic && self.candidate_service { " and a candidate Service" } else { "" };
         write!(
             f,
-            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, checks {}, a metric {}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
+            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, checks {}, metric {:?}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
             self.first,
             self.replicas,
             describe(self.strategy, self.bounds),
@@ -241,13 +249,10 @@ pub const CHECKS: u8 = 4;
 /// The list with a check that is a Job.
 pub const WITH_JOBS: u8 = 4;
 
-/// The limit of the metric.
-pub const LIMIT: f64 = 0.5;
-
 /// The metric, written in the release or in a template that it names.
-fn analysis(in_template: bool) -> Analysis {
+fn analysis(kind: Watched, in_template: bool) -> Analysis {
     let reference = TemplateRef {
-        template_name: TEMPLATE.into(),
+        template_name: metrics::name(kind),
         cluster_scope: false,
         dry_run: false,
         args: Vec::new(),
@@ -257,37 +262,15 @@ fn analysis(in_template: bool) -> Analysis {
         interval: Duration::from_secs(3),
         max_duration: None,
         on_inconclusive: None,
-        metrics: if in_template { Vec::new() } else { vec![metric()] },
+        metrics: if in_template { Vec::new() } else { vec![metrics::metric(kind)] },
         templates: if in_template { vec![reference] } else { Vec::new() },
     }
 }
 
-/// The name of the template.
-const TEMPLATE: &str = "shared";
-
 /// The template that a release may name.
-pub fn template() -> NamedTemplate {
-    let spec = AnalysisTemplateSpec { args: Vec::new(), metrics: vec![metric()] };
-    NamedTemplate { name: TEMPLATE.into(), cluster_scope: false, spec }
-}
-
-fn metric() -> Metric {
-    let query = "rate{pod=~\"{{pods}}\"}".to_owned();
-    let prometheus = Prometheus { provider: "default".into(), query: Some(query), ..Prometheus::default() };
-    Metric {
-        name: "rate".into(),
-        prometheus: Some(prometheus),
-        web: None,
-        workload: None,
-        threshold: Some(Threshold { min: None, max: Some(LIMIT), min_requests: None }),
-        compare: None,
-        burn_rate: None,
-        failure_threshold: 2,
-        success_threshold: 1,
-        dry_run: false,
-        no_data: NoData::Hold,
-        provider_error: ProviderError::Hold,
-    }
+pub fn template(kind: Watched) -> NamedTemplate {
+    let spec = AnalysisTemplateSpec { args: Vec::new(), metrics: vec![metrics::metric(kind)] };
+    NamedTemplate { name: metrics::name(kind), cluster_scope: false, spec }
 }
 
 fn checks(index: u8) -> Vec<Check> {

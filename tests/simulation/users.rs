@@ -2,11 +2,13 @@
 
 use servicerelease::{
     api::{Action, LABEL_REVISION, ServiceReleaseSpec, Timestamp},
+    checks::incomparable,
     engine::{self, ObjectVersion},
 };
 
 use crate::{
     event::{Aim, Event, Meddling},
+    metrics,
     model::{
         catalogue,
         cluster::{CANDIDATE_SERVICE, Cluster, CommandObject, Kind, Propagation, SERVICE},
@@ -38,6 +40,10 @@ impl Users {
                 edit(cluster, |spec| {
                     let router = spec.traffic.as_ref().and_then(|traffic| traffic.router.as_ref());
                     spec.strategy = setup::strategy(*index, *bounds, router);
+                    // What can no longer be compared is not to be.
+                    if incomparable(spec).is_some() {
+                        spec.analysis = spec.analysis.take().filter(|analysis| !metrics::compares(analysis));
+                    }
                 });
             }
             Event::Replicas(replicas) => edit(cluster, |spec| spec.replicas = Some(*replicas)),

@@ -79,6 +79,9 @@ pub fn metric(place: &str, metric: &Metric) -> Vec<Violation> {
         let message = "failureThreshold and successThreshold count values: they go with threshold";
         found.push(violation(at(""), message));
     }
+    if compare.is_none() && prometheus.as_ref().is_some_and(|it| it.stable.is_some()) {
+        found.push(violation(at(".prometheus.stable"), "prometheus.stable goes with compare"));
+    }
     let least = threshold.and_then(|it| it.min_requests);
     if least.is_some() != prometheus.as_ref().is_some_and(|it| it.requests.is_some()) {
         let message = "threshold.minRequests and prometheus.requests go together";

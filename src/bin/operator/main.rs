@@ -132,8 +132,12 @@ async fn start(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         instance: host,
         routers: run.routers,
         providers: run.providers,
+        runner: run.runner_image.map(|image| Runner {
+            image,
+            pull_policy: run.runner_pull_policy,
+            allowed_hosts: run.allowed_hosts.clone(),
+        }),
         allowed_hosts: run.allowed_hosts,
-        runner: run.runner_image.map(|image| Runner { image, pull_policy: run.runner_pull_policy }),
         decide: Arc::new(engine::decide),
     };
     let mut terminate = signal(SignalKind::terminate())?;

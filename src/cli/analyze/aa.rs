@@ -53,7 +53,7 @@ pub async fn run(
     args: &SplitArgs,
 ) -> Result<Run, CliError> {
     let looks: Vec<Timestamp> = subject.looks().collect();
-    let counters = measuring::counters(metric, &subject.sides.stable).unwrap_or_default();
+    let counters = measuring::of_stable(metric, &subject.sides.stable).unwrap_or_default();
     let found = source.past(&metric.name, &counters, &args.pod_label, subject.from, subject.to).await?;
     let begins = std::iter::once(subject.from).chain(looks.iter().copied());
     let windows: Vec<(Timestamp, Timestamp)> = begins.zip(looks.iter().copied()).collect();

@@ -10,7 +10,7 @@ use crate::{
     api::{
         ANNOTATION_OWNER_UID, ANNOTATION_REPORTS, Header, KeysOf, LABEL_JOB, LABEL_RELEASE, SecretKey, ServiceRelease,
     },
-    checks,
+    checks::{self, AllowedHosts},
     database::protect,
     engine::{HttpQuestion, NewJob, Run, SqlQuestion, task},
 };
@@ -29,6 +29,8 @@ pub struct Runner {
     pub image: String,
     /// Always, IfNotPresent or Never.
     pub pull_policy: String,
+    /// The hosts beyond releases that checks may ask: the same for a Job's as for the operator's.
+    pub allowed_hosts: AllowedHosts,
 }
 
 /// A Job of one pod that is never tried again by itself. A pod that is taken from its node does not count, unless it may
@@ -41,7 +43,7 @@ pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> 
     let mut template = match &new.run {
         Run::Pod(template) => template.clone(),
         Run::Keys(sources) => keys(sources, runner?),
-        Run::Http(question) => http(question, runner?),
+        Run::Http(question) => http(question, runner?)?,
         Run::Sql(question) => sql(question, runner?),
         Run::Database(job) => database::template(job, runner)?,
     };
@@ -112,7 +114,13 @@ fn strip(template: &mut Value, never: &BTreeSet<String>) {
 }
 
 /// A pod that asks by HTTP, with the values of Secrets in its environment.
-fn http(question: &HttpQuestion, runner: &Runner) -> Value {
+///
+/// # Errors
+/// If it is to ask a host that the platform does not allow.
+fn http(question: &HttpQuestion, runner: &Runner) -> Result<Value, String> {
+    if let Some(host) = question.http.host.as_deref().filter(|host| !runner.allowed_hosts.allows(host)) {
+        return Err(checks::unallowed(host));
+    }
     let secret = |(place, header): (usize, &Header)| {
         let key = &header.value_from.as_ref()?.secret_key_ref;
         Some(from_secret(&format!("{}{place}", checks::HEADER), key))
@@ -120,7 +128,7 @@ fn http(question: &HttpQuestion, runner: &Runner) -> Value {
     let env: Vec<Value> = question.http.headers.iter().enumerate().filter_map(secret).collect();
     let mut template = own("check-http", &["check-http", "--question", &json!(question).to_string()], runner);
     template["spec"]["containers"][0]["env"] = json!(env);
-    template
+    Ok(template)
 }
 
 /// A pod that asks a database, with its URL in the environment.
@@ -195,6 +203,14 @@ mod tests {
         serde_json::from_value(body).unwrap()
     }
 
+    fn runner() -> Runner {
+        Runner {
+            image: "operator:1".into(),
+            pull_policy: "IfNotPresent".into(),
+            allowed_hosts: AllowedHosts::default(),
+        }
+    }
+
     fn job(run: Run) -> NewJob {
         NewJob {
             name: "shop-smoke-abc".into(),
@@ -235,8 +251,7 @@ mod tests {
         .unwrap();
         let run = Run::Keys(sources);
         assert!(body(&release(), &job(run.clone()), None).unwrap_err().contains("RUNNER_IMAGE"));
-        let runner = Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() };
-        let body = body(&release(), &job(run), Some(&runner)).unwrap();
+        let body = body(&release(), &job(run), Some(&runner())).unwrap();
         let spec = &body["spec"]["template"]["spec"];
         let secret = &spec["volumes"][0]["secret"];
         assert_eq!((&secret["optional"], &secret["items"][1]), (&json!(true), &json!({"key": "B", "path": "B"})));
@@ -256,13 +271,29 @@ mod tests {
             http: serde_json::from_value(http).unwrap(),
             timeout: crate::api::Duration::from_secs(5),
         };
-        let runner = Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() };
-        let body = body(&release(), &job(Run::Http(Box::new(question.clone()))), Some(&runner)).unwrap();
+        let body = body(&release(), &job(Run::Http(Box::new(question.clone()))), Some(&runner())).unwrap();
         let container = &body["spec"]["template"]["spec"]["containers"][0];
         let secret = json!({"name": "CHECK_HEADER_1", "valueFrom": {"secretKeyRef": {"name": "env", "key": "TOKEN"}}});
         assert_eq!(container["env"][0], secret);
         let told: HttpQuestion = serde_json::from_str(container["args"][2].as_str().unwrap()).unwrap();
         assert_eq!(told, question);
+    }
+
+    #[test]
+    fn a_job_asks_no_host_that_the_operator_would_not() {
+        let http = json!({"host": "payments.internal:8443", "headers": [
+            {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "env", "key": "TOKEN"}}},
+        ]});
+        let question = HttpQuestion {
+            addresses: vec!["payments.internal:8443".into()],
+            http: serde_json::from_value(http).unwrap(),
+            timeout: crate::api::Duration::from_secs(5),
+        };
+        let run = job(Run::Http(Box::new(question)));
+        let told = body(&release(), &run, Some(&runner())).unwrap_err();
+        assert!(told.starts_with("host payments.internal:8443 is not allowed: "), "{told}");
+        let allowed = Runner { allowed_hosts: "payments.internal".parse().unwrap(), ..runner() };
+        assert!(body(&release(), &run, Some(&allowed)).is_ok());
     }
 
     #[test]
@@ -273,8 +304,7 @@ mod tests {
             url: serde_json::from_value(json!({"name": "db", "key": "URL"})).unwrap(),
             timeout: crate::api::Duration::from_secs(5),
         };
-        let runner = Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() };
-        let body = body(&release(), &job(Run::Sql(Box::new(question.clone()))), Some(&runner)).unwrap();
+        let body = body(&release(), &job(Run::Sql(Box::new(question.clone()))), Some(&runner())).unwrap();
         let container = &body["spec"]["template"]["spec"]["containers"][0];
         let secret = json!({"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}});
         assert_eq!(container["env"][0], secret);

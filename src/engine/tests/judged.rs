@@ -147,3 +147,26 @@ fn a_comparison_needs_minutes_in_which_both_serve(#[case] strategy: Value, #[cas
     assert_eq!(world.phase() == Phase::Invalid, told.is_some(), "{}", world.status().message);
     assert!(world.status().message.contains(told.unwrap_or_default()), "{}", world.status().message);
 }
+
+/// No data, good, bad, good, bad, bad.
+#[test]
+fn each_change_of_a_verdict_is_told_once() {
+    let mut world = with_metric(error_rate(&json!({"failureThreshold": 2})));
+    world.reply = |question| {
+        Some(match question.id.rsplit('/').next() {
+            Some("0" | "1") => Reply::NoData("no series".into()),
+            Some("3" | "5" | "6") => Reply::Value(1.0),
+            _ => Reply::Value(0.01),
+        })
+    };
+    world.set_image("v2");
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        let events = world.pass().events.into_iter().filter(|event| event.reason.starts_with("Verdict"));
+        told.extend(events.map(|event| (event.reason, event.warning)));
+        world.wait(10);
+    }
+    let told: Vec<(&str, bool)> = told.iter().map(|(reason, warning)| (reason.as_str(), *warning)).collect();
+    let (good, open) = (("VerdictPass", false), ("VerdictInconclusive", false));
+    assert_eq!(told, [open, good, open, good, open, ("VerdictFail", true)]);
+}

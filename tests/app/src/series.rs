@@ -39,11 +39,13 @@ kubelet_volume_stats_available_bytes 5e10
 kubelet_volume_stats_capacity_bytes 1e11
 "#;
 
-/// The lines of a page of metrics, so long after the start.
-pub(crate) fn page(others: &str, since: Duration) -> String {
-    let lines = USUAL.lines().chain(others.split([';', '\n'])).map(str::trim);
-    let series: BTreeMap<&str, &str> = lines.filter_map(|line| line.rsplit_once(' ')).collect();
-    let mut page = String::new();
+/// A page of metrics, so long after the start: what is counted, and the series from here.
+pub(crate) fn page(counted: &str, others: &str, since: Duration) -> String {
+    let others = || others.split([';', '\n']).map(str::trim).filter_map(|line| line.rsplit_once(' '));
+    let usual = USUAL.lines().filter_map(|line| line.rsplit_once(' '));
+    let series: BTreeMap<&str, &str> = usual.chain(others()).collect();
+    let is_other = |line: &&str| others().any(|(series, _)| line.rsplit_once(' ').is_some_and(|(it, _)| it == series));
+    let mut page: String = counted.lines().filter(|line| !is_other(line)).flat_map(|line| [line, "\n"]).collect();
     for (series, value) in series {
         let grows = value.strip_prefix('+').and_then(|rate| rate.parse::<f64>().ok());
         // Writing into a String cannot fail.
@@ -61,10 +63,15 @@ mod tests {
 
     #[test]
     fn a_series_takes_the_place_of_the_usual_one() {
-        let usual = page("", Duration::from_secs(4));
+        let counted = "up_seconds 4\nprocess_cpu_seconds_total 1.5\n";
+        let busy = page(counted, "process_cpu_seconds_total +0.5", Duration::from_secs(4));
+        assert!(busy.contains("process_cpu_seconds_total 2\n") && !busy.contains(" 1.5\n"), "{busy}");
+        let usual = page(counted, "", Duration::from_secs(4));
+        assert!(usual.starts_with(counted), "{usual}");
         assert!(usual.contains("payments_total{outcome=\"failure\"} 0\n"), "{usual}");
         assert!(usual.contains("payments_total{outcome=\"success\"} 40\n"), "{usual}");
         let bad = page(
+            counted,
             "payments_total{outcome=\"failure\"} +2; kubelet_volume_stats_available_bytes 9",
             Duration::from_secs(4),
         );

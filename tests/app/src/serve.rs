@@ -435,7 +435,7 @@ impl Metrics {
             self.cpu.inc_by(seconds);
         }
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
-            Ok(page) => http::text(StatusCode::OK, page + &series::page(&behaviour.metrics, since)),
+            Ok(page) => http::text(StatusCode::OK, series::page(&page, &behaviour.metrics, since)),
             Err(error) => http::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }

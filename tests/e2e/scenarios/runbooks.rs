@@ -1,8 +1,10 @@
 //! The manifests of `deploy/runbooks`: for each a good version that is promoted, and bad ones that go back for the
-//! reason that the runbook watches for: a check, or a metric. Times are shorter here, and less of a CPU is much.
+//! reason that the runbook watches for: a check, or a metric. Times are shorter here.
+
+use std::time::Duration;
 
 use serde_json::json;
-use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
+use servicerelease::api::{CheckOutcome, Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
 
 use crate::{
     harness::{Load, Scenario, Shop, World},
@@ -17,8 +19,11 @@ pub const ALL: &[Scenario] = scenarios! {
     serialization, Together, Prometheus;
 };
 
+/// For a release with Jobs, pauses and an observation, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 /// What the manifests say, and what they say here.
-const SHORTER: [(&str, &str); 17] = [
+const SHORTER: [(&str, &str); 18] = [
     ("pause: {duration: 1h}", "pause: {duration: 12s}"),
     ("pause: {duration: 30m}", "pause: {duration: 12s}"),
     ("pause: {duration: 5m}", "pause: {duration: 8s}"),
@@ -30,15 +35,18 @@ const SHORTER: [(&str, &str); 17] = [
     ("observation:\n    duration: 1h", "observation:\n    duration: 25s"),
     // As long as the load tests take nobody else on this machine is to starve.
     ("duration: '5s'", "duration: '2s'"),
-    ("threshold: {max: 0.7}\n      failureThreshold: 3", "threshold: {max: 0.2}\n      failureThreshold: 3"),
-    ("threshold: {max: 0.8}\n      failureThreshold: 3", "threshold: {max: 0.2}\n      failureThreshold: 3"),
     // What Prometheus hears of pods that were taken back is not to be taken for the next ones'.
     ("candidateService: shop-candidate", "candidateService: shop-candidate\n    scaleDownDelay: 2s"),
     // The test application's word for it.
     ("status: ok", "status: healthy"),
     // Another host that answers here.
     ("host: www.example.com, scheme: HTTPS, path: /", "host: 'prometheus.monitoring.svc:9090', path: /-/healthy"),
-    ("http_req_duration: ['p(95)<1000']", "http_req_duration: ['p(95)<600']"),
+    // Before the first release nobody has exported anything here.
+    ("when: [Preflight, AfterPromotion]", "when: [AfterPromotion]"),
+    // Slow is what is made slow, not what a busy machine makes so.
+    ("http_req_duration: ['p(95)<1000']", "http_req_duration: ['p(95)<1900']"),
+    ("http_req_duration: ['p(95)<500']", "http_req_duration: ['p(95)<1900']"),
+    ("maxLatency: 500ms", "maxLatency: 5s"),
     ("minRequests: 200", "minRequests: 100"),
 ];
 
@@ -68,7 +76,8 @@ async fn runbook(world: &World, text: &str) -> (Shop, Load) {
 
 async fn promoted(shop: &Shop, version: &str) {
     shop.release(version, &[]).await;
-    let status = shop.healthy().await;
+    let healthy = |status: &ServiceReleaseStatus| status.phase == Phase::Healthy;
+    let status = shop.reaches_within(PATIENCE, "Healthy", healthy).await;
     let judged = |it: &VerdictStatus| it.measurements > 0 && (it.dry_run || it.outcome == VerdictOutcome::Pass);
     assert!(status.verdicts.iter().all(judged), "{:?}", status.verdicts);
 }
@@ -83,7 +92,8 @@ async fn taken_back(shop: &Shop, all: &[Broken<'_>]) {
         let version = format!("v{}", place + 3);
         shop.release(&version, &[(variable, value)]).await;
         let over = |status: &ServiceReleaseStatus| matches!(status.phase, Phase::RolledBack | Phase::Healthy);
-        let status = shop.reaches(&format!("{version} ({variable}={value}) is taken back"), over).await;
+        let status =
+            shop.reaches_within(PATIENCE, &format!("{version} ({variable}={value}) is taken back"), over).await;
         assert_eq!(status.phase, Phase::RolledBack, "{variable}={value} was promoted: {:?}", status.verdicts);
         let reason = if told.starts_with("check ") { "CheckFailed" } else { "AnalysisFailed" };
         assert_eq!(status.reason, reason, "{variable}={value}: {}", status.message);
@@ -98,6 +108,20 @@ async fn turns_bad(world: &World, shop: &Shop, version: &str, change: &str, told
     let half = |status: &ServiceReleaseStatus| status.weights.is_some_and(|it| it.desired.candidate == 50);
     let status = shop.reaches(&format!("{version} has half of the requests"), half).await;
     world.behave(&status.candidate.unwrap().revision, change).await;
+    let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
+    let status = shop.reaches(&format!("{version} is taken back: {told}"), back).await;
+    assert!(status.message.contains(told), "{}", status.message);
+}
+
+/// The same in the hours after the promotion, when all checks have passed.
+async fn turns_bad_after(world: &World, shop: &Shop, version: &str, change: &str, told: &str) {
+    shop.release(version, &[]).await;
+    let promoted = |status: &ServiceReleaseStatus| {
+        let passed = status.checks.iter().all(|check| check.outcome == CheckOutcome::Passed);
+        status.phase == Phase::Observing && passed
+    };
+    let status = shop.reaches_within(PATIENCE, &format!("{version} is promoted"), promoted).await;
+    world.behave(&status.stable.unwrap().revision, change).await;
     let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
     let status = shop.reaches(&format!("{version} is taken back: {told}"), back).await;
     assert!(status.message.contains(told), "{}", status.message);
@@ -122,7 +146,7 @@ async fn shipping(world: World) {
     let broken = [
         ("FAILING_PATHS", "/health", "check health failed: GET /health: expected status 200 to 299 (500 from "),
         ("PRIVATE_OPEN", "true", "check auth-required failed: GET /api/v1/shipping/zones: expected status 401 (200 "),
-        ("QUOTE_FAILS", "true", "expected JSON field success = true"),
+        ("QUOTE_FAILS", "true", "check calculate-rates failed: POST "),
         ("LOG_ERRORS", "5", "check log-errors failed: "),
         ("ERROR_RATE", "0.3", "metric error-rate failed: "),
         ("METRICS", &slow("zone_lookup"), "metric zone-lookup failed: "),
@@ -134,13 +158,8 @@ async fn shipping(world: World) {
         ("CRASH_AFTER_REQUESTS", "100", "metric pods failed: "),
     ];
     taken_back(&shop, &broken).await;
-    // Promoted, and ill in the hours after.
-    shop.release("v20", &[]).await;
-    let status = shop.phase(Phase::Observing).await;
-    world.behave(&status.stable.unwrap().revision, "{\"failing_paths\": \"/health\"}").await;
-    let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
-    let status = shop.reaches("the standing probe takes it back", back).await;
-    assert!(status.message.contains("check synthetic failed: GET /health: "), "{}", status.message);
+    let told = "check synthetic failed: GET /health: ";
+    turns_bad_after(&world, &shop, "v30", "{\"failing_paths\": \"/health\"}", told).await;
     stopped_by_variables(&world, &shop, TOO_SHORT, "Secret shop-env: JWT_SECRET has 5 bytes, at least 32").await;
 }
 
@@ -158,7 +177,7 @@ async fn multiship(world: World) {
         ("FAILING_PATHS", "/api/orders/test", "check test-order failed: "),
         ("LOG_ERRORS", "5", "check log-errors failed: "),
         ("POOL_ACTIVE", "19", "metric pool-utilisation failed: 0.95"),
-        ("BURN_MILLICPU", "500", "metric cpu failed: "),
+        ("METRICS", "process_cpu_seconds_total +0.9", "metric cpu failed: "),
         ("ALLOCATE_MIB", "230", "metric memory failed: "),
         ("METRICS", failing_provider, "metric provider-errors failed: "),
         ("METRICS", slow_provider, "metric shippo-latency failed: "),
@@ -167,6 +186,9 @@ async fn multiship(world: World) {
         ("METRICS", "pg_replication_lag_seconds 3", "check replication-lag failed: "),
     ];
     taken_back(&shop, &broken).await;
+    // The load test would have found these before.
+    turns_bad_after(&world, &shop, "v30", "{\"error_rate\": 0.3}", "metric error-rate failed: ").await;
+    turns_bad_after(&world, &shop, "v31", "{\"latency\": \"900ms\"}", "metric p95 failed: ").await;
     // A host that the platform has not allowed is not asked.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
     shop.patch(&checks.to_string()).await;
@@ -182,10 +204,10 @@ async fn sports_nutrition(world: World) {
         ("FAILING_PATHS", "/health", "check responds failed: HEAD /health: "),
         ("START_LINE", "Hello", "check started failed: 0 lines match Server started on port [0-9]+, min 1"),
         ("PRIVATE_OPEN", "true", "check profile-needs-a-token failed: "),
-        ("FAILING_PATHS", "/api/profile", "check profile failed: "),
+        ("FAILING_PATHS", "/api/profile", "check profile"),
         ("FAILING_PATHS", "/api/auth/login", "check login failed: exit code "),
-        ("LATENCY", "800ms", "check load-test failed: exit code 99"),
-        ("BURN_MILLICPU", "500", "metric cpu failed: "),
+        ("LATENCY", "2s", "check load-test failed: exit code 99"),
+        ("METRICS", "process_cpu_seconds_total +0.9", "metric cpu failed: "),
         ("POOL_ACTIVE", "17", "metric pool-utilisation failed: 0.85"),
         ("ALLOCATE_MIB", "230", "metric memory failed: "),
         ("METRICS", "redis_evicted_keys_total +3", "metric evictions failed: "),
@@ -208,14 +230,14 @@ async fn farmers_market(world: World) {
         ("FAILING_PATHS", "/api/cart/status", "check cart-status failed: "),
         ("FAILING_PATHS", "/api/telemetry/test", "check telemetry failed: "),
         ("FAILING_PATHS", "/api/checkout/initialize", "check smoke failed: exit code 99"),
-        ("FAILING_PATHS", "/api/cart", " failed: "),
-        ("FAILING_PATHS", "/api/checkout/create-order", " failed: "),
-        ("FAILING_PATHS", "/api/checkout/create-payment-intent", " failed: "),
+        ("FAILING_PATHS", "/api/cart", "check "),
+        ("FAILING_PATHS", "/api/checkout/create-order", "check "),
+        ("FAILING_PATHS", "/api/checkout/create-payment-intent", "check "),
         ("LOG_ERRORS", "5", "check log-errors failed: "),
         ("ERROR_RATE", "0.3", "metric error-rate failed: "),
         ("LATENCY", "3500ms", "metric p95 failed: "),
-        ("LATENCY", "700ms", "check load-test failed: exit code 99"),
-        ("BURN_MILLICPU", "500", "metric cpu failed: "),
+        ("LATENCY", "2s", "check load-test failed: exit code 99"),
+        ("METRICS", "process_cpu_seconds_total +0.9", "metric cpu failed: "),
         ("METRICS", "payments_total{outcome=\"failure\"} +2", "metric payments failed: 0.83"),
         ("METRICS", "db_query_duration_seconds_bucket{le=\"0.02\"} +50", "metric database-latency failed: "),
         ("ALLOCATE_MIB", "230", "metric memory failed: "),
@@ -237,7 +259,7 @@ async fn serialization(world: World) {
         ("FAILING_PATHS", &format!("{path}/late/assign"), "check smoke failed: exit code 99"),
         ("FAILING_PATHS", "/metrics", "metric service-down failed: 0 (min 1)"),
         ("ERROR_RATE", "0.3", "metric error-rate failed: "),
-        ("LATENCY", "700ms", "check load-test failed: exit code 99"),
+        ("LATENCY", "2s", "check load-test failed: exit code 99"),
         ("METRICS", "db_query_duration_seconds_bucket{le=\"1\"} +80", "metric slow-queries failed: 0.2"),
         ("METRICS", "kubelet_volume_stats_available_bytes 5e8", "metric disk failed: "),
     ];

@@ -4,12 +4,16 @@
 use servicerelease::{
     api::{
         Action, CheckOutcome, CheckStatus, CommandPhase, CommandRecord, Duration, Moment, OnFailure, Phase,
-        ServiceReleaseSpec, ServiceReleaseStatus, StepName, StepStatus, Timestamp, VerdictOutcome,
+        ServiceReleaseSpec, ServiceReleaseStatus, StepName, StepStatus, Timestamp, VerdictOutcome, VerdictStatus,
     },
     engine::{Plan, Reply},
 };
 
-use crate::{model::cluster::Cluster, operator::Work, setup::LIMIT};
+use crate::{
+    metrics::{self, Watched},
+    model::cluster::Cluster,
+    operator::Work,
+};
 
 use super::{Checker, desired, limits, reliable, replicas};
 
@@ -95,6 +99,10 @@ impl Checker {
         let (old, new) = (&work.old, &work.decision.status);
         self.standing_still(work);
         let same = number(old) == number(new);
+        let pinned = work.view.observed.plans.iter().rfind(|plan| plan.number == number(new));
+        if let Some(plan) = pinned.filter(|_| same) {
+            self.told(work, plan);
+        }
         let candidate = |status: &ServiceReleaseStatus| status.candidate.as_ref().map(|it| it.revision.clone());
         if !same || candidate(old) != candidate(new) || candidate(new).is_none() {
             self.begun(cluster, work);
@@ -137,6 +145,28 @@ impl Checker {
         }
     }
 
+    /// A Pass has an answer to show for it, and from a dry run nothing follows. Notes how verdicts become others.
+    fn told(&mut self, work: &Work, plan: &Plan) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let Some(kind) = metrics::of(plan) else { return };
+        let (state, before) = (new.verdicts.first(), old.verdicts.first());
+        if let Some(state) = state {
+            metrics::note(kind, before.map(|before| before.outcome).unwrap_or_default(), state.outcome);
+        }
+        let grounded = state.filter(|it| it.outcome == VerdictOutcome::Pass).is_none_or(|it| {
+            let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with("metric/"));
+            let same = |known: &VerdictStatus| (known.outcome, known.measured_at) == (it.outcome, it.measured_at);
+            let known = before.is_some_and(same);
+            kind == Watched::Restarts || known || answers.any(|answer| metrics::supports(&answer.reply))
+        });
+        self.require(grounded, "T2", || format!("nothing that was answered says so: {state:?}"));
+        let began = new.rollback.as_ref().filter(|it| it.release == number(new) && old.rollback.is_none());
+        let acted = began.is_some_and(|it| it.reason.starts_with("Analysis"));
+        self.require(kind != Watched::DryRun || !acted, "T2", || {
+            format!("something follows from a dry run: {state:?}")
+        });
+    }
+
     /// The weight rises only on verdicts that were measured since the step began; one that fails is acted on.
     fn verdicts(&mut self, work: &Work, plan: &Plan, from: &StepStatus) {
         let (old, new) = (&work.old, &work.decision.status);
@@ -146,13 +176,12 @@ impl Checker {
         if plan.spec.analysis.is_none() || old.stable.is_none() || desired(old) == 0 || person || none {
             return;
         }
+        let Some(kind) = metrics::of(plan).filter(|kind| *kind != Watched::DryRun) else { return };
         let state = new.verdicts.first();
-        let good = state.is_some_and(|it| {
-            let before = old.verdicts.first().and_then(|before| before.measured_at);
-            let within = |reply: &Reply| matches!(reply, Reply::Value(value) if *value <= LIMIT);
-            let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with("metric/"));
-            let shown = it.measured_at == before || answers.any(|answer| within(&answer.reply));
-            it.outcome == VerdictOutcome::Pass && it.measured_at.is_some_and(|at| at >= from.started_at) && shown
+        let passes = |it: &&VerdictStatus| it.outcome == VerdictOutcome::Pass;
+        let good = state.filter(passes).is_some_and(|it| {
+            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at) || kind == Watched::Restarts;
+            fresh && metrics::is_shown(kind, it, desired(old))
         });
         self.require(desired(new) <= desired(old) || good, "T2", || {
             format!("weight rises from {} to {} on {state:?}", desired(old), desired(new))

@@ -14,7 +14,7 @@ use servicerelease::{
     },
 };
 
-use crate::setup;
+use crate::{metrics, setup};
 
 use super::{
     catalogue,
@@ -165,7 +165,7 @@ fn observe(
         refusal: None,
     };
     if wants_templates(release, &observed) {
-        observed.templates.push(setup::template());
+        observed.templates.extend(metrics::KINDS.map(setup::template));
     }
     let target = revision::target(release, &observed);
     if let Some(target) = target {

@@ -1,0 +1,152 @@
+//! The Prometheus provider and the ready-made templates against a real Prometheus: what they ask is understood, and what
+//! they count is what was served.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod served;
+mod server;
+
+use serde_json::json;
+use servicerelease::{
+    api::{Analysis, AnalysisTemplateSpec, Duration, Metric, ServiceRelease, TallyStatus, TemplateRef, Timestamp},
+    engine::{Ask, Measure, NamedTemplate, Reply, measuring, names::Sides, templates},
+    metrics::Providers,
+};
+
+use served::{Served, page};
+use server::{Exporter, Prometheus, file, until, value};
+
+/// The revisions, as they stand in the names of pods.
+const CANDIDATE: &str = "cccccccccc";
+const STABLE: &str = "ssssssssss";
+
+fn release() -> ServiceRelease {
+    let release = json!({
+        "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease",
+        "metadata": {"name": "shop", "namespace": "market"},
+        "spec": {"traffic": {"service": "shop", "candidateService": "shop-candidate"}},
+    });
+    serde_json::from_value(release).unwrap()
+}
+
+/// The metrics of a template of the chart.
+fn metrics(name: &str) -> Vec<Metric> {
+    let file = format!("charts/service-release-operator/files/analysis-templates/{name}.yaml");
+    let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let template: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    let spec: AnalysisTemplateSpec = serde_json::from_value(template["spec"].clone()).unwrap();
+    let reference: TemplateRef = serde_json::from_value(json!({"templateName": name})).unwrap();
+    let analysis: Analysis = serde_json::from_value(json!({"templates": [reference]})).unwrap();
+    let known = NamedTemplate { name: name.into(), cluster_scope: false, spec };
+    templates::resolve(&analysis, &[known]).unwrap().metrics
+}
+
+/// Waits until a page of this number was scraped.
+async fn scraped(providers: &Providers, number: f64) {
+    let query = "page";
+    until(&format!("page {number}"), async || match value(providers, query).await {
+        Reply::Value(found) if found >= number => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+fn now() -> Timestamp {
+    Timestamp::new(jiff::Timestamp::now())
+}
+
+#[tokio::test]
+async fn the_ready_made_templates_count_what_was_served() {
+    let before = [Served { requests: 5000, errors: 50, slow: 500 }, Served { requests: 70_000, errors: 700, slow: 7 }];
+    let after = [Served { requests: 5100, errors: 57, slow: 511 }, Served { requests: 70_900, errors: 709, slow: 28 }];
+    let exporter = Exporter::start(page(1, before)).await;
+    let prometheus = Prometheus::start(&exporter, None);
+    let providers = prometheus.providers("http", json!({}));
+    scraped(&providers, 1.0).await;
+    let since = now();
+    exporter.show(page(2, after));
+    scraped(&providers, 2.0).await;
+    let sides = Sides::new(&release(), Duration::from_secs(30), CANDIDATE, STABLE);
+    for name in ["traefik", "envoy", "istio", "nginx", "http-server"] {
+        let all = metrics(name);
+        assert_eq!(all.len(), 2, "{name}");
+        for metric in all {
+            let ask = measuring::asked(&metric, &sides, &measuring::begin(&metric, since));
+            let Some(Ask::Metric { provider, measure }) = ask else { panic!("{name}: {ask:?}") };
+            // Samples are counted when they are a second old.
+            let all = 100 + 900;
+            let what = format!("{all} requests of {}", metric.name);
+            let found = until(&what, async || match providers.measure(&provider, &measure).await {
+                Reply::Counts { candidate, stable, .. } if candidate.requests + stable.requests >= all => {
+                    Some([candidate, stable])
+                }
+                Reply::Counts { .. } => None,
+                other => panic!("{}: {other:?} to {measure:?}", metric.name),
+            })
+            .await;
+            let tally = |requests, events| TallyStatus { requests, events };
+            let expected = match metric.name.ends_with("-errors") {
+                true => [tally(100, 7), tally(900, 9)],
+                false => [tally(100, 11), tally(900, 21)],
+            };
+            assert_eq!(found, expected, "{} by {measure:?}", metric.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_comes_with_its_number_of_requests() {
+    let served = [Served { requests: 40, errors: 10, slow: 4 }, Served { requests: 8, errors: 1, slow: 0 }];
+    let exporter = Exporter::start(page(1, served)).await;
+    let prometheus = Prometheus::start(&exporter, None);
+    let providers = prometheus.providers("http", json!({}));
+    scraped(&providers, 1.0).await;
+    let ask = async |query: &str, requests: &str| {
+        let measure = Measure::Value { query: query.into(), requests: Some(requests.into()) };
+        providers.measure("default", &measure).await
+    };
+    let of = |more: &str| format!("sum(istio_requests_total{{pod=~\"shop-{CANDIDATE}-.*\"{more}}})");
+    let share = format!("{} / {}", of(",response_code=\"500\""), of(""));
+    assert_eq!(ask(&share, &of("")).await, Reply::Share { value: 0.25, requests: 80.0 });
+    assert!(matches!(ask(&share, "none").await, Reply::NoData(why) if why == "requests: the query has no series"));
+    assert!(matches!(ask(&share, "sum(").await, Reply::ProviderError(why) if why.contains("parse error")));
+    // The quantile of a histogram: 72 of 80 within half a second, the others within a second.
+    let quantile = |share: f64| {
+        let buckets = format!("istio_request_duration_milliseconds_bucket{{pod=~\"shop-{CANDIDATE}-.*\"}}");
+        format!("histogram_quantile({share}, sum by (le) ({buckets}))")
+    };
+    assert_eq!(value(&providers, &quantile(0.45)).await, Reply::Value(250.0));
+    assert_eq!(value(&providers, &quantile(0.95)).await, Reply::Value(750.0));
+}
+
+/// A server that wants a certificate, and a password in a header.
+#[tokio::test]
+async fn a_prometheus_may_ask_who_wants_to_know() {
+    let exporter = Exporter::start(page(1, [Served::default(); 2])).await;
+    let web = json!({
+        "tls_server_config": {"cert_file": file("tls/server.crt"), "key_file": file("tls/server.key"),
+            "client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": file("tls/ca.crt")},
+        // The example of Prometheus's documentation: the password is test.
+        "basic_auth_users": {"admin": "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay"},
+    });
+    let prometheus = Prometheus::start(&exporter, Some(&web));
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "Basic YWRtaW46dGVzdA==\n").unwrap();
+    let trust = json!({"caFile": file("tls/ca.crt")});
+    let with = |more: serde_json::Value| {
+        let mut all = trust.clone();
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    let shown = json!({"certFile": file("tls/client.crt"), "keyFile": file("tls/client.key")});
+    let mut known = shown.clone();
+    known["headerFiles"] = json!({"Authorization": password.path()});
+    scraped(&prometheus.providers("https", with(known)), 1.0).await;
+    for (more, told) in [(json!({}), "no connection: "), (trust.clone(), "no "), (with(shown), "status 401")] {
+        let reply = value(&prometheus.providers("https", more.clone()), "page").await;
+        let Reply::ProviderError(why) = reply else { panic!("{more}: {reply:?}") };
+        assert!(why.starts_with(told), "{more}: {why}");
+    }
+    let plain = value(&prometheus.providers("http", json!({})), "page").await;
+    assert!(matches!(plain, Reply::ProviderError(_)), "{plain:?}");
+}

@@ -1,0 +1,220 @@
+//! Metrics of every kind: what is watched, what the world answers, and what of it can be the ground of a Pass.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use serde_json::{Value, json};
+use servicerelease::{
+    api::{Analysis, Duration, Metric, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus},
+    engine::{Measure, Plan, Reply},
+};
+
+use crate::rng;
+
+/// The limit of values.
+const LIMIT: f64 = 0.5;
+/// Requests that are enough for a value, or for a comparison.
+const ENOUGH: i64 = 200;
+
+/// So few errors are no rate (minEvents).
+const FEW: i64 = 4;
+
+/// What a metric is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// A value that may be beyond its limit once.
+    Threshold,
+    /// One that has to be within it twice.
+    TwiceWithin,
+    /// One of enough requests.
+    OfRequests,
+    /// One that fails without data, or an answer.
+    Strict,
+    /// One from which nothing follows.
+    DryRun,
+    /// Candidate against stable.
+    Compare,
+    /// The error budget.
+    BurnRate,
+    /// The restarts of the candidate's containers.
+    Restarts,
+}
+
+/// All of them.
+pub const KINDS: [Watched; 8] = [
+    Watched::Threshold,
+    Watched::TwiceWithin,
+    Watched::OfRequests,
+    Watched::Strict,
+    Watched::DryRun,
+    Watched::Compare,
+    Watched::BurnRate,
+    Watched::Restarts,
+];
+
+/// A metric of this kind, by whose name it is known.
+pub fn metric(kind: Watched) -> Metric {
+    let value = |requests: Option<&str>| json!({"query": "rate{pod=~\"{{pods}}\"}", "requests": requests});
+    let counters = json!({"total": "all{pod=~\"{{pods}}\"}", "events": "bad{pod=~\"{{pods}}\"}"});
+    let limit = json!({"max": LIMIT});
+    let body = match kind {
+        Watched::Threshold => json!({"prometheus": value(None), "threshold": limit, "failureThreshold": 2}),
+        Watched::TwiceWithin => json!({"prometheus": value(None), "threshold": limit, "successThreshold": 2}),
+        Watched::OfRequests => {
+            json!({"prometheus": value(Some("all")), "threshold": {"max": LIMIT, "minRequests": ENOUGH}})
+        }
+        Watched::Strict => {
+            json!({"prometheus": value(None), "threshold": limit, "noData": "Fail", "providerError": "Fail"})
+        }
+        Watched::DryRun => json!({"prometheus": value(None), "threshold": limit, "dryRun": true}),
+        Watched::Compare => json!({"prometheus": counters, "compare": {"maxRatio": 1, "minRequests": ENOUGH}}),
+        Watched::BurnRate => json!({"prometheus": counters, "burnRate": {"objective": 0.99}}),
+        Watched::Restarts => json!({"workload": {"maxRestarts": 0}}),
+    };
+    let mut metric = json!({"name": name(kind)});
+    if let (Value::Object(metric), Value::Object(body)) = (&mut metric, body) {
+        metric.extend(body);
+    }
+    serde_json::from_value(metric).expect("a metric")
+}
+
+/// What it is called, and the template that has it.
+pub fn name(kind: Watched) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+/// The kind of a plan's metric.
+pub fn of(plan: &Plan) -> Option<Watched> {
+    let analysis = plan.spec.analysis.as_ref()?;
+    let own = analysis.metrics.first().map(|metric| &metric.name);
+    let of_template = analysis.templates.first().map(|template| &template.template_name);
+    own.or(of_template).and_then(|text| KINDS.into_iter().find(|kind| name(*kind) == *text))
+}
+
+/// Whether an analysis compares candidate and stable.
+pub fn compares(analysis: &Analysis) -> bool {
+    let name = name(Watched::Compare);
+    analysis.metrics.iter().any(|it| it.name == name) || analysis.templates.iter().any(|it| it.template_name == name)
+}
+
+/// What is measured: mostly well, sometimes badly, sometimes too little or nothing. The shell answers each
+/// measurement, be it that there was no answer in time.
+pub fn measured(id: &str, measure: &Measure) -> Reply {
+    match rng::dice(id) % 16 {
+        1 | 2 | 8 => answer(measure, 1_000, 0.9),
+        3 => Reply::NoData("nobody called".into()),
+        4 => Reply::ProviderError("no connection".into()),
+        // An error, or none, of three requests.
+        5 => answer(measure, 3, 0.4),
+        6 => answer(measure, 3, 0.0),
+        7 => answer(measure, 0, 0.0),
+        _ => well(measure),
+    }
+}
+
+/// An answer that all is well.
+pub fn well(measure: &Measure) -> Reply {
+    answer(measure, 1_000, 0.0)
+}
+
+/// The answer where so many requests were counted on each side, and of the candidate's this share failed.
+fn answer(measure: &Measure, requests: i64, share: f64) -> Reply {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "small numbers")]
+    let bad = TallyStatus { requests, events: (requests as f64 * share).ceil() as i64 };
+    match measure {
+        Measure::Value { requests: None, .. } | Measure::Web { .. } => Reply::Value(share),
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        Measure::Value { requests: Some(_), .. } => Reply::Share { value: share, requests: requests as f64 },
+        Measure::Counts { since, .. } => Reply::Counts {
+            candidate: bad,
+            stable: TallyStatus { requests, events: 0 },
+            until: since.plus(Duration::from_secs(3)),
+        },
+        Measure::Windows { windows, .. } => Reply::Windows {
+            windows: windows
+                .iter()
+                .map(|window| WindowStatus { window: *window, requests: bad.requests, events: bad.events })
+                .collect(),
+            history: Duration::from_secs(4 * 86_400),
+        },
+    }
+}
+
+/// Whether a Pass may rest on this answer.
+pub fn supports(reply: &Reply) -> bool {
+    match reply {
+        Reply::Value(value) => *value <= LIMIT,
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        Reply::Share { value, requests } => *value <= LIMIT && *requests >= ENOUGH as f64,
+        Reply::Counts { candidate, .. } => candidate.events < FEW,
+        Reply::Windows { windows, .. } => windows.iter().all(|it| it.events < FEW && it.requests > 0),
+        Reply::NoData(_) | Reply::ProviderError(_) | Reply::Check { .. } => false,
+    }
+}
+
+/// Whether what the status says is enough for a Pass at this weight.
+pub fn is_shown(kind: Watched, state: &VerdictStatus, weight: i32) -> bool {
+    match kind {
+        Watched::TwiceWithin => state.successes >= 2,
+        Watched::Compare => {
+            let [requests, events] = state
+                .segments
+                .iter()
+                .fold([0, 0], |sum, it| [sum[0] + it.candidate.requests, sum[1] + it.candidate.events]);
+            let here = state.segments.last().is_some_and(|it| it.weight == weight && it.candidate.requests > 0);
+            events < FEW && requests >= ENOUGH && here
+        }
+        _ => true,
+    }
+}
+
+/// How verdicts became others, by kind.
+static CHANGES: Mutex<BTreeMap<(Watched, &str, &str), u64>> = Mutex::new(BTreeMap::new());
+
+/// Notes how a verdict became another.
+pub fn note(kind: Watched, from: VerdictOutcome, to: VerdictOutcome) {
+    if from != to {
+        let mut changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+        *changes.entry((kind, word(from), word(to))).or_default() += 1;
+    }
+}
+
+const fn word(outcome: VerdictOutcome) -> &'static str {
+    match outcome {
+        VerdictOutcome::Pass => "Pass",
+        VerdictOutcome::Fail => "Fail",
+        VerdictOutcome::Inconclusive => "Inconclusive",
+    }
+}
+
+/// The changes that were seen, as a table, and those that never were: of each kind that it passes and fails, and of all
+/// together each change that there is. Restarts are for cases in which pods restart.
+pub fn changes() -> (String, Vec<String>) {
+    let seen = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = |wanted: &dyn Fn(&(Watched, &str, &str)) -> bool| -> u64 {
+        seen.iter().filter(|(change, _)| wanted(change)).map(|(_, count)| count).sum()
+    };
+    let all = [("Inconclusive", "Pass"), ("Inconclusive", "Fail"), ("Pass", "Inconclusive"), ("Pass", "Fail")];
+    let mut table = String::from("verdicts that became others\n");
+    let mut missing = Vec::new();
+    for kind in KINDS {
+        let told = all.map(|(from, to)| {
+            format!("{from} to {to} {}", count(&|it: &(Watched, &str, &str)| *it == (kind, from, to)))
+        });
+        table += &format!("{:<12} {}\n", format!("{kind:?}"), told.join(", "));
+        for outcome in ["Pass", "Fail"] {
+            let may_be = kind != Watched::Restarts || outcome == "Pass";
+            if may_be && count(&|it: &(Watched, &str, &str)| (it.0, it.2) == (kind, outcome)) == 0 {
+                missing.push(format!("{kind:?} never becomes {outcome}"));
+            }
+        }
+    }
+    for (from, to) in all {
+        if count(&|it: &(Watched, &str, &str)| (it.1, it.2) == (from, to)) == 0 {
+            missing.push(format!("nothing goes from {from} to {to}"));
+        }
+    }
+    (table, missing)
+}
