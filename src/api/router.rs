@@ -22,7 +22,8 @@ pub struct Router {
     /// The weights in an object of another kind, as the platform has set that up under a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomRef>,
-    /// How long the gateway may take from accepting a weight to sending requests by it. Default 5s.
+    /// How long the gateway may take from accepting a weight to sending requests by it: a weight counts as reached
+    /// after that, since no condition of a route tells that the data plane has moved. Default 5s.
     #[serde(default = "default_propagation_delay")]
     pub propagation_delay: Duration,
 }

@@ -11,7 +11,10 @@ use super::{Timestamp, status::is_zero};
 pub struct Weights {
     /// What is meant.
     pub desired: WeightShare,
-    /// What was seen: the share of ready endpoints, or with a router that of the weights that it follows.
+    /// What was seen. Without a router the share of ready endpoints. With one the last weight that every Gateway
+    /// has accepted and for which propagationDelay has passed since (status.route.servedWeight), as far as
+    /// candidateService selects the candidate: it is not counted from requests, as no gateway tells their number
+    /// in its status. A metric of spec.analysis can.
     pub observed: WeightShare,
 }
 

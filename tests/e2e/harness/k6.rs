@@ -33,8 +33,10 @@ pub struct Count {
     pub v1: u64,
     /// Answers of version v2.
     pub v2: u64,
-    /// Requests without a good answer, or not sent because too many were outstanding.
+    /// Requests without a good answer.
     pub failed: u64,
+    /// Requests that k6 did not come to send: the machine was too busy for it.
+    pub unsent: u64,
 }
 
 /// A running k6.
@@ -42,7 +44,7 @@ pub struct K6 {
     child: Child,
     counts: Arc<Mutex<Vec<Count>>>,
     looking: JoinHandle<()>,
-    before: u64,
+    before: Count,
 }
 
 impl K6 {
@@ -66,7 +68,7 @@ impl K6 {
         let counts = Arc::new(Mutex::new(Vec::new()));
         let output = child.stdout.take().expect("a pipe");
         let looking = tokio::spawn(read(output, counts.clone()));
-        let mut k6 = Self { child, counts, looking, before: 0 };
+        let mut k6 = Self { child, counts, looking, before: Count::default() };
         // Not counted: what fails until the gateway knows the route.
         let served = async {
             let mut ticks = interval(LOOK);
@@ -75,14 +77,14 @@ impl K6 {
             }
         };
         timeout(START, served).await.expect("k6 is served");
-        k6.before = k6.last().failed;
+        k6.before = k6.last();
         k6
     }
 
     /// What has been counted until now.
     pub fn last(&self) -> Count {
         let last = self.counts.lock().expect("no panic under this lock").last().copied().unwrap_or_default();
-        Count { failed: last.failed - self.before, ..last }
+        Count { failed: last.failed - self.before.failed, unsent: last.unsent - self.before.unsent, ..last }
     }
 
     /// All that was read.
@@ -135,7 +137,11 @@ async fn read(output: ChildStdout, counts: Arc<Mutex<Vec<Count>>>) {
         match metric {
             "v1" => now.v1 += 1,
             "v2" => now.v2 += 1,
-            "failed" | "dropped_iterations" => now.failed += 1,
+            "failed" => now.failed += 1,
+            "dropped_iterations" => {
+                let count = fields.next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(1.0);
+                now.unsent += count as u64;
+            }
             _ => continue,
         }
         let Ok(at) = at.parse() else { continue };

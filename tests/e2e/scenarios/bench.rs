@@ -81,8 +81,9 @@ impl Bench {
     async fn tell(self) {
         let last = self.k6.last();
         let all = last.v1 + last.v2 + last.failed;
+        let unsent = if last.unsent > 0 { format!(" ({} more not sent)", last.unsent) } else { String::new() };
         let row = format!(
-            "| {} | {} / {all} | {} | {} |",
+            "| {} | {} / {all}{unsent} | {} | {} |",
             self.name,
             last.failed,
             self.shares.join(", "),
