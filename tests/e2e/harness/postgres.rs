@@ -67,7 +67,7 @@ impl Postgres {
     }
 
     async fn psql(&self, text: &str) -> Answer {
-        let words = ["exec", "postgres", "--", "psql", "-h", "127.0.0.1", "-U", "shop", "-d", "shop"];
+        let words = ["exec", "postgres", "--", "psql", "-h", "/tmp", "-U", "shop", "-d", "shop"];
         let flags = ["-v", "ON_ERROR_STOP=1", "-qAt", "-c", text];
         kubectl::run("kubectl", &[&["-n", &self.world.namespace], &words[..], &flags[..]].concat()).await
     }
@@ -110,7 +110,7 @@ impl Postgres {
                 "--",
                 "psql",
                 "-h",
-                "127.0.0.1",
+                "/tmp",
                 "-U",
                 "shop",
                 "-d",
