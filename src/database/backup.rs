@@ -186,10 +186,12 @@ pub fn known(directory: &Path, name: &str) -> Result<Backup, String> {
 pub async fn prove(server: &Server, directory: &Path, name: &str) -> Result<Backup, String> {
     let (backup, scratch) = restore(server, directory, name).await?;
     scratch.remove().await?;
+    record(directory, name, &backup)?;
     Ok(backup)
 }
 
-/// The same, and the scratch database is left for whoever asked.
+/// The same, and the scratch database is left for whoever asked. It is noted nowhere: beside the command of somebody else
+/// the directory is read only.
 ///
 /// # Errors
 /// Why it is no backup. Nothing is left then.
@@ -203,7 +205,6 @@ pub(super) async fn restore(server: &Server, directory: &Path, name: &str) -> Re
         return Err(why);
     }
     backup.proven_at = Some(Timestamp::now());
-    record(directory, name, &backup)?;
     Ok((backup, scratch))
 }
 

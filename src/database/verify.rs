@@ -135,6 +135,12 @@ async fn faults(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<St
     Ok(faults)
 }
 
+/// A type without its length, and that: of `timestamp(3) with time zone` the 3.
+fn parts(type_name: &str) -> (String, &str) {
+    let split = type_name.split_once('(').and_then(|(before, rest)| Some((before, rest.split_once(')')?)));
+    split.map_or((type_name.to_owned(), ""), |(before, (length, after))| (format!("{before}{after}"), length))
+}
+
 async fn of_column(connection: &mut PgConnection, expected: &ExpectedColumn) -> Result<Option<String>, sqlx::Error> {
     let ExpectedColumn { table, name, type_name, nullable } = expected;
     // A type without its length is any length of it.
@@ -142,14 +148,14 @@ async fn of_column(connection: &mut PgConnection, expected: &ExpectedColumn) -> 
                  coalesce(to_regtype($3::text) = atttypid, false), to_regtype($3::text) IS NOT NULL \
                  FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2 AND attnum > 0 AND NOT attisdropped";
     let wanted = type_name.as_deref().unwrap_or_default();
-    let (base, length) = wanted.split_once('(').map_or((wanted, ""), |(base, length)| (base, length));
+    let (base, length) = parts(wanted);
     let base = Some(base.trim()).filter(|base| !base.is_empty());
     let found: Option<(String, bool, bool, bool)> =
         sqlx::query_as(query).bind(table).bind(name).bind(base).fetch_optional(connection).await?;
     let Some((found, may_be_null, same, known)) = found else {
         return Ok(Some(format!("column {table}.{name} is missing")));
     };
-    let found_length = found.split_once('(').map_or("", |(_, length)| length);
+    let (_, found_length) = parts(&found);
     if !wanted.is_empty() && !known {
         return Ok(Some(format!("column {table}.{name} is {found}; {wanted} is no type of this database")));
     }
@@ -161,4 +167,16 @@ async fn of_column(connection: &mut PgConnection, expected: &ExpectedColumn) -> 
         true => format!("column {table}.{name} is NOT NULL, and should not be"),
         false => format!("column {table}.{name} may be NULL, and should not"),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn a_length_may_stand_in_the_middle_of_a_type() {
+        assert_eq!(parts("timestamp(3) with time zone"), ("timestamp with time zone".to_owned(), "3"));
+        assert_eq!(parts("numeric(10, 2)[]"), ("numeric[]".to_owned(), "10, 2"));
+        assert_eq!(parts("bigint"), ("bigint".to_owned(), ""));
+    }
 }

@@ -134,7 +134,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         DatabaseTask::Restore => {
             let release = pass.status.release.as_ref().map_or(0, |release| release.number);
             let name = backup_name(pass, DatabaseTask::Backup);
-            let task = Task::Restore { name, suffix: format!("before_{release}") };
+            let task = Task::Restore { name, suffix: format!("_before_{release}") };
             (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
         }
     };

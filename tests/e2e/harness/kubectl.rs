@@ -11,6 +11,8 @@ pub struct Answer {
     pub code: i32,
     /// What it printed, standard error after standard output.
     pub text: String,
+    /// Standard output alone.
+    pub output: String,
 }
 
 impl Answer {
@@ -26,9 +28,10 @@ pub async fn run(program: &str, arguments: &[&str]) -> Answer {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut text = printed.clone();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Answer { code: output.status.code().unwrap_or(-1), text }
+    Answer { code: output.status.code().unwrap_or(-1), text, output: printed }
 }
 
 /// Runs `kubectl -n NAMESPACE WORDS`; the words are separated by blanks and have none in them.

@@ -57,7 +57,10 @@ impl Postgres {
 
     /// Runs SQL, and returns what it answers: a line for each row, columns separated by `|`.
     pub async fn sql(&self, text: &str) -> String {
-        self.psql(text).await.expect_success().trim().to_owned()
+        let answer = self.psql(text).await;
+        assert_eq!(answer.code, 0, "{text}: {}", answer.text);
+        // What kubectl itself has to say is no answer.
+        answer.output.trim().to_owned()
     }
 
     /// Runs SQL that has to fail.
@@ -67,7 +70,7 @@ impl Postgres {
     }
 
     async fn psql(&self, text: &str) -> Answer {
-        let words = ["exec", "postgres", "--", "psql", "-h", "127.0.0.1", "-U", "shop", "-d", "shop"];
+        let words = ["exec", "postgres", "--", "psql", "-h", "/tmp", "-U", "shop", "-d", "shop"];
         let flags = ["-v", "ON_ERROR_STOP=1", "-qAt", "-c", text];
         kubectl::run("kubectl", &[&["-n", &self.world.namespace], &words[..], &flags[..]].concat()).await
     }
@@ -80,10 +83,10 @@ impl Postgres {
             loop {
                 ticks.tick().await;
                 let answer = self.psql(question).await;
-                last = answer.text.trim().to_owned();
-                if answer.code == 0 && last == wanted {
+                if answer.code == 0 && answer.output.trim() == wanted {
                     return;
                 }
+                last = answer.text.trim().to_owned();
             }
         };
         let ended = timeout(PATIENCE, asking).await;
@@ -110,7 +113,7 @@ impl Postgres {
                 "--",
                 "psql",
                 "-h",
-                "127.0.0.1",
+                "/tmp",
                 "-U",
                 "shop",
                 "-d",

@@ -58,7 +58,7 @@ impl Moment {
         if let During(task) = self {
             ground.work(task, WorkOutcome::Running).await;
             if task == DatabaseTask::Migration {
-                ground.postgres.runs("pg_sleep(3)").await;
+                ground.postgres.runs("takes a while").await;
             }
         }
     }
@@ -69,11 +69,11 @@ impl Moment {
     }
 }
 
-/// A file that takes a while in the real database, and none in the rehearsal.
-fn slow(number: usize) -> (String, String) {
-    let sql = format!(
-        "CREATE TABLE slow_{number} (id int);\nSELECT pg_sleep(CASE current_database() WHEN 'shop' THEN 3 ELSE 0 END) /* pg_sleep(3) */"
-    );
+/// A file; in the real database it takes a while, where something is to be done meanwhile.
+fn slow(number: usize, moment: Moment) -> (String, String) {
+    let seconds = if matches!(moment, During(DatabaseTask::Migration)) { 8 } else { 0 };
+    let sleep = format!("CASE current_database() WHEN 'shop' THEN {seconds} ELSE 0 END");
+    let sql = format!("CREATE TABLE slow_{number} (id int);\nSELECT 'takes a while', pg_sleep({sleep})");
     file(&format!("{number:03}"), &sql)
 }
 
@@ -92,7 +92,7 @@ async fn aborted_in_each_step(world: World) {
     let mut applied = "001".to_owned();
     for (place, moment) in MOMENTS.into_iter().enumerate() {
         let number = place + 2;
-        files.push(slow(number));
+        files.push(slow(number, moment));
         ground.release(&format!("v{number}"), &files, "{}").await;
         moment.is_there(&ground).await;
         ground.shop.say("Abort").await;
@@ -122,11 +122,11 @@ async fn edited_in_each_step(world: World) {
     let mut serves = "v1".to_owned();
     for (place, moment) in MOMENTS.into_iter().enumerate() {
         let number = 2 * place + 2;
-        files.push(slow(number));
+        files.push(slow(number, moment));
         ground.release(&format!("v{number}"), &files, "{migration: {approval: Required}}").await;
         moment.is_there(&ground).await;
         ground.load.answered_only_by(&serves).await;
-        files.push(slow(number + 1));
+        files.push(slow(number + 1, Approval));
         serves = format!("v{}", number + 1);
         ground.release(&serves, &files, "{migration: {approval: Never}}").await;
         ground.healthy().await;
@@ -140,7 +140,7 @@ async fn edited_in_each_step(world: World) {
 
 async fn deleted_in_mid_migration(world: World) {
     let (ground, _volume) = start(&world).await;
-    ground.release("v2", &[slow(2)], "{}").await;
+    ground.release("v2", &[slow(2, During(DatabaseTask::Migration))], "{}").await;
     During(DatabaseTask::Migration).is_there(&ground).await;
     ground.shop.delete(DeleteParams::background()).await;
     // The end of the object was that of the migration, or after it.
