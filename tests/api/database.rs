@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use servicerelease::{
     api::{Duration, RunnerPod, ServiceRelease},
+    checks::AllowedHosts,
     controller::{jobs::Runner, reconcile::Decide},
     engine::{
         DatabaseJob, Decision, Effect, Job, NewJob, ObjectVersion, Observed, Run, Task, TaskPod, Wrapped,
@@ -37,7 +38,11 @@ fn mind(wants: impl Fn(&ServiceRelease, &Observed) -> Vec<Effect> + Send + Sync 
 async fn operator(cluster: &Cluster, proxy: &Proxy, decide: Decide) -> Operator {
     Operator::start_as(cluster, proxy.config(), |options| {
         options.decide = decide;
-        options.runner = Some(Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() });
+        options.runner = Some(Runner {
+            image: "operator:1".into(),
+            pull_policy: "IfNotPresent".into(),
+            allowed_hosts: AllowedHosts::default(),
+        });
     })
     .await
 }

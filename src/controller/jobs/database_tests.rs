@@ -6,6 +6,7 @@ use super::super::{Runner, body};
 use super::*;
 use crate::{
     api::{ANNOTATION_OWNER_UID, ANNOTATION_REPORTS, Duration, LABEL_JOB, LABEL_RELEASE, RunnerPod, ServiceRelease},
+    checks::AllowedHosts,
     database::expand,
     engine::{NewJob, Run, SqlRun, Wrapped},
 };
@@ -69,7 +70,7 @@ fn wrapped_tool(image: Option<&str>) -> TaskPod {
 }
 
 fn runner() -> Runner {
-    Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into() }
+    Runner { image: "operator:1".into(), pull_policy: "IfNotPresent".into(), allowed_hosts: AllowedHosts::default() }
 }
 
 fn made(job: DatabaseJob, owned: bool) -> Result<Value, String> {
