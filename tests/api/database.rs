@@ -175,6 +175,7 @@ fn database(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
 
 fn wrap() -> Task {
     Task::Wrap(Wrapped {
+        attempt: 1,
         plan: "p".into(),
         release: "ns/shop#1".into(),
         again: false,
