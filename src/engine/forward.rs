@@ -259,7 +259,12 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failur
         }
         Step::Database(task) => database::steps::complete(pass, task)?,
         Step::MigrationApproval => database::steps::is_approved(pass),
-        Step::Maintenance => database::switches::close(pass),
+        // For a migration by all that maintenance mode is; for a switch alone by the route.
+        Step::Maintenance if database::needs_maintenance(pass) => database::switches::close(pass),
+        Step::Maintenance => {
+            let weight = pass.desired_weight();
+            route::settled(pass, weight)
+        }
         Step::Scale(_) => sized(pass, policy),
         Step::Approval => passed,
         Step::Check { when, names } => {

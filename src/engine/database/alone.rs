@@ -3,7 +3,7 @@
 use crate::api::SchemaState;
 
 use super::{
-    super::{Flow, forward, pass::Pass, rest, retreat},
+    super::{Flow, forward, pass::Pass, rest, retreat, route},
     Due, switches,
     undo::{self, Standing},
 };
@@ -56,7 +56,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
 
 /// All is done.
 fn end(pass: &mut Pass<'_>) -> Flow {
-    if !switches::open(pass) {
+    if !switches::open(pass) || (super::needs_maintenance(pass) && !route::settled(pass, 0)) {
         return Flow::Settled;
     }
     pass.status.step = None;

@@ -123,6 +123,13 @@ pub fn pinned(pass: &Pass<'_>) -> Option<Database> {
     pass.policy().database
 }
 
+/// Whether the release under way brings a migration that the code before cannot live with.
+pub fn needs_maintenance(pass: &Pass<'_>) -> bool {
+    let due = pass.status.release.as_ref().is_some_and(|release| release.migration.is_some());
+    let migration = pinned(pass).and_then(|database| database.migration).filter(|_| due);
+    migration.is_some_and(|migration| !migration.previous_revision_compatible)
+}
+
 /// What has become of the schema in the release under way.
 pub fn schema(pass: &Pass<'_>) -> SchemaState {
     pass.status.database.as_ref().map_or(SchemaState::Unchanged, |database| database.schema)

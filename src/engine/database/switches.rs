@@ -39,8 +39,7 @@ pub fn close(pass: &mut Pass<'_>) -> bool {
     }
     let switched = switch(pass).is_none_or(|switch| set(pass, &switch, &switch.on));
     let weight = pass.desired_weight();
-    let routed = pass.traffic_spec().is_some_and(|traffic| traffic.maintenance.is_some());
-    switched && (!routed || route::settled(pass, weight))
+    switched && (!is_routed(pass) || route::settled(pass, weight))
 }
 
 /// Takes maintenance mode off, if this release put it on. Says whether it is off.
@@ -54,7 +53,13 @@ pub fn open(pass: &mut Pass<'_>) -> bool {
         state(pass).maintenance_since = None;
         pass.status.note(pass.now, "MaintenanceOff", "maintenance mode is taken off", None);
     }
-    open
+    // The route is yet to follow.
+    open && !is_routed(pass)
+}
+
+/// Whether maintenance mode is a Service that the route leads to.
+fn is_routed(pass: &Pass<'_>) -> bool {
+    pass.traffic_spec().is_some_and(|traffic| traffic.maintenance.is_some())
 }
 
 /// Whether it is meant to be on.

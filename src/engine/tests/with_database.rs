@@ -320,6 +320,40 @@ fn end(world: &mut World, report: Report) {
 }
 
 #[test]
+fn the_maintenance_service_has_all_requests_until_the_new_code_serves() {
+    let routed = json!({"traffic": {
+        "service": "shop", "candidateService": "shop-candidate", "maintenance": {"service": "page"},
+        "router": {"gateway": {"parentRefs": [{"name": "edge"}]}},
+    }});
+    let plain = json!({"urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}});
+    let page = |world: &World| world.seen.route.as_ref().unwrap().spec["rules"][0]["backendRefs"][0]["name"] == "page";
+    let mut world = with(plain, &routed);
+    let wait = |world: &mut World| {
+        for _ in 0..20 {
+            world.settle();
+            world.wait(10);
+        }
+        world.settle();
+    };
+    wait(&mut world);
+    assert_eq!((world.phase(), page(&world)), (Phase::Healthy, false), "{}", world.status().message);
+    world.report = |task| match task {
+        Task::Migrate(_) => None,
+        _ => well(task),
+    };
+    let spec = incompatible(&json!({}));
+    world.edit(|it| it.database = serde_json::from_value(spec).unwrap());
+    world.set_image("v2");
+    wait(&mut world);
+    assert_eq!((schema(&world), page(&world)), (SchemaState::Changing, true), "{}", world.status().message);
+    world.report = well;
+    end(&mut world, reported(WorkOutcome::Done, "done"));
+    wait(&mut world);
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()), "{}", world.status().message);
+    assert!(!page(&world) && world.status().database.unwrap().maintenance_since.is_none());
+}
+
+#[test]
 fn without_maintenance_mode_only_a_compatible_migration_is_begun() {
     let mut world = world(incompatible(&json!({})));
     world.settle();
