@@ -16,7 +16,7 @@ use super::{
 };
 
 /// How long it may take to start.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 /// How long a question may be asked until its answer is as wanted.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -133,9 +133,12 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
     ground.no_job_is_left().await;
     ground.load.answered_only_by("v1").await;
 
-    // The person finds that the server committed it, mends what the tool did not come to note, and says so.
-    assert_eq!(ground.postgres.sql("SELECT count(*) FROM slow").await, "1");
-    ground.postgres.sql("UPDATE schema_migrations SET dirty = false").await;
+    // The person finds out whether the server committed it, mends what the tool did not come to note, and says so.
+    let committed = ground.postgres.sql("SELECT to_regclass('slow') IS NOT NULL").await;
+    crate::harness::note(format!("committed: {committed}"));
+    assert_eq!(ground.postgres.sql(VERSION).await, "3|t", "the tool's own record");
+    let version = if committed == "t" { 3 } else { 2 };
+    ground.postgres.sql(&format!("UPDATE schema_migrations SET version = {version}, dirty = false")).await;
     ground.shop.say("Skip").await;
     ground.shop.reaches_within(LONG, "RolledBack", |status| status.phase == Phase::RolledBack).await;
 
@@ -147,7 +150,6 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
     processes::with(&pod, "psql").await.kill().await;
     let status = ground.ends(Phase::Halted, "MigrationUnknown", "").await;
     crate::harness::note(status.message);
-    ground.postgres.until("SELECT count(*) FROM alone", "1").await;
     ground.no_job_is_left().await;
     ground.shop.say("Skip").await;
     ground.shop.reaches_within(LONG, "RolledBack", |status| status.phase == Phase::RolledBack).await;
