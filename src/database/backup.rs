@@ -151,7 +151,8 @@ fn keep(part: &Path, place: &Path) -> Result<(u64, String), String> {
     kept().map_err(|error| format!("{}: {error}", place.display()))
 }
 
-fn record(directory: &Path, name: &str, backup: &Backup) -> Result<(), String> {
+/// Writes down what is known of a backup, beside it.
+pub(super) fn record(directory: &Path, name: &str, backup: &Backup) -> Result<(), String> {
     let (place, part) = (directory.join(format!("{name}.json")), directory.join(format!(".{name}.json.part")));
     let text = serde_json::to_vec_pretty(backup).map_err(|error| error.to_string())?;
     let written = || {

@@ -60,6 +60,8 @@ pub async fn rehearse(
         Ok(restored) => restored,
         Err(why) => return report::failed(format!("the backup {name} cannot be rehearsed on: {why}")),
     };
+    // It is a proof, too. Beside a command of somebody else the directory is read only, and nobody loses by that.
+    let _ = backup::record(&places.backups, name, &backup);
     let restored_millis = millis(begun);
     let begun = Instant::now();
     let mut found = match tried {
