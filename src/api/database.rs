@@ -254,12 +254,8 @@ pub enum RehearsalMode {
     Skip,
 }
 
-/// What changes the schema.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
-#[x_kube(
-    validation = Rule::new("has(self.sql) != has(self.template)").message("exactly one of sql and template is needed"),
-    validation = Rule::new("!has(self.imageFrom) || has(self.template)").message("imageFrom goes with template")
-)]
+/// What changes the schema. It has the rules of [`Change`], which is flattened into it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Migration {
     /// What is run.
@@ -354,12 +350,8 @@ pub enum MigrationApproval {
     Never,
 }
 
-/// What takes a migration back.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
-#[x_kube(
-    validation = Rule::new("has(self.sql) != has(self.template)").message("exactly one of sql and template is needed"),
-    validation = Rule::new("!has(self.imageFrom) || has(self.template)").message("imageFrom goes with template")
-)]
+/// What takes a migration back. It has the rules of [`Change`], which is flattened into it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationDown {
     /// What is run. Of SQL files, `NNN_name.down.sql` of those numbers that the release applied, the last first.

@@ -114,6 +114,8 @@ func TestArgoHealthOfEveryPhase(t *testing.T) {
 		"pending":            "Progressing",
 		"stale":              "Progressing",
 		"preparing":          "Progressing",
+		"database-preflight": "Progressing",
+		"database-migrates":  "Progressing",
 		"timed-pause":        "Progressing",
 		"promoting":          "Progressing",
 		"superseded":         "Progressing",

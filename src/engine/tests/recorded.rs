@@ -5,7 +5,10 @@
 use serde_json::{Map, Value, json};
 
 use super::world::World;
-use crate::api::{Action, CommandPhase, Phase, ServiceReleaseSpec};
+use crate::{
+    api::{Action, CommandPhase, Phase, ServiceReleaseSpec, WorkOutcome},
+    engine::{Report, Task},
+};
 
 const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packaging/argocd/recorded.json");
 
@@ -94,6 +97,19 @@ fn observing(good: bool) -> World {
     settled(world)
 }
 
+/// v2 on its way with a migration, whose Jobs report this.
+fn migrating(report: fn(&Task) -> Option<Report>) -> World {
+    let mut world = World::healthy(json!({"blueGreen": {}}), 3);
+    world.report = report;
+    let database = json!({
+        "urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "DATABASE_URL"}},
+        "migration": {"sql": {"configMap": "shop-2"}, "previousRevisionCompatible": true},
+    });
+    world.edit(|spec| spec.database = serde_json::from_value(database).expect("a database"));
+    world.set_image("v2");
+    settled(world)
+}
+
 fn blue_green() -> World {
     let mut world = World::healthy(json!({"blueGreen": {"autoPromote": false}}), 3);
     world.set_image("v2");
@@ -121,6 +137,13 @@ fn cases() -> Vec<Case> {
             world
         }),
         ("preparing", || at(releasing(json!([{"setWeight": 25}])), Phase::Progressing)),
+        ("database-preflight", || migrating(|_| None)),
+        ("database-migrates", || {
+            migrating(|task| match task {
+                Task::Preflight { .. } => Some(Report { outcome: WorkOutcome::Done, ..Report::default() }),
+                _ => None,
+            })
+        }),
         ("timed-pause", || settled(releasing(json!([{"setWeight": 25}, {"pause": {"duration": "5m"}}])))),
         ("awaiting-approval", || settled(releasing(json!([{"setWeight": 25}, {"approval": {}}])))),
         ("open-pause", open_pause),
