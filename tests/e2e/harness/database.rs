@@ -16,7 +16,7 @@ use super::{Load, Shop, World, kubectl, postgres::Postgres};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a release with all of a database's work may take on a busy machine.
-pub const LONG: Duration = Duration::from_secs(180);
+pub const LONG: Duration = Duration::from_secs(300);
 /// A part of the password in every URL: it is to be nowhere.
 const PASSWORD: &str = "s3cret";
 
