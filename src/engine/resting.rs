@@ -5,6 +5,7 @@ use crate::api::{ObservationStatus, Phase, Timestamp};
 use super::{
     database,
     effect::Selection,
+    observation,
     observed::Revision,
     pass::Pass,
     report::{Report, command, kubectl, look_at_route},
@@ -67,6 +68,12 @@ pub fn failed_since(pass: &Pass<'_>) -> bool {
 
 fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report {
     if let Some(failure) = &state.failure {
+        let back = observation::good_before(pass);
+        if let Some(why) = back.and_then(|back| database::undo::hinders(pass, back.release)) {
+            let message = format!("{stable} serves all traffic, but {failure}; it is not taken back: {why}");
+            let next = format!("{} | {}", command(pass, "retry"), database::words::commands(pass));
+            return Report::new(Phase::Halted, "SchemaChanged", message).next(next);
+        }
         let message = format!("{stable} serves all traffic, but {failure}");
         let next = ["undo", "retry"].map(|words| command(pass, words)).join(" | ");
         return Report::new(Phase::Observing, "ObservationFailed", message).next(next);

@@ -8,7 +8,7 @@ use super::{
         plan::Step,
         report::{Report, command},
     },
-    steps,
+    steps, switches,
     undo::Standing,
     words,
 };
@@ -60,7 +60,9 @@ pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
             Report::new(Phase::AwaitingApproval, "RestoreAwaitsApproval", message).next(next)
         }
         Standing::Halted { reason, message } => {
-            let message = format!("{message}; the release is taken back since {}", rollback.message);
+            // It stays as it is, and the message says so (INVARIANTS D5).
+            let mode = if switches::is_closed(pass) { "; maintenance mode stays on" } else { "" };
+            let message = format!("{message}; the release is taken back since {}{mode}", rollback.message);
             Report::new(Phase::Halted, reason, message).next(words::commands(pass))
         }
     })

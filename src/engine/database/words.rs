@@ -2,7 +2,10 @@
 
 use crate::api::{DatabaseTask, SchemaState, SecretSource, WorkOutcome, status::bounded};
 
-use super::{super::pass::Pass, pinned};
+use super::{
+    super::{pass::Pass, retreat},
+    pinned,
+};
 
 /// What a kind of work is, for people.
 pub const fn subject(task: DatabaseTask) -> &'static str {
@@ -113,7 +116,11 @@ pub fn commands(pass: &Pass<'_>) -> String {
         "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}')\" -c 'SELECT * FROM {schema}servicerelease_ledger'",
         key.name, key.key
     );
+    let look = format!("{log}{psql}");
+    if !retreat::under_way(pass) {
+        return look;
+    }
     format!(
-        "{log}{psql}; then kubectl srel -n {namespace} retry {name} (look again), or, when the database fits the code that serves: kubectl srel -n {namespace} skip {name}"
+        "{look}; then kubectl srel -n {namespace} retry {name} (look again), or, when the database fits the code that serves: kubectl srel -n {namespace} skip {name}"
     )
 }

@@ -404,6 +404,7 @@ fn a_changed_schema_without_a_way_back_halts_with_maintenance_on(
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "SchemaChanged"), "{}", status.message);
     assert_eq!((schema(&world), maintenance(&world)), (state, "true".into()));
+    assert!(status.message.contains("maintenance mode stays on"), "{}", status.message);
     assert!(status.next_action.contains("servicerelease_ledger"), "{}", status.next_action);
     // A person has settled it by hand.
     world.say(Action::Skip, |command| command.revision = None);
@@ -563,6 +564,20 @@ fn flags_go_with_the_code() {
     world.settle();
     assert_eq!((world.phase(), world.stable()), (Phase::RolledBack, "v1".into()), "{}", world.status().message);
     assert_eq!(world.seen.config_maps[0].data["NEW_CHECKOUT"], "off", "what it was before the release");
+}
+
+#[test]
+fn what_fails_after_a_breaking_migration_was_promoted_halts() {
+    let mut world = breaking(&json!({}), well);
+    let checks = json!([{"name": "sums", "when": ["AfterPromotion"], "http": {}}]);
+    world.edit(|spec| spec.checks = serde_json::from_value(checks).unwrap());
+    world.reply = |_| Some(super::world::wrong());
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "SchemaChanged"), "{}", status.message);
+    assert!(status.message.contains("check sums failed") && status.message.contains("previousRevisionCompatible"));
+    assert!(!status.next_action.contains("undo") && status.next_action.contains("retry"), "{}", status.next_action);
+    assert_eq!(world.stable(), "v2");
 }
 
 #[test]

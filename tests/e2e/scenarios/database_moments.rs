@@ -155,7 +155,8 @@ async fn deleted_in_mid_migration(world: World) {
     crate::harness::merge(
         &mut spec,
         json!({ "database": { "urlFrom": { "secretKeyRef": { "name": "shop-db", "key": "DATABASE_URL" } },
-        "migration": { "sql": { "configMap": "shop-migrations" }, "version": "v2", "approval": "Never" } } }),
+        "migration": { "sql": { "configMap": "shop-migrations" }, "version": "v2", "approval": "Never",
+            "previousRevisionCompatible": true } } }),
     );
     let shop = world.starting_shop(&spec.to_string()).await;
     let status = shop.reaches_within(LONG, "Healthy", |status| status.phase == Phase::Healthy).await;
