@@ -258,7 +258,7 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failur
             route::settled(pass, weight)
         }
         Step::Database(task) => database::steps::complete(pass, task)?,
-        Step::MigrationApproval => database::steps::is_approved(pass),
+        Step::MigrationApproval => !database::steps::awaits_approval(pass),
         // For a migration by all that maintenance mode is; for a switch alone by the route.
         Step::Maintenance if database::needs_maintenance(pass) => database::switches::close(pass),
         Step::Maintenance => {

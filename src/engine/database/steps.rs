@@ -318,11 +318,6 @@ fn migrated(pass: &mut Pass<'_>, migration: Option<&Migration>) {
     state.migrations.drain(..excess);
 }
 
-/// Whether the migration may begin: nobody has to approve it, or somebody has.
-pub fn is_approved(pass: &Pass<'_>) -> bool {
-    !awaits_approval(pass)
-}
-
 /// Whether a person has to approve the plan that is about to be run.
 pub fn awaits_approval(pass: &Pass<'_>) -> bool {
     let Some(database) = pinned(pass) else { return false };
