@@ -1,9 +1,11 @@
-//! How long it takes from a candidate that goes bad to all requests on stable: by a metric, at several intervals, by
-//! its readiness probe, and by a crash. Each writes its row into target/bench-rollback.md (`make bench-gateway`).
+//! How long it takes from data that show a bad candidate to all requests on stable: by a metric, at several intervals,
+//! from the first bad sample in Prometheus; by its readiness probe and by a crash, from the moment it goes bad. Each
+//! writes its row into target/bench-rollback.md (`make bench-gateway`).
 
 use std::{io::Write as _, path::Path};
 
 use jiff::Timestamp;
+use serde_json::Value;
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
 
 use crate::{
@@ -24,7 +26,12 @@ pub const ALL: &[Scenario] = scenarios! {
 };
 
 /// Rollbacks for each row.
-const RUNS: usize = 6;
+const RUNS: usize = 10;
+/// What a rollback may take beyond the interval of its metric, in seconds.
+const BEYOND: f64 = 2.0;
+/// The metric, and its limit.
+const POOL: &str = "db_pool_active";
+const LIMIT: u32 = 10;
 
 /// A way to go bad, and what sees it.
 struct Row<'a> {
@@ -33,6 +40,8 @@ struct Row<'a> {
     metric: &'a str,
     /// Seconds between two measurements.
     interval: u32,
+    /// Whether Prometheus is asked when it first had a bad sample.
+    sampled: bool,
     /// What the candidate's pods are told to do.
     change: &'a str,
     /// Why it is rolled back.
@@ -58,27 +67,54 @@ const RESTARTS: &str = "{name: pods, workload: {}}";
 async fn a_readiness_probe(world: World) {
     let name = "readiness probe, 3 failures 1 s apart".to_owned();
     let change = "{\"never_ready\": true}";
-    let row = Row { name, metric: RESTARTS, interval: 10, change, reason: "NotReady", fails_requests: true };
+    let row =
+        Row { name, metric: RESTARTS, interval: 10, sampled: false, change, reason: "NotReady", fails_requests: true };
     measured(&world, row).await;
 }
 
 async fn a_crash(world: World) {
     let name = "crash, no restart allowed".to_owned();
     let change = "{\"crash_after_requests\": 0}";
-    let row = Row { name, metric: RESTARTS, interval: 10, change, reason: "AnalysisFailed", fails_requests: true };
+    let row = Row {
+        name,
+        metric: RESTARTS,
+        interval: 10,
+        sampled: false,
+        change,
+        reason: "AnalysisFailed",
+        fails_requests: true,
+    };
     measured(&world, row).await;
 }
 
 async fn metric(world: &World, interval: u32) {
     // A gauge that breaks no request: none may fail, and each that v2 answers is seen.
-    let metric = "{name: pool, prometheus: {query: 'max(db_pool_active{pod=~\"{{pods}}\"})'}, threshold: {max: 10}}";
+    let metric = &format!(
+        "{{name: pool, prometheus: {{query: 'max({POOL}{{pod=~\"{{{{pods}}}}\"}})'}}, threshold: {{max: {LIMIT}}}}}"
+    );
     let (name, change) = (format!("metric every {interval} s"), "{\"pool_active\": 20}");
-    let row = Row { name, metric, interval, change, reason: "AnalysisFailed", fails_requests: false };
-    measured(world, row).await;
+    let reason = "AnalysisFailed";
+    measured(world, Row { name, metric, interval, sampled: true, change, reason, fails_requests: false }).await;
+}
+
+/// The time of the first sample over the limit that Prometheus has of a revision's pods since a moment.
+async fn first_bad_sample(world: &World, revision: &str, since: Timestamp) -> Timestamp {
+    let words = "-n monitoring get service prometheus -o jsonpath={.spec.clusterIP}";
+    let url = format!("http://{}:9090/api/v1/query", world.kubectl(words).await.expect_success());
+    let query = format!("query={POOL}{{namespace=\"{}\",pod=~\".*{revision}.*\"}}[5m]", world.namespace);
+    let answer = world.devcluster(&["exec", "--", "curl", "-sfG", "--data-urlencode", &query, &url]).await;
+    let answer: Value = serde_json::from_str(&answer).expect("an answer of Prometheus");
+    let series = answer["data"]["result"].as_array().into_iter().flatten();
+    let samples = series.flat_map(|it| it["values"].as_array().into_iter().flatten()).filter_map(|sample| {
+        let value: f64 = sample[1].as_str()?.parse().ok()?;
+        let at = Timestamp::from_microsecond((sample[0].as_f64()? * 1e6) as i64).ok()?;
+        (value > f64::from(LIMIT) && at >= since).then_some(at)
+    });
+    samples.min().unwrap_or_else(|| panic!("no bad sample since {since}: {answer}"))
 }
 
 async fn measured(world: &World, row: Row<'_>) {
-    let Row { name, metric, interval, change, reason, fails_requests } = row;
+    let Row { name, metric, interval, sampled, change, reason, fails_requests } = row;
     let spec = format!(
         "{{strategy: {{canary: {{steps: [{{setWeight: 50}}, {{pause: {{}}}}]}}}}, \
          analysis: {{interval: {interval}s, metrics: [{metric}]}}, \
@@ -86,7 +122,7 @@ async fn measured(world: &World, row: Row<'_>) {
     );
     let shop = world.routed_shop("GATEWAY", &spec).await;
     let k6 = K6::start(world).await;
-    let mut took = Vec::new();
+    let (mut from_data, mut from_told) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
         shop.release("v2", &[("RUN", &run.to_string())]).await;
         let good = |status: &ServiceReleaseStatus| {
@@ -94,21 +130,22 @@ async fn measured(world: &World, row: Row<'_>) {
             status.phase == Phase::Paused && passed
         };
         let revision = shop.reaches("paused, and well", good).await.candidate.unwrap().revision;
+        let told = Timestamp::now();
         world.behave(&revision, change).await;
-        let bad = Timestamp::now();
         let status = shop.reaches("RolledBack", |status| status.phase == Phase::RolledBack).await;
         assert_eq!(status.reason, reason, "{}", status.message);
         // Those that failed were the candidate's, too.
         let given = |count: &Count| count.v2 + count.failed;
         let counts = k6.counts();
         let last =
-            counts.windows(2).rev().find(|pair| given(&pair[1]) > given(&pair[0])).map_or(bad, |pair| pair[1].at);
-        took.push(last.duration_since(bad).as_secs_f64());
+            counts.windows(2).rev().find(|pair| given(&pair[1]) > given(&pair[0])).map_or(told, |pair| pair[1].at);
+        from_told.push(last.duration_since(told).as_secs_f64());
+        if sampled {
+            from_data.push(last.duration_since(first_bad_sample(world, &revision, told).await).as_secs_f64());
+        }
     }
-    took.sort_by(f64::total_cmp);
     let failed = k6.last().failed;
-    let all: Vec<String> = took.iter().map(|seconds| format!("{seconds:.1}")).collect();
-    let row = format!("| {name} | {failed} | {} |", all.join(", "));
+    let row = format!("| {name} | {failed} | {} | {} |", distribution(&mut from_data), distribution(&mut from_told));
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../bench-rollback.md");
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("target/bench-rollback.md");
     writeln!(file, "{row}").expect("a row is written");
@@ -119,4 +156,17 @@ async fn measured(world: &World, row: Row<'_>) {
     let begun = counts.first().map(|first| first.at);
     k6.end().await;
     assert!(failed == 0 || fails_requests, "{failed} requests failed, of those that began at {begun:?}: {when:?}");
+    let allowed = f64::from(interval) + BEYOND;
+    assert!(
+        from_data.iter().all(|it| *it <= allowed),
+        "longer than {allowed} s from the first bad sample: {from_data:?}"
+    );
+}
+
+/// Least, median and greatest, and all of them in their order.
+fn distribution(seconds: &mut [f64]) -> String {
+    seconds.sort_by(f64::total_cmp);
+    let (Some(least), Some(greatest)) = (seconds.first(), seconds.last()) else { return "-".to_owned() };
+    let all: Vec<String> = seconds.iter().map(|it| format!("{it:.1}")).collect();
+    format!("{least:.1} / {:.1} / {greatest:.1} ({})", seconds[seconds.len() / 2], all.join(", "))
 }
