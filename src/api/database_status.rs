@@ -38,6 +38,11 @@ pub struct DatabaseStatus {
     /// The size of the database in bytes.
     #[serde(default, skip_serializing_if = "super::status::is_zero")]
     pub size_bytes: i64,
+    /// The image of the migration, as the node that ran preflight has it (imageID): part of the plan. Where it is a digest
+    /// of the repository that the manifest names, that digest is rehearsed and run, whatever the tag names by then.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub image: String,
     /// The hash of the SQL files, as preflight found them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]

@@ -127,6 +127,7 @@ fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
         took: since(meta.created, end.at),
         message: last_words(pod).unwrap_or_else(|| end.why.to_string()),
         report: pod.filter(|_| job.reports).and_then(|pod| pod.report.as_deref()).map(str::to_owned),
+        image: pod.filter(|_| job.reports).and_then(|pod| pod.image.as_deref()).map(str::to_owned),
     });
     let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waits(pod)));
     Job { object: meta.object(), end, stuck, deleting: meta.deleting }

@@ -236,7 +236,7 @@ async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
 
 /// What a run of SQL files reports.
 fn of_run(ended: migrate::Report, done: &str) -> Report {
-    let migrate::Report { outcome, plan, applied, already, file, why, .. } = ended;
+    let migrate::Report { outcome, plan, applied, already, earlier, file, why, .. } = ended;
     let count = applied.len();
     let stopped = file.map(|file| format!("{file}: ")).unwrap_or_default();
     let message = match why {
@@ -245,7 +245,9 @@ fn of_run(ended: migrate::Report, done: &str) -> Report {
         None if already > 0 => format!("{count} files {done}, {already} were before"),
         None => format!("{count} files {done}"),
     };
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    // What the release as a whole did: pods that were killed could not report theirs.
+    let applied: Vec<String> = earlier.into_iter().chain(applied).collect();
+    let count = i64::try_from(applied.len()).unwrap_or(i64::MAX);
     Report { files_hash: plan, applied, count, ..report::of(outcome, message) }
 }
 

@@ -123,6 +123,7 @@ fn decide(pass: &mut Pass<'_>, command: &Command) -> Answer {
 /// Rejects a command for another revision or step than the one it would meet (INVARIANTS C2).
 fn meant_for_this(pass: &Pass<'_>, command: &Command) -> Result<(), String> {
     let subject = match (command.action, pass.candidate_hash()) {
+        (Action::Retry, None) if pass.is_alone() => pass.status.release.as_ref().map(|it| it.revision.as_str()),
         (Action::Retry, None) => pass.target.as_ref().map(|target| target.hash.as_str()),
         (_, Some(candidate)) => Some(candidate),
         (_, None) => pass.stable_hash(),

@@ -249,6 +249,8 @@ pub struct JobEnd {
     pub message: String,
     /// What its container left as its message, whole, where the Job works on a database.
     pub report: Option<String>,
+    /// The image that this container ran, as the kubelet tells it (imageID).
+    pub image: Option<String>,
 }
 
 /// A ConfigMap that has this release's label.

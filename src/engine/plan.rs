@@ -238,7 +238,10 @@ impl Policy {
         let before = at(Moment::BeforeTraffic);
         let last = at(Moment::BeforePromotion).filter(|_| !first);
         let rollout = [Step::Prepare].into_iter().chain(before).chain(middle).chain(last).chain([Step::Promote]);
-        let steps = at(Moment::Preflight).into_iter().chain(database).chain(rollout.filter(|_| !alone)).collect();
+        // What serves already is asked whether it still does, on the new schema.
+        let after = at(Moment::AfterPromotion).filter(|_| alone);
+        let rest = rollout.filter(|_| !alone).chain(after);
+        let steps = at(Moment::Preflight).into_iter().chain(database).chain(rest).collect();
         let seconds = |seconds: i32| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let scale_down_delay = spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
         Self {

@@ -78,6 +78,10 @@ fn apply(pass: &mut Pass<'_>, mut report: Report) {
             report.next_action = "allow it (role, quota or admission policy); it is tried again every minute".into();
         }
     }
+    // It stays as it is, and the message says so (INVARIANTS D5).
+    if report.phase == Phase::Halted && database::switches::is_closed(pass) {
+        report.message.push_str("; maintenance mode stays on");
+    }
     if pass.status.route.as_ref().is_some_and(|route| route.maintenance)
         && let Some(page) = pass.traffic_spec().and_then(|traffic| traffic.maintenance.as_ref())
     {

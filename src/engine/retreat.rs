@@ -65,7 +65,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     if !moved {
         let started = pass.status.rollback.as_ref().map(|rollback| rollback.started_at);
         let late = started.is_some_and(|started| pass.elapsed(started, policy.deadline));
-        if late && gives_up(pass) {
+        if late && settled && gives_up(pass) {
             // What was about to be done for stable is not done any more.
             let moves = pass.after.len() - planned;
             pass.after.drain(..moves);
@@ -103,7 +103,12 @@ fn drive_without_stable(pass: &mut Pass<'_>) -> Flow {
         pass.after.extend(resize(seen, 0));
     }
     let settled = database::undo::drive(pass, closed && down) == Standing::Clear;
-    if closed && clear && down && settled {
+    // The maintenance page comes and goes here, too.
+    let routed = pass.policy().is_routed() && pass.seen.route.is_some() && !contest::is_on(pass);
+    if routed && closed {
+        pass.after.extend(route::set(pass, 0));
+    }
+    if closed && clear && down && settled && (!routed || rules::are_meant(pass, 0)) {
         complete(pass);
         return Flow::Again;
     }
@@ -342,6 +347,7 @@ fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
     }
     // Requests may still come by the other Service, which is about to belong to another revision.
     if pass.policy().is_routed() && pass.seen.route.is_some() && !route::settled(pass, 0) {
+        pass.after.extend(route::set(pass, 0));
         return false;
     }
     if !traffics.used() || matches!(traffics.selection(), Selection::Revision(_)) {

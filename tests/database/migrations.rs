@@ -161,6 +161,22 @@ async fn an_error_half_way_leaves_the_file_undone_and_those_before_it_done() {
 }
 
 #[tokio::test]
+async fn what_earlier_pods_of_a_release_applied_is_told_by_the_one_that_ends() {
+    let server = Server::start().await;
+    let mut all = COUNTED.to_vec();
+    all[1].1 = "ALTER TABLE nothing ADD COLUMN a int;";
+    // The first could as well have been killed before it said so.
+    for (applied, earlier) in [(1, Vec::new()), (0, vec!["001_table.sql"])] {
+        let report = run(&server, &all).await;
+        assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Failed, applied), "{report:?}");
+        assert_eq!(report.earlier, earlier);
+    }
+    let other = Settings { release: "production/other".into(), ..settings() };
+    let report = migrate::run(&server.url(), &files(&all), &other).await;
+    assert_eq!((report.outcome, report.already, report.earlier.len()), (WorkOutcome::Failed, 1, 0), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_table_that_is_in_use_is_waited_for_a_little_at_a_time() {
     let server = Server::start().await;
     run(&server, &COUNTED[..1]).await;

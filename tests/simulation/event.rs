@@ -96,6 +96,14 @@ pub enum Event {
     ScaleSet(u8, i32),
     DeleteService(bool),
     DeleteJob(u8),
+    /// The manifest's migration becomes that of a version.
+    Migration(u8),
+    /// The contents of the ConfigMap with SQL files change behind its name.
+    Files,
+    /// The pod of a Job of the database is killed.
+    KillWorker(u8),
+    /// A person finds out what became of what nobody knew, and notes it in the ledger.
+    SettleByHand,
     DeleteRelease(Propagation),
     CreateRelease,
     ScaleDeployment(i32),
@@ -153,6 +161,7 @@ impl Event {
             | Self::DeleteService(_)
             | Self::ScaleDeployment(_)
             | Self::DeleteJob(_) => "meddling",
+            Self::Migration(_) | Self::Files | Self::KillWorker(_) | Self::SettleByHand => "database",
             Self::DeleteRelease(_) | Self::CreateRelease => "deletion",
             Self::Autoscaler(_) | Self::Rival(_) | Self::Contest(_) => "contest",
             Self::RouteWeight(_) | Self::RouteHealed(_) | Self::DeleteRoute | Self::RestoreRoute => "route",
@@ -231,6 +240,10 @@ impl fmt::Display for Event {
                 write!(f, "a user deletes the {which}Service")
             }
             Self::DeleteJob(n) => write!(f, "a user deletes Job #{n}"),
+            Self::Migration(version) => write!(f, "spec.database becomes that of version {version}"),
+            Self::Files => write!(f, "SQL files change behind their ConfigMap's name"),
+            Self::KillWorker(n) => write!(f, "pod #{n} of those at work on the database is killed"),
+            Self::SettleByHand => write!(f, "a person notes in the ledger what became of what nobody knew"),
             Self::DeleteRelease(how) => write!(f, "the ServiceRelease is deleted ({how:?})"),
             Self::CreateRelease => write!(f, "the ServiceRelease is created again"),
             Self::ScaleDeployment(n) => write!(f, "a user scales the Deployment to {n}"),

@@ -4,6 +4,7 @@ use servicerelease::api::Action;
 
 use crate::{
     checks::Violation,
+    database,
     event::{Aim, Event, Fault, Meddling},
     metrics,
     model::{
@@ -88,6 +89,72 @@ impl Case {
         }
         case.events = events;
         case
+    }
+
+    /// A case with a database: migrations, and what can happen to their Jobs and to the ledger.
+    pub fn with_database(seed: u64, length: usize) -> Self {
+        let mut case = if seed.is_multiple_of(3) { Self::routed(seed, length) } else { Self::generate(seed, length) };
+        let mut rng = Rng::new(seed ^ 0x6461_7461_6261_7365);
+        let kinds = u64::from(database::KINDS);
+        let kind = 1 + u8::try_from(seed % kinds).unwrap_or(0);
+        (case.setup.database, case.setup.strategy) = (kind, database::strategy(kind, case.setup.strategy));
+        if seed % 4 != 1 {
+            case.events = Self::calm(&mut rng, length);
+            let setup = &mut case.setup;
+            (setup.traffic, setup.replicas, setup.first) = (true, Some(2), 'A');
+            if seed % 3 != 0 {
+                setup.adopted = false;
+            }
+            return case;
+        }
+        let mut events = Vec::new();
+        for mut event in std::mem::take(&mut case.events) {
+            if let Event::Strategy(index, _) = &mut event {
+                *index = database::strategy(kind, *index);
+            }
+            events.extend(with_jobs(&mut rng, event));
+            match rng.below(20) {
+                0 | 1 => events.push(Event::Migration(rng.pick(&[1, 2, 2, 3, 4]))),
+                2 => events.push(Event::KillWorker(u8::try_from(rng.below(4)).unwrap_or(0))),
+                3 if rng.chance(30) => events.push(Event::Files),
+                4 if rng.chance(40) => events.push(Event::SettleByHand),
+                5 | 6 => events.push(Event::Command { action: Action::Approve, aim: Aim::Right, full: false }),
+                7..10 => events.push(Event::Settle(rng.pick(&[2, 3, 6]))),
+                _ => {}
+            }
+        }
+        case.events = events;
+        case
+    }
+
+    /// Migrations that come to their end, or nearly so, one after the other: each with what may become of it, and now and
+    /// then something that breaks it off.
+    fn calm(rng: &mut Rng, length: usize) -> Vec<Event> {
+        let right = |action: Action| Event::Command { action, aim: Aim::Right, full: false };
+        let mut events = vec![Event::Settle(12), right(Action::Approve), Event::Settle(24)];
+        while events.len() < length {
+            let n = u8::try_from(rng.below(4)).unwrap_or(0);
+            events.push(Event::Migration(rng.pick(&[1, 2, 2, 3, 4])));
+            if rng.chance(60) {
+                events.push(Event::Template(rng.pick(&['B', 'C', 'A', 'N', 'K'])));
+            }
+            for _ in 0..4 {
+                events.push(Event::Settle(rng.pick(&[1, 2, 3, 6])));
+                match rng.below(16) {
+                    0..6 => events.push(right(Action::Approve)),
+                    6 => events.push(right(Action::Abort)),
+                    7..9 => events.push(Event::KillWorker(n)),
+                    9 => events.push(Event::DeleteJob(n)),
+                    10 => events.push(rng.pick(&[Event::SettleByHand, Event::Files])),
+                    11 | 12 => events.extend([pass(rng), Event::Continue(n % 2)]),
+                    13 => events.push(command(rng)),
+                    _ => {}
+                }
+            }
+            events.push(right(rng.pick(&[Action::Approve, Action::Undo, Action::Abort, Action::Retry, Action::Skip])));
+            events.push(Event::Settle(12));
+        }
+        events
     }
 
     /// A case over a route: the same with what can happen to a route and a gateway in between.
@@ -344,6 +411,8 @@ fn simplify_setup(setup: &Setup) -> Vec<Setup> {
     add(&|it| it.candidate_service = it.router.is_some());
     add(&|it| it.router = it.router.and(Some(RouterKind::Gateway)));
     add(&|it| it.router_later = false);
+    add(&|it| it.database = 0);
+    add(&|it| it.database = it.database.min(1));
     add(&|it| it.checks = it.checks.min(1));
     add(&|it| it.checks = 0);
     add(&|it| it.metric = None);

@@ -6,6 +6,7 @@
 
 mod checks;
 mod coverage;
+mod database;
 mod event;
 mod generate;
 mod metrics;
@@ -67,6 +68,9 @@ fn sweep(make: Make, seed: u64, steps: u64) -> Result<Coverage, String> {
         let seed = seed + cases;
         let case = make(seed, LENGTH);
         let outcome = world::run(&decide, &case.setup, &case.events, case.forward, only());
+        if std::env::var("SIM_TRACE").is_ok() {
+            println!("{}\n{}", case.setup, outcome.log.join("\n"));
+        }
         if let Some(violation) = outcome.violation {
             if std::env::var("SIM_SURVEY").is_ok() {
                 println!("{seed} {}: {}", violation.rule, violation.text);
@@ -151,6 +155,22 @@ fn the_engine_keeps_every_invariant_under_analysis() {
     assert!(missing.is_empty(), "never seen: {missing:?}");
 }
 
+/// The same of cases with a database.
+const LEAST_CELLS_DATABASE: usize = 600;
+
+#[test]
+fn the_engine_keeps_every_invariant_with_a_database() {
+    let seed = env("SIM_SEED", 9_000_000);
+    let steps = env("SIM_STEPS", 60_000);
+    match sweep(Case::with_database, seed, steps) {
+        Ok(coverage) => {
+            println!("{}", coverage.table());
+            assert!(coverage.len() >= LEAST_CELLS_DATABASE, "only {} cells were reached", coverage.len());
+        }
+        Err(trace) => panic!("{trace}"),
+    }
+}
+
 /// Cases that a mutant may survive.
 const PATIENCE: u64 = 400;
 
@@ -170,7 +190,9 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     let routed = mutants::ROUTED.iter().map(|mutant| (Case::routed as Make, mutant));
     let checked = mutants::CHECKED.iter().map(|mutant| (Case::checked as Make, mutant));
     let analysed = mutants::ANALYSED.iter().map(|mutant| (Case::analysed as Make, mutant));
-    for (make, mutant) in plain.chain(routed).chain(checked).chain(analysed) {
+    let database = mutants::database::ALL.iter().map(|mutant| (Case::with_database as Make, mutant));
+    let all = plain.chain(routed).chain(checked).chain(analysed).chain(database);
+    for (make, mutant) in all.filter(|(_, mutant)| only().is_none_or(|rule| rule == mutant.rule)) {
         let case = killed(make, mutant);
         println!(
             "{} {:<55} {}",

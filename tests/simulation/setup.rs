@@ -12,11 +12,12 @@ use servicerelease::api::{
 use servicerelease::{checks::incomparable, engine::NamedTemplate};
 
 use crate::{
+    database,
     metrics::{self, Watched},
     model::{
         catalogue,
         cluster::{
-            CANDIDATE_SERVICE, Cluster, DEPLOYMENT, DeploymentObject, Kind, ReleaseObject, SERVICE, ServiceObject,
+            CANDIDATE_SERVICE, Cluster, ConfigMapObject, DEPLOYMENT, DeploymentObject, Kind, ReleaseObject, SERVICE, ServiceObject,
         },
         controllers::{self, Lagging},
         gateway,
@@ -62,6 +63,8 @@ pub struct Setup {
     pub checks: u8,
     /// What is watched.
     pub metric: Option<Watched>,
+    /// Which kind of database the manifest has.
+    pub database: u8,
 }
 
 impl Setup {
@@ -85,6 +88,7 @@ impl Setup {
             router_later: false,
             checks: 0,
             metric: None,
+            database: 0,
         }
     }
 
@@ -135,6 +139,9 @@ impl Setup {
             }),
             strategy: strategy(self.strategy, self.bounds, self.router().filter(|_| !self.router_later).as_ref()),
             checks: checks(self.checks),
+            database: database::database(self.database, 1),
+            maintenance: database::maintenance(self.database),
+            flags: database::flags(self.database),
             // The template comes without a draw of its own, so that seeds keep their cases.
             analysis: self.watched().map(|kind| analysis(kind, self.checks % 2 == 1)),
             rollback: Rollback {
@@ -174,6 +181,12 @@ impl Setup {
                 contested_by: None,
             };
             cluster.live.services.insert(SERVICE.into(), service);
+        }
+        if self.database > 0 {
+            let version = cluster.fresh();
+            let data = [(database::MAINTENANCE.to_owned(), "false".to_owned())].into();
+            cluster.live.config_map = Some(ConfigMapObject { version, data });
+            cluster.touch(Kind::Others);
         }
         if self.router == Some(RouterKind::HttpRoute) {
             cluster.put_route(gateway::FRONT, false, None, gateway::users_route(0));
@@ -230,12 +243,13 @@ impl fmt::Display for Setup {
         let preview = if self.traffic && self.candidate_service { " and a candidate Service" } else { "" };
         write!(
             f,
-            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, checks {}, metric {:?}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
+            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, checks {}, metric {:?}, database {}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
             self.first,
             self.replicas,
             describe(self.strategy, self.bounds),
             self.checks,
             self.metric,
+            self.database,
             self.min_ready,
             self.automatic,
             self.keep_previous,

@@ -1,12 +1,15 @@
 //! What people, nodes and other controllers do to the cluster.
 
 use servicerelease::{
-    api::{Action, LABEL_REVISION, ServiceReleaseSpec, Timestamp},
+    api::{
+        Action, ApprovalKind, CommandApproval, LABEL_REVISION, ServiceReleaseSpec, ServiceReleaseStatus, Timestamp,
+    },
     checks::incomparable,
     engine::{self, ObjectVersion},
 };
 
 use crate::{
+    database,
     event::{Aim, Event, Meddling},
     metrics,
     model::{
@@ -118,6 +121,16 @@ impl Users {
                     traffic.router = setup.router();
                 }
             }),
+            Event::Migration(version) => edit(cluster, |spec| {
+                if spec.database.is_some() {
+                    spec.database = database::database(setup.database, u32::from(*version));
+                }
+            }),
+            Event::Files => cluster.server.edited += 1,
+            Event::KillWorker(n) => {
+                return cluster.kill_worker(usize::from(*n)).unwrap_or_else(|| "there is none".into());
+            }
+            Event::SettleByHand => cluster.server.settle_by_hand(),
             Event::ApiUpgrade => cluster.api_version = (cluster.api_version + 1).min(3),
             _ => return meddle(cluster, event),
         }
@@ -135,6 +148,7 @@ impl Users {
         let failed = failed.map(|entry| entry.revision.clone());
         let current = status.release.as_ref().map(|it| it.revision.clone());
         let right = match action {
+            Action::Retry if status.candidate.is_none() && status.step.is_some() => current.clone(),
             Action::Retry => failed.or(candidate),
             Action::Undo => stable,
             _ => candidate,
@@ -159,7 +173,7 @@ impl Users {
         self.count += 1;
         let name = format!("command-{}", self.count);
         let command = engine::Command {
-            approval: None,
+            approval: approval(&status, action, aim),
             object: ObjectVersion { uid: format!("uid-of-{name}"), name, resource_version: String::new() },
             created: Timestamp::from_millis(cluster.now / 1000 * 1000),
             action,
@@ -193,6 +207,18 @@ impl Users {
             self.put(cluster, command);
         }
     }
+}
+
+/// What of the database's plan is approved: that which is asked for, or another one.
+fn approval(status: &ServiceReleaseStatus, action: Action, aim: Aim) -> Option<CommandApproval> {
+    let kind = match (action, status.reason.as_str()) {
+        (Action::Approve, "MigrationAwaitsApproval") => ApprovalKind::Migration,
+        (Action::Approve, "RestoreAwaitsApproval") => ApprovalKind::Restore,
+        _ => return None,
+    };
+    let plan = status.database.as_ref().map(|database| database.plan_hash.clone());
+    let plan_hash = if aim == Aim::WrongRevision { Some("0000000000000000".into()) } else { plan };
+    Some(CommandApproval { kind, plan_hash })
 }
 
 /// A change of the spec, with the generation that it gets.

@@ -1,6 +1,6 @@
 //! One case: the cluster, the users, two operator processes and the checks, driven by events.
 
-use servicerelease::api::{Action, Phase, Timestamp};
+use servicerelease::api::{Action, Phase, StepName, Timestamp};
 
 use crate::{
     checks::{self, Checker, Rest, Violation},
@@ -260,7 +260,7 @@ impl World<'_> {
     }
 
     fn come_to_rest(&mut self) -> Option<Rest> {
-        let mut mark = (Phase::Pending, 0, 0);
+        let mut mark = (Phase::Pending, 0, 0, 0);
         let mut since = self.cluster.now;
         let mut waited = 0;
         for round in 0..1_500 {
@@ -277,6 +277,8 @@ impl World<'_> {
                 status.phase,
                 status.step.as_ref().map_or(0, |step| step.index),
                 status.release.as_ref().map_or(0, |it| it.number),
+                // Each Job has its time.
+                status.database.iter().flat_map(|it| &it.work).map(|it| it.attempt).sum::<i32>(),
             );
             if now_at != mark {
                 (mark, since, waited) = (now_at, self.cluster.now, round);
@@ -380,7 +382,10 @@ impl World<'_> {
             return;
         }
         let letter = checks::wanted_letter(&self.cluster);
-        let fresh = if letter == Some('Z') { 'Y' } else { 'Z' };
+        let stable = self.status().stable.map(|stable| stable.revision);
+        let serves = self.cluster.live.sets.values().find(|set| Some(&set.hash) == stable.as_ref()).map(|set| set.letter);
+        let is_new = |fresh: &char| letter != Some(*fresh) && serves != Some(*fresh);
+        let fresh = ['Z', 'Y', 'C'].into_iter().find(is_new).unwrap_or('Z');
         self.log.push(format!("- all obstacles are removed, the template becomes {fresh}"));
         self.operators.iter_mut().for_each(|operator| operator.answers_right = true);
         self.cluster.jobs_right = true;
@@ -411,7 +416,7 @@ impl World<'_> {
         self.cluster.touch(Kind::Pods);
         self.cluster.commit();
         self.checker.replicas_changed(&self.cluster);
-        for _ in 0..8 {
+        for _ in 0..16 {
             if !self.finish() {
                 return;
             }
@@ -421,8 +426,10 @@ impl World<'_> {
             }
             let action = match status.phase {
                 Phase::AwaitingApproval => Action::Approve,
+                Phase::Paused if status.hold.is_some() && self.works_on_the_database() => Action::Retry,
                 Phase::Paused if status.hold.is_some() => Action::Skip,
                 Phase::Paused => Action::Resume,
+                Phase::Halted if status.database.is_some() => self.looks_after_the_database(),
                 _ => break,
             };
             self.log.push(format!("- a person answers: {action:?}"));
@@ -431,5 +438,20 @@ impl World<'_> {
         let status = self.status();
         let text = format!("a good template ends in {:?} ({}): {}", status.phase, status.reason, status.message);
         self.checker.fail("L1", text);
+    }
+
+    fn works_on_the_database(&self) -> bool {
+        self.status().step.is_some_and(|step| step.name == StepName::Database)
+    }
+
+    /// What a person does who is told to look at the database: what nobody knew is noted in the ledger, and the release
+    /// is asked to look again; if that is not enough, the schema is taken for settled.
+    fn looks_after_the_database(&mut self) -> Action {
+        let known = self.status().database.unwrap_or_default();
+        if known.asked_again_at.is_some() {
+            return Action::Skip;
+        }
+        self.act(&Event::SettleByHand);
+        Action::Retry
     }
 }

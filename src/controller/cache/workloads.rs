@@ -227,6 +227,8 @@ pub struct CachedPod {
     pub said: Option<Box<str>>,
     /// The whole message of the container that reports, if it is of a Job that works on a database.
     pub report: Option<Box<str>>,
+    /// The image that this container runs, as the kubelet tells it (imageID).
+    pub image: Option<Box<str>>,
     /// Whether none of its containers runs or will run.
     pub over: bool,
     /// The uid of the ReplicaSet or Job that controls it.
@@ -269,6 +271,8 @@ struct RawCondition {
 #[serde(rename_all = "camelCase", default)]
 struct RawContainer {
     name: String,
+    #[serde(rename = "imageID")]
+    image_id: String,
     restart_count: i32,
     state: Option<RawState>,
     last_state: Option<RawState>,
@@ -341,6 +345,11 @@ impl RawPodStatus {
         (!ended.message.is_empty()).then(|| bounded(&ended.message, MOST_MESSAGE).into())
     }
 
+    fn image(&self, container: &str) -> Option<Box<str>> {
+        let found = self.container_statuses.iter().flatten().find(|it| it.name == container)?;
+        (!found.image_id.is_empty()).then(|| bounded(&found.image_id, MAX_TEXT).into())
+    }
+
     /// ContainersReady turned False later than every container began to run, and all of them still do. Of a pod
     /// that never was ready the condition is older than its containers, and of one that crashed older than the
     /// container that runs instead. (Whole seconds: within the second of its start a loss is not seen.)
@@ -389,6 +398,7 @@ impl Cached for CachedPod {
         let said = job.and_then(|_| status.said());
         let reporter = job.and_then(|_| meta.annotation(ANNOTATION_REPORTS));
         let report = reporter.and_then(|container| status.report(container));
+        let image = reporter.and_then(|container| status.image(container));
         let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
         let pod = Pod {
             name: meta.name.clone(),
@@ -413,6 +423,7 @@ impl Cached for CachedPod {
             job: job.map(Into::into),
             said,
             report,
+            image,
             over,
             owner: meta.controller().map(|owner| owner.uid.as_str().into()),
             pod,

@@ -55,6 +55,8 @@ pub struct Report {
     pub applied: Vec<String>,
     /// How many were applied before.
     pub already: usize,
+    /// Those of them that earlier runs of the same release applied: their pods were killed before they could say so.
+    pub earlier: Vec<String>,
     /// The file that it stopped at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -76,6 +78,7 @@ impl Report {
             plan: String::new(),
             applied: Vec::new(),
             already: 0,
+            earlier: Vec::new(),
             file: None,
             why,
             effects: Vec::new(),
@@ -176,6 +179,7 @@ struct Run<'a> {
     meant: Vec<&'a File>,
     applied: Vec<String>,
     already: usize,
+    earlier: Vec<String>,
     effects: Vec<Effects>,
     /// Whether a file was begun: from then on a lost connection leaves something to be found out.
     begun: bool,
@@ -191,6 +195,7 @@ impl<'a> Run<'a> {
             meant: Vec::new(),
             applied: Vec::new(),
             already: 0,
+            earlier: Vec::new(),
             effects: Vec::new(),
             begun: false,
         }
@@ -201,7 +206,7 @@ impl<'a> Run<'a> {
         let stop = run.drive(url).await;
         let (outcome, file, why) = match stop {
             Ok(()) => (WorkOutcome::Done, None, None),
-            Err(Stop::NotBegun(why)) if run.applied.is_empty() => (WorkOutcome::NotBegun, None, Some(why)),
+            Err(Stop::NotBegun(why)) if run.applied.is_empty() && run.earlier.is_empty() => (WorkOutcome::NotBegun, None, Some(why)),
             Err(Stop::NotBegun(why)) => (WorkOutcome::Failed, None, Some(why)),
             Err(Stop::Failed(file, why)) => (WorkOutcome::Failed, Some(file), Some(why)),
             Err(Stop::Lost(why)) if !run.begun => (WorkOutcome::NotBegun, None, Some(why)),
@@ -210,8 +215,8 @@ impl<'a> Run<'a> {
             }
             Err(Stop::Unknown(file, why)) => (WorkOutcome::Unknown, file, Some(why)),
         };
-        let Run { applied, already, effects, .. } = self;
-        Report { outcome, plan, applied, already, file, why: why.map(|why| bounded(&why, MOST_TOLD)), effects }
+        let Run { applied, already, earlier, effects, .. } = self;
+        Report { outcome, plan, applied, already, earlier, file, why: why.map(|why| bounded(&why, MOST_TOLD)), effects }
     }
 
     /// As often as the connection is lost, and there is time: the ledger tells what became of the file under way.
@@ -280,9 +285,22 @@ impl<'a> Run<'a> {
             self.applied = done.map(|file| file.name.clone()).collect();
         } else {
             self.already = applied.len();
+            self.earlier = self.earlier(&entries, applied);
             self.meant.clone_from(&pending);
         }
         Ok(pending)
+    }
+
+    /// The files among those applied that this very release applied.
+    fn earlier(&self, entries: &[ledger::Entry], applied: Vec<String>) -> Vec<String> {
+        let mine = |name: &String| {
+            let own = |entry: &&ledger::Entry| entry.release == self.settings.release;
+            entries.iter().filter(own).any(|entry| entry.name == *name)
+        };
+        match self.direction {
+            Direction::Up => applied.into_iter().filter(mine).collect(),
+            Direction::Down(_) => Vec::new(),
+        }
     }
 
     /// Runs statements and their note in one transaction.

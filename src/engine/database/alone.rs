@@ -3,7 +3,7 @@
 use crate::api::SchemaState;
 
 use super::{
-    super::{Flow, forward, pass::Pass, rest, retreat, route},
+    super::{Flow, contest, forward, pass::Pass, rest, retreat, route, rules},
     Due, switches,
     undo::{self, Standing},
 };
@@ -85,7 +85,9 @@ fn superseded(pass: &mut Pass<'_>) -> bool {
 
 /// The schema goes back.
 fn back(pass: &mut Pass<'_>) -> Flow {
-    if undo::drive(pass, true) != Standing::Clear {
+    // Stable is looked after, and with it the route: it follows maintenance mode.
+    let follows = contest::is_on(pass) || rules::are_meant(pass, 0);
+    if undo::drive(pass, true) != Standing::Clear || !follows {
         return Flow::Settled;
     }
     retreat::complete(pass);

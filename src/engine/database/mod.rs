@@ -4,6 +4,7 @@
 
 pub mod alone;
 pub mod faults;
+mod image;
 pub mod report;
 pub mod steps;
 pub mod switches;
@@ -82,13 +83,13 @@ pub fn identity(spec: &ServiceReleaseSpec, template: Option<&Template>) -> Optio
     let database = spec.database.as_ref()?;
     let migration = database.migration.as_ref()?;
     let Change { sql, template: pod, version, image_from: _, timeout: _, lock_timeout: _ } = &migration.change;
-    let image = image(&migration.change, template);
+    let image = image_from(&migration.change, template);
     let text = json!({ "sql": sql, "template": pod, "version": version, "image": image, "url": database.url_from });
     Some(revision::short(&text.to_string()))
 }
 
 /// The image that `imageFrom` says, from the candidate's pod template.
-pub fn image(change: &Change, template: Option<&Template>) -> Option<String> {
+pub fn image_from(change: &Change, template: Option<&Template>) -> Option<String> {
     let wanted = change.image_from.as_ref()?;
     let template = template?.to_value();
     let containers = ["/spec/containers", "/spec/initContainers"].map(|place| template.pointer(place).cloned());

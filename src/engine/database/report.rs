@@ -8,7 +8,7 @@ use super::{
         plan::Step,
         report::{Report, command},
     },
-    steps, switches,
+    steps,
     undo::Standing,
     words,
 };
@@ -39,6 +39,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
             facts.push(rehearsal.locks.join(", "));
         }
     }
+    if !known.image.is_empty() {
+        facts.push(format!("image {}", known.image));
+    }
     let facts = if facts.is_empty() { String::new() } else { format!(": {}", facts.join("; ")) };
     let plan = &known.plan_hash;
     let message = format!("{place}: migration {plan} waits for approval{facts}");
@@ -60,9 +63,7 @@ pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
             Report::new(Phase::AwaitingApproval, "RestoreAwaitsApproval", message).next(next)
         }
         Standing::Halted { reason, message } => {
-            // It stays as it is, and the message says so (INVARIANTS D5).
-            let mode = if switches::is_closed(pass) { "; maintenance mode stays on" } else { "" };
-            let message = format!("{message}; the release is taken back since {}{mode}", rollback.message);
+            let message = format!("{message}; the release is taken back: {}", rollback.message);
             Report::new(Phase::Halted, reason, message).next(words::commands(pass))
         }
     })

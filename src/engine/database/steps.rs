@@ -14,7 +14,7 @@ use super::{
         pass::Pass,
         task::{DatabaseJob, SqlRun, Task, TaskPod, Wrapped},
     },
-    image, pinned, template,
+    image, image_from, pinned, template,
     work::{self, Order, Progress},
 };
 
@@ -73,7 +73,12 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 limits: database.preflight.clone(),
                 set: files.as_ref().map(|(_, set)| set.clone()),
             };
-            (DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..without }, LOOK)
+            // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
+            let job = match migration.filter(|migration| due && migration.change.template.is_some()) {
+                Some(migration) => with_change(pass, &migration.change, task, without),
+                None => DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..without },
+            };
+            (job, LOOK)
         }
         DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore => {
             let backup = backup?;
@@ -203,11 +208,10 @@ pub fn settle_job(pass: &Pass<'_>, change: &Change, what: &str, base: DatabaseJo
 }
 
 fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bool) -> Wrapped {
-    let hash = plan_hash(pass, change);
     // A seed is one for all releases; the others are of one attempt at a release each.
     let plan = match what {
-        "seed" => format!("seed/{hash}"),
-        _ => format!("{what}/{hash}/{}", number(pass)),
+        "seed" => format!("seed/{}", hash(pass, change, None)),
+        _ => format!("{what}/{}/{}", plan_hash(pass, change), number(pass)),
     };
     let (lock_timeout, timeout) = (change.lock_timeout, change.timeout);
     Wrapped { plan, release: number(pass), attempt, again, lock_timeout, timeout }
@@ -217,20 +221,39 @@ fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bo
 fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJob) -> DatabaseJob {
     let files = change.sql.as_ref().map(|sql| sql.config_map.clone());
     let pod = match &change.template {
-        Some(pod) => TaskPod::Wrapped { template: pod.clone(), image: image(change, template(pass).as_ref()) },
+        Some(pod) => {
+            let image = image_from(change, template(pass).as_ref());
+            let of_migration = match &task {
+                Task::Wrap(wrapped) => wrapped.plan.starts_with("migration/"),
+                task => matches!(task, Task::Rehearse { .. }),
+            };
+            let digest = by_digest(pass, change, image.as_deref()).filter(|_| of_migration);
+            TaskPod::Wrapped { template: pod.clone(), image: digest.or(image) }
+        }
         None => TaskPod::Own,
     };
     DatabaseJob { task: Some(task), pod, files, ..base }
 }
 
-/// What is run, as a hash: image, command, files, target (RELIABILITY, migration rule 4).
+/// The migration's image by the digest that preflight found.
+fn by_digest(pass: &Pass<'_>, change: &Change, image: Option<&str>) -> Option<String> {
+    let written = change.template.as_ref()?.pointer("/spec/containers/0/image").and_then(serde_json::Value::as_str);
+    image::pinned(image.or(written)?, &pass.status.database.as_ref()?.image)
+}
+
+/// The migration, as a hash: image, command, files, target (RELIABILITY, migration rule 4).
 pub fn plan_hash(pass: &Pass<'_>, change: &Change) -> String {
-    let image = image(change, template(pass).as_ref());
+    hash(pass, change, pass.status.database.as_ref())
+}
+
+/// What is run, as a hash, with what preflight found of it.
+fn hash(pass: &Pass<'_>, change: &Change, found: Option<&DatabaseStatus>) -> String {
+    let image = image_from(change, template(pass).as_ref());
     let url = pinned(pass).map(|database| database.url_from);
-    let files = pass.status.database.as_ref().map(|database| database.files_hash.clone());
     let Change { sql, template, version, image_from: _, timeout: _, lock_timeout: _ } = change;
     let text = serde_json::json!({
-        "sql": sql, "template": template, "version": version, "image": image, "url": url, "files": files,
+        "sql": sql, "template": template, "version": version, "image": image, "url": url,
+        "files": found.map(|known| &known.files_hash), "digest": found.map(|known| &known.image),
     });
     let digest = Sha256::digest(text.to_string());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

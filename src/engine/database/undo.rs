@@ -199,7 +199,7 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
         return Standing::Asks(words::restore(pass));
     }
     if !switches::close(pass) {
-        return Standing::Waits("maintenance mode is put on".into());
+        return not_closed(pass);
     }
     for task in [DatabaseTask::BackupBeforeRestore, DatabaseTask::Restore] {
         if let Some(standing) = step(pass, database, task) {
@@ -208,6 +208,20 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
     }
     undone(pass, "the backup was restored");
     Standing::Clear
+}
+
+/// Maintenance mode is not on yet; it has its time.
+fn not_closed(pass: &mut Pass<'_>) -> Standing {
+    let known = pass.status.database.as_ref();
+    let approved = known.and_then(|known| known.approvals.iter().map(|approval| approval.at).max());
+    let since = approved.max(known.and_then(|known| known.asked_again_at));
+    let deadline = pass.policy().deadline;
+    if since.is_some_and(|since| pass.elapsed(since, deadline)) {
+        let message = "maintenance mode does not come on, and without it nothing is restored: look at the ConfigMap \
+                       and the route";
+        return Standing::Halted { reason: "MaintenanceNotReached", message: message.into() };
+    }
+    Standing::Waits("maintenance mode is put on".into())
 }
 
 /// Whether a person has approved that this release's backup takes the database's place.

@@ -12,7 +12,7 @@ use super::super::{
     observed::Job,
     pass::Pass,
     retreat, revision, runs,
-    task::{DatabaseJob, Report},
+    task::{DatabaseJob, Report, TaskPod},
 };
 
 /// How long a pod may take to start.
@@ -21,6 +21,8 @@ const START: Duration = Duration::from_secs(120);
 const MOST_LOST: i64 = 4;
 /// The longest message, in characters.
 const MOST_TOLD: usize = 320;
+/// The longest name of an image, in characters.
+const MOST_IMAGE: usize = 512;
 /// What of the release's name stands in a Job's.
 const MOST_NAME: usize = 30;
 
@@ -166,6 +168,10 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
             work.outcome = report.outcome;
             work.message = bounded(&report.message, MOST_TOLD);
             take_in(pass, order.task, report);
+            if order.task == DatabaseTask::Preflight {
+                let image = end.image.as_deref().filter(|_| matches!(order.job.pod, TaskPod::Wrapped { .. }));
+                pass.status.database.get_or_insert_default().image = bounded(image.unwrap_or_default(), MOST_IMAGE);
+            }
         }
         None => without_report(pass, order, work, &end.message),
     }
@@ -190,7 +196,9 @@ fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, w
 /// What comes to no end: a changing task has an unknown outcome then.
 fn overdue(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     let attempts = u64::try_from(work.lost).unwrap_or(0) + 1;
-    let each = order.timeout.as_millis().saturating_add(pass.policy().deadline.as_millis());
+    // Its Job is ended before that: what is given up on here does not begin afterwards.
+    let longest = order.timeout.as_millis().saturating_add(START.as_millis());
+    let each = longest.saturating_add(pass.policy().deadline.as_millis());
     let limit = Duration::from_millis(each.saturating_mul(attempts));
     if !pass.elapsed(work.started_at, limit) {
         return;

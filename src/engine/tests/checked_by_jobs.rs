@@ -30,7 +30,7 @@ fn end(world: &mut World, code: i32) {
     let running: Vec<&mut Job> = world.seen.jobs.iter_mut().filter(|job| job.end.is_none()).collect();
     let [job] = <[&mut Job; 1]>::try_from(running).unwrap();
     let message = format!("exit code {code}: p95 was 900ms");
-    job.end = Some(JobEnd { succeeded: code == 0, at, took: 1_500, message, report: None });
+    job.end = Some(JobEnd { succeeded: code == 0, at, took: 1_500, message, report: None, image: None });
     world.settle();
 }
 

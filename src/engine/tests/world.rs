@@ -80,6 +80,8 @@ pub struct World {
     pub reply: fn(&Question) -> Option<Reply>,
     /// What a Job for a database reports; it runs on if none.
     pub report: fn(&Task) -> Option<Report>,
+    /// The image that their pods ran, as the kubelet tells it.
+    pub image: Option<String>,
     /// What happens to a pod of an image.
     pub touch: fn(&str, &mut Pod),
     said: usize,
@@ -130,6 +132,7 @@ impl World {
             gateway_refuses: false,
             reply: |_| Some(right()),
             report: |_| None,
+            image: None,
             touch: |_, _| {},
             said: 0,
         }
@@ -282,6 +285,7 @@ impl World {
                         took: 1_000,
                         message: String::new(),
                         report: Some(serde_json::to_string(&report).unwrap()),
+                        image: self.image.clone(),
                     }),
                     _ => None,
                 };

@@ -96,7 +96,9 @@ impl Checker {
         let new = &work.decision.status;
         let candidate = |status: &ServiceReleaseStatus| status.candidate.as_ref().map(|it| it.revision.clone());
         // A release that begins in this very pass may be meant, too.
-        let candidates = [candidate(old), candidate(new)];
+        let alone = [old, new].into_iter().find(|status| status.candidate.is_none() && status.step.is_some());
+        let served = alone.and_then(|status| status.stable.as_ref()).map(|it| it.revision.clone());
+        let candidates = [candidate(old), candidate(new), served];
         let named = command.revision.clone();
         let step = command.step;
         let step_is = |status: &ServiceReleaseStatus| status.step.as_ref().map(|it| it.index);
@@ -112,6 +114,7 @@ impl Checker {
         }
         match command.action {
             Action::Resume if work.view.release.spec.paused => Some("spec.paused is set".into()),
+            Action::Approve if command.approval.is_some() => super::database::must_reject(old, new, command),
             Action::Approve if old.step.is_some() => {
                 let here = [old, new].iter().any(|status| {
                     let name = status.step.as_ref().map(|it| it.name);
@@ -121,7 +124,8 @@ impl Checker {
             }
             Action::Retry if old.failed_revisions.is_empty() && old.hold.is_none() => {
                 let contested = old.route.as_ref().is_some_and(|route| route.contested_by.is_some());
-                (new.failed_revisions.is_empty() && new.hold.is_none() && !contested)
+                let halted = old.phase == Phase::Halted && old.database.is_some();
+                (new.failed_revisions.is_empty() && new.hold.is_none() && !contested && !halted)
                     .then(|| "nothing failed".to_owned())
             }
             _ => None,
@@ -147,7 +151,15 @@ fn must_abort(work: &Work, command: &Command) -> bool {
     }
     let old = &work.old;
     let candidate = old.candidate.as_ref().map(|it| it.revision.clone());
-    let phase = matches!(old.phase, Phase::Progressing | Phase::AwaitingApproval | Phase::Paused | Phase::Promoting);
+    let phase = matches!(
+        old.phase,
+        Phase::Preflight
+            | Phase::Database
+            | Phase::Progressing
+            | Phase::AwaitingApproval
+            | Phase::Paused
+            | Phase::Promoting
+    );
     let same = old.release.as_ref().map(|it| it.number) == work.decision.status.release.as_ref().map(|it| it.number);
     let named = command.revision.is_none() || command.revision == candidate;
     let step = command.step.is_none() || command.step == old.step.as_ref().map(|it| it.index);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use servicerelease::{
     api::{Duration, LABEL_RELEASE, LABEL_REVISION, Phase},
-    engine::{self, Effect, Selection},
+    engine::{self, Effect, Run, Selection},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 use super::{
-    Checker, Judged, desired,
+    Checker, Judged, database, desired,
     limits::{self, Allowed},
     reliable, replicas, route, stored,
 };
@@ -110,6 +110,7 @@ impl Checker {
             }
             Effect::CreateService(new) if new.name == SERVICE && !deleting => select(&scene, &new.selection),
             // Written ahead, so that whoever comes after a crash waits for this one and makes no second.
+            Effect::CreateJob(new) if matches!(new.run, Run::Database(_)) => database::job(&scene, new),
             Effect::CreateJob(new) => {
                 let known = stored(cluster).checks.iter().any(|it| it.job.as_ref() == Some(&new.name));
                 if known { Vec::new() } else { vec![("T2", format!("Job {} is made, and is not on record", new.name))] }
@@ -174,6 +175,8 @@ impl Checker {
         let mut cleaned = None;
         for effect in all {
             match effect {
+                // What became of the database decides whether traffic may move.
+                Effect::CreateJob(new) if matches!(new.run, Run::Database(_)) => {}
                 Effect::DeleteReplicaSet { .. }
                 | Effect::DeletePlan { .. }
                 | Effect::DeleteCommand { .. }
@@ -339,6 +342,7 @@ fn added(scene: &Scene<'_>, revision: &str, to: i32, from: i32) -> Judged {
     if stable == Some(revision) {
         return judged;
     }
+    judged.extend(database::needed(scene, revision));
     let going_back = status.rollback.as_ref().is_some_and(|it| {
         it.revision == revision
             && it.completed_at.is_none()

@@ -1,6 +1,7 @@
 //! INVARIANTS.md, checked against the model cluster by number, after every write and every event.
 
 mod commands;
+mod database;
 mod effects;
 mod limits;
 mod rest;
@@ -66,6 +67,8 @@ pub struct Checker {
     pub meddled: bool,
     /// Whether pods may be doubled, because a blueGreen strategy was there.
     doubled: bool,
+    /// How many of the things that changed the database were looked at.
+    deeds: usize,
 }
 
 /// What an effect would break, if it is carried out.
@@ -147,12 +150,14 @@ impl Checker {
         self.step_rules(cluster, work);
         self.revision_rules(cluster, work);
         self.command_rules(work);
+        self.approvals(work);
     }
 
     /// Looks at the cluster as it is, after every event and every write.
     pub fn always(&mut self, cluster: &Cluster) {
         self.remember(cluster);
         self.limits(cluster);
+        self.database(cluster);
     }
 
     fn remember(&mut self, cluster: &Cluster) {
@@ -161,8 +166,9 @@ impl Checker {
         if uid != self.uid {
             // Another object, even under the same name, begins without a past.
             let kept = (self.only, self.violation.take(), self.excused_until);
+            let deeds = self.deeds;
             let letters = std::mem::take(&mut self.letters);
-            *self = Self { uid, letters, ..Self::default() };
+            *self = Self { uid, letters, deeds, ..Self::default() };
             (self.only, self.violation, self.excused_until) = kept;
             self.excuse(cluster.now + 60_000);
             let pods = cluster.release_pods().filter_map(|pod| pod.revision());

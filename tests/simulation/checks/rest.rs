@@ -48,7 +48,9 @@ impl Checker {
             format!("at rest with observedGeneration {} of {}", status.observed_generation, release.generation)
         });
         // Of each check the last Job stays, for its log.
-        let named = |job: &String| status.checks.iter().any(|it| it.job.as_ref() == Some(job));
+        let of_database = status.database.iter().flat_map(|it| &it.work);
+        let work: Vec<&String> = of_database.map(|it| &it.job).collect();
+        let named = |job: &String| work.contains(&job) || status.checks.iter().any(|it| it.job.as_ref() == Some(job));
         let orphan = cluster.live.jobs.keys().find(|job| !named(job));
         self.require(orphan.is_none(), "L1", || format!("Job {orphan:?} is left over in {:?}", status.phase));
         let wanted = replicas(&release.spec, &status);
@@ -77,6 +79,7 @@ impl Checker {
             _ => {}
         }
         self.kept_revisions(cluster, &status, release.spec.revision_history_limit);
+        self.database_at_rest(cluster, &status, &release.spec);
     }
 
     fn pods_at_rest(&mut self, cluster: &Cluster, status: &ServiceReleaseStatus, wanted: i32, rest: Rest) {
@@ -135,6 +138,8 @@ impl Checker {
         if cluster.live.release.is_some() || !cluster.live.rivals.is_empty() {
             return;
         }
+        let job = cluster.live.jobs.keys().next();
+        self.require(job.is_none() && !cluster.server.is_busy(), "L1", || format!("the object is gone, and Job {job:?} is left over"));
         if let Some(service) = cluster.live.services.get(SERVICE) {
             let key = service.selector.keys().find(|key| key.contains('/'));
             let ours = service.owner.is_some();

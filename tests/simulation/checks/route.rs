@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use servicerelease::{
-    api::{Duration, LABEL_REVISION},
+    api::{Duration, LABEL_REVISION, Phase},
     engine::{Effect, Selection},
 };
 
@@ -257,7 +257,8 @@ impl Checker {
         let meddled = route.changed_by.is_some() || cluster.now < self.excused_until;
         let deleting = cluster.live.release.as_ref().is_none_or(|it| it.deleting.is_some());
         let probes = gateway::probes(&route.spec);
-        let maintained = gateway::is_maintained(&route.spec) && status.candidate.is_none();
+        let over = status.candidate.is_none() && status.step.is_none() && status.phase != Phase::Halted;
+        let maintained = gateway::is_maintained(&route.spec) && over;
         self.require(!maintained || meddled || deleting, "T6", || "maintenance goes on after the release".to_owned());
         self.require(status.candidate.is_some() || meddled || deleting || probes == (false, false), "T6", || {
             format!("headers and copies lead to the candidate's Service although there is no candidate: {probes:?}")

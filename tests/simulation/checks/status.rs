@@ -249,7 +249,12 @@ impl Checker {
         let (old, new) = (&work.old, &work.decision.status);
         self.identity(work);
         if old.stable.is_none() && new.stable.is_none() {
-            let own = |name: StepName| matches!(name, StepName::Prepare | StepName::Check | StepName::Promote);
+            let of_database = new.database.is_some();
+            let own = |name: StepName| match name {
+                StepName::Prepare | StepName::Check | StepName::Promote => true,
+                StepName::Database | StepName::MigrationApproval | StepName::Maintenance => of_database,
+                _ => false,
+            };
             let strategy = new.step.as_ref().is_some_and(|step| !own(step.name));
             self.require(!strategy, "R5", || "the first revision has strategy steps".into());
         }
@@ -263,7 +268,9 @@ impl Checker {
         // Without its ReplicaSet a Deployment's template is known by its hash only.
         let there = work.view.observed.revisions.iter().any(|set| set.hash == stable.revision && !set.deleting);
         let letter = self.letters.get(&stable.revision).copied();
-        self.require(!there || letter.is_none() || target(work) != letter, "R1", || {
+        // A migration of its own is released without a candidate.
+        let alone = new.candidate.is_none() && new.release.as_ref().is_some_and(|it| it.migration.is_some());
+        self.require(alone || !there || letter.is_none() || target(work) != letter, "R1", || {
             format!("release {:?} is of the template that {} has", number(new), stable.revision)
         });
     }
@@ -318,7 +325,7 @@ impl Checker {
         let target = target(work);
         for entry in old.failed_revisions.iter().filter(|it| it.latched) {
             let letter = self.letters.get(&entry.revision).copied();
-            let same = target.is_some() && target == letter;
+            let same = target.is_some() && target == letter && !super::database::is_new(work, entry);
             let still = new.failed_revisions.iter().any(|it| it.latched && it.revision == entry.revision);
             // Without its ReplicaSet a Deployment's template is known by its hash only.
             let mut sets = work.view.observed.revisions.iter();

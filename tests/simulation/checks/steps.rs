@@ -3,7 +3,7 @@
 
 use servicerelease::{
     api::{
-        Action, CheckOutcome, CheckStatus, CommandPhase, CommandRecord, Duration, Moment, OnFailure, Phase,
+        Action, CheckOutcome, CheckStatus, CommandPhase, CommandRecord, DatabaseTask, Duration, Moment, OnFailure, Phase,
         ServiceReleaseSpec, ServiceReleaseStatus, StepName, StepStatus, Timestamp, VerdictOutcome, VerdictStatus,
     },
     engine::{Plan, Reply},
@@ -15,7 +15,11 @@ use crate::{
     operator::Work,
 };
 
-use super::{Checker, desired, limits, reliable, replicas};
+use super::{
+    Checker,
+    database::{self, Part},
+    desired, limits, reliable, replicas,
+};
 
 /// The steps of a plan as PRODUCT.md has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ enum Step {
     Approval,
     /// The checks by their places, and whether they come before traffic.
     Checks([bool; 2], bool),
+    Database(DatabaseTask),
+    MigrationApproval,
     Promote,
 }
 
@@ -45,18 +51,23 @@ impl Step {
             Self::Pause(_) => StepName::Pause,
             Self::Approval => StepName::Approval,
             Self::Checks(..) => StepName::Check,
+            Self::Database(_) => StepName::Database,
+            Self::MigrationApproval => StepName::MigrationApproval,
             Self::Promote => StepName::Promote,
         }
     }
 }
 
-fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
+fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Step> {
+    let first = status.stable.is_none();
     let at = |moment: Moment| {
         let asked = |place: usize| spec.checks.get(place).is_some_and(|check| check.when.contains(&moment));
         let all = [asked(0), asked(1)];
         all.contains(&true).then_some(Step::Checks(all, moment == Moment::BeforeTraffic))
     };
-    let mut steps = vec![Step::Prepare];
+    let mut steps: Vec<Step> = super::database::steps(spec, status).into_iter().map(of_database).collect();
+    let maintained = steps.contains(&Step::Maintenance);
+    steps.push(Step::Prepare);
     steps.extend(at(Moment::BeforeTraffic));
     if let (Some(strategy), false) = (&spec.strategy, first) {
         for step in strategy.canary.iter().flat_map(|canary| &canary.steps) {
@@ -74,13 +85,21 @@ fn steps(spec: &ServiceReleaseSpec, first: bool) -> Vec<Step> {
         if strategy.blue_green.as_ref().is_some_and(|it| !it.auto_promote) {
             steps.push(Step::Pause(None));
         }
-        if strategy.blue_green.as_ref().is_some_and(|it| it.maintenance) {
+        if !maintained && strategy.blue_green.as_ref().is_some_and(|it| it.maintenance) {
             steps.push(Step::Maintenance);
         }
     }
     steps.extend(at(Moment::BeforePromotion).filter(|_| !first));
     steps.push(Step::Promote);
     steps
+}
+
+fn of_database(step: Part) -> Step {
+    match step {
+        Part::Work(task) => Step::Database(task),
+        Part::Approval => Step::MigrationApproval,
+        Part::Maintenance => Step::Maintenance,
+    }
 }
 
 /// Commands that this status has and the one before had not.
@@ -125,8 +144,7 @@ impl Checker {
         let Some(plan) = plan.or(live) else {
             return;
         };
-        let first = old.stable.is_none();
-        let steps = steps(&plan.spec, first);
+        let steps = steps(&plan.spec, new);
         self.shape(&steps, to.index, to.of, to.name);
         self.require(to.index >= from.index, "T2", || format!("step falls from {} to {}", from.index, to.index));
         self.passed(cluster, work, plan, &steps, to.index);
@@ -234,7 +252,7 @@ impl Checker {
                 Step::Headers(_) | Step::Mirror(_) | Step::Scale(_) | Step::Maintenance => {
                     let held = old.hold.is_some() && may(&[Action::Skip, Action::Promote]);
                     let done = match step {
-                        Step::Maintenance => self.maintained(cluster),
+                        Step::Maintenance => database::is_closed(cluster, &plan.spec) || self.maintained(cluster),
                         Step::Headers(there) => self.leads(cluster, |(headers, _)| headers == *there),
                         Step::Mirror(there) => self.leads(cluster, |(_, copies)| copies == *there),
                         _ => warm(cluster, work, plan, *step),
@@ -254,6 +272,8 @@ impl Checker {
                         (0..2).filter(|place| asked[*place]).all(|place| answered(work, plan, place, index, since));
                     (held || done || (full && !before), held && !done)
                 }
+                Step::Database(task) => (database::is_done(work, *task), false),
+                Step::MigrationApproval => (database::is_approved(work, &plan.spec), false),
                 Step::Promote => (true, false),
             };
             spent += usize::from(uses && !by_person);
@@ -301,7 +321,7 @@ impl Checker {
         let mut plan = work.view.observed.plans.iter();
         let plan = plan.rfind(|plan| plan.number == number(old));
         if let (true, true, Some(plan)) = (promoted, number(old) == number(new), plan) {
-            let steps = steps(&plan.spec, old.stable.is_none());
+            let steps = steps(&plan.spec, old);
             let until = i32::try_from(steps.len()).unwrap_or(0);
             self.passed(cluster, work, plan, &steps, until);
         }

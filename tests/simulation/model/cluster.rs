@@ -11,6 +11,7 @@ use servicerelease::{
 };
 
 use super::{
+    database::Server,
     gateway::{Gateway, RouteObject},
     jobs::JobObject,
     pods::Pod,
@@ -103,6 +104,13 @@ pub struct CommandObject {
     pub status: Option<ReleaseCommandStatus>,
 }
 
+/// The ConfigMap with flags and maintenance mode, which has the release's label.
+#[derive(Clone, Debug)]
+pub struct ConfigMapObject {
+    pub version: u64,
+    pub data: BTreeMap<String, String>,
+}
+
 /// Everything that a cache can know, by kind.
 #[derive(Clone, Default)]
 pub struct Stores {
@@ -116,6 +124,7 @@ pub struct Stores {
     pub plans: BTreeMap<i64, Plan>,
     pub commands: BTreeMap<String, CommandObject>,
     pub jobs: BTreeMap<String, JobObject>,
+    pub config_map: Option<ConfigMapObject>,
     pub autoscalers: Vec<String>,
     pub rivals: Vec<Rival>,
     /// Names of ReplicaSets that belong to somebody else.
@@ -172,6 +181,8 @@ pub struct Cluster {
     pub proxy: BTreeMap<String, BTreeSet<u64>>,
     /// What shares the requests between the Services, where there is a route.
     pub gateway: Gateway,
+    /// The database.
+    pub server: Server,
     /// The version of the API server, whose defaults are read back.
     pub api_version: u8,
     /// Whether every Job ends well from now on.
@@ -191,6 +202,7 @@ impl Cluster {
             live: Stores::default(),
             proxy: BTreeMap::new(),
             gateway: Gateway::default(),
+            server: Server::default(),
             api_version: 0,
             jobs_right: false,
             graveyard: Vec::new(),
@@ -349,6 +361,7 @@ impl Stores {
             Kind::Jobs => copy.jobs.clone_from(&self.jobs),
             Kind::Route => copy.route.clone_from(&self.route),
             Kind::Others => {
+                copy.config_map.clone_from(&self.config_map);
                 copy.autoscalers.clone_from(&self.autoscalers);
                 copy.rivals.clone_from(&self.rivals);
                 copy.foreign.clone_from(&self.foreign);

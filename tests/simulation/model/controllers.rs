@@ -64,6 +64,7 @@ pub fn tick(cluster: &mut Cluster, millis: i64, lagging: Lagging) -> bool {
         proxy(cluster);
     }
     cluster.run_jobs();
+    cluster.run_database();
     cluster.route_requests(lagging.gateway, lagging.data_plane);
     note_availability(cluster);
     let changed = cluster.is_dirty() || routed != (cluster.proxy.clone(), cluster.gateway.served);

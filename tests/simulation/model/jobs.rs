@@ -1,8 +1,8 @@
 //! The Job controller: how long a Job runs and how it ends follows from its name.
 
 use servicerelease::{
-    api::Timestamp,
-    engine::{self, JobEnd, NewJob, ObjectVersion},
+    api::{Timestamp, WorkOutcome},
+    engine::{self, JobEnd, NewJob, ObjectVersion, Report, Run},
 };
 
 use crate::rng;
@@ -16,8 +16,8 @@ pub struct JobObject {
     /// UID of the ServiceRelease that owns it.
     pub owner: Option<String>,
     pub created: i64,
-    /// When it ends, and whether well.
-    fate: (i64, bool),
+    /// When it ends, and whether well; of one for the database the server decides.
+    fate: Option<(i64, bool)>,
     pub end: Option<JobEnd>,
 }
 
@@ -60,11 +60,12 @@ impl Cluster {
         let job = JobObject {
             uid: format!("job-{version}"),
             version,
-            owner: self.live.release.as_ref().map(|release| release.uid.clone()),
+            owner: self.live.release.as_ref().map(|release| release.uid.clone()).filter(|_| new.owned),
             created: self.now,
-            fate: (self.now + after, well),
+            fate: (!matches!(new.run, Run::Database(_))).then_some((self.now + after, well)),
             end: None,
         };
+        self.start_worker(new, &job.uid);
         self.live.jobs.insert(new.name.clone(), job);
         self.touch(Kind::Jobs);
     }
@@ -95,17 +96,35 @@ impl Cluster {
 
     /// When the next Job ends.
     pub fn next_end_of_job(&self) -> Option<i64> {
-        self.live.jobs.values().filter(|job| job.end.is_none()).map(|job| job.fate.0).min()
+        let own = self.live.jobs.values().filter(|job| job.end.is_none()).filter_map(|job| Some(job.fate?.0));
+        own.chain(self.server.next()).min()
+    }
+
+    /// The pod of a Job has ended, with or without a report.
+    pub fn end_job(&mut self, name: &str, uid: &str, at: i64, report: Option<&Report>) {
+        let version = self.fresh();
+        let Some(job) = self.live.jobs.get_mut(name).filter(|job| job.uid == uid && job.end.is_none()) else { return };
+        let done = report.is_some_and(|report| report.outcome == WorkOutcome::Done);
+        job.end_at(version, at, done);
+        if let Some(end) = &mut job.end {
+            end.report = report.and_then(|report| serde_json::to_string(report).ok());
+        }
+        self.touch(Kind::Jobs);
     }
 }
 
 impl JobObject {
     fn due(&self, now: i64) -> bool {
-        self.end.is_none() && self.fate.0 <= now
+        self.end.is_none() && self.fate.is_some_and(|(at, _)| at <= now)
     }
 
     fn end(&mut self, version: u64) {
-        let (at, succeeded) = self.fate;
+        if let Some((at, succeeded)) = self.fate {
+            self.end_at(version, at, succeeded);
+        }
+    }
+
+    fn end_at(&mut self, version: u64, at: i64, succeeded: bool) {
         self.version = version;
         self.end = Some(JobEnd {
             succeeded,
@@ -113,6 +132,7 @@ impl JobObject {
             took: u64::try_from(at - self.created).unwrap_or(0),
             message: if succeeded { String::new() } else { "exit code 1: as the dice fell".into() },
             report: None,
+            image: None,
         });
     }
 }

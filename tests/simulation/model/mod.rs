@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod cluster;
 pub mod controllers;
+pub mod database;
 pub mod gateway;
 pub mod jobs;
 pub mod observe;

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use servicerelease::{
     api::{FINALIZER, ServiceRelease, Timestamp},
     engine::{
-        self, Command, Container, Effect, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Service,
+        self, Command, ConfigMap, Container, Effect, Endpoint, ObjectVersion, Observed, Plan, Pod, Revision, Service,
         TemplateCheck, Workload, revision, wants_templates,
     },
 };
@@ -19,10 +19,10 @@ use crate::{metrics, setup};
 use super::{
     catalogue,
     cluster::{
-        CANDIDATE_SERVICE, Cluster, DEPLOYMENT, KINDS, Kind, RELEASE, ReleaseObject, SERVICE, ServiceObject, SetObject,
+        CANDIDATE_SERVICE, Cluster, ConfigMapObject, DEPLOYMENT, KINDS, Kind, RELEASE, ReleaseObject, SERVICE, ServiceObject, SetObject,
         Stores,
     },
-    pods,
+    database, pods,
 };
 
 /// The caches of one process.
@@ -131,7 +131,7 @@ fn observe(
     let revisions: Vec<Revision> =
         sets.iter().map(|(name, set)| as_revision(name, set, &seen[&Kind::Pods], cluster.api_version)).collect();
     let mut observed = Observed {
-        config_maps: Vec::new(),
+        config_maps: others.config_map.iter().map(as_config_map).collect(),
         workload: release.spec.workload_ref.as_ref().and_then(|_| as_workload(cluster, &seen[&Kind::Deployment])),
         plans: needed_plans(release, plans, &revisions),
         plan_numbers: plans.keys().copied().collect(),
@@ -271,6 +271,17 @@ fn as_pod(pod: &pods::Pod) -> Pod {
             restarts: pod.restarts,
             ended: pod.ended.clone(),
         }],
+    }
+}
+
+fn as_config_map(map: &ConfigMapObject) -> ConfigMap {
+    ConfigMap {
+        object: ObjectVersion {
+            name: database::CONFIG.into(),
+            uid: "config".into(),
+            resource_version: map.version.to_string(),
+        },
+        data: map.data.clone(),
     }
 }
 

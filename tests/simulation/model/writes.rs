@@ -70,7 +70,7 @@ impl Cluster {
                 self.touch(Kind::Plans);
             }
             Effect::TryTemplate(_) => {}
-            Effect::SetKeys { .. } => {}
+            Effect::SetKeys { object, values } => self.set_keys(object, values)?,
             Effect::CreateReplicaSet(new) => self.create_set(new)?,
             Effect::ScaleReplicaSet { object, replicas } => {
                 let set = self.set_mut(&object.name, precondition(object))?;
@@ -134,6 +134,21 @@ impl Cluster {
                 self.live.commands.remove(&object.name);
             }
         }
+        Ok(())
+    }
+
+    fn set_keys(&mut self, object: &ObjectVersion, values: &BTreeMap<String, Option<String>>) -> Result<(), Refusal> {
+        let next = self.fresh();
+        let map = self.live.config_map.as_mut().ok_or(Refusal::NotFound)?;
+        super::cluster::check(precondition(object), &object.uid, map.version)?;
+        map.version = next;
+        for (key, value) in values {
+            match value {
+                Some(value) => drop(map.data.insert(key.clone(), value.clone())),
+                None => drop(map.data.remove(key)),
+            }
+        }
+        self.touch(Kind::Others);
         Ok(())
     }
 

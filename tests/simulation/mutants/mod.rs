@@ -1,6 +1,8 @@
 //! Mutants of `decide()`: each distorts what the engine sees or says as a plausible bug would, and
 //! names the rule that has to catch it.
 
+pub mod database;
+
 use servicerelease::{
     api::{
         Action, CommandPhase, Duration, Metric, Phase, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus,

@@ -1,0 +1,244 @@
+//! What becomes of the schema when a release is taken back.
+
+use rstest::rstest;
+
+use super::*;
+
+#[test]
+fn a_compatible_schema_stays_when_the_code_goes_back() {
+    let mut world = healthy(database(&json!({})), &json!({}));
+    change(&mut world, "shop-2");
+    world.broken.push("v2".into());
+    world.set_image("v2");
+    world.settle();
+    world.wait(700);
+    world.settle();
+    assert_eq!((world.phase(), world.stable()), (Phase::RolledBack, "v1".into()), "{}", world.status().message);
+    assert_eq!(schema(&world), SchemaState::Changed);
+    assert!(!made(&world).contains(&"down".to_owned()), "nothing changes the database by itself (D3)");
+}
+
+#[rstest]
+#[case::fails(bad!(Task::Verify(_), Failed), SchemaState::Changed)]
+#[case::partly(|task: &Task| match task {
+    Task::Migrate(_) => Some(Report { applied: vec!["001_orders.sql".into()], ..reported(WorkOutcome::Failed, "002: syntax") }),
+    _ => well(task),
+}, SchemaState::Partial)]
+fn a_changed_schema_without_a_way_back_halts_with_maintenance_on(
+    #[case] report: fn(&Task) -> Option<Report>,
+    #[case] state: SchemaState,
+) {
+    let mut world = breaking(&json!({}), report);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "SchemaChanged"), "{}", status.message);
+    assert_eq!((schema(&world), maintenance(&world)), (state, "true".into()));
+    assert!(status.message.contains("maintenance mode stays on"), "{}", status.message);
+    assert!(status.next_action.contains("servicerelease_ledger"), "{}", status.next_action);
+    // A person has settled it by hand.
+    world.say(Action::Skip, |command| command.revision = None);
+    world.settle();
+    assert_eq!((world.phase(), maintenance(&world)), (Phase::RolledBack, "false".into()), "{}", world.status().message);
+    assert_eq!(world.stable(), "v1");
+}
+
+#[test]
+fn an_unknown_outcome_halts_whatever_the_manifest_says() {
+    let more = json!({"rollback": {"automatic": false}});
+    let mut world = with(database(&json!({})), &more);
+    world.report = bad!(Task::Migrate(_), Unknown);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "MigrationUnknown"), "{}", status.message);
+    // Retry looks again, and does not run it again.
+    world.log.clear();
+    world.report = bad!(Task::SettleSql(_), NotBegun);
+    let revision = world.candidate();
+    world.say(Action::Retry, |command| command.revision.clone_from(&revision));
+    world.settle();
+    assert_eq!(made(&world), ["settleSql"]);
+    assert_eq!(schema(&world), SchemaState::Unchanged);
+    assert_eq!(world.status().reason, "FirstRevisionFailed");
+}
+
+#[test]
+fn the_migration_is_taken_back_where_the_manifest_says_how() {
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"sql": {"configMap": "shop-2"}, "verify": {"tables": ["old"]}}});
+    let mut world = breaking(&down, |task| match task {
+        Task::Verify(schema) if schema.tables == ["orders"] => Some(reported(WorkOutcome::Failed, "orders is missing")),
+        _ => well(task),
+    });
+    world.settle();
+    assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Undone), "{}", world.status().message);
+    assert_eq!(made(&world), ["preflight", "migrate", "verify", "down", "verify"]);
+    assert_eq!(maintenance(&world), "false");
+    assert!(world.status().database.unwrap().migrations.is_empty(), "it is due again");
+}
+
+#[test]
+fn a_backup_is_restored_only_once_a_person_has_approved_it() {
+    let back = json!({"onRollback": "Restore", "backup": backup()});
+    let mut world = breaking(&back, bad!(Task::Verify(_), Failed));
+    world.settle();
+    let status = world.status();
+    assert_eq!(
+        (status.phase, status.reason.as_str()),
+        (Phase::AwaitingApproval, "RestoreAwaitsApproval"),
+        "{}",
+        status.message
+    );
+    assert!(!made(&world).contains(&"restore".to_owned()));
+    let plan = status.database.unwrap().plan_hash;
+    let revision = world.candidate();
+    world.log.clear();
+    world.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
+    });
+    world.settle();
+    assert_eq!(made(&world), ["backup", "restore"], "what is there is backed up first");
+    assert_eq!(
+        (world.phase(), schema(&world), maintenance(&world)),
+        (Phase::RolledBack, SchemaState::Undone, "false".into())
+    );
+}
+
+#[test]
+fn an_abort_waits_for_the_known_outcome_of_a_migration() {
+    let mut world = healthy(database(&json!({})), &json!({}));
+    change(&mut world, "shop-2");
+    world.set_image("v2");
+    world.report = |task| match task {
+        Task::Migrate(_) => None,
+        _ => well(task),
+    };
+    world.settle();
+    assert_eq!(schema(&world), SchemaState::Changing);
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    assert_eq!(world.phase(), Phase::RollingBack);
+    assert!(world.status().message.contains("migration is under way"), "{}", world.status().message);
+    let job = world.status().database.unwrap().last(DatabaseTask::Migration).unwrap().job.clone();
+    let broken_off = |effect: &Effect| matches!(effect, Effect::DeleteJob { object } if object.name == job);
+    assert!(!world.log.iter().any(broken_off));
+    end(&mut world, Report { applied: vec!["002.sql".into()], ..reported(WorkOutcome::Done, "done") });
+    assert_eq!(
+        (world.phase(), schema(&world)),
+        (Phase::RolledBack, SchemaState::Changed),
+        "{}",
+        world.status().message
+    );
+}
+
+#[test]
+fn an_abort_finds_out_what_became_of_a_migration_whose_job_is_gone() {
+    let mut world = healthy(database(&json!({})), &json!({}));
+    change(&mut world, "shop-2");
+    world.set_image("v2");
+    world.report = |task| match task {
+        Task::Migrate(_) => None,
+        _ => well(task),
+    };
+    world.settle();
+    let name = world.status().database.unwrap().last(DatabaseTask::Migration).unwrap().job.clone();
+    world.seen.jobs.clear();
+    world.log.clear();
+    world.report = bad!(Task::SettleSql(_), NotBegun);
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    assert_eq!((made(&world), schema(&world)), (vec!["settleSql".to_owned()], SchemaState::Unchanged));
+    let settles = |effect: &Effect| matches!(effect, Effect::CreateJob(new) if new.name == name);
+    assert!(
+        world.log.iter().any(settles),
+        "it takes the name of the migration's Job, so that none can be made any more"
+    );
+    assert_eq!(world.phase(), Phase::RolledBack);
+}
+
+#[test]
+fn a_job_that_ends_without_a_report_is_followed_by_another() {
+    let mut world = world(database(&json!({})));
+    world.report = |task| match task {
+        Task::Migrate(_) => None,
+        _ => well(task),
+    };
+    world.settle();
+    let at = world.now;
+    let job = world.seen.jobs.iter_mut().find(|job| job.end.is_none()).unwrap();
+    let message = "DeadlineExceeded".to_owned();
+    job.end = Some(crate::engine::JobEnd { succeeded: false, at, took: 1_000, message, report: None, image: None });
+    world.report = well;
+    world.settle();
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+    let known = world.status().database.unwrap();
+    assert_eq!(known.last(DatabaseTask::Migration).unwrap().attempt, 2);
+    assert!(world.status().timeline.iter().any(|entry| entry.kind == "JobLost"));
+}
+
+#[test]
+fn flags_go_with_the_code() {
+    let flags = json!({"flags": {"configMap": "shop-config", "values": {"NEW_CHECKOUT": "on"}}});
+    let mut world = healthy(database(&json!({})), &flags);
+    assert_eq!(world.seen.config_maps[0].data["NEW_CHECKOUT"], "on");
+    // Somebody turns it off by hand: that is not fought.
+    world.seen.config_maps[0].data.insert("NEW_CHECKOUT".into(), "off".into());
+    world.settle();
+    assert_eq!(world.seen.config_maps[0].data["NEW_CHECKOUT"], "off");
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.stable(), world.seen.config_maps[0].data["NEW_CHECKOUT"].as_str()), ("v2".into(), "on"));
+    world.say(Action::Undo, |_| {});
+    world.settle();
+    world.wait(60);
+    world.settle();
+    assert_eq!((world.phase(), world.stable()), (Phase::RolledBack, "v1".into()), "{}", world.status().message);
+    assert_eq!(world.seen.config_maps[0].data["NEW_CHECKOUT"], "off", "what it was before the release");
+}
+
+#[test]
+fn what_fails_after_a_breaking_migration_was_promoted_halts() {
+    let mut world = breaking(&json!({}), well);
+    let checks = json!([{"name": "sums", "when": ["AfterPromotion"], "http": {}}]);
+    world.edit(|spec| spec.checks = serde_json::from_value(checks).unwrap());
+    world.reply = |_| Some(crate::engine::tests::world::wrong());
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "SchemaChanged"), "{}", status.message);
+    assert!(status.message.contains("check sums failed") && status.message.contains("previousRevisionCompatible"));
+    assert!(!status.next_action.contains("undo") && status.next_action.contains("retry"), "{}", status.next_action);
+    assert_eq!(world.stable(), "v2");
+}
+
+#[test]
+fn an_undo_over_a_breaking_migration_is_refused_with_the_reason() {
+    let mut world = breaking(&json!({}), well);
+    world.settle();
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()), "{}", world.status().message);
+    world.say(Action::Undo, |_| {});
+    world.settle();
+    assert!(world.answer().contains("previousRevisionCompatible"), "{}", world.answer());
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()));
+}
+
+#[test]
+fn an_object_goes_only_once_the_outcome_of_its_migration_is_known() {
+    let mut world = world(database(&json!({})));
+    world.report = |task| match task {
+        Task::Migrate(_) => None,
+        _ => well(task),
+    };
+    world.settle();
+    let migrates = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => {
+            matches!(&new.run, Run::Database(job) if matches!(job.task, Some(Task::Migrate(_)))).then_some(new.owned)
+        }
+        _ => None,
+    };
+    assert_eq!(world.log.iter().find_map(migrates), Some(false), "garbage collection does not take it");
+    world.release.metadata.deletion_timestamp = world.release.metadata.creation_timestamp.clone();
+    world.settle();
+    assert!(world.status().message.contains("must be known"), "{}", world.status().message);
+    assert!(world.release.metadata.finalizers.is_some());
+    end(&mut world, reported(WorkOutcome::Done, "done"));
+    assert!(world.release.metadata.finalizers.is_none());
+}

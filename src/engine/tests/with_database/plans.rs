@@ -1,0 +1,87 @@
+//! What a person approves is what is run: the plan is of the files and the image that preflight found.
+
+use crate::engine::{DatabaseJob, TaskPod};
+
+use super::*;
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A release whose migration is a command of the user's, and waits for approval; its image has this digest.
+fn awaiting(digest: &str) -> World {
+    let pod = json!({"spec": {"containers": [{"name": "tool", "image": "team/tool:1", "command": ["migrate"]}]}});
+    let migration = json!({"template": pod, "previousRevisionCompatible": true, "approval": "Required"});
+    let seed = json!({"template": pod});
+    let mut world = world(database(&json!({"migration": migration, "seed": seed})));
+    world.image = Some(format!("docker.io/team/tool@{digest}"));
+    world.settle();
+    assert_eq!(world.phase(), Phase::AwaitingApproval, "{}", world.status().message);
+    world
+}
+
+fn plan(world: &World) -> String {
+    world.status().database.unwrap().plan_hash
+}
+
+fn approve(world: &mut World) {
+    let (revision, plan) = (world.candidate(), plan(world));
+    world.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind: ApprovalKind::Migration, plan_hash: Some(plan) });
+    });
+    world.settle();
+}
+
+/// The database's Jobs that were made.
+fn jobs(world: &World) -> Vec<DatabaseJob> {
+    let of = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => Some((**job).clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    world.log.iter().filter_map(of).collect()
+}
+
+fn image(job: &DatabaseJob) -> Option<&str> {
+    match &job.pod {
+        TaskPod::Wrapped { image, .. } => image.as_deref(),
+        pod => panic!("{pod:?}"),
+    }
+}
+
+#[test]
+fn the_image_that_preflight_found_is_approved_and_run_whatever_its_tag_names_by_then() {
+    let mut world = awaiting(DIGEST);
+    assert_eq!(image(&jobs(&world)[0]), None, "preflight finds out what the tag names");
+    assert!(world.status().message.contains(DIGEST), "{}", world.status().message);
+    world.image = Some("docker.io/team/tool@sha256:of-another".into());
+    approve(&mut world);
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+    let made = jobs(&world);
+    let migration = made.iter().find(|job| matches!(&job.task, Some(Task::Wrap(it)) if it.plan.starts_with("migration/")));
+    assert_eq!(image(migration.unwrap()), Some(format!("team/tool@{DIGEST}").as_str()));
+}
+
+#[test]
+fn another_image_behind_the_same_tag_is_another_plan_and_the_same_seed() {
+    let (mut one, mut other) = (awaiting(DIGEST), awaiting(&DIGEST.replace('0', "1")));
+    assert_ne!(plan(&one), plan(&other));
+    let mut seeds = Vec::new();
+    for world in [&mut one, &mut other] {
+        approve(world);
+        seeds.extend(jobs(world).into_iter().filter_map(|job| match job.task {
+            Some(Task::Wrap(it)) if it.plan.starts_with("seed/") => Some(it.plan),
+            _ => None,
+        }));
+    }
+    assert_eq!((seeds.len(), &seeds[0]), (2, &seeds[1]), "it is recorded once for all releases");
+}
+
+#[test]
+fn an_image_that_no_registry_has_by_that_name_is_run_as_the_manifest_says() {
+    let mut world = awaiting("");
+    assert_eq!(image(&jobs(&world)[0]), None);
+    approve(&mut world);
+    assert!(jobs(&world).iter().all(|job| !matches!(job.pod, TaskPod::Wrapped { .. }) || image(job).is_none()));
+}

@@ -1,0 +1,255 @@
+//! The database: what is applied once (D1), before which pods (D2), what a rollback does to it (D3), what nobody knows
+//! (D4), and maintenance mode (D5).
+
+use servicerelease::{
+    api::{
+        Action, ApprovalKind, CommandPhase, Database, DatabaseTask, FailedRevision, MigrationApproval, OnRollback, Phase, SchemaState, ServiceReleaseSpec,
+        ServiceReleaseStatus, StepName, WorkOutcome,
+    },
+    engine::{Command, NewJob, Run, Task, Template},
+};
+
+use crate::{
+    database::{FLAG, MAINTENANCE},
+    model::{
+        cluster::{Cluster, RELEASE},
+        database::{Deed, What},
+        gateway,
+    },
+    operator::Work,
+};
+
+use super::{Checker, Judged, effects::Scene, stored};
+
+/// A step of the database's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Work(DatabaseTask),
+    Approval,
+    Maintenance,
+}
+
+/// The database's steps as PRODUCT.md has them, before the candidate has a pod.
+pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Part> {
+    let Some(database) = &spec.database else { return Vec::new() };
+    let due = status.release.as_ref().is_some_and(|release| release.migration.is_some());
+    let known = status.database.clone().unwrap_or_default();
+    let seeds = known.seeded_at.is_none() || known.last(DatabaseTask::Seed).is_some();
+    let migration = database.migration.as_ref().filter(|_| due);
+    let mut steps = vec![Part::Work(DatabaseTask::Preflight)];
+    if database.backup.is_some() && (due || database.migration.is_none()) {
+        steps.push(Part::Work(DatabaseTask::Backup));
+    }
+    if let Some(migration) = migration {
+        if database.rehearsed().is_some() {
+            steps.push(Part::Work(DatabaseTask::Rehearsal));
+        }
+        if migration.approval(database.rehearsed().is_some()) != MigrationApproval::Never {
+            steps.push(Part::Approval);
+        }
+        if !migration.previous_revision_compatible {
+            steps.push(Part::Maintenance);
+        }
+        steps.push(Part::Work(DatabaseTask::Migration));
+    }
+    if database.seed.is_some() && seeds {
+        steps.push(Part::Work(DatabaseTask::Seed));
+    }
+    if database.verify.is_some() {
+        steps.push(Part::Work(DatabaseTask::Verification));
+    }
+    steps
+}
+
+/// Whether the migration of the spec is another one than that of a release that failed.
+pub fn is_new(work: &Work, failed: &FailedRevision) -> bool {
+    let template = work.view.release.spec.template.as_ref().and_then(|it| serde_json::to_value(it).ok());
+    let template = template.map(Template::new);
+    servicerelease::engine::migration(&work.view.release.spec, template.as_ref()) != failed.migration
+}
+
+/// Whether a step's Job was seen to report that it is done.
+pub fn is_done(work: &Work, task: DatabaseTask) -> bool {
+    let of = |status: &ServiceReleaseStatus| status.database.as_ref().and_then(|known| known.last(task).cloned());
+    let Some(now) = of(&work.decision.status).filter(|now| now.outcome == WorkOutcome::Done) else { return false };
+    let before = of(&work.old).is_some_and(|before| before.outcome == WorkOutcome::Done && before.job == now.job);
+    let mut jobs = work.view.observed.jobs.iter().filter(|job| job.object.name == now.job);
+    before || jobs.any(|job| job.end.as_ref().is_some_and(|end| end.succeeded))
+}
+
+/// Whether a person approved this very plan, where one has to.
+pub fn is_approved(work: &Work, spec: &ServiceReleaseSpec) -> bool {
+    let Some(known) = &work.decision.status.database else { return false };
+    let Some(migration) = spec.database.as_ref().and_then(|database| database.migration.as_ref()) else { return false };
+    let rehearsed = spec.database.as_ref().is_some_and(|database| database.rehearsed().is_some());
+    let needed = match migration.approval(rehearsed) {
+        MigrationApproval::Required => true,
+        MigrationApproval::WhenDataLoss => known.loses_data,
+        MigrationApproval::Never => false,
+    };
+    !needed || has_approval(&work.decision.status, ApprovalKind::Migration)
+}
+
+fn has_approval(status: &ServiceReleaseStatus, kind: ApprovalKind) -> bool {
+    let known = status.database.clone().unwrap_or_default();
+    known.approvals.iter().any(|approval| approval.kind == kind && approval.plan_hash == known.plan_hash)
+}
+
+/// Whether nobody reaches the old code: the key is set, or the route leads to the page.
+pub fn is_closed(cluster: &Cluster, spec: &ServiceReleaseSpec) -> bool {
+    let key = cluster.live.config_map.as_ref().and_then(|map| map.data.get(MAINTENANCE));
+    let switched = spec.maintenance.is_some() && key.is_some_and(|value| value == "true");
+    switched || cluster.live.route.as_ref().is_some_and(|route| gateway::is_maintained(&route.spec))
+}
+
+/// Why an approval of a plan cannot be followed.
+pub fn must_reject(old: &ServiceReleaseStatus, new: &ServiceReleaseStatus, command: &Command) -> Option<String> {
+    let meant = command.approval.as_ref()?;
+    let known = |status: &ServiceReleaseStatus| status.database.as_ref().map(|known| known.plan_hash.clone());
+    let waits = |status: &ServiceReleaseStatus| match meant.kind {
+        ApprovalKind::Restore => goes_back(status),
+        _ => status.step.as_ref().is_some_and(|step| step.name == StepName::MigrationApproval),
+    };
+    let here = [old, new].into_iter().find(|status| waits(status));
+    match here {
+        None => Some("no approval of that kind is waited for".into()),
+        Some(status) if known(status) != meant.plan_hash => Some("it approves another plan".into()),
+        Some(_) => None,
+    }
+}
+
+fn goes_back(status: &ServiceReleaseStatus) -> bool {
+    let number = status.release.as_ref().map(|release| release.number);
+    status.rollback.as_ref().is_some_and(|it| it.completed_at.is_none() && Some(it.release) == number)
+}
+
+fn breaks(database: &Database) -> bool {
+    database.migration.as_ref().is_some_and(|migration| !migration.previous_revision_compatible)
+}
+
+/// Looks at a Job that is about to be made.
+pub fn job(scene: &Scene<'_>, new: &NewJob) -> Judged {
+    let status = stored(scene.cluster);
+    let known = status.database.iter().flat_map(|known| &known.work).any(|work| work.job == new.name);
+    let mut judged = Vec::new();
+    if !known {
+        judged.push(("T2", format!("Job {} is made, and is not on record", new.name)));
+    }
+    let Run::Database(order) = &new.run else { return judged };
+    let forward = matches!(order.task, Some(Task::Migrate(_) | Task::Rehearse { .. }))
+        || matches!(&order.task, Some(Task::Wrap(wrapped)) if wrapped.plan.starts_with("migration/"));
+    if forward && goes_back(&scene.work.decision.status) {
+        judged.push(("C3", format!("Job {} goes forward with a release that goes back", new.name)));
+    }
+    judged
+}
+
+/// No pod of a candidate before the migration that it needs.
+pub fn needed(scene: &Scene<'_>, revision: &str) -> Judged {
+    let status = stored(scene.cluster);
+    let Some(release) = status.release.as_ref().filter(|release| release.revision == revision) else {
+        return Vec::new();
+    };
+    let plan = scene.cluster.live.plans.get(&release.number);
+    let Some(database) = plan.and_then(|plan| plan.spec.database.as_ref()) else { return Vec::new() };
+    if release.migration.is_none() || scene.cluster.server.is_migrated(database) {
+        return Vec::new();
+    }
+    vec![("D2", format!("{revision} gets pods before its migration is in the database"))]
+}
+
+impl Checker {
+    /// A plan is approved by a person, and by nobody else.
+    pub fn approvals(&mut self, work: &Work) {
+        let of = |status: &ServiceReleaseStatus| status.database.clone().unwrap_or_default().approvals;
+        let known = of(&work.old);
+        let new: Vec<_> = of(&work.decision.status).into_iter().filter(|approval| !known.contains(approval)).collect();
+        let said = super::steps::news(work)
+            .iter()
+            .any(|record| record.action == Action::Approve && record.phase == CommandPhase::Applied);
+        for approval in new {
+            let rule = if approval.kind == ApprovalKind::Restore { "D3" } else { "T2" };
+            self.require(said, rule, || format!("{approval:?}, and nobody has said so"));
+        }
+    }
+
+    /// What was done to the database since the last look.
+    pub fn database(&mut self, cluster: &Cluster) {
+        let deeds: Vec<Deed> = cluster.server.deeds.iter().skip(self.deeds).cloned().collect();
+        self.deeds = cluster.server.deeds.len();
+        for deed in deeds {
+            self.deed(cluster, &deed);
+        }
+    }
+
+    fn deed(&mut self, cluster: &Cluster, deed: &Deed) {
+        if std::env::var("SIM_DEBUG").is_ok() {
+            let s = stored(cluster);
+            println!("DEED {deed:?} {:?} {} stable {} kind", s.phase, s.reason, s.stable.is_some());
+        }
+        let status = stored(cluster);
+        let number = status.release.as_ref().map_or(0, |release| release.number);
+        let current = format!("production/{RELEASE}#{number}");
+        if cluster.live.release.is_none() {
+            self.fail("D4", format!("{deed:?} after the object is gone"));
+            return;
+        }
+        self.require(deed.release.is_empty() || deed.release == current, "D4", || format!("{deed:?} during {current}"));
+        let over = matches!(status.phase, Phase::Healthy | Phase::RolledBack);
+        self.require(!over, "D4", || format!("{deed:?} in {:?}", status.phase));
+        // What the user wrote: of a case all versions are of the same kind.
+        let Some(spec) = cluster.live.release.as_ref().map(|release| &release.spec) else { return };
+        let Some(database) = &spec.database else { return };
+        let back = goes_back(&status);
+        match &deed.what {
+            What::Migrated(what) => {
+                let idempotent = database.migration.as_ref().is_some_and(|migration| migration.idempotent);
+                self.require(!deed.blind || idempotent, "D1", || {
+                    format!("{what} is run although nobody knows what became of an earlier run")
+                });
+                let alone = status.stable.is_none() || !breaks(database);
+                self.require(alone || is_closed(cluster, spec), "D2", || {
+                    format!("{what} is run while old code serves that cannot live with it")
+                });
+            }
+            What::Seeded => {}
+            What::TakenBack(what) => {
+                let meant = back && database.on_rollback() == OnRollback::MigrateDown;
+                self.require(meant, "D3", || format!("{what} is taken back, and nobody wants that"));
+            }
+            What::Restored => {
+                let meant = back && database.on_rollback() == OnRollback::Restore;
+                self.require(meant, "D3", || "a backup is restored, and nobody wants that".into());
+                self.require(has_approval(&status, ApprovalKind::Restore), "D3", || {
+                    "a backup is restored, and nobody has approved that".into()
+                });
+            }
+        }
+    }
+
+    pub fn database_at_rest(&mut self, cluster: &Cluster, status: &ServiceReleaseStatus, spec: &ServiceReleaseSpec) {
+        self.require(!cluster.server.is_busy(), "L1", || format!("in {:?} somebody works on the database", status.phase));
+        let settled = matches!(status.phase, Phase::Healthy | Phase::RolledBack);
+        let key = |key: &str| cluster.live.config_map.as_ref().and_then(|map| map.data.get(key)).map(String::as_str);
+        let on = key(MAINTENANCE) == Some("true");
+        self.require(!settled || !on, "D5", || format!("maintenance mode is on in {:?}", status.phase));
+        self.require(!on || status.phase != Phase::Halted || status.message.contains("aintenance"), "D5", || {
+            format!("maintenance mode is on in Halted, and the message does not say so: {}", status.message)
+        });
+        let number = status.release.as_ref().map_or(0, |release| release.number);
+        let known = status.database.clone().unwrap_or_default();
+        let in_doubt = cluster.server.is_in_doubt(&format!("production/{RELEASE}#{number}"));
+        let accepted = known.schema == SchemaState::Accepted;
+        self.require(!in_doubt || accepted || !settled, "D4", || {
+            format!("{:?}, and nobody knows what became of the migration", status.phase)
+        });
+        let wants = spec.database.as_ref().filter(|_| status.phase == Phase::Healthy);
+        self.require(wants.is_none_or(|database| cluster.server.is_migrated(database)), "D2", || {
+            "Healthy, and the migration of the spec is not in the database".into()
+        });
+        if let Some(flags) = status.flags.as_ref().filter(|_| settled) {
+            let wanted = flags.wanted.iter().find(|flag| flag.key == FLAG).and_then(|flag| flag.value.as_deref());
+            self.require(key(FLAG) == wanted, "S4", || format!("flag {:?} at rest, {wanted:?} was meant", key(FLAG)));
+        }
+    }
+}

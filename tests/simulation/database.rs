@@ -1,0 +1,99 @@
+//! What the manifests of cases with a database say.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use servicerelease::api::{ConfigMapSwitch, Database, Flags, MaintenanceMode};
+
+use crate::model::database::CONFIG;
+
+/// How many kinds of databases there are, beside none.
+pub const KINDS: u8 = 8;
+
+/// The key that is maintenance mode.
+pub const MAINTENANCE: &str = "MAINTENANCE";
+/// The flag.
+pub const FLAG: &str = "NEW_CHECKOUT";
+
+/// The strategy that goes with a kind, in place of another: old code and new must not serve side by side where the schema
+/// that its migrations make is known to one of them only.
+pub fn strategy(kind: u8, other: u8) -> u8 {
+    if breaks(kind) { 5 + other % 2 } else { other }
+}
+
+/// Whether old code cannot live with the schema that its migrations make.
+fn breaks(kind: u8) -> bool {
+    matches!(kind, 2 | 3 | 5)
+}
+
+/// spec.database of a kind, with the migration of a version.
+pub fn database(kind: u8, version: u32) -> Option<Database> {
+    let url = json!({"secretKeyRef": {"name": "shop-db", "key": "URL"}});
+    let sql = |map: String, set: &str| json!({"configMap": map, "set": set});
+    let files = |more: &Value| {
+        let base = json!({"sql": sql(format!("shop-{version}"), "default"), "timeout": "20s"});
+        merged(base, more)
+    };
+    let image = |word: &str, more: &Value| {
+        let pod = json!({"spec": {"containers": [
+            {"name": "migrate", "image": format!("{word}:{version}"), "command": ["migrate"]},
+        ]}});
+        merged(json!({"template": pod, "timeout": "20s"}), more)
+    };
+    let claim = json!({"persistentVolumeClaim": {"claimName": "backups"}, "timeout": "20s"});
+    let backup_job = json!({"job": {"template": {"spec": {"containers": [{"name": "dump", "image": "dump:1"}]}}}, "timeout": "20s"});
+    let verify = json!({"tables": [format!("v{version}")]});
+    let compatible = json!({"previousRevisionCompatible": true});
+    let breaking = json!({"previousRevisionCompatible": false});
+    let more = match kind {
+        1 => json!({"migration": files(&compatible), "verify": verify}),
+        2 => json!({
+            "backup": claim, "rehearsal": {"timeout": "20s"}, "migration": files(&breaking), "verify": verify,
+            "onRollback": "Restore",
+        }),
+        3 => json!({
+            "migration": files(&merged(breaking, &json!({"approval": "Never"}))), "verify": verify,
+            "migrationDown": files(&json!({})), "onRollback": "MigrateDown",
+        }),
+        4 => json!({"migration": image("migrate", &compatible), "verify": verify}),
+        5 => json!({
+            "backup": backup_job, "migration": image("migrate", &merged(breaking, &json!({"approval": "Required"}))),
+            "migrationDown": image("down", &json!({})), "onRollback": "Halt",
+        }),
+        6 => json!({
+            "migration": image("migrate", &merged(compatible, &json!({"idempotent": true}))), "verify": verify,
+            "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
+        }),
+        7 => json!({
+            "backup": claim, "migration": files(&merged(compatible, &json!({"approval": "Required"}))),
+            "verify": verify, "onRollback": "Restore",
+        }),
+        8 => json!({"backup": claim, "verify": {"tables": ["v0"]}}),
+        _ => return None,
+    };
+    Some(serde_json::from_value(merged(json!({"urlFrom": url}), &more)).expect("spec.database"))
+}
+
+/// spec.maintenance that goes with it.
+pub fn maintenance(kind: u8) -> Option<MaintenanceMode> {
+    let switch = ConfigMapSwitch {
+        name: CONFIG.into(),
+        key: MAINTENANCE.into(),
+        on: "true".into(),
+        off: "false".into(),
+    };
+    (breaks(kind) || kind == 7).then_some(MaintenanceMode { config_map: switch })
+}
+
+/// spec.flags that goes with it.
+pub fn flags(kind: u8) -> Option<Flags> {
+    let values = BTreeMap::from([(FLAG.to_owned(), "on".to_owned())]);
+    (kind % 2 == 0 && kind > 0).then(|| Flags { config_map: CONFIG.into(), values })
+}
+
+fn merged(mut one: Value, other: &Value) -> Value {
+    for (key, value) in other.as_object().into_iter().flatten() {
+        one[key] = value.clone();
+    }
+    one
+}

@@ -1,0 +1,489 @@
+//! A database with its ledger and its lock, and the pods that work on it, as the runner does (src/database): a SQL file
+//! commits with its row; a command of the user's has a row as begun before it, and one as ended after it. A client that is
+//! killed leaves a server process behind, which holds the lock until it has ended what it had begun.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use servicerelease::{
+    api::{BackupStatus, RehearsalStatus, WorkOutcome},
+    engine::{DatabaseJob, NewJob, Report, Run, Task, TaskPod, Wrapped},
+};
+
+use crate::rng;
+
+use super::cluster::Cluster;
+
+/// The ConfigMap with flags and maintenance mode.
+pub const CONFIG: &str = "shop-config";
+
+/// How long a pod takes to start, and each thing that it does; how long a server process goes on after its client.
+const START: i64 = 500;
+const DEED: i64 = 400;
+const LINGER: i64 = 600;
+/// Between two looks at the lock.
+const LOOK: i64 = 250;
+
+/// Everything that is in a backup.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Data {
+    /// The SQL files that are applied, each with the release that did so.
+    pub files: BTreeMap<String, String>,
+    /// The records of commands of the user's, by plan.
+    pub runs: BTreeMap<String, Record>,
+    /// The images of commands whose change is in the schema.
+    pub changed: BTreeSet<String>,
+}
+
+/// What the ledger has of a command of the user's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub state: State,
+    pub release: String,
+    pub image: String,
+    pub attempt: i32,
+    /// Whether it was run at all.
+    pub begun: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Started,
+    Applied,
+    Failed,
+}
+
+/// Something that changed the database.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    pub what: What,
+    /// Namespace, name and number of the release.
+    pub release: String,
+    /// Whether it was done over a run of the same release whose end is not known.
+    pub blind: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Migrated(String),
+    Seeded,
+    TakenBack(String),
+    Restored,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    pub data: Data,
+    pub backups: BTreeMap<String, Data>,
+    /// How often the contents of ConfigMaps were changed behind their names.
+    pub edited: u32,
+    /// What was done to it, in its order.
+    pub deeds: Vec<Deed>,
+    workers: Vec<Worker>,
+}
+
+/// A pod of a Job.
+#[derive(Clone, Debug)]
+struct Worker {
+    job: String,
+    uid: String,
+    order: DatabaseJob,
+    fate: Fate,
+    /// After how many deeds it is killed, if it is.
+    killed_after: u32,
+    /// When the next thing happens.
+    at: i64,
+    /// When its time is over.
+    until: i64,
+    stage: Stage,
+    /// How much of its work is done.
+    deeds: u32,
+    /// Whether the client is there; without it a server process ends what it had begun.
+    alive: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Well,
+    Fails,
+    Killed,
+    NeverStarts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Working,
+}
+
+fn fate(name: &str, right: bool) -> Fate {
+    match rng::dice(name) % 24 {
+        _ if right => Fate::Well,
+        0 | 1 => Fate::Fails,
+        2..5 => Fate::Killed,
+        5 if rng::dice(&format!("{name}/never")).is_multiple_of(3) => Fate::NeverStarts,
+        _ => Fate::Well,
+    }
+}
+
+/// The files of a ConfigMap: `shop-3` has three of them.
+pub fn files(map: &str) -> Vec<String> {
+    let count: u32 = map.strip_prefix("shop-").and_then(|count| count.parse().ok()).unwrap_or(1);
+    (1..=count).map(|file| format!("{file:03}")).collect()
+}
+
+impl Worker {
+    fn task(&self) -> Option<&Task> {
+        self.order.task.as_ref()
+    }
+
+    fn locks(&self) -> bool {
+        !matches!(
+            self.task(),
+            None | Some(Task::Preflight { .. } | Task::Backup { .. } | Task::Rehearse { .. } | Task::Verify(_))
+        )
+    }
+
+    /// The files that are mounted, as the ledger names them.
+    fn keys(&self, set: &str) -> Vec<String> {
+        let map = self.order.files.as_deref().unwrap_or("none");
+        files(map).into_iter().map(|file| format!("{set}/{file}")).collect()
+    }
+
+    fn image(&self) -> String {
+        let TaskPod::Wrapped { template, .. } = &self.order.pod else { return String::new() };
+        template["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+fn report(outcome: WorkOutcome, message: &str) -> Report {
+    Report { outcome, message: message.into(), ..Report::default() }
+}
+
+/// How a deed leaves a worker.
+enum Next {
+    More,
+    Ended(Report),
+}
+
+impl Server {
+    /// When the next thing happens.
+    pub fn next(&self) -> Option<i64> {
+        self.workers.iter().map(|worker| worker.at).min()
+    }
+
+    /// Whether somebody is at work on it.
+    pub fn is_busy(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
+    /// Whether a run of a release has no known end, and never will by itself.
+    pub fn is_in_doubt(&self, release: &str) -> bool {
+        self.data.runs.values().any(|run| run.state == State::Started && run.release == release)
+    }
+
+    /// A person looks, and notes what became of what nobody knew.
+    pub fn settle_by_hand(&mut self) {
+        for run in self.data.runs.values_mut() {
+            if run.state == State::Started {
+                let done = self.data.changed.contains(&run.image);
+                run.state = if done { State::Applied } else { State::Failed };
+            }
+        }
+    }
+
+    /// What the manifest's migration wants is in the schema.
+    pub fn is_migrated(&self, database: &servicerelease::api::Database) -> bool {
+        let Some(migration) = &database.migration else { return true };
+        match (&migration.change.sql, &migration.change.template) {
+            (Some(sql), _) => {
+                files(&sql.config_map).iter().all(|file| self.data.files.contains_key(&format!("{}/{file}", sql.set)))
+            }
+            (None, Some(pod)) => {
+                let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+                self.data.changed.contains(image)
+            }
+            (None, None) => true,
+        }
+    }
+
+    fn hash(&self, worker: &Worker) -> String {
+        format!("{}+{}", worker.order.files.as_deref().unwrap_or("none"), self.edited)
+    }
+
+    fn is_locked(&self, except: usize) -> bool {
+        let others = self.workers.iter().enumerate().filter(|(index, _)| *index != except);
+        others.into_iter().any(|(_, worker)| worker.stage == Stage::Working && worker.locks())
+    }
+
+    fn note(&mut self, what: What, release: &str, blind: bool) {
+        self.deeds.push(Deed { what, release: release.to_owned(), blind });
+    }
+
+    /// The next thing that a worker does. `right`: nothing goes wrong any more.
+    fn work(&mut self, worker: &mut Worker, right: bool) -> Next {
+        let first = worker.deeds == 0;
+        worker.deeds += 1;
+        let fails = worker.fate == Fate::Fails;
+        let bad = |why: &str| Next::Ended(report(WorkOutcome::Failed, why));
+        let Some(task) = worker.task().cloned() else {
+            return Next::Ended(report(if fails { WorkOutcome::Failed } else { WorkOutcome::Done }, "as the dice fell"));
+        };
+        let done = report(WorkOutcome::Done, "done");
+        match &task {
+            _ if fails && !matches!(task, Task::Migrate(_) | Task::Wrap(_) | Task::Settle(_) | Task::SettleSql(_)) => {
+                Next::Ended(report(WorkOutcome::NotBegun, "as the dice fell"))
+            }
+            Task::Preflight { set, .. } => {
+                let Some(set) = set else { return Next::Ended(done) };
+                let keys = worker.keys(set);
+                let pending: Vec<String> =
+                    keys.into_iter().filter(|key| !self.data.files.contains_key(key)).collect();
+                let loses = pending.iter().any(|key| key.ends_with("002"));
+                let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
+                Next::Ended(Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..done })
+            }
+            Task::Backup { name, .. } => {
+                self.backups.entry(name.clone()).or_insert_with(|| self.data.clone());
+                let backup = BackupStatus { name: name.clone(), ..BackupStatus::default() };
+                Next::Ended(Report { backup: Some(backup), ..done })
+            }
+            Task::Rehearse { .. } => Next::Ended(Report { rehearsal: Some(RehearsalStatus::default()), ..done }),
+            Task::Verify(wanted) => {
+                let version = |table: &String| table.strip_prefix('v').and_then(|it| it.parse::<u32>().ok());
+                let wanted = wanted.tables.iter().filter_map(version).max().unwrap_or(0);
+                let by_files = (1..=wanted).all(|file| self.data.files.contains_key(&format!("default/{file:03}")));
+                let by_command = self.data.changed.contains(&format!("migrate:{wanted}"));
+                Next::Ended(if by_files || by_command { done } else { report(WorkOutcome::NotBegun, "a table is missing") })
+            }
+            Task::Migrate(run) => {
+                let hash = self.hash(worker);
+                if first && run.plan.as_ref().is_some_and(|meant| *meant != hash) {
+                    return Next::Ended(report(WorkOutcome::NotBegun, "the files are not those that were meant"));
+                }
+                let keys = worker.keys(&run.set);
+                let mine = |data: &Data| -> Vec<String> {
+                    let of_release = data.files.iter().filter(|(_, release)| **release == run.release);
+                    of_release.map(|(key, _)| key.clone()).filter(|key| keys.contains(key)).collect()
+                };
+                let next = keys.iter().find(|key| !self.data.files.contains_key(*key));
+                let Some(key) = next else { return Next::Ended(Report { applied: mine(&self.data), ..done }) };
+                if fails || (key.ends_with("003") && !right) {
+                    let applied = mine(&self.data);
+                    return Next::Ended(Report { applied, ..report(WorkOutcome::Failed, "a statement of it fails") });
+                }
+                self.data.files.insert(key.clone(), run.release.clone());
+                let what = if run.set == "seed" { What::Seeded } else { What::Migrated(key.clone()) };
+                self.note(what, &run.release, false);
+                Next::More
+            }
+            Task::Down { run, of } => {
+                let own = |release: &String| release == of;
+                let last = self.data.files.iter().filter(|(key, _)| key.starts_with("default/")).next_back();
+                let last = last.map(|(key, release)| (key.clone(), own(release)));
+                match last {
+                    Some((key, true)) => {
+                        self.data.files.remove(&key);
+                        self.note(What::TakenBack(key), &run.release, false);
+                        Next::More
+                    }
+                    Some(_) if self.data.files.values().any(own) => bad("a later one was applied by somebody else"),
+                    _ => Next::Ended(done),
+                }
+            }
+            Task::Wrap(wrapped) if first => match self.begin(wrapped, worker.image()) {
+                Some(report) => Next::Ended(report),
+                None => Next::More,
+            },
+            Task::Wrap(wrapped) if worker.deeds == 2 => {
+                let blind = self.data.runs.iter().any(|(plan, run)| {
+                    *plan != wrapped.plan && run.state == State::Started && run.release == wrapped.release
+                }) || wrapped.again;
+                let image = worker.image();
+                let taken_back = image.strip_prefix("down:").map(|version| format!("migrate:{version}"));
+                let what = match &taken_back {
+                    Some(of) => {
+                        self.data.changed.remove(of);
+                        What::TakenBack(of.clone())
+                    }
+                    None => {
+                        self.data.changed.insert(image.clone());
+                        What::Migrated(image)
+                    }
+                };
+                self.note(what, &wrapped.release, blind);
+                Next::More
+            }
+            Task::Wrap(wrapped) => {
+                if let Some(run) = self.data.runs.get_mut(&wrapped.plan) {
+                    run.state = if fails { State::Failed } else { State::Applied };
+                }
+                if fails { bad("exit code 1") } else { Next::Ended(done) }
+            }
+            Task::Settle(wrapped) => Next::Ended(self.settle(wrapped)),
+            Task::SettleSql(run) => {
+                let keys = worker.keys(&run.set);
+                let mine = |key: &&String| self.data.files.get(*key) == Some(&run.release);
+                let applied: Vec<String> = keys.iter().filter(mine).cloned().collect();
+                let pending = keys.iter().any(|key| !self.data.files.contains_key(key));
+                let outcome = match (pending, applied.is_empty()) {
+                    (false, _) => WorkOutcome::Done,
+                    (true, true) => WorkOutcome::NotBegun,
+                    (true, false) => WorkOutcome::Failed,
+                };
+                Next::Ended(Report { applied, ..report(outcome, "settled") })
+            }
+            Task::Restore { name, .. } => {
+                let Some(data) = self.backups.get(name).cloned() else {
+                    return Next::Ended(report(WorkOutcome::NotBegun, "there is no such backup"));
+                };
+                self.data = data;
+                self.note(What::Restored, "", false);
+                Next::Ended(done)
+            }
+        }
+    }
+
+    /// Looks in the ledger whether a command is to be run, and notes that it is.
+    fn begin(&mut self, wrapped: &Wrapped, image: String) -> Option<Report> {
+        if let Some(run) = self.data.runs.get(&wrapped.plan) {
+            let same = run.attempt == wrapped.attempt && run.release == wrapped.release;
+            match run.state {
+                State::Applied => return Some(report(WorkOutcome::Done, "it is applied already")),
+                State::Started if !wrapped.again => {
+                    return Some(report(WorkOutcome::Unknown, "its end is not on record"));
+                }
+                State::Failed if same && run.begun => return Some(report(WorkOutcome::Failed, "it failed")),
+                State::Failed if same => return Some(report(WorkOutcome::NotBegun, "it was settled")),
+                _ => {}
+            }
+        }
+        let (release, attempt) = (wrapped.release.clone(), wrapped.attempt);
+        let record = Record { state: State::Started, release, image, attempt, begun: true };
+        self.data.runs.insert(wrapped.plan.clone(), record);
+        None
+    }
+
+    fn settle(&mut self, wrapped: &Wrapped) -> Report {
+        let run = self.data.runs.get(&wrapped.plan);
+        match run.map(|run| (run.state, run.begun)) {
+            Some((State::Applied, _)) => report(WorkOutcome::Done, "the ledger has it as applied"),
+            Some((State::Started, _)) => report(WorkOutcome::Unknown, "its end is not on record"),
+            Some((State::Failed, true)) => report(WorkOutcome::Failed, "it failed"),
+            Some((State::Failed, false)) => report(WorkOutcome::NotBegun, "it was never begun"),
+            None => {
+                // A pod that comes late finds this, and does not begin either.
+                let (release, attempt) = (wrapped.release.clone(), wrapped.attempt);
+                let record = Record { state: State::Failed, release, image: String::new(), attempt, begun: false };
+                self.data.runs.insert(wrapped.plan.clone(), record);
+                report(WorkOutcome::NotBegun, "it was never begun")
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// A Job that works on the database gets its pod.
+    pub fn start_worker(&mut self, new: &NewJob, uid: &str) {
+        let Run::Database(order) = &new.run else { return };
+        let timeout = i64::try_from(new.timeout.as_millis()).unwrap_or(i64::MAX);
+        let fate = fate(&new.name, self.jobs_right);
+        let until = self.now + timeout;
+        self.server.workers.push(Worker {
+            job: new.name.clone(),
+            uid: uid.to_owned(),
+            order: (**order).clone(),
+            fate,
+            killed_after: u32::try_from(rng::dice(&format!("{}/deeds", new.name)) % 3).unwrap_or(0),
+            at: if fate == Fate::NeverStarts { until } else { self.now + START },
+            until,
+            stage: Stage::Starting,
+            deeds: 0,
+            alive: true,
+        });
+    }
+
+    /// Kills the pod of a Job (-9), or of any.
+    pub fn kill_worker(&mut self, n: usize) -> Option<String> {
+        let count = self.server.workers.iter().filter(|worker| worker.alive).count();
+        let index = (count > 0).then(|| n % count)?;
+        let worker = self.server.workers.iter_mut().filter(|worker| worker.alive).nth(index)?;
+        (worker.fate, worker.killed_after) = (Fate::Killed, 0);
+        worker.at = self.now;
+        Some(worker.job.clone())
+    }
+
+    /// What happens in the database until now.
+    pub fn run_database(&mut self) {
+        loop {
+            self.end_orphans();
+            let due = self.server.workers.iter().enumerate().filter(|(_, worker)| worker.at <= self.now);
+            let Some(index) = due.min_by_key(|(_, worker)| worker.at).map(|(index, _)| index) else { return };
+            let at = self.server.workers[index].at;
+            self.step_worker(index, at);
+        }
+    }
+
+    /// Pods whose Jobs are gone are ended.
+    fn end_orphans(&mut self) {
+        let now = self.now;
+        let jobs = &self.live.jobs;
+        let gone = |worker: &Worker| jobs.get(&worker.job).is_none_or(|job| job.uid != worker.uid);
+        self.server.workers.retain(|worker| !(gone(worker) && worker.alive && worker.stage == Stage::Starting));
+        for worker in self.server.workers.iter_mut().filter(|worker| worker.alive && gone(worker)) {
+            worker.alive = false;
+            worker.at = now + LINGER;
+        }
+    }
+
+    fn step_worker(&mut self, index: usize, at: i64) {
+        let mut worker = self.server.workers[index].clone();
+        if worker.alive && (worker.fate == Fate::NeverStarts || at >= worker.until) {
+            self.end_job(&worker.job, &worker.uid, at, None);
+            self.server.workers.remove(index);
+            return;
+        }
+        let killed = worker.fate == Fate::Killed && worker.deeds >= worker.killed_after;
+        if worker.alive && killed && worker.stage == Stage::Working {
+            self.end_job(&worker.job, &worker.uid, at, None);
+            worker.alive = false;
+            worker.at = at + LINGER;
+            self.server.workers[index] = worker;
+            return;
+        }
+        if worker.stage == Stage::Starting {
+            if worker.locks() && self.server.is_locked(index) {
+                worker.at = at + LOOK;
+            } else {
+                (worker.stage, worker.at) = (Stage::Working, at + DEED);
+            }
+            self.server.workers[index] = worker;
+            return;
+        }
+        if !worker.alive {
+            // What was on its way to the server when the client went may have been carried out. How a command ended is
+            // noted by the client.
+            let going_on = match worker.task() {
+                Some(Task::Migrate(_) | Task::Down { .. }) => true,
+                Some(Task::Wrap(_)) => worker.deeds < 2,
+                _ => false,
+            };
+            if going_on && rng::dice(&format!("{}/{}", worker.uid, worker.deeds)).is_multiple_of(2) {
+                worker.fate = Fate::Well;
+                self.server.work(&mut worker, self.jobs_right);
+            }
+            self.server.workers.remove(index);
+            return;
+        }
+        let next = self.server.work(&mut worker, self.jobs_right);
+        match next {
+            Next::More => {
+                worker.at = at + DEED;
+                self.server.workers[index] = worker;
+            }
+            Next::Ended(report) => {
+                self.end_job(&worker.job, &worker.uid, at, Some(&report));
+                self.server.workers.remove(index);
+            }
+        }
+    }
+}
