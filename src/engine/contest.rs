@@ -15,13 +15,16 @@ const MOST_PUT_RIGHT: i64 = 3;
 /// The same against somebody who applies them: a GitOps tool that heals does so again and again.
 const MOST_PUT_RIGHT_IF_APPLIED: i64 = 1;
 
+/// What is left of that count when a person has seen it: that requests went astray, which a gateway has to be given time for.
+const REMEMBERED: i64 = 1;
+
 /// Takes in who else set the weights since `known` was recorded, into `now`.
 pub fn judge(pass: &mut Pass<'_>, route: &Route, known: &RouteStatus, now: &mut RouteStatus) {
     // Whoever changes the spec has seen what was wrong.
     let generation = pass.release.metadata.generation;
     if generation.is_some_and(|generation| generation > pass.status.observed_generation) {
         now.contested_by = None;
-        now.put_right = 0;
+        now.put_right = now.put_right.min(REMEMBERED);
     }
     let other = known.name != now.name || known.generation != now.generation;
     let Some((manager, applies)) = route.changed_by.as_ref().filter(|_| known.generation > 0 && other) else { return };
@@ -90,7 +93,7 @@ fn is_meant(pass: &Pass<'_>) -> bool {
 /// A person, or a new release, tries again. Says whether there was anything to try.
 pub fn forgive(pass: &mut Pass<'_>) -> bool {
     let Some(route) = &mut pass.status.route else { return false };
-    route.put_right = 0;
+    route.put_right = route.put_right.min(REMEMBERED);
     route.contested_by.take().is_some()
 }
 

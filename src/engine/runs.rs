@@ -122,11 +122,8 @@ fn work(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Result<Run, &'st
 /// Deletes Jobs that nobody asks about any more: those of attempts that are over, and those under way when a release
 /// is. The last one of each check stays, for its log.
 pub fn tidy(pass: &mut Pass<'_>) {
-    let asking = match pass.status.candidate {
-        Some(_) if retreat::under_way(pass) => None,
-        Some(_) => pass.status.step.as_ref().map(|step| step.index),
-        None => Some(0),
-    };
+    let step = pass.status.step.as_ref().map_or(0, |step| step.index);
+    let asking = (!retreat::under_way(pass)).then_some(step);
     let kept = |job: &&Job| {
         if database::is_of_database(pass, job) {
             return !database::is_broken_off(pass, job);

@@ -12,7 +12,7 @@ use crate::{
         cluster::{Lag, Propagation},
     },
     rng::Rng,
-    setup::{BOUNDS, CHECKS, RouterKind, STRATEGIES, Setup, WITH_JOBS},
+    setup::{BEFORE_ALL, BOUNDS, CHECKS, RouterKind, STRATEGIES, Setup, WITH_JOBS},
 };
 
 /// One case, made from its seed alone.
@@ -98,6 +98,9 @@ impl Case {
         let kinds = u64::from(database::KINDS);
         let kind = 1 + u8::try_from(seed % kinds).unwrap_or(0);
         (case.setup.database, case.setup.strategy) = (kind, database::strategy(kind, case.setup.strategy));
+        if rng.chance(20) {
+            case.setup.checks = BEFORE_ALL;
+        }
         if seed % 4 != 1 {
             case.events = Self::calm(&mut rng, length);
             let setup = &mut case.setup;

@@ -263,6 +263,9 @@ pub const CHECKS: u8 = 4;
 /// The list with a check that is a Job.
 pub const WITH_JOBS: u8 = 4;
 
+/// The list with a Job that is asked before all else, also where there is no candidate.
+pub const BEFORE_ALL: u8 = 5;
+
 /// The metric, written in the release or in a template that it names.
 fn analysis(kind: Watched, in_template: bool) -> Analysis {
     let reference = TemplateRef {
@@ -307,6 +310,7 @@ fn checks(index: u8) -> Vec<Check> {
     let template = serde_json::json!({"spec": {"containers": [{"name": "smoke", "image": "smoke:1"}]}});
     let job = |check: Check| Check { http: None, job: Some(JobCheck { template: template.clone() }), ..check };
     match index {
+        BEFORE_ALL => vec![job(check("schema", &[Moment::Preflight], 1, 1, OnFailure::Rollback))],
         WITH_JOBS => vec![
             job(check("smoke", &[Moment::BeforeTraffic, Moment::EachStep], 2, 2, OnFailure::Rollback)),
             job(check("end", &[Moment::BeforePromotion], 1, 1, OnFailure::Hold)),

@@ -63,9 +63,10 @@ fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Step> 
     let at = |moment: Moment| {
         let asked = |place: usize| spec.checks.get(place).is_some_and(|check| check.when.contains(&moment));
         let all = [asked(0), asked(1)];
-        all.contains(&true).then_some(Step::Checks(all, moment == Moment::BeforeTraffic))
+        all.contains(&true).then_some(Step::Checks(all, matches!(moment, Moment::Preflight | Moment::BeforeTraffic)))
     };
-    let mut steps: Vec<Step> = super::database::steps(spec, status).into_iter().map(of_database).collect();
+    let mut steps: Vec<Step> = at(Moment::Preflight).into_iter().collect();
+    steps.extend(super::database::steps(spec, status).into_iter().map(of_database));
     let maintained = steps.contains(&Step::Maintenance);
     steps.push(Step::Prepare);
     steps.extend(at(Moment::BeforeTraffic));
