@@ -345,8 +345,10 @@ fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
         }
         return false;
     }
-    // Requests may still come by the other Service, which is about to belong to another revision.
-    if pass.policy().is_routed() && pass.seen.route.is_some() && !route::settled(pass, 0) {
+    // Requests may still come by the other Service, which is about to belong to another revision. Without the first one no
+    // gateway accepts the route.
+    let leads = pass.policy().is_routed() && pass.seen.route.is_some() && pass.seen.service.is_some();
+    if leads && !route::settled(pass, 0) {
         pass.after.extend(route::set(pass, 0));
         return false;
     }
