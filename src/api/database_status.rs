@@ -27,6 +27,9 @@ pub struct DatabaseStatus {
     /// What has become of the schema in this release.
     #[serde(default)]
     pub schema: SchemaState,
+    /// Whether a SQL file that runs in no transaction failed, so that a part of it may be in effect.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partly: bool,
     /// What Jobs did in this release, oldest first: of each kind the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12))]
@@ -38,12 +41,17 @@ pub struct DatabaseStatus {
     /// The size of the database in bytes.
     #[serde(default, skip_serializing_if = "super::status::is_zero")]
     pub size_bytes: i64,
+    /// The database that preflight looked at: its name, and the identifier of its server. Part of the plan: no other one is
+    /// changed, whatever the Secret says by then.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub database: String,
     /// The image of the migration, as the node that ran preflight has it (imageID): part of the plan. Where it is a digest
     /// of the repository that the manifest names, that digest is rehearsed and run, whatever the tag names by then.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub image: String,
-    /// The hash of the SQL files, as preflight found them.
+    /// The hash of the SQL files, or of what is in the ConfigMaps that the migration's pod mounts, as preflight found them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub files_hash: String,

@@ -7,6 +7,7 @@ pub mod command;
 mod connection;
 mod expansion;
 pub mod install;
+pub mod meant;
 pub mod migrate;
 pub mod preflight;
 pub mod rehearsal;

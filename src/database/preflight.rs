@@ -5,7 +5,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgR
 
 use crate::api::{self, DatabasePreflight};
 
-use super::connection::{self, told};
+use super::{
+    connection::{self, told},
+    meant,
+};
 
 /// An advisory lock of this look's own.
 const PROBE: i64 = i64::from_be_bytes(*b"preflite");
@@ -31,6 +34,8 @@ pub struct Findings {
     pub server_version: String,
     /// The database's name.
     pub database: String,
+    /// The same with the server's identifier.
+    pub identity: String,
     /// Its size in bytes.
     pub size_bytes: i64,
     /// Connections that ordinary roles can still make.
@@ -71,7 +76,7 @@ async fn all(
         );
     }
     let found = sqlx::raw_sql(FINDINGS).fetch_one(&mut *connection).await?;
-    let findings = findings(&found)?;
+    let findings = Findings { identity: meant::database(connection).await?, ..findings(&found)? };
     faults.extend(version(&findings.server_version, wanted.min_version));
     faults.extend(rights(connection).await?);
     faults.extend(connections(&findings, limits));
@@ -95,7 +100,8 @@ async fn shares_sessions(one: &mut PgConnection, other: &mut PgConnection) -> Re
     Ok(took && both)
 }
 
-async fn text(connection: &mut PgConnection, query: &str) -> Result<String, sqlx::Error> {
+/// The first column of the only row.
+pub(super) async fn text(connection: &mut PgConnection, query: &str) -> Result<String, sqlx::Error> {
     // By the simple protocol: a pooler between transactions keeps no prepared statement.
     let row = sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_one(connection).await?;
     column(&row, 0)
@@ -124,6 +130,7 @@ fn findings(row: &PgRow) -> Result<Findings, sqlx::Error> {
         free_connections: whole(3)?,
         oldest_transaction_seconds: decimal(4)?,
         replication_lag_seconds: decimal(5)?,
+        ..Findings::default()
     })
 }
 

@@ -10,6 +10,7 @@ use crate::{
 use super::{
     Secrets, backup,
     command::{self, stop::Stop},
+    meant,
     migrate::{self, files, pending, risks},
     preflight::{self, Wanted},
     rehearsal::{self, Tried},
@@ -56,9 +57,9 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set } => {
+        Task::Preflight { min_version, session, limits, set, watched } => {
             let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits };
-            look(places, &wanted, set.as_deref()).await
+            look(places, &wanted, set.as_deref(), watched).await
         }
         Task::Backup { name, proof, keep, max_age } => {
             let age = max_age.map(duration);
@@ -95,12 +96,12 @@ pub(super) fn duration(duration: api::Duration) -> Duration {
 
 /// The settings of a run of SQL files.
 pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
-    let SqlRun { set, release, lock_timeout, timeout, plan } = run.clone();
+    let SqlRun { set, release, lock_timeout, timeout, plan, meant } = run.clone();
     let (lock_timeout, timeout) = (duration(lock_timeout), duration(timeout));
-    migrate::Settings { set, release, lock_timeout, timeout, plan, observe: false }
+    migrate::Settings { set, release, lock_timeout, timeout, plan, meant, observe: false }
 }
 
-async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>) -> Report {
+async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>, watched: &[String]) -> Report {
     let (findings, mut faults) = match preflight::look(&places.url, wanted).await {
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
@@ -108,8 +109,15 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>) -> Report
     let mut report = Report {
         server_version: report::cut(&findings.server_version, 64),
         size_bytes: findings.size_bytes,
+        database: report::cut(&findings.identity, 128),
         ..report::not_begun("")
     };
+    if !watched.is_empty() {
+        match meant::files(watched) {
+            Ok(hash) => report.files_hash = hash,
+            Err(error) => faults.push(format!("the files under {} cannot be read: {error}", watched.join(", "))),
+        }
+    }
     if let Some(set) = set {
         match files::read(&places.files) {
             Err(wrong) => faults.push(wrong.to_string()),
@@ -236,7 +244,7 @@ async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
 
 /// What a run of SQL files reports.
 fn of_run(ended: migrate::Report, done: &str) -> Report {
-    let migrate::Report { outcome, plan, applied, already, earlier, file, why, .. } = ended;
+    let migrate::Report { outcome, plan, applied, already, earlier, partly, file, why, .. } = ended;
     let count = applied.len();
     let stopped = file.map(|file| format!("{file}: ")).unwrap_or_default();
     let message = match why {
@@ -248,7 +256,7 @@ fn of_run(ended: migrate::Report, done: &str) -> Report {
     // What the release as a whole did: pods that were killed could not report theirs.
     let applied: Vec<String> = earlier.into_iter().chain(applied).collect();
     let count = i64::try_from(applied.len()).unwrap_or(i64::MAX);
-    Report { files_hash: plan, applied, count, ..report::of(outcome, message) }
+    Report { files_hash: plan, applied, partly, count, ..report::of(outcome, message) }
 }
 
 /// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed. Where something
@@ -276,12 +284,13 @@ async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
         Err(why) => return report::unknown(why),
     };
     let (outcome, message) = match (settled.pending.as_slice(), settled.applied.as_slice()) {
+        (_, []) if settled.partly => (WorkOutcome::Failed, "a part of a file may be in effect".to_owned()),
         ([], _) => (WorkOutcome::Done, "all files are applied".to_owned()),
         (_, []) => (WorkOutcome::NotBegun, "none of its files is applied".to_owned()),
         (pending, _) => (WorkOutcome::Failed, format!("not applied: {}", pending.join(", "))),
     };
     let count = i64::try_from(settled.applied.len()).unwrap_or(i64::MAX);
-    Report { applied: settled.applied, count, ..report::of(outcome, message) }
+    Report { applied: settled.applied, partly: settled.partly, count, ..report::of(outcome, message) }
 }
 
 async fn settle(places: &Places, wrapped: &Wrapped, stop: &mut Stop) -> Report {

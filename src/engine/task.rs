@@ -45,6 +45,9 @@ pub enum Task {
         limits: DatabasePreflight,
         /// The set of the SQL files that are mounted, if there are any: which are pending, and what they risk.
         set: Option<String>,
+        /// Where ConfigMaps are mounted in the pod of a command of the user's: what is in them is part of the plan.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        watched: Vec<String>,
     },
     /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
     #[serde(rename_all = "camelCase")]
@@ -101,6 +104,22 @@ pub enum Task {
     },
 }
 
+/// What preflight found, and is compared under the lock: where it is something else by then, nothing is begun. What is empty
+/// is not compared.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meant {
+    /// The database: its name, and the server's identifier.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub database: String,
+    /// Files and directories whose contents are compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub watched: Vec<String>,
+    /// Their hash.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub files: String,
+}
+
 /// A run of SQL files.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -115,6 +134,9 @@ pub struct SqlRun {
     pub timeout: Duration,
     /// The hash of the files that are meant; others are refused under the lock.
     pub plan: Option<String>,
+    /// What else is.
+    #[serde(default)]
+    pub meant: Meant,
 }
 
 /// A run of a command of the user's.
@@ -131,6 +153,9 @@ pub struct Wrapped {
     pub attempt: i32,
     /// Whether it may be run although an earlier run of it is on record as begun and not ended.
     pub again: bool,
+    /// What must be so when it begins.
+    #[serde(default)]
+    pub meant: Meant,
     /// How long a statement may wait for a lock, before it is cancelled from outside.
     pub lock_timeout: Duration,
     /// How long it may take.
@@ -161,6 +186,12 @@ pub struct Report {
     /// SQL files that it applied, or took back; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<String>,
+    /// Whether a file that runs in no transaction failed, so that a part of it may be in effect.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partly: bool,
+    /// The database that preflight looked at: its name, and the server's identifier.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub database: String,
     /// How many files there were of that kind in all.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: i64,

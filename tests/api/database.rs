@@ -179,6 +179,7 @@ fn wrap() -> Task {
         plan: "p".into(),
         release: "ns/shop#1".into(),
         again: false,
+        meant: servicerelease::engine::Meant::default(),
         lock_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(60),
     })

@@ -13,6 +13,7 @@ use servicerelease::{
         self, Report, Settings,
         files::{File, ordered},
     },
+    engine::Meant,
 };
 
 use super::{
@@ -38,6 +39,7 @@ fn settings() -> Settings {
         lock_timeout: Duration::from_millis(300),
         timeout: Duration::from_secs(60),
         plan: None,
+        meant: Meant::default(),
         observe: false,
     }
 }
@@ -174,6 +176,39 @@ async fn what_earlier_pods_of_a_release_applied_is_told_by_the_one_that_ends() {
     let other = Settings { release: "production/other".into(), ..settings() };
     let report = migrate::run(&server.url(), &files(&all), &other).await;
     assert_eq!((report.outcome, report.already, report.earlier.len()), (WorkOutcome::Failed, 1, 0), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_the_one_that_was_meant_is_left_alone() {
+    let server = Server::start().await;
+    let server_id = server.number("SELECT system_identifier FROM pg_control_system()").await;
+    let identity = format!("{}@{server_id}", "postgres");
+    let meant = |database: String| Settings { meant: Meant { database, ..Meant::default() }, ..settings() };
+    for (database, outcome) in [("other@1".to_owned(), WorkOutcome::NotBegun), (identity, WorkOutcome::Done)] {
+        let report = migrate::run(&server.url(), &files(&COUNTED), &meant(database)).await;
+        assert_eq!(report.outcome, outcome, "{report:?}");
+        let told = why(&report).contains("preflight looked at other@1: the Secret changed after the plan was made");
+        assert_eq!(told, outcome == WorkOutcome::NotBegun, "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_runs_in_no_transaction_and_fails_may_be_in_effect_in_part() {
+    let server = Server::start().await;
+    let all = [
+        ("001_table.sql", "CREATE TABLE ran (file int); INSERT INTO ran VALUES (1), (1);"),
+        (
+            "002_indexes.sql",
+            "CREATE INDEX CONCURRENTLY plain ON ran (file);\nCREATE UNIQUE INDEX CONCURRENTLY one ON ran (file);",
+        ),
+    ];
+    let report = run(&server, &all).await;
+    assert_eq!((report.outcome, report.partly), (WorkOutcome::Failed, true), "{report:?}");
+    let settled = migrate::settled(&server.url(), &settings(), &files(&all)).await.unwrap();
+    assert!(settled.partly, "{settled:?}");
+    let other = Settings { release: "production/other".into(), ..settings() };
+    let settled = migrate::settled(&server.url(), &other, &files(&all)).await.unwrap();
+    assert!(!settled.partly, "that was another release: {settled:?}");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ fn sql() -> SqlRun {
         lock_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(900),
         plan: Some("abc".into()),
+        meant: crate::engine::Meant::default(),
     }
 }
 
@@ -35,6 +36,7 @@ fn wrap() -> Task {
         plan: "abc".into(),
         release: "ns/shop#3".into(),
         again: false,
+        meant: crate::engine::Meant::default(),
         lock_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(900),
     })

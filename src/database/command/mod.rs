@@ -33,7 +33,7 @@ use self::{
 use super::{
     Places,
     connection::{self, told},
-    hexadecimal, report,
+    hexadecimal, meant, report,
     tasks::duration,
 };
 
@@ -79,6 +79,9 @@ pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report 
 
 /// Looks in the ledger whether this is to be run, and notes that it is.
 async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Result<Result<Run, Report>, sqlx::Error> {
+    if let Some(why) = meant::differs(&mut session.connection, &wrapped.meant).await? {
+        return Ok(Err(report::not_begun(why)));
+    }
     if let Some(row) = session.records.find(&mut session.connection, &wrapped.plan).await? {
         match row.state.as_str() {
             "Applied" => {

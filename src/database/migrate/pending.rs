@@ -9,7 +9,7 @@ use crate::database::connection::{self, told};
 
 use super::{
     Settings,
-    files::File,
+    files::{Body, File},
     ledger::{self, Entry, Ledger},
 };
 
@@ -176,7 +176,11 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
         entries.iter().find(applied).is_some_and(|entry| entry.by.starts_with(&of_release))
     };
     let applied = files.iter().filter(mine).map(|file| file.name.clone()).collect();
-    Ok(Settled { pending, applied })
+    let partly = files.iter().filter(|file| matches!(file.body, Body::Alone(_))).any(|file| {
+        let failed = |entry: &&Entry| entry.version == file.version && entry.state == "Failed";
+        entries.iter().find(failed).is_some_and(|entry| entry.by.starts_with(&of_release))
+    });
+    Ok(Settled { pending, applied, partly })
 }
 
 /// What became of files.
@@ -186,4 +190,6 @@ pub struct Settled {
     pub pending: Vec<String>,
     /// Those that the release applied.
     pub applied: Vec<String>,
+    /// Whether one of the release's that runs in no transaction failed: a part of it may be in effect.
+    pub partly: bool,
 }

@@ -8,7 +8,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     api::{WorkOutcome, status::bounded},
-    database::connection::{self, CONNECT, told},
+    database::{
+        connection::{self, CONNECT, told},
+        meant,
+    },
+    engine::Meant,
 };
 
 use super::{
@@ -39,6 +43,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The hash of the files that were meant, if it was settled before.
     pub plan: Option<String>,
+    /// What else was.
+    pub meant: Meant,
     /// Whether to look what each file does to tables: for rehearsals.
     pub observe: bool,
 }
@@ -57,6 +63,8 @@ pub struct Report {
     pub already: usize,
     /// Those of them that earlier runs of the same release applied: their pods were killed before they could say so.
     pub earlier: Vec<String>,
+    /// Whether a part of that file may be in effect, since it runs in no transaction.
+    pub partly: bool,
     /// The file that it stopped at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -79,6 +87,7 @@ impl Report {
             applied: Vec::new(),
             already: 0,
             earlier: Vec::new(),
+            partly: false,
             file: None,
             why,
             effects: Vec::new(),
@@ -95,6 +104,8 @@ enum Stop {
     Lost(String),
     /// A file was not applied.
     Failed(String, String),
+    /// The same, and a part of it may be in effect.
+    Partly(String, String),
     /// Nobody knows what became of a file.
     Unknown(Option<String>, String),
 }
@@ -204,11 +215,14 @@ impl<'a> Run<'a> {
     async fn report(mut self, url: &str, plan: String) -> Report {
         let run = &mut self;
         let stop = run.drive(url).await;
+        let partly = matches!(stop, Err(Stop::Partly(..)));
         let (outcome, file, why) = match stop {
             Ok(()) => (WorkOutcome::Done, None, None),
-            Err(Stop::NotBegun(why)) if run.applied.is_empty() && run.earlier.is_empty() => (WorkOutcome::NotBegun, None, Some(why)),
+            Err(Stop::NotBegun(why)) if run.applied.is_empty() && run.earlier.is_empty() => {
+                (WorkOutcome::NotBegun, None, Some(why))
+            }
             Err(Stop::NotBegun(why)) => (WorkOutcome::Failed, None, Some(why)),
-            Err(Stop::Failed(file, why)) => (WorkOutcome::Failed, Some(file), Some(why)),
+            Err(Stop::Failed(file, why) | Stop::Partly(file, why)) => (WorkOutcome::Failed, Some(file), Some(why)),
             Err(Stop::Lost(why)) if !run.begun => (WorkOutcome::NotBegun, None, Some(why)),
             Err(Stop::Lost(why)) => {
                 (WorkOutcome::Unknown, None, Some(format!("the connection is lost, and there is no other: {why}")))
@@ -216,7 +230,17 @@ impl<'a> Run<'a> {
             Err(Stop::Unknown(file, why)) => (WorkOutcome::Unknown, file, Some(why)),
         };
         let Run { applied, already, earlier, effects, .. } = self;
-        Report { outcome, plan, applied, already, earlier, file, why: why.map(|why| bounded(&why, MOST_TOLD)), effects }
+        Report {
+            outcome,
+            plan,
+            applied,
+            already,
+            earlier,
+            partly,
+            file,
+            why: why.map(|why| bounded(&why, MOST_TOLD)),
+            effects,
+        }
     }
 
     /// As often as the connection is lost, and there is time: the ledger tells what became of the file under way.
@@ -241,6 +265,9 @@ impl<'a> Run<'a> {
         })?;
         ledger::settings(&mut connection).await?;
         self.lock(&mut connection).await?;
+        if let Some(why) = meant::differs(&mut connection, &self.settings.meant).await? {
+            return Err(Stop::NotBegun(why));
+        }
         let ledger = Ledger::open(&mut connection, &self.settings.set, &self.settings.release).await?;
         let pending = self.pending(&mut connection, &ledger).await?;
         for file in pending {
@@ -420,7 +447,7 @@ impl<'a> Run<'a> {
                 place(Some(statement.line)),
                 told(&error)
             );
-            return Err(Stop::Failed(file.name.clone(), why));
+            return Err(Stop::Partly(file.name.clone(), why));
         }
         match ledger.note(connection, file, "Applied").await? {
             true => Ok(()),

@@ -101,7 +101,7 @@ async fn of_files(url: &str, files: &[files::File], run: &SqlRun) -> Found {
     // What is pending there was pending in the database.
     let pending = migrate::pending::look(url, &run.set, files).await.map(|sorted| sorted.pending).unwrap_or_default();
     let (risks, loses_data) = risks::told(pending);
-    let settings = migrate::Settings { observe: true, ..settings(run) };
+    let settings = migrate::Settings { observe: true, meant: crate::engine::Meant::default(), ..settings(run) };
     let migrate::Report { outcome, plan, applied, file, why, effects, .. } = migrate::run(url, files, &settings).await;
     let fault = (outcome != WorkOutcome::Done).then(|| {
         let file = file.map(|file| format!("{file}: ")).unwrap_or_default();

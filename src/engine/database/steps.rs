@@ -1,5 +1,6 @@
 //! The database's work on the way forward: what each step has done, and what its outcome means for the release.
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::{
@@ -12,7 +13,7 @@ use super::{
     super::{
         checks::Failure,
         pass::Pass,
-        task::{DatabaseJob, SqlRun, Task, TaskPod, Wrapped},
+        task::{DatabaseJob, Meant, SqlRun, Task, TaskPod, Wrapped},
     },
     image, image_from, pinned, template,
     work::{self, Order, Progress},
@@ -72,6 +73,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 session: migration.is_some() || backup.is_some() || database.seed.is_some(),
                 limits: database.preflight.clone(),
                 set: files.as_ref().map(|(_, set)| set.clone()),
+                watched: migration.filter(|_| due).map(|migration| watched(&migration.change)).unwrap_or_default(),
             };
             // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
             let job = match migration.filter(|migration| due && migration.change.template.is_some()) {
@@ -177,6 +179,7 @@ fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
         lock_timeout: change.lock_timeout,
         timeout: change.timeout,
         plan: meant.filter(|hash| !hash.is_empty()),
+        meant: Meant { database: known_database(pass), ..Meant::default() },
     })
 }
 
@@ -214,7 +217,30 @@ fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bo
         _ => format!("{what}/{}/{}", plan_hash(pass, change), number(pass)),
     };
     let (lock_timeout, timeout) = (change.lock_timeout, change.timeout);
-    Wrapped { plan, release: number(pass), attempt, again, lock_timeout, timeout }
+    let found = pass.status.database.as_ref().filter(|_| what == "migration");
+    let watched = found.map(|_| watched(change)).unwrap_or_default();
+    let files = found.filter(|_| !watched.is_empty()).map(|known| known.files_hash.clone()).unwrap_or_default();
+    let meant = Meant { database: known_database(pass), watched, files };
+    Wrapped { plan, release: number(pass), attempt, again, meant, lock_timeout, timeout }
+}
+
+/// The database that preflight looked at.
+fn known_database(pass: &Pass<'_>) -> String {
+    pass.status.database.as_ref().map(|known| known.database.clone()).unwrap_or_default()
+}
+
+/// Where ConfigMaps are mounted in the first container of a change's pod. Secrets are nobody's business here.
+fn watched(change: &Change) -> Vec<String> {
+    let list = |path: &str| change.template.as_ref().and_then(|pod| pod.pointer(path)).and_then(Value::as_array);
+    let is_map = |volume: &&Value| {
+        let projected = volume.pointer("/projected/sources").and_then(Value::as_array);
+        let secret = projected.is_some_and(|sources| sources.iter().any(|source| source.get("configMap").is_none()));
+        volume.get("configMap").is_some() || (projected.is_some() && !secret)
+    };
+    let maps: Vec<&Value> = list("/spec/volumes").into_iter().flatten().filter(is_map).collect();
+    let mounted = list("/spec/containers/0/volumeMounts").into_iter().flatten();
+    let of_map = mounted.filter(|mount| maps.iter().any(|map| map.get("name") == mount.get("name")));
+    of_map.filter_map(|mount| mount.get("mountPath")?.as_str().map(str::to_owned)).collect()
 }
 
 /// The pod and the files of a change.
@@ -237,7 +263,7 @@ fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJob) 
 
 /// The migration's image by the digest that preflight found.
 fn by_digest(pass: &Pass<'_>, change: &Change, image: Option<&str>) -> Option<String> {
-    let written = change.template.as_ref()?.pointer("/spec/containers/0/image").and_then(serde_json::Value::as_str);
+    let written = change.template.as_ref()?.pointer("/spec/containers/0/image").and_then(Value::as_str);
     image::pinned(image.or(written)?, &pass.status.database.as_ref()?.image)
 }
 
@@ -254,6 +280,7 @@ fn hash(pass: &Pass<'_>, change: &Change, found: Option<&DatabaseStatus>) -> Str
     let text = serde_json::json!({
         "sql": sql, "template": template, "version": version, "image": image, "url": url,
         "files": found.map(|known| &known.files_hash), "digest": found.map(|known| &known.image),
+        "database": found.map(|known| &known.database),
     });
     let digest = Sha256::digest(text.to_string());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -291,7 +318,7 @@ pub fn settle(pass: &mut Pass<'_>, task: DatabaseTask, outcome: WorkOutcome) {
         WorkOutcome::Unknown => SchemaState::Unknown,
         WorkOutcome::NotBegun if first || task == DatabaseTask::Settlement => SchemaState::Unchanged,
         WorkOutcome::NotBegun => SchemaState::Unknown,
-        WorkOutcome::Failed if sql && state.applied.is_empty() => SchemaState::Unchanged,
+        WorkOutcome::Failed if sql && state.applied.is_empty() && !state.partly => SchemaState::Unchanged,
         WorkOutcome::Failed => SchemaState::Partial,
     };
 }

@@ -243,7 +243,9 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
     let list = |all: Vec<String>, most: usize| -> Vec<String> {
         all.into_iter().take(MAX_FINDINGS).map(|it| bounded(&it, most)).collect()
     };
-    if !report.files_hash.is_empty() {
+    let migrates = matches!(task, DatabaseTask::Migration | DatabaseTask::Settlement);
+    if task == DatabaseTask::Preflight {
+        database.database = bounded(&report.database, 128);
         database.files_hash = bounded(&report.files_hash, 64);
         database.pending = list(report.pending, 128);
     }
@@ -255,7 +257,9 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         database.server_version = bounded(&report.server_version, 64);
         database.size_bytes = report.size_bytes;
     }
-    if !report.applied.is_empty() {
+    // What a rehearsal applied is in no database any more, and a seed is no part of the schema.
+    database.partly |= migrates && report.partly;
+    if migrates && !report.applied.is_empty() {
         database.applied = list(report.applied, 128);
     }
     if let Some(mut rehearsal) = report.rehearsal {

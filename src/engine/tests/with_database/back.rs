@@ -4,6 +4,35 @@ use rstest::rstest;
 
 use super::*;
 
+/// A rehearsal that applies a file, and a migration that fails.
+fn rehearsed(task: &Task, report: Report) -> Option<Report> {
+    match task {
+        Task::Rehearse { .. } => Some(Report { applied: vec!["002.sql".into()], ..reported(WorkOutcome::Done, "") }),
+        Task::Migrate(_) => Some(report),
+        _ => well(task),
+    }
+}
+
+#[test]
+fn what_a_rehearsal_applied_is_in_no_database_any_more() {
+    let back = json!({"onRollback": "Halt", "backup": backup(), "rehearsal": {}});
+    let failed = |task: &Task| rehearsed(task, reported(WorkOutcome::Failed, "a lock is not to be had"));
+    let mut world = breaking(&back, failed);
+    world.settle();
+    assert_eq!(
+        (world.phase(), schema(&world)),
+        (Phase::RolledBack, SchemaState::Unchanged),
+        "{}",
+        world.status().message
+    );
+    let partly = |task: &Task| {
+        rehearsed(task, Report { partly: true, ..reported(WorkOutcome::Failed, "an index is left invalid") })
+    };
+    let mut world = breaking(&back, partly);
+    world.settle();
+    assert_eq!((world.phase(), schema(&world)), (Phase::Halted, SchemaState::Partial), "{}", world.status().message);
+}
+
 #[test]
 fn a_compatible_schema_stays_when_the_code_goes_back() {
     let mut world = healthy(database(&json!({})), &json!({}));

@@ -59,7 +59,8 @@ fn the_image_that_preflight_found_is_approved_and_run_whatever_its_tag_names_by_
     approve(&mut world);
     assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
     let made = jobs(&world);
-    let migration = made.iter().find(|job| matches!(&job.task, Some(Task::Wrap(it)) if it.plan.starts_with("migration/")));
+    let migration =
+        made.iter().find(|job| matches!(&job.task, Some(Task::Wrap(it)) if it.plan.starts_with("migration/")));
     assert_eq!(image(migration.unwrap()), Some(format!("team/tool@{DIGEST}").as_str()));
 }
 
@@ -76,6 +77,41 @@ fn another_image_behind_the_same_tag_is_another_plan_and_the_same_seed() {
         }));
     }
     assert_eq!((seeds.len(), &seeds[0]), (2, &seeds[1]), "it is recorded once for all releases");
+}
+
+#[test]
+fn what_is_mounted_from_config_maps_is_compared_before_a_command_is_run() {
+    let volumes = json!([
+        {"name": "files", "configMap": {"name": "sql"}},
+        {"name": "both", "projected": {"sources": [{"configMap": {"name": "more"}}, {"secret": {"name": "s"}}]}},
+        {"name": "secret", "secret": {"secretName": "s"}},
+    ]);
+    let mounts = json!([
+        {"name": "files", "mountPath": "/sql"}, {"name": "both", "mountPath": "/both"},
+        {"name": "secret", "mountPath": "/secret"},
+    ]);
+    let container = json!({"name": "tool", "image": "team/tool:1", "command": ["migrate"], "volumeMounts": mounts});
+    let pod = json!({"spec": {"containers": [container], "volumes": volumes}});
+    let migration = json!({"template": pod, "previousRevisionCompatible": true});
+    let mut world = world(database(&json!({"migration": migration})));
+    world.report = |task| {
+        let report = well(task)?;
+        Some(match task {
+            Task::Preflight { watched, .. } => {
+                assert_eq!(*watched, ["/sql"], "never what a Secret is in");
+                Report { files_hash: "of-the-files".into(), database: "shop@7".into(), ..report }
+            }
+            _ => report,
+        })
+    };
+    world.settle();
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+    let meant = jobs(&world).into_iter().find_map(|job| match job.task {
+        Some(Task::Wrap(wrapped)) => Some(wrapped.meant),
+        _ => None,
+    });
+    let meant = meant.unwrap();
+    assert_eq!((meant.database.as_str(), meant.files.as_str()), ("shop@7", "of-the-files"));
 }
 
 #[test]
