@@ -367,6 +367,7 @@ fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
 /// Writes down that the way back is over.
 pub fn complete(pass: &mut Pass<'_>) {
     let migration_alone = pass.is_alone();
+    database::end_open_work(pass);
     pass.status.candidate = None;
     pass.status.step = None;
     let Some(mut rollback) = pass.status.rollback.take() else { return };

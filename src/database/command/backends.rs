@@ -21,7 +21,8 @@ const STRONG: &str =
     "('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
 
 /// By what the sessions of a command are known: its name, or else the address and role of the session that held the lock
-/// for it, and that they are younger than that one.
+/// for it, and that they are younger than that one. Where pods share an address (a proxy, SNAT) and the application has the
+/// same role, that tells nothing: then only the name counts.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Tool {
@@ -32,6 +33,9 @@ pub struct Tool {
     pub address: Option<String>,
     /// When the session that held the lock began.
     pub since: String,
+    /// Whether only the name counts: a session had it, or others of this role were there from this address before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_name: bool,
 }
 
 impl Tool {
@@ -39,13 +43,26 @@ impl Tool {
     pub async fn beside(connection: &mut PgConnection, program: String) -> Result<Self, sqlx::Error> {
         let query = "SELECT host(inet_client_addr()), (SELECT backend_start::text FROM pg_stat_activity \
                      WHERE pid = pg_backend_pid())";
-        let (address, since) = sqlx::query_as(query).fetch_one(connection).await?;
-        Ok(Self { program, address, since })
+        let (address, since): (Option<String>, String) = sqlx::query_as(query).fetch_one(&mut *connection).await?;
+        let others = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND usename = session_user \
+                      AND client_addr IS NOT DISTINCT FROM $1::inet AND backend_type = 'client backend' \
+                      AND pid <> pg_backend_pid() AND application_name NOT LIKE 'servicerelease/%')";
+        let by_name = sqlx::query_scalar(others).persistent(false).bind(&address).fetch_one(connection).await?;
+        Ok(Self { program, address, since, by_name })
+    }
+
+    /// Notes that it says its name, once a session does.
+    pub async fn notice(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if !self.by_name {
+            let named = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1)";
+            self.by_name = sqlx::query_scalar(named).persistent(false).bind(&self.program).fetch_one(connection).await?;
+        }
+        Ok(())
     }
 
     /// Its sessions in SQL, of `pg_stat_activity`.
     const IN_SQL: &str = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
-        AND (application_name = $1 OR (usename = session_user AND client_addr IS NOT DISTINCT FROM $2::inet \
+        AND (application_name = $1 OR (NOT $4 AND usename = session_user AND client_addr IS NOT DISTINCT FROM $2::inet \
         AND backend_start >= $3::timestamptz AND NOT (application_name LIKE 'servicerelease/%' \
         AND application_name NOT LIKE 'servicerelease/command %')))";
 
@@ -61,6 +78,7 @@ impl Tool {
             .bind(&self.program)
             .bind(&self.address)
             .bind(&self.since)
+            .bind(self.by_name)
             .fetch_all(connection)
             .await
     }
@@ -98,7 +116,8 @@ impl Tool {
         let query =
             format!("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE state <> 'idle' AND {}", Self::IN_SQL);
         let cancel = sqlx::query(AssertSqlSafe(query)).persistent(false);
-        cancel.bind(&self.program).bind(&self.address).bind(&self.since).execute(connection).await.map(|_| ())
+        let cancel = cancel.bind(&self.program).bind(&self.address).bind(&self.since).bind(self.by_name);
+        cancel.execute(connection).await.map(|_| ())
     }
 }
 
@@ -132,6 +151,7 @@ impl Waits {
             .bind(&tool.program)
             .bind(&tool.address)
             .bind(&tool.since)
+            .bind(tool.by_name)
             .fetch_all(&mut *connection)
             .await?;
         self.seen.retain(|key, _| waiting.iter().any(|(pid, relation, _)| (*pid, *relation) == *key));

@@ -248,7 +248,12 @@ impl Running<'_> {
     async fn look(&mut self) -> bool {
         let Some(session) = &mut self.session else { return self.again(LOOK).await };
         let limit = duration(self.wrapped.lock_timeout);
-        let looked = timeout(ANSWER, self.waits.look(&mut session.connection, &self.run.tool, limit)).await;
+        let tool = &mut self.run.tool;
+        let look = async {
+            tool.notice(&mut session.connection).await?;
+            self.waits.look(&mut session.connection, tool, limit).await
+        };
+        let looked = timeout(ANSWER, look).await;
         if !matches!(looked, Ok(Ok(()))) {
             self.session = None;
         }

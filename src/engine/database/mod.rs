@@ -21,7 +21,7 @@ use crate::api::{
 
 use super::{observed::Template, pass::Pass, plan::Step, revision};
 
-pub use work::{is_broken_off, is_of_database};
+pub use work::{end_open_work, is_broken_off, is_of_database};
 
 /// What of the database's work is due in a release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -275,14 +275,27 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
     }
 }
 
-/// Whether a Job that is on record and still runs is one that only reads, while nobody waits for it any more: the release
-/// is on its way back, or over.
+/// A release is over: what only read, and was broken off, does not stay on record as under way.
+pub fn end_open_work(pass: &mut Pass<'_>) {
+    let now = pass.now;
+    let work = pass.status.database.iter_mut().flat_map(|database| &mut database.work);
+    for work in work.filter(|work| work.outcome == WorkOutcome::Running && !changes(work.task)) {
+        (work.outcome, work.ended_at) = (WorkOutcome::NotBegun, Some(now));
+        work.message = "broken off: the release was taken back".into();
+    }
+}
+
+/// Whether a Job that is on record is one that only reads, while nobody waits for it any more: it was given up on, or the
+/// release is on its way back, or over.
 pub fn is_broken_off(pass: &Pass<'_>, job: &Job) -> bool {
     let work = pass.status.database.iter().flat_map(|database| &database.work);
-    let running = work.into_iter().find(|work| work.job == job.object.name && work.outcome == WorkOutcome::Running);
+    let known = work.into_iter().find(|work| work.job == job.object.name && !changes(work.task));
     let back = retreat::under_way(pass) || !pass.is_under_way();
-    running.is_some_and(|work| {
+    known.is_some_and(|work| {
         let of_way_back = matches!(work.task, DatabaseTask::VerificationDown | DatabaseTask::BackupBeforeRestore);
-        back && !changes(work.task) && !(of_way_back && pass.is_under_way())
+        match work.outcome {
+            WorkOutcome::Running => back && !(of_way_back && pass.is_under_way()),
+            _ => job.end.is_none(),
+        }
     })
 }

@@ -34,6 +34,21 @@ fn what_a_rehearsal_applied_is_in_no_database_any_more() {
 }
 
 #[test]
+fn what_only_read_is_broken_off_by_an_abort_and_not_left_as_under_way() {
+    let mut world = healthy(database(&json!({"backup": backup()})), &json!({}));
+    world.report = |task| if matches!(task, Task::Backup { .. }) { None } else { well(task) };
+    change(&mut world, "shop-2");
+    world.settle();
+    assert_eq!(world.status().reason, "BackingUp");
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    let status = world.status();
+    let work = status.database.unwrap().last(DatabaseTask::Backup).unwrap().clone();
+    assert_eq!((status.phase, work.outcome), (Phase::RolledBack, WorkOutcome::NotBegun), "{}", status.message);
+    assert!(world.seen.jobs.iter().all(|job| job.object.name != work.job), "its Job is ended");
+}
+
+#[test]
 fn a_compatible_schema_stays_when_the_code_goes_back() {
     let mut world = healthy(database(&json!({})), &json!({}));
     change(&mut world, "shop-2");
