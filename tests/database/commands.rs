@@ -303,7 +303,9 @@ async fn without_the_lock_nothing_is_begun() {
 #[tokio::test]
 async fn a_wait_for_a_lock_that_is_in_everybodys_way_is_cancelled_from_outside() {
     let server = server().await;
-    let mut user = server.connect().await;
+    // Of another role than the command's.
+    server.sql("CREATE ROLE reporter LOGIN; GRANT SELECT ON ran TO reporter").await;
+    let mut user = server.connect_as("reporter", "postgres").await.unwrap();
     sqlx::raw_sql("SET application_name = 'a report'; BEGIN; SELECT * FROM ran").execute(&mut user).await.unwrap();
     let (report, _) = run(&server, &wrap(1, false), &psql(true, "ALTER TABLE ran ADD COLUMN at timestamptz"));
     assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
@@ -330,6 +332,28 @@ async fn there(path: &Path) {
         assert!(begun.elapsed().as_secs() < 60, "{}", path.display());
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn an_application_of_the_same_role_and_address_is_not_taken_for_the_command() {
+    let server = server().await;
+    let web = "SET application_name = 'web'; SELECT 1";
+    let mut first = server.connect().await;
+    sqlx::raw_sql(web).execute(&mut first).await.unwrap();
+    // It began after the command, and is at work when that ends.
+    let directory = tempfile::tempdir().unwrap();
+    let started = start(&server, &wrap(1, false), &paced(directory.path()));
+    there(&directory.path().join("here")).await;
+    let mut second = server.connect().await;
+    sqlx::raw_sql(web).execute(&mut second).await.unwrap();
+    let busy = tokio::spawn(async move { sqlx::raw_sql("SELECT pg_sleep(600)").execute(&mut second).await });
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'web' AND state = 'active'").await;
+    fs::write(directory.path().join("go"), "").unwrap();
+    let report = tokio::task::spawn_blocking(|| started.wait()).await.unwrap().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'web' AND state = 'active'";
+    assert_eq!(server.number(at_work).await, 1, "it was not cancelled");
+    busy.abort();
 }
 
 #[tokio::test]

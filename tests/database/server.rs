@@ -161,7 +161,8 @@ impl Server {
     async fn connect_to(&self, port: u16) -> PgConnection {
         let begun = std::time::Instant::now();
         loop {
-            match PgConnection::connect(&self.url_at(port)).await {
+            // Nobody's application.
+            match PgConnection::connect(&format!("{}&application_name=servicerelease/test", self.url_at(port))).await {
                 Ok(connection) => return connection,
                 Err(error) if begun.elapsed().as_secs() > 60 => panic!("{error}: {}", self.log()),
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
