@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, JobCheck, SecretSource, Verify};
+use super::{CaSource, Duration, JobCheck, SecretSource, Verify};
 
 /// The database that the service stands on. The operator never connects to it, and never reads the Secret that says how:
 /// all work is done by Jobs in the release's namespace, from the operator's own image or from yours.
@@ -37,6 +37,10 @@ pub struct Database {
     /// need it. Default: urlFrom. Preflight finds out whether it is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct_url_from: Option<SecretSource>,
+    /// The authorities that the server's certificate is checked by, with sslmode verify-ca and verify-full: libpq asks for them.
+    /// Mounted at /var/run/servicerelease/ca/ca.crt in the pods of the database's Jobs, and named to them by PGSSLROOTCERT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_from: Option<CaSource>,
     /// How the pods of the database's Jobs are run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerPod>,

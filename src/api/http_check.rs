@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -155,6 +156,21 @@ pub struct Header {
 pub struct SecretSource {
     /// A key of a Secret.
     pub secret_key_ref: SecretKey,
+}
+
+/// Where certificates of authorities stand, as PEM.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(
+    validation = Rule::new("has(self.configMapKeyRef) != has(self.secretKeyRef)").message("exactly one of configMapKeyRef and secretKeyRef is needed")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CaSource {
+    /// A key of a ConfigMap in the release's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<SecretKey>,
+    /// A key of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKey>,
 }
 
 /// A key of a Secret in the release's namespace.

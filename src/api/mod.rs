@@ -42,7 +42,7 @@ pub use database_status::{
 pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
 };
-pub use http_check::{Expect, Header, HttpCheck, Method, Scheme, SecretKey, SecretSource, Target};
+pub use http_check::{CaSource, Expect, Header, HttpCheck, Method, Scheme, SecretKey, SecretSource, Target};
 pub use release::{
     Observation, PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic,
     WorkloadKind, WorkloadRef,

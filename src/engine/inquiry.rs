@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Duration, HttpCheck, LogsCheck, SecretKey, SqlCheck, TallyStatus, Timestamp, WindowStatus};
+use crate::api::{CaSource, Duration, HttpCheck, LogsCheck, SecretKey, SqlCheck, TallyStatus, Timestamp, WindowStatus};
 
 /// Something to be asked once.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +97,9 @@ pub struct SqlQuestion {
     pub sql: SqlCheck,
     /// Where the URL of the database stands.
     pub url: SecretKey,
+    /// The authorities of the server's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
     /// How long the answer may take.
     pub timeout: Duration,
 }

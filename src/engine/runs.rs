@@ -1,6 +1,6 @@
 //! Checks that a Job answers: one Job for each attempt, made once it is on record.
 
-use crate::api::{Check, CheckOutcome, CheckStatus, Duration, status::bounded};
+use crate::api::{Check, CheckOutcome, CheckStatus, Database, Duration, status::bounded};
 
 use super::{
     addresses::addresses,
@@ -112,8 +112,12 @@ fn work(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Result<Run, &'st
         }
         (None, None, Some(sql)) => {
             let source = sql.url_from.clone().ok_or("there is no database to ask: set spec.database.urlFrom")?;
+            let own = |database: &Database| {
+                [Some(&database.url_from), database.direct_url_from.as_ref()].contains(&Some(&source))
+            };
+            let ca = pass.policy().database.filter(own).and_then(|database| database.ca_from);
             let url = source.secret_key_ref;
-            Ok(Run::Sql(Box::new(SqlQuestion { name: check.name.clone(), sql: sql.clone(), url, timeout })))
+            Ok(Run::Sql(Box::new(SqlQuestion { name: check.name.clone(), sql: sql.clone(), url, ca, timeout })))
         }
         (None, None, None) => Ok(Run::Keys(check.keys.clone())),
     }

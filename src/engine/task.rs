@@ -22,6 +22,10 @@ pub const SCRATCH_URL: &str = "SCRATCH_URL";
 pub const FILES: &str = "/var/run/servicerelease/files";
 /// Where backups are mounted, writable.
 pub const BACKUPS: &str = "/var/run/servicerelease/backups";
+/// Where the certificates of authorities are mounted, and the variable by which libpq and the runner know the file.
+pub const CA: &str = "/var/run/servicerelease/ca";
+/// See [`CA`].
+pub const ROOT_CERT: &str = "PGSSLROOTCERT";
 /// Where the operator's program is put beside a wrapped command: `install --to` this directory, by an init container.
 /// What is wrapped is then run as `loader --library-path PROGRAMS PROGRAMS/runner database --task JSON -- COMMAND ARGS`.
 /// `$(NAME)` in COMMAND and ARGS comes as it was written: the runner expands it by [`expand`](crate::database::expand), in
@@ -240,6 +244,8 @@ pub struct DatabaseJob {
     pub pod: TaskPod,
     /// The URL of the database, past poolers, as [`URL`], and for a wrapped command as [`WRAPPER_URL`] too.
     pub url: SecretSource,
+    /// The authorities of the server's certificate, mounted at [`CA`].
+    pub ca: Option<crate::api::CaSource>,
     /// Another server for scratch databases, as [`SCRATCH_URL`].
     pub scratch: Option<SecretSource>,
     /// The ConfigMap with SQL files, mounted at [`FILES`].

@@ -166,6 +166,7 @@ fn database(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         task,
         pod,
         url: serde_json::from_value(url).unwrap(),
+        ca: None,
         scratch: None,
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),

@@ -13,4 +13,5 @@ mod preflight;
 mod rehearsal;
 mod restore;
 mod server;
+mod tls;
 mod verify;

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::TcpListener,
-    os::unix::fs::chown,
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -13,6 +14,8 @@ use tempfile::TempDir;
 
 /// Where Debian's package has the programs.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+/// Certificates for localhost.
+pub const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/metrics/tls");
 /// Nobody: PostgreSQL does not run as root.
 const USER: u32 = 65_534;
 
@@ -86,6 +89,22 @@ impl Server {
         postgres.args(["-c", "shared_buffers=16MB", "-c", "max_connections=30"]);
         self.process = Some(postgres.current_dir("/").stdout(Stdio::null()).stderr(log).spawn().expect("setpriv"));
         self.connect().await;
+    }
+
+    /// Starts it again with a certificate for localhost, of an authority that nobody knows (tests/metrics/tls).
+    pub async fn with_tls(&mut self) {
+        self.stop("INT");
+        let data = self.directory.path().join("data");
+        for name in ["server.crt", "server.key"] {
+            let file = data.join(name);
+            fs::copy(Path::new(TLS).join(name), &file).expect("a copy");
+            chown(&file, Some(USER), Some(USER)).expect("as root");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its mode");
+        }
+        let mut settings =
+            fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).expect("its settings");
+        writeln!(settings, "ssl = on").expect("a line");
+        self.begin().await;
     }
 
     /// Ends it by a signal: INT breaks off what runs, QUIT is a crash.

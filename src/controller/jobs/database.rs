@@ -6,12 +6,13 @@ use std::iter::once;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    api::{CaSource, SecretKey},
     checks,
     controller::build,
     database::protect,
     engine::{
         DatabaseJob, Task, TaskPod,
-        task::{BACKUPS, FILES, INSTALLER, PROGRAMS, SCRATCH_URL, URL, WRAPPER_URL},
+        task::{BACKUPS, CA, FILES, INSTALLER, PROGRAMS, ROOT_CERT, SCRATCH_URL, URL, WRAPPER_URL},
     },
 };
 
@@ -23,6 +24,8 @@ const NONROOT: u32 = 65_532;
 const GRACE: u64 = 60;
 /// The volumes of SQL files, backups, and what is for a moment.
 const VOLUMES: [&str; 3] = ["servicerelease-files", "servicerelease-backups", "servicerelease-tmp"];
+/// The volume of the authorities' certificates, and the file in it.
+const CA_VOLUME: (&str, &str) = ("servicerelease-ca", "ca.crt");
 
 /// Whether it changes a database that somebody stands on. The scratch database of a rehearsal is none.
 pub(super) const fn changes(job: &DatabaseJob) -> bool {
@@ -141,7 +144,8 @@ fn task(job: &DatabaseJob) -> String {
 
 fn urls(job: &DatabaseJob, names: &[&str]) -> Vec<Value> {
     let own = names.iter().map(|name| from_secret(name, &job.url.secret_key_ref));
-    own.chain(job.scratch.iter().map(|scratch| from_secret(SCRATCH_URL, &scratch.secret_key_ref))).collect()
+    let ca = job.ca.iter().map(|_| ca_variable());
+    own.chain(ca).chain(job.scratch.iter().map(|scratch| from_secret(SCRATCH_URL, &scratch.secret_key_ref))).collect()
 }
 
 fn mounts(job: &DatabaseJob, by_others: bool) -> Vec<Value> {
@@ -153,7 +157,28 @@ fn mounts(job: &DatabaseJob, by_others: bool) -> Vec<Value> {
         }
         mount
     });
-    files.chain(backups).collect()
+    files.chain(backups).chain(job.ca.iter().map(|_| ca_mount())).collect()
+}
+
+/// Where the authorities' certificates are mounted.
+pub(super) fn ca_mount() -> Value {
+    json!({ "name": CA_VOLUME.0, "mountPath": CA, "readOnly": true })
+}
+
+/// The variable that names them.
+pub(super) fn ca_variable() -> Value {
+    json!({ "name": ROOT_CERT, "value": format!("{CA}/{}", CA_VOLUME.1) })
+}
+
+/// The volume that has them.
+pub(super) fn ca_volume(source: &CaSource) -> Value {
+    let item = |key: &str| json!([{ "key": key, "path": CA_VOLUME.1 }]);
+    let map = |it: &SecretKey| json!({ "configMap": { "name": it.name, "items": item(&it.key) } });
+    let secret = |it: &SecretKey| json!({ "secret": { "secretName": it.name, "items": item(&it.key) } });
+    let found = source.config_map_key_ref.as_ref().map(map).or_else(|| source.secret_key_ref.as_ref().map(secret));
+    let mut volume = found.unwrap_or_else(|| json!({ "emptyDir": {} }));
+    volume["name"] = json!(CA_VOLUME.0);
+    volume
 }
 
 fn volumes(job: &DatabaseJob) -> Vec<Value> {
@@ -164,7 +189,7 @@ fn volumes(job: &DatabaseJob) -> Vec<Value> {
         .backups
         .iter()
         .map(|claim| json!({ "name": VOLUMES[1], "persistentVolumeClaim": { "claimName": claim.claim_name } }));
-    files.chain(backups).collect()
+    files.chain(backups).chain(job.ca.iter().map(ca_volume)).collect()
 }
 
 fn first_container(template: &mut Value) -> Result<&mut Map<String, Value>, String> {

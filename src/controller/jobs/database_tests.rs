@@ -48,6 +48,7 @@ fn job(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         task,
         pod,
         url: secret("db"),
+        ca: None,
         scratch: Some(secret("scratch")),
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),

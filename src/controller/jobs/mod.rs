@@ -134,7 +134,13 @@ fn http(question: &HttpQuestion, runner: &Runner) -> Result<Value, String> {
 /// A pod that asks a database, with its URL in the environment.
 fn sql(question: &SqlQuestion, runner: &Runner) -> Value {
     let mut template = own("check-sql", &["check-sql", "--question", &json!(question).to_string()], runner);
-    template["spec"]["containers"][0]["env"] = json!([from_secret(task::URL, &question.url)]);
+    let mut env = vec![from_secret(task::URL, &question.url)];
+    if let Some(ca) = &question.ca {
+        env.push(database::ca_variable());
+        template["spec"]["volumes"] = json!([database::ca_volume(ca)]);
+        template["spec"]["containers"][0]["volumeMounts"] = json!([database::ca_mount()]);
+    }
+    template["spec"]["containers"][0]["env"] = json!(env);
     template
 }
 
@@ -275,6 +281,12 @@ mod tests {
         let container = &body["spec"]["template"]["spec"]["containers"][0];
         let secret = json!({"name": "CHECK_HEADER_1", "valueFrom": {"secretKeyRef": {"name": "env", "key": "TOKEN"}}});
         assert_eq!(container["env"][0], secret);
+        let root = json!({"name": "PGSSLROOTCERT", "value": "/var/run/servicerelease/ca/ca.crt"});
+        assert_eq!(container["env"][1], root);
+        assert_eq!(container["volumeMounts"][0]["mountPath"], "/var/run/servicerelease/ca");
+        let items = json!([{"key": "db.pem", "path": "ca.crt"}]);
+        let volume = &body["spec"]["template"]["spec"]["volumes"][0];
+        assert_eq!(volume["configMap"], json!({"name": "authorities", "items": items}));
         let told: HttpQuestion = serde_json::from_str(container["args"][2].as_str().unwrap()).unwrap();
         assert_eq!(told, question);
     }
@@ -299,6 +311,10 @@ mod tests {
     #[test]
     fn the_url_of_a_database_is_in_the_environment_of_the_pod_and_nowhere_else() {
         let question = SqlQuestion {
+            ca: Some(crate::api::CaSource {
+                config_map_key_ref: Some(crate::api::SecretKey { name: "authorities".into(), key: "db.pem".into() }),
+                secret_key_ref: None,
+            }),
             name: "orders".into(),
             sql: serde_json::from_value(json!({"query": "SELECT 1"})).unwrap(),
             url: serde_json::from_value(json!({"name": "db", "key": "URL"})).unwrap(),

@@ -55,7 +55,8 @@ impl Tool {
     pub async fn notice(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         if !self.by_name {
             let named = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1)";
-            self.by_name = sqlx::query_scalar(named).persistent(false).bind(&self.program).fetch_one(connection).await?;
+            self.by_name =
+                sqlx::query_scalar(named).persistent(false).bind(&self.program).fetch_one(connection).await?;
         }
         Ok(())
     }

@@ -57,6 +57,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         task: None,
         pod: TaskPod::Own,
         url: database.direct().clone(),
+        ca: database.ca_from.clone(),
         scratch: backup.and_then(|backup| backup.scratch_url_from.clone()),
         files: None,
         backups: backup.and_then(|backup| backup.persistent_volume_claim.clone()),
