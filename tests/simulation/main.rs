@@ -156,7 +156,7 @@ fn the_engine_keeps_every_invariant_under_analysis() {
 }
 
 /// The same of cases with a database.
-const LEAST_CELLS_DATABASE: usize = 600;
+const LEAST_CELLS_DATABASE: usize = 250;
 
 #[test]
 fn the_engine_keeps_every_invariant_with_a_database() {

@@ -142,7 +142,7 @@ impl Setup {
             checks: checks(self.checks),
             database: database::database(self.database, 1),
             maintenance: database::maintenance(self.database),
-            flags: database::flags(self.database),
+            flags: database::flags(self.database, 1),
             // The template comes without a draw of its own, so that seeds keep their cases.
             analysis: self.watched().map(|kind| analysis(kind, self.checks % 2 == 1)),
             rollback: Rollback {

@@ -122,6 +122,7 @@ impl Users {
             Event::Migration(version) => edit(cluster, |spec| {
                 if spec.database.is_some() {
                     spec.database = database::database(setup.database, u32::from(*version));
+                    spec.flags = database::flags(setup.database, u32::from(*version));
                 }
             }),
             Event::Files => cluster.server.edited += 1,

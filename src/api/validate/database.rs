@@ -1,6 +1,6 @@
 //! The rules of `spec.database`.
 
-use crate::api::{Backup, Change, Database, MigrationApproval, OnRollback, Verify};
+use crate::api::{Backup, CaSource, Change, Database, MigrationApproval, OnRollback, Verify};
 
 use super::{Violation, check::expectation, violation};
 
@@ -44,10 +44,16 @@ pub fn database(database: &Database) -> Vec<Violation> {
         found.extend(change.iter().flat_map(|change| self::change(change, &format!("{at}.{name}"))));
     }
     let down = migration_down.as_ref().and_then(|down| down.verify.as_ref());
+    found.extend(database.ca_from.as_ref().and_then(|ca| authorities(ca, &format!("{at}.caFrom"))));
     for (name, verify) in [("verify", database.verify.as_ref()), ("migrationDown.verify", down)] {
         found.extend(verify.iter().flat_map(|verify| self::verify(verify, &format!("{at}.{name}"))));
     }
     found
+}
+
+fn authorities(ca: &CaSource, at: &str) -> Option<Violation> {
+    let both = ca.config_map_key_ref.is_some() == ca.secret_key_ref.is_some();
+    both.then(|| violation(at, "exactly one of configMapKeyRef and secretKeyRef is needed"))
 }
 
 fn backup(backup: &Backup, at: &str) -> Option<Violation> {
