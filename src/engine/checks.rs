@@ -121,7 +121,7 @@ pub struct Heard {
 
 fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
     if check.is_run() {
-        return runs::heard(pass, state);
+        return runs::heard(pass, check, state);
     }
     let id = id(state);
     let answer = pass.seen.answers.iter().find(|answer| answer.id == id)?;
