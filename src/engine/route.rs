@@ -177,6 +177,16 @@ pub fn refused(pass: &Pass<'_>) -> Option<Refusal> {
     parents::refusal(pass, pass.seen.route.as_ref()?)
 }
 
+/// The same, but for what takes only a moment after each change.
+pub fn refused_for_good(pass: &Pass<'_>) -> Option<Refusal> {
+    parents::lasting_refusal(pass, pass.seen.route.as_ref()?)
+}
+
+/// Whether no request can come by the route that there is.
+pub fn is_cut_off(pass: &Pass<'_>) -> bool {
+    router(pass).is_some() && pass.seen.route.as_ref().is_some_and(|route| !parents::reach(pass, route))
+}
+
 /// Records the route as it is now, and who else writes to it.
 pub fn observe(pass: &mut Pass<'_>) {
     let (Some(route), Some(router)) = (&pass.seen.route, router(pass)) else {

@@ -9,7 +9,7 @@ use super::{
     database,
     effect::Selection,
     observed::Route,
-    own_spec,
+    own_spec, parents,
     pass::Pass,
     plan::{Extras, Step},
     retreat,
@@ -137,7 +137,7 @@ pub fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Valu
     rules.push(json!({"matches": matches, "filters": filters, "backendRefs": backends}));
     // null takes names away that are not wanted any more.
     let hostnames = Some(&gateway.hostnames).filter(|names| !names.is_empty());
-    Some(json!({"parentRefs": gateway.parent_refs, "hostnames": hostnames, "rules": rules}))
+    Some(json!({"parentRefs": parents::own(pass, &gateway.parent_refs), "hostnames": hostnames, "rules": rules}))
 }
 
 /// The port of the Services.
