@@ -89,7 +89,7 @@ pub struct Metric {
     /// long as a team does not trust it yet. Default false.
     #[serde(default)]
     pub dry_run: bool,
-    /// What a measurement without data means (nobody called). Default Hold.
+    /// What a measurement without data means: nobody called, or there is no such series (see prometheus.query). Default Hold.
     #[serde(default)]
     pub no_data: NoData,
     /// What it means that the provider does not answer, or not sensibly. Default Hold.
@@ -124,7 +124,8 @@ pub struct Prometheus {
     #[serde(default = "default_provider")]
     #[schemars(length(min = 1, max = 63))]
     pub provider: String,
-    /// A PromQL expression with one value, for threshold.
+    /// A PromQL expression with one value, for threshold. Most applications have no series of errors before the first
+    /// error, and a share of them is no data then: `(sum(rate(errors[5m])) or vector(0)) / sum(rate(requests[5m]))`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub query: Option<String>,

@@ -25,7 +25,9 @@ pub struct HttpCheck {
     /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS. Default GET.
     #[serde(default)]
     pub method: Method,
-    /// Path and query, such as /health?full=1. Default /.
+    /// Path and query, such as /health?full=1. Default /. `{{namespace}}`, `{{release}}`, `{{revision}}`, `{{service}}`
+    /// (candidateService, after the promotion service) and `{{pods}}` (a regular expression for the names of the
+    /// candidate's pods) are replaced by what they stand for, percent-encoded.
     #[serde(default = "root")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^/[!-~]*$"))]
     pub path: String,
@@ -40,7 +42,7 @@ pub struct HttpCheck {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub headers: Vec<Header>,
-    /// The body of the request.
+    /// The body of the request, with the same words in braces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
     pub body: Option<String>,

@@ -6,7 +6,7 @@ use reqwest::redirect;
 
 use crate::{
     api,
-    engine::{HttpQuestion, Reply},
+    engine::{self, HttpQuestion, Reply},
 };
 
 use super::expect::{self, Response};
@@ -38,6 +38,18 @@ pub fn with_secrets(http: &mut api::HttpCheck, environment: impl Fn(&str) -> Opt
         let value = environment(&format!("{HEADER}{place}")).unwrap_or_default();
         header.value.push_str(value.trim_end());
         header.value_from = None;
+    }
+}
+
+/// What the Job of a check leaves of a reply for the kubelet, with the time that the answer took.
+///
+/// # Errors
+/// The same of a wrong answer.
+pub fn finding(reply: &Reply) -> Result<String, String> {
+    match reply {
+        Reply::Check { fault: None, seen, took } => Ok(engine::with_time(*took, seen)),
+        Reply::Check { fault: Some(fault), seen, took } => Err(engine::with_time(*took, &format!("{fault} ({seen})"))),
+        other => Err(format!("no answer to a check: {other:?}")),
     }
 }
 
@@ -134,4 +146,33 @@ pub fn told(error: &reqwest::Error) -> String {
     }
     let kind = if error.is_connect() { "no connection" } else { "no answer" };
     api::status::bounded(&format!("{kind}: {cause}"), 120)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::right(None, Ok("took 12ms: 200 from 10.0.0.1:80 in 12ms"))]
+    #[case::wrong(Some("expected status 401"), Err("took 12ms: expected status 401 (200 from 10.0.0.1:80 in 12ms)"))]
+    fn a_job_leaves_how_long_the_answer_took(#[case] fault: Option<&str>, #[case] expected: Result<&str, &str>) {
+        let took = api::Duration::from_millis(12);
+        let reply = Reply::Check { fault: fault.map(str::to_owned), seen: "200 from 10.0.0.1:80 in 12ms".into(), took };
+        let left = finding(&reply);
+        assert_eq!(left.as_deref().map_err(String::as_str), expected);
+        // As the kubelet has it in the end, it is read again.
+        let (Ok(words) | Err(words)) = &left;
+        let (heard, rest) = engine::inquiry::timed(&format!("exit code 1: {words}")).unwrap();
+        assert_eq!(heard, took);
+        assert!(rest.starts_with("exit code 1: ") && !rest.contains("took"), "{rest}");
+    }
+
+    #[test]
+    fn what_says_no_time_is_left_as_it_is() {
+        for message in ["BackoffLimitExceeded", "exit code 1: it took long", "exit code 1: took tenms: x"] {
+            assert_eq!(engine::inquiry::timed(message), None, "{message}");
+        }
+    }
 }

@@ -11,5 +11,5 @@ mod sound;
 pub use database::wrappable;
 pub use expect::{Lack, Response, compiles, elsewhere, number};
 pub use hosts::AllowedHosts;
-pub use http::{Client, HEADER, not_allowed, told, unallowed, with_secrets};
+pub use http::{Client, HEADER, finding, not_allowed, told, unallowed, with_secrets};
 pub use sound::{Unsound, incomparable, unsound};

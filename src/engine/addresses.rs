@@ -3,9 +3,9 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use crate::api::{HttpCheck, Target};
+use crate::api::{Check, HttpCheck, Target};
 
-use super::{observed::Revision, pass::Pass};
+use super::{names::Names, observed::Revision, pass::Pass};
 
 /// Where to ask: by the addresses of pods, one in turn or all, or by the Service's name.
 pub fn addresses(pass: &Pass<'_>, http: &HttpCheck, attempt: i32) -> Vec<String> {
@@ -22,6 +22,16 @@ pub fn addresses(pass: &Pass<'_>, http: &HttpCheck, attempt: i32) -> Vec<String>
         Target::Stable => in_turn(pass.stable()),
         Target::EachPod => pods(pass.subject(), http),
         Target::Service => service(pass, http).into_iter().collect(),
+    }
+}
+
+/// The request with what stands for the words in braces.
+pub fn request(pass: &Pass<'_>, check: &Check, http: &HttpCheck) -> HttpCheck {
+    let names = Names::of_check(pass, check.interval);
+    HttpCheck {
+        path: names.fill_encoded(&http.path),
+        body: http.body.as_ref().map(|body| names.fill(body)),
+        ..http.clone()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::api::{
 };
 
 use super::{
-    addresses::addresses,
+    addresses::{addresses, request},
     effect::Event,
     forward::may_advance,
     inquiry::{Ask, HttpQuestion, LogsQuestion, Question, Reply},
@@ -121,7 +121,7 @@ pub struct Heard {
 
 fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
     if check.is_run() {
-        return runs::heard(pass, state);
+        return runs::heard(pass, check, state);
     }
     let id = id(state);
     let answer = pass.seen.answers.iter().find(|answer| answer.id == id)?;
@@ -238,8 +238,9 @@ fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
 
 fn inquire_http(pass: &Pass<'_>, check: &Check, http: &HttpCheck, state: &CheckStatus) -> Option<Ask> {
     let addresses = addresses(pass, http, state.attempts);
-    let question = || HttpQuestion { addresses: addresses.clone(), http: http.clone(), timeout: check.timeout() };
-    (!addresses.is_empty()).then(|| Ask::Http(Box::new(question())))
+    let is_any = !addresses.is_empty();
+    let question = HttpQuestion { addresses, http: request(pass, check, http), timeout: check.timeout() };
+    is_any.then(|| Ask::Http(Box::new(question)))
 }
 
 fn inquire_logs(pass: &Pass<'_>, check: &Check, logs: &LogsCheck, state: &CheckStatus) -> Option<Ask> {

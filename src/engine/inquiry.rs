@@ -130,6 +130,24 @@ pub struct Answer {
     pub reply: Reply,
 }
 
+/// What the Job of an attempt leaves for the kubelet: how long the answer took, which the Job's own life does not say,
+/// before what people read. The reverse of [`timed`].
+#[must_use]
+pub fn with_time(took: Duration, words: &str) -> String {
+    format!("{TOOK}{}{MILLIS}{words}", took.as_millis())
+}
+
+/// How long the answer took, and the rest of how a Job ended; nothing if it does not say.
+#[must_use]
+pub fn timed(message: &str) -> Option<(Duration, String)> {
+    let (before, after) = message.split_once(TOOK)?;
+    let (millis, words) = after.split_once(MILLIS)?;
+    Some((Duration::from_millis(millis.parse().ok()?), format!("{before}{words}")))
+}
+
+const TOOK: &str = "took ";
+const MILLIS: &str = "ms: ";
+
 /// What was answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {

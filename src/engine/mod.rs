@@ -47,7 +47,9 @@ pub use command::RETENTION as COMMAND_RETENTION;
 pub use database::{Due, identity as migration};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
-pub use inquiry::{Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply, SqlQuestion};
+pub use inquiry::{
+    Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply, SqlQuestion, with_time,
+};
 pub use observed::{
     Command, ConfigMap, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway,
     Plan, Pod, Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,

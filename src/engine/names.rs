@@ -1,4 +1,5 @@
-//! What stands for the words in braces in the texts of a metric: `{{service}}`, `{{pods}}` and the others.
+//! What stands for the words in braces in the texts of a metric, or of a check by HTTP: `{{service}}`, `{{pods}}` and the
+//! others.
 
 use crate::api::{Analysis, Duration, ServiceRelease};
 
@@ -78,6 +79,15 @@ impl Names {
             ("{{pods}}", pods(name, (side != Side::Both).then_some(hash))),
             ("{{interval}}", format!("{}ms", interval.as_millis())),
         ])
+    }
+
+    /// Those for a check: of the candidate, or else of stable.
+    #[must_use]
+    pub fn of_check(pass: &Pass<'_>, interval: Duration) -> Self {
+        let candidate = pass.candidate_hash();
+        let hash = candidate.or(pass.stable_hash()).unwrap_or_default();
+        let own = candidate.and(pass.traffic_spec()).and_then(|traffic| traffic.candidate_service.as_deref());
+        Self::new(pass.release, interval, Side::Candidate, hash, own)
     }
 
     /// With another regular expression for the names of pods.

@@ -243,7 +243,7 @@ pub struct JobEnd {
     pub succeeded: bool,
     /// When.
     pub at: Timestamp,
-    /// How long it took, in milliseconds.
+    /// How long after it was made, in milliseconds.
     pub took: u64,
     /// Exit code and what the container left as its message, or the Job controller's reason.
     pub message: String,

@@ -2,6 +2,8 @@
 //! belongs to each of spec.parentRefs, by the controller of that Gateway's class. Entries of others, left over or
 //! not, say nothing.
 
+use serde_json::{Value, json};
+
 use crate::api::{ParentRef, status::bounded};
 
 use super::{
@@ -28,8 +30,7 @@ pub fn refusal(pass: &Pass<'_>, route: &Route) -> Option<Refusal> {
     if !route.shape.is_judged {
         return None;
     }
-    let wanted = route.spec.get("parentRefs").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-    let found = wanted.into_iter().map(|wanted| match serde_json::from_value::<ParentRef>(wanted) {
+    let found = named(route).map(|wanted| match wanted {
         Ok(wanted) => judged(pass, route, &wanted),
         Err(error) => Some(Refusal { text: format!("{}: parentRefs: {error}", name(route)), definite: true }),
     });
@@ -39,6 +40,53 @@ pub fn refusal(pass: &Pass<'_>, route: &Route) -> Option<Refusal> {
     }
     let all = || found.iter().flatten();
     all().find(|refusal| refusal.definite).or(all().next()).cloned()
+}
+
+/// The same, but for what somebody who had accepted the route only has to look at again.
+pub fn lasting_refusal(pass: &Pass<'_>, route: &Route) -> Option<Refusal> {
+    let refusal = refusal(pass, route)?;
+    let never = || named(route).any(|wanted| !wanted.is_ok_and(|wanted| has_accepted(pass, route, &wanted)));
+    (refusal.definite || never()).then_some(refusal)
+}
+
+/// Whether anybody sends requests by a route, as it is or as it was before the last change.
+pub fn reach(pass: &Pass<'_>, route: &Route) -> bool {
+    !route.shape.is_judged || named(route).flatten().any(|wanted| has_accepted(pass, route, &wanted))
+}
+
+/// The parents of the release's own route. Those that have accepted it before stay beside those that are wanted until all of
+/// these accept it: with a mistake in them nobody would send requests any more.
+pub fn own(pass: &Pass<'_>, wanted: &[ParentRef]) -> Vec<Value> {
+    let namespace = pass.release.metadata.namespace.as_deref().unwrap_or_default();
+    let mut all: Vec<Value> = wanted.iter().map(|wanted| json!(wanted)).collect();
+    let Some(route) = pass.seen.route.as_ref().filter(|route| route.ours) else { return all };
+    if wanted.iter().any(|wanted| judged(pass, route, wanted).is_some()) {
+        let of_before = |parent: &&Value| {
+            let parent = serde_json::from_value::<ParentRef>((*parent).clone());
+            parent.is_ok_and(|parent| {
+                let is_wanted = wanted.iter().any(|wanted| whole(wanted, namespace) == whole(&parent, namespace));
+                !is_wanted && has_accepted(pass, route, &parent)
+            })
+        };
+        all.extend(references(route).iter().filter(of_before).cloned());
+    }
+    all
+}
+
+fn references(route: &Route) -> &[Value] {
+    route.spec.get("parentRefs").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn named(route: &Route) -> impl Iterator<Item = serde_json::Result<ParentRef>> {
+    references(route).iter().map(|parent| serde_json::from_value(parent.clone()))
+}
+
+/// Whether a parent has accepted a route, at whatever generation.
+fn has_accepted(pass: &Pass<'_>, route: &Route, wanted: &ParentRef) -> bool {
+    let namespace = pass.release.metadata.namespace.as_deref().unwrap_or_default();
+    let of_wanted = |reference: &ParentRef| whole(reference, namespace) == whole(wanted, namespace);
+    let is_gone = pass.seen.gateways.iter().any(|gateway| gateway.missing && of_wanted(&gateway.reference));
+    !is_gone && route.parents.iter().any(|entry| entry.accepted && of_wanted(&entry.reference))
 }
 
 fn name(route: &Route) -> String {

@@ -207,7 +207,9 @@ pub fn command(pass: &Pass<'_>, words: &str) -> String {
 pub fn look_at_route(pass: &Pass<'_>) -> String {
     let kind = pass.seen.route.as_ref().map_or("httproute".to_owned(), |route| route.shape.kind.to_lowercase());
     let name = route::name(pass).unwrap_or_default();
-    format!("look at the route and its gateway ({} describe {kind} {name}); it goes on by itself", kubectl(pass))
+    let own = route::router(pass).is_some_and(|router| router.gateway.is_some());
+    let field = if own { "put spec.traffic.router.gateway.parentRefs right, or " } else { "" };
+    format!("{field}look at the route and its gateway ({} describe {kind} {name}); it goes on by itself", kubectl(pass))
 }
 
 /// The candidate's share, with what was seen of it where that is something else.
@@ -400,11 +402,14 @@ fn set_conditions(pass: &mut Pass<'_>, generation: i64) {
         Some((_, available)) => available >= bounds.enough(),
         None => status.stable.is_some() && serving >= bounds.enough(),
     };
+    let cut_off = route::is_cut_off(pass) && own.is_none();
+    let (enough, lack) = if cut_off { (false, "RouteNotAccepted") } else { (enough, "TooFewPods") };
     let note = match own {
+        None if cut_off => "no Gateway has accepted the route: no request comes by it".to_owned(),
         Some((name, available)) => format!("{available} pods of Deployment {name} take traffic"),
         None => format!("{serving} of {} pods take traffic", bounds.replicas),
     };
-    wanted.push(("Available", enough.into(), if enough { "EnoughPods" } else { "TooFewPods" }.to_owned(), note));
+    wanted.push(("Available", enough.into(), if enough { "EnoughPods" } else { lack }.to_owned(), note));
     let database = database::report::condition(pass);
     wanted.extend(database.map(|(value, reason, note)| ("DatabaseReady", value, reason.to_owned(), note)));
     let analysis = analysis::condition(pass);

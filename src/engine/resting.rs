@@ -34,13 +34,13 @@ pub fn resting(pass: &Pass<'_>) -> Report {
         (Some(stable), Some(failed)) => {
             let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.revision != failed.revision);
             let undone = undone.map(|undone| format!("; {} was undone ({})", undone.revision, undone.message));
+            let (serves, next) = serves(pass, stable);
             let message = format!(
-                "{} was rolled back ({}){}; {stable} serves",
+                "{} was rolled back ({}){}; {serves}",
                 failed.revision,
                 failed.message,
                 undone.unwrap_or_default()
             );
-            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
             Report::new(Phase::RolledBack, &failed.reason, message).next(next)
         }
         (None, Some(failed)) => {
@@ -50,8 +50,7 @@ pub fn resting(pass: &Pass<'_>) -> Report {
                 |workload| format!("Deployment {}'s own pods serve as before", workload.object.name),
             );
             let message = format!("the first revision {} failed, {left}: {}", failed.revision, failed.message);
-            let next = format!("apply a template that fixes it, or {}", command(pass, "retry"));
-            Report::new(Phase::Halted, "FirstRevisionFailed", message).next(next)
+            Report::new(Phase::Halted, "FirstRevisionFailed", message).next(serves(pass, "").1)
         }
         (_, None) if pass.release.spec.paused => {
             let message = format!("{} waits: spec.paused is set", target.hash);
@@ -59,6 +58,22 @@ pub fn resting(pass: &Pass<'_>) -> Report {
         }
         (_, None) => Report::new(Phase::Pending, "Starting", format!("{} is about to be released", target.hash)),
     }
+}
+
+/// Whether the revision that is left has the requests, and what a person can do about one that failed.
+fn serves(pass: &Pass<'_>, stable: &str) -> (String, String) {
+    let retry = command(pass, "retry");
+    let Some(refusal) = route::refused_for_good(pass).filter(|_| route::router(pass).is_some()) else {
+        return (format!("{stable} serves"), format!("apply a template that fixes it, or {retry}"));
+    };
+    let serves = match route::is_cut_off(pass) {
+        true => format!("{stable} has its pods, but no request comes to it by the route: {}", refusal.text),
+        false => format!(
+            "{stable} serves by what was accepted before, but the route is not what the spec wants: {}",
+            refusal.text
+        ),
+    };
+    (serves, format!("{}, but for the release: then {retry}", look_at_route(pass)))
 }
 
 /// Whether a person has to decide what becomes of a release that is promoted.

@@ -57,7 +57,7 @@ fn share(pass: &Pass<'_>, route: &Route, way: &[String]) -> Result<(String, i64)
     let (_, candidate) = services(pass).ok_or(Unusable::NoRule)?;
     let lists = lists(route);
     let all = || lists.iter().flat_map(|(path, backends)| backends.iter().map(move |backend| (path, backend)));
-    if let Some((path, other)) = all().find(|(_, backend)| !is_service(backend, &route.shape, candidate)) {
+    if let Some((path, other)) = all().find(|(_, backend)| !is_service(pass, backend, &route.shape, candidate)) {
         return Err(Unusable::OtherBackend(path.clone(), backend_name(other, &route.shape)));
     }
     let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
@@ -71,7 +71,7 @@ fn shared(pass: &Pass<'_>, route: &Route) -> Result<Vec<Shared>, Unusable> {
     let shape = &route.shape;
     let mut found = Vec::new();
     for (path, backends) in lists(route) {
-        let place = |name: &str| backends.iter().position(|backend| is_service(backend, shape, name));
+        let place = |name: &str| backends.iter().position(|backend| is_service(pass, backend, shape, name));
         let (Some(one), Some(other)) = (place(stable), place(candidate)) else { continue };
         let weight = |backend: &Value| at(backend, &shape.weight).and_then(Value::as_i64).unwrap_or(shape.unset);
         let third = |(place, backend): &(usize, &Value)| *place != one && *place != other && weight(backend) > 0;
@@ -94,7 +94,11 @@ fn lists(route: &Route) -> Vec<(String, &Vec<Value>)> {
 }
 
 fn backend_name(backend: &Value, shape: &Shape) -> String {
-    at(backend, &shape.service).and_then(Value::as_str).unwrap_or_default().to_owned()
+    let name = at(backend, &shape.service).and_then(Value::as_str).unwrap_or_default();
+    match backend.get("namespace").and_then(Value::as_str) {
+        Some(namespace) => format!("{name} of namespace {namespace}"),
+        None => name.to_owned(),
+    }
 }
 
 fn pointer(from: &str, way: &[String]) -> String {
@@ -129,14 +133,24 @@ pub fn services<'a>(pass: &Pass<'a>) -> Option<(&'a str, &'a str)> {
     Some((&traffic.service, traffic.candidate_service.as_deref()?))
 }
 
-/// Whether a backend is this Service, by its name or its DNS name.
-pub fn is_service(backend: &Value, shape: &Shape, name: &str) -> bool {
+/// Whether a backend is this Service of the release's namespace, by its name or its DNS name.
+pub fn is_service(pass: &Pass<'_>, backend: &Value, shape: &Shape, name: &str) -> bool {
+    let namespace = pass.release.metadata.namespace.as_deref().unwrap_or_default();
     let text = |key: &str| backend.get(key).and_then(Value::as_str);
     let own = at(backend, &shape.service).and_then(Value::as_str);
-    let is_named = own.and_then(|own| own.strip_prefix(name));
-    is_named.is_some_and(|rest| rest.is_empty() || (!shape.is_judged && rest.starts_with('.')))
+    let rest = own.and_then(|own| own.strip_prefix(name));
+    let is_named = rest.is_some_and(|rest| rest.is_empty() || (!shape.is_judged && is_domain(rest, namespace)));
+    // A route's backend without a namespace is one of the route's own.
+    is_named
+        && text("namespace").is_none_or(|other| other == namespace)
         && text("kind").is_none_or(|kind| kind == "Service")
         && text("group").is_none_or(str::is_empty)
+}
+
+/// Whether what follows a Service's name is `.NAMESPACE`, or that and `.svc` with a cluster's domain or without.
+fn is_domain(rest: &str, namespace: &str) -> bool {
+    let after = rest.strip_prefix('.').and_then(|rest| rest.strip_prefix(namespace));
+    after.is_some_and(|after| after.is_empty() || after == ".svc" || after.starts_with(".svc."))
 }
 
 /// Percent of the requests that the route sends to candidateService; none if rules differ, or there is no
@@ -161,6 +175,16 @@ pub fn weight(pass: &Pass<'_>) -> Option<i32> {
 /// What keeps requests from going by the route.
 pub fn refused(pass: &Pass<'_>) -> Option<Refusal> {
     parents::refusal(pass, pass.seen.route.as_ref()?)
+}
+
+/// The same, but for what takes only a moment after each change.
+pub fn refused_for_good(pass: &Pass<'_>) -> Option<Refusal> {
+    parents::lasting_refusal(pass, pass.seen.route.as_ref()?)
+}
+
+/// Whether no request can come by the route that there is.
+pub fn is_cut_off(pass: &Pass<'_>) -> bool {
+    router(pass).is_some() && pass.seen.route.as_ref().is_some_and(|route| !parents::reach(pass, route))
 }
 
 /// Records the route as it is now, and who else writes to it.

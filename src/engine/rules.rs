@@ -9,7 +9,7 @@ use super::{
     database,
     effect::Selection,
     observed::Route,
-    own_spec,
+    own_spec, parents,
     pass::Pass,
     plan::{Extras, Step},
     retreat,
@@ -81,15 +81,16 @@ pub fn seen(pass: &Pass<'_>, route: &Route) -> Seen {
     let page = self::maintenance(pass).map(|it| it.service.as_str());
     for rule in route.spec.get("rules").and_then(Value::as_array).into_iter().flatten() {
         let list = |key: &str| rule.get(key).and_then(Value::as_array).into_iter().flatten();
-        let names = |name: &str| list("backendRefs").any(|backend| is_service(backend, &route.shape, name));
+        let names = |name: &str| list("backendRefs").any(|backend| is_service(pass, backend, &route.shape, name));
         if names(candidate) && !names(stable) {
             let first = list("matches").next().and_then(|it| it.get("headers")).and_then(Value::as_array);
             headers = first.map(|headers| bounded(&words(headers), 256));
         }
         maintenance |= page.is_some_and(names) && !names(stable);
         let mirror = list("filters").filter_map(|filter| filter.get("requestMirror"));
-        let mirror = mirror
-            .filter(|it| it.get("backendRef").is_some_and(|backend| is_service(backend, &route.shape, candidate)));
+        let mirror = mirror.filter(|it| {
+            it.get("backendRef").is_some_and(|backend| is_service(pass, backend, &route.shape, candidate))
+        });
         let percent = |it: &Value| it.get("percent").and_then(Value::as_i64).unwrap_or(100);
         copies = copies.or(mirror.map(percent).next().and_then(|percent| i32::try_from(percent).ok()));
     }
@@ -136,7 +137,7 @@ pub fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Valu
     rules.push(json!({"matches": matches, "filters": filters, "backendRefs": backends}));
     // null takes names away that are not wanted any more.
     let hostnames = Some(&gateway.hostnames).filter(|names| !names.is_empty());
-    Some(json!({"parentRefs": gateway.parent_refs, "hostnames": hostnames, "rules": rules}))
+    Some(json!({"parentRefs": parents::own(pass, &gateway.parent_refs), "hostnames": hostnames, "rules": rules}))
 }
 
 /// The port of the Services.

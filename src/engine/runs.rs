@@ -3,11 +3,11 @@
 use crate::api::{Check, CheckOutcome, CheckStatus, Database, Duration, status::bounded};
 
 use super::{
-    addresses::addresses,
+    addresses::{addresses, request},
     checks::{self, Heard},
     database,
     effect::{Effect, NewJob, Run},
-    inquiry::{HttpQuestion, SqlQuestion},
+    inquiry::{HttpQuestion, SqlQuestion, timed},
     observed::Job,
     pass::Pass,
     retreat, revision,
@@ -31,20 +31,24 @@ fn job<'a>(pass: &Pass<'a>, state: &CheckStatus) -> Option<&'a Job> {
 }
 
 /// How the attempt under way ended, if it has.
-pub fn heard(pass: &Pass<'_>, state: &CheckStatus) -> Option<Heard> {
+pub fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
     let name = name(pass, state);
     if let Some(end) = job(pass, state).and_then(|job| job.end.as_ref()) {
-        let ran = format!("Job {name} in {}", Duration::from_millis(end.took));
+        let lived = Duration::from_millis(end.took);
+        let ran = format!("Job {name} in {lived}");
+        // A pod has to be scheduled and started before it asks: what the answer took it alone knows.
+        let timed = check.http.as_ref().and_then(|_| timed(&end.message));
+        let (took, message) = timed.unwrap_or_else(|| (lived, end.message.clone()));
         // What it had to say of its own, where all is well.
-        let said = end.message.strip_prefix("exit code 0: ").filter(|_| end.succeeded);
+        let said = message.strip_prefix("exit code 0: ").filter(|_| end.succeeded);
         let seen = said.map_or(ran.clone(), |said| format!("{} ({ran})", bounded(said.trim(), 160)));
         // By the Job controller's clock: this one's may be ahead of it, and the attempt has begun by this one's.
         let begun = state.answered_at.unwrap_or(state.started_at);
         return Some(Heard {
             at: end.at.max(begun).min(pass.now),
-            fault: (!end.succeeded).then(|| bounded(&end.message, 160)),
+            fault: (!end.succeeded).then(|| bounded(&message, 160)),
             seen,
-            took: Duration::from_millis(end.took),
+            took,
         });
     }
     let refusal = pass.seen.refusal.as_ref().filter(|refusal| refusal.contains(&format!("Job {name}")))?;
@@ -108,7 +112,7 @@ fn work(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Result<Run, &'st
             if addresses.is_empty() {
                 return Err("there is nobody to ask: no ready pod, or none with this port");
             }
-            Ok(Run::Http(Box::new(HttpQuestion { addresses, http: http.clone(), timeout })))
+            Ok(Run::Http(Box::new(HttpQuestion { addresses, http: request(pass, check, http), timeout })))
         }
         (None, None, Some(sql)) => {
             let source = sql.url_from.clone().ok_or("there is no database to ask: set spec.database.urlFrom")?;

@@ -77,7 +77,15 @@ pub fn contested(pass: &Pass<'_>) -> Option<Obstacle> {
         "field manager {manager} sets the weights of {} {} back; they are not written again, and requests go by what stands there{}",
         seen.shape.kind, seen.object.name, led
     );
-    let remedy = "let it leave the weights alone (Argo CD: ignoreDifferences of .spec.rules with RespectIgnoreDifferences; Flux: kustomize.toolkit.fluxcd.io/ssa: IfNotPresent), or use router gateway; then kubectl srel retry, or abort";
+    // Of a route that the operator has made nobody else has a manifest.
+    let remedy = match route::router(pass)?.gateway.is_some() {
+        true => {
+            "find out what writes to it, and let it leave this route alone: the operator has made it, and keeps all of it; then kubectl srel retry, or abort"
+        }
+        false => {
+            "let it leave the weights alone (Argo CD: ignoreDifferences of .spec.rules with RespectIgnoreDifferences; Flux: kustomize.toolkit.fluxcd.io/ssa: IfNotPresent), or use router gateway; then kubectl srel retry, or abort"
+        }
+    };
     Some(Obstacle::new("RouteContested", message, remedy))
 }
 

@@ -114,21 +114,20 @@ fn found(message: &Path, fault: String) -> Box<dyn std::error::Error> {
     fault.into()
 }
 
+/// Leaves for the kubelet what was seen, or a finding.
+fn left(message: &Path, answered: Result<String, String>) -> Ended {
+    let seen = answered.map_err(|fault| found(message, fault))?;
+    println!("{seen}");
+    let _ = std::fs::write(message, seen);
+    Ok(())
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn check_http(check: CheckHttp) -> Ended {
     controller::use_ring();
     let mut question: engine::HttpQuestion = serde_json::from_str(&check.question)?;
     checks::with_secrets(&mut question.http, |name| std::env::var(name).ok());
-    match checks::Client::new()?.ask(&question).await {
-        engine::Reply::Check { fault: Some(fault), seen, .. } => {
-            Err(found(&check.message, format!("{fault} ({seen})")))
-        }
-        engine::Reply::Check { seen, .. } => {
-            println!("{seen}");
-            Ok(())
-        }
-        other => Err(format!("no answer to a check: {other:?}").into()),
-    }
+    left(&check.message, checks::finding(&checks::Client::new()?.ask(&question).await))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -136,14 +135,7 @@ async fn check_sql(check: &CheckSql) -> Ended {
     controller::use_ring();
     let question: engine::SqlQuestion = serde_json::from_str(&check.question)?;
     let url = url()?;
-    match database::check(&url, &question).await {
-        Ok(seen) => {
-            println!("{seen}");
-            let _ = std::fs::write(&check.message, seen);
-            Ok(())
-        }
-        Err(fault) => Err(found(&check.message, fault)),
-    }
+    left(&check.message, database::check(&url, &question).await)
 }
 
 #[tokio::main(flavor = "current_thread")]

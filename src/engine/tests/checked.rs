@@ -280,6 +280,23 @@ fn a_full_promotion_passes_checks_but_for_those_before_traffic() {
 }
 
 #[test]
+fn words_in_braces_of_a_request_are_filled_in() {
+    let path = "/api/v1/query?query=up%7Bnamespace=%22{{namespace}}%22,pod=~%22{{pods}}%22%7D";
+    let http = json!({"path": path, "method": "POST", "body": "{{release}} at {{service}}: {{revision}}"});
+    let mut world = with_checks(json!([{"name": "up", "http": http}]));
+    world.reply = |_| None;
+    world.set_image("v2");
+    let asked = (0..9).flat_map(|_| world.pass().questions).next().unwrap();
+    let (Ask::Http(question), v2) = (asked.ask, world.hash("v2")) else { panic!("no request") };
+    let pods = format!("%22shop-{v2}-%5Ba-z0-9%5D%2B%22");
+    assert!(
+        question.http.path.contains("namespace=%22default%22,") && question.http.path.contains(&pods),
+        "{question:?}"
+    );
+    assert_eq!(question.http.body.unwrap(), format!("shop at shop-candidate: {v2}"));
+}
+
+#[test]
 fn a_port_of_the_service_may_be_named() {
     let mut world = with_checks(json!([
         {"name": "live", "when": ["Preflight"], "http": {"target": "Service", "port": "admin"}},

@@ -1,5 +1,6 @@
 //! Checks that a Job answers, before the candidate has pods and after; and what is watched after the promotion.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::world::{World, right, wrong};
@@ -26,11 +27,16 @@ fn smoke(more: &Value) -> Value {
 
 /// Ends the Job that runs.
 fn end(world: &mut World, code: i32) {
+    end_with(world, code, "p95 was 900ms");
+}
+
+/// The same with what its container left to say, five seconds after it was made.
+fn end_with(world: &mut World, code: i32, said: &str) {
     let at = world.now;
     let running: Vec<&mut Job> = world.seen.jobs.iter_mut().filter(|job| job.end.is_none()).collect();
     let [job] = <[&mut Job; 1]>::try_from(running).unwrap();
-    let message = format!("exit code {code}: p95 was 900ms");
-    job.end = Some(JobEnd { succeeded: code == 0, at, took: 1_500, message, report: None, image: None });
+    let message = format!("exit code {code}: {said}");
+    job.end = Some(JobEnd { succeeded: code == 0, at, took: 5_000, message, report: None, image: None });
     world.settle();
 }
 
@@ -186,6 +192,50 @@ fn a_check_by_sql_knows_where_the_url_stands_and_tells_what_it_saw() {
     end(&mut world, 0);
     let checks = world.status().checks;
     assert!(checks[0].message.starts_with("p95 was 900ms (Job shop-orphans-"), "{}", checks[0].message);
+}
+
+#[rstest]
+#[case::quick(
+    0,
+    "took 12ms: 200 from 10.0.0.1:8080 in 12ms",
+    Phase::Paused,
+    "GET /zones: 200 from 10.0.0.1:8080 in 12ms (Job shop-zones-"
+)]
+#[case::slow(
+    0,
+    "took 512ms: 200 from 10.0.0.1:8080 in 512ms",
+    Phase::RolledBack,
+    "expected p95 within 500ms: 1 of 1 answers took longer; GET /zones: 200 from 10.0.0.1:8080 in 512ms (Job shop-zones-"
+)]
+#[case::wrong(
+    1,
+    "took 3ms: expected status 200 to 299 (500 from 10.0.0.1:8080 in 3ms)",
+    Phase::RolledBack,
+    "GET /zones: exit code 1: expected status 200 to 299 (500 from 10.0.0.1:8080 in 3ms) (Job shop-zones-"
+)]
+// At most the life of the Job.
+#[case::not_told(
+    0,
+    "200 from 10.0.0.1:8080",
+    Phase::RolledBack,
+    "expected p95 within 500ms: 1 of 1 answers took longer; GET /zones: 200 from 10.0.0.1:8080 (Job shop-zones-"
+)]
+fn an_answer_to_a_job_is_as_slow_as_the_job_says_and_not_as_its_pod_is_old(
+    #[case] code: i32,
+    #[case] said: &str,
+    #[case] phase: Phase,
+    #[case] told: &str,
+) {
+    let header = json!({"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "env", "key": "TOKEN"}}});
+    let http = json!({"path": "/zones", "headers": [header], "expect": {"maxLatency": "500ms"}});
+    let mut world = with_checks(json!([{"name": "zones", "http": http}]));
+    world.set_image("v2");
+    world.settle();
+    end_with(&mut world, code, said);
+    let (status, checks) = (world.status(), world.status().checks);
+    assert_eq!(status.phase, phase, "{}", status.message);
+    assert!(checks[0].message.starts_with(told), "{}", checks[0].message);
+    assert!(checks[0].message.ends_with(" in 5s)"), "the log is found: {}", checks[0].message);
 }
 
 fn promoted(checks: Value, observation: Option<&str>) -> World {

@@ -50,6 +50,25 @@ fn lost(world: &World) -> i64 {
     empty.map(|(name, _)| weight_of(route, name) * 100 / all).sum()
 }
 
+#[test]
+fn whoever_sets_weights_of_the_operators_own_route_is_told_apart_from_git() {
+    let mut world = canary(&json!([{"setWeight": 50}, {"pause": {}}]));
+    world.set_image("v2");
+    go(&mut world);
+    for _ in 0..6 {
+        world.write_route(|spec| {
+            spec["rules"][0]["backendRefs"][0]["weight"] = json!(90);
+            spec["rules"][0]["backendRefs"][1]["weight"] = json!(10);
+        });
+        world.seen.route.as_mut().unwrap().changed_by = Some(("kubectl-edit".into(), false));
+        world.settle();
+    }
+    let status = world.status();
+    assert_eq!(status.reason, "RouteContested", "{}", status.message);
+    assert!(status.next_action.contains("let it leave this route alone"), "{}", status.next_action);
+    assert!(!status.next_action.contains("use router gateway"), "{}", status.next_action);
+}
+
 #[rstest::rstest]
 #[case::half([Some(50), Some(50)])]
 #[case::without_weights([None, None])]

@@ -1,5 +1,6 @@
 //! Releases whose traffic an HTTPRoute shares.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::world::{World, template};
@@ -438,6 +439,49 @@ fn a_share_of_another_service_is_not_touched() {
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Invalid, "RouteBackends"));
     assert!(status.message.contains("/spec/rules/0/http/paths"), "{}", status.message);
     assert_eq!(world.seen.route.as_ref().unwrap().share, None);
+}
+
+#[rstest]
+#[case::the_candidates(0, "someone-else", true)]
+#[case::stables(1, "someone-else", true)]
+#[case::in_so_many_words(0, "default", false)]
+fn a_service_of_the_same_name_in_another_namespace_is_another_one(
+    #[case] place: usize,
+    #[case] namespace: &str,
+    #[case] refused: bool,
+) {
+    let strategy = json!({"canary": {"steps": [{"setWeight": 30}, {"pause": {}}]}});
+    let mut world = World::of(spec(&strategy, &json!({"httpRoute": {"name": "edge"}})));
+    let mut route = users_route();
+    route.spec["rules"][1]["backendRefs"][place]["namespace"] = json!(namespace);
+    let weights = route.spec.clone();
+    world.seen.route = Some(route);
+    world.write_route(|_| {});
+    for image in ["v1", "v2"] {
+        world.set_image(image);
+        for _ in 0..30 {
+            world.settle();
+            world.wait(5);
+        }
+        assert_eq!(world.status().reason == "RouteBackends", refused, "{}", world.status().message);
+    }
+    let now = &world.seen.route.as_ref().unwrap().spec;
+    assert_eq!(*now == weights, refused, "{now}");
+}
+
+#[rstest]
+#[case::its_name("shop-candidate", true)]
+#[case::with_its_namespace("shop-candidate.default", true)]
+#[case::as_a_domain("shop-candidate.default.svc", true)]
+#[case::to_the_end("shop-candidate.default.svc.cluster.local", true)]
+#[case::of_another_namespace("shop-candidate.other", false)]
+#[case::of_another_one_as_a_domain("shop-candidate.other.svc.cluster.local", false)]
+#[case::of_a_longer_name("shop-candidate.default-2.svc", false)]
+#[case::of_the_internet("shop-candidate.default.example.com", false)]
+fn a_custom_router_names_a_service_by_its_dns_name_in_the_own_namespace(#[case] name: &str, #[case] own: bool) {
+    let world = with_canary_ingress(name);
+    assert_eq!(world.phase() == Phase::Healthy, own, "{}", world.status().message);
+    assert!(own || world.status().reason == "RouteBackends");
 }
 
 #[test]

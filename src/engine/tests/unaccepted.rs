@@ -6,7 +6,7 @@ use super::{
     routed::{canary, go, step, weight},
     world::World,
 };
-use crate::api::Phase;
+use crate::api::{Action, Phase};
 
 /// A canary whose gateway takes no change of the route any more.
 fn refused() -> World {
@@ -62,6 +62,76 @@ fn a_route_that_is_refused_at_rest_is_told_as_that() {
     world.write_route(|_| {});
     go(&mut world);
     assert_eq!((world.status().reason.as_str(), world.condition("Ready").as_str()), ("", "True"));
+}
+
+/// Another Gateway in the spec, beside a new template.
+fn attach(world: &mut World, name: &str) {
+    world.edit(|spec| {
+        let gateway = spec.traffic.as_mut().unwrap().router.as_mut().unwrap().gateway.as_mut().unwrap();
+        gateway.parent_refs = serde_json::from_value(json!([{"name": name}])).unwrap();
+    });
+}
+
+fn parents(world: &World) -> Vec<String> {
+    let parents = world.seen.route.as_ref().unwrap().spec["parentRefs"].as_array().unwrap();
+    parents.iter().map(|parent| parent["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_wrong_parent_takes_no_request_away_and_is_told_after_the_rollback_until_it_is_put_right() {
+    let mut world = canary(&json!([{"setWeight": 50}]));
+    attach(&mut world, "nowhere");
+    world.set_image("v2");
+    for _ in 0..130 {
+        world.settle();
+        assert_eq!(parents(&world), ["nowhere", "edge"], "requests go on to come by what was accepted");
+        world.wait(5);
+    }
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "RouteNotAccepted"));
+    let said = format!(
+        "{} serves by what was accepted before, but the route is not what the spec wants: HTTPRoute shop: nobody has accepted it for Gateway nowhere yet",
+        world.hash("v1")
+    );
+    assert!(status.message.contains(&said), "{}", status.message);
+    assert!(status.next_action.contains("put spec.traffic.router.gateway.parentRefs right"), "{}", status.next_action);
+    assert_eq!((world.condition("Ready").as_str(), world.condition("Available").as_str()), ("False", "True"));
+
+    // Without any command.
+    attach(&mut world, "other");
+    go(&mut world);
+    let status = world.status();
+    assert_eq!((parents(&world), status.phase), (vec!["other".to_owned()], Phase::RolledBack));
+    assert!(status.message.ends_with(&format!("{} serves", world.hash("v1"))), "{}", status.message);
+    assert!(status.next_action.starts_with("apply a template that fixes it"), "{}", status.next_action);
+    world.say(Action::Retry, |_| {});
+    go(&mut world);
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()), "{}", world.status().message);
+}
+
+#[test]
+fn a_route_moves_to_another_gateway_that_has_accepted_it_first() {
+    let mut world = canary(&json!([{"setWeight": 50}]));
+    attach(&mut world, "other");
+    let mut seen = vec![parents(&world)];
+    world.settle_watching(|world| seen.push(parents(world)));
+    seen.dedup();
+    assert_eq!(seen, [vec!["edge"], vec!["other", "edge"], vec!["other"]]);
+}
+
+#[test]
+fn a_stable_that_no_request_reaches_is_not_said_to_serve() {
+    let mut world = refused();
+    world.set_image("v2");
+    world.settle();
+    world.wait(600);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, world.condition("Available").as_str()), (Phase::RolledBack, "False"));
+    let said =
+        format!("{} has its pods, but no request comes to it by the route: HTTPRoute shop is not", world.hash("v1"));
+    assert!(status.message.contains(&said), "{}", status.message);
+    assert!(status.next_action.contains("parentRefs right"), "{}", status.next_action);
 }
 
 #[test]

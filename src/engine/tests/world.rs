@@ -41,11 +41,6 @@ pub fn revision(hash: &str, pods: Vec<Pod>) -> Revision {
     }
 }
 
-/// The Gateway that routes are attached to.
-pub fn edge() -> ParentRef {
-    ParentRef { name: "edge".into(), ..ParentRef::default() }
-}
-
 fn object(name: &str) -> ObjectVersion {
     ObjectVersion { name: name.into(), uid: format!("uid-{name}"), resource_version: "1".into() }
 }
@@ -385,13 +380,18 @@ impl World {
         route.changed_by = None;
         let (generation, accepted) = (route.generation, !self.gateway_refuses);
         let why = if accepted { String::new() } else { "NotAllowedByListeners: no listener allows it".to_owned() };
-        route.parents = vec![RouteParent {
-            reference: edge(),
+        let parents = route.spec["parentRefs"].as_array().cloned().unwrap_or_default().into_iter();
+        let parents = parents.map(|parent| serde_json::from_value(parent).unwrap());
+        // Of a Gateway that is not there nobody says anything.
+        let parents = parents.filter(|parent: &ParentRef| parent.name != "nowhere");
+        let entry = |reference| RouteParent {
+            reference,
             controller: "example.com/gateway".into(),
             generation,
             accepted,
-            why,
-        }];
+            why: why.clone(),
+        };
+        route.parents = parents.map(entry).collect();
     }
 
     /// Controllers and kubelets do their work.

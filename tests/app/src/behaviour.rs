@@ -74,9 +74,23 @@ pub(crate) struct Behaviour {
     /// POST to anything under /api/ answers that it has no success.
     #[arg(long, env = "QUOTE_FAILS")]
     pub(crate) quote_fails: bool,
-    /// Paths, separated by commas, that are answered with 500.
+    /// Paths, separated by commas, that are answered with 500: `PATH`, or `PATH@5` for every fifth request to it, `PATH@2+`
+    /// from the second on, `PATH@k6` for clients that have this in their User-Agent.
     #[arg(long, env = "FAILING_PATHS", default_value = "")]
     pub(crate) failing_paths: String,
+    /// The same for paths that are answered with 200 and a body that tells of no success.
+    #[arg(long, env = "UNSUCCESSFUL_PATHS", default_value = "")]
+    pub(crate) unsuccessful_paths: String,
+    /// The same for paths that are answered after SLOW_FOR.
+    #[arg(long, env = "SLOW_PATHS", default_value = "")]
+    pub(crate) slow_paths: String,
+    /// See SLOW_PATHS.
+    #[arg(long, env = "SLOW_FOR", value_parser = duration, default_value = "8s")]
+    #[serde(with = "as_text")]
+    pub(crate) slow_for: Duration,
+    /// A token whose bearer is nobody.
+    #[arg(long, env = "REFUSED_TOKEN", default_value = "")]
+    pub(crate) refused_token: String,
     /// Series of /metrics, separated by semicolons, in place of the usual ones of the same name and labels:
     /// `db_slow_queries_total +3` grows by 3 each second, `disk_free_bytes 5e9` stays.
     #[arg(long, env = "METRICS", default_value = "")]
@@ -105,11 +119,30 @@ impl Behaviour {
         Ok(changed)
     }
 
+    /// Whether requests to a path are counted, because one of the lists has it.
+    pub(crate) fn names(&self, path: &str) -> bool {
+        let lists = [&self.failing_paths, &self.unsuccessful_paths, &self.slow_paths];
+        lists.iter().flat_map(|list| list.split(',')).any(|item| item.split('@').next() == Some(path))
+    }
+
     /// Whether the n-th request (from 1) is one that fails: exactly the asked share of any run.
     pub(crate) fn fails(&self, n: u64) -> bool {
         let failed_by = |n: u64| (n as f64 * self.error_rate).floor();
         failed_by(n) > failed_by(n - 1)
     }
+}
+
+/// Whether a list of paths has this request, the n-th to its path.
+pub(crate) fn lists(list: &str, path: &str, n: u64, agent: &str) -> bool {
+    let is_meant = |which: &str| match (which.strip_suffix('+').map(str::parse::<u64>), which.parse::<u64>()) {
+        (Some(Ok(first)), _) => n >= first,
+        (_, Ok(every)) => every > 0 && n.is_multiple_of(every),
+        _ => agent.contains(which),
+    };
+    list.split(',').any(|item| {
+        let (listed, which) = item.split_once('@').unwrap_or((item, ""));
+        listed == path && is_meant(which)
+    })
 }
 
 /// Logs as many errors as `wanted` says, following its changes.
@@ -173,6 +206,10 @@ mod tests {
             health_redis: "connected".to_owned(),
             health_stripe: "connected".to_owned(),
             failing_paths: String::new(),
+            unsuccessful_paths: String::new(),
+            slow_paths: String::new(),
+            slow_for: Duration::ZERO,
+            refused_token: String::new(),
             metrics: String::new(),
             health_code: 200,
             private_open: false,
@@ -203,6 +240,16 @@ mod tests {
         ] {
             assert!(healthy().changed(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_list_has_all_requests_to_a_path_or_some() {
+        let of = |list: &str| (1..=6).filter(|n| lists(list, "/a", *n, "Grafana k6/1.8.1")).collect::<Vec<_>>();
+        assert_eq!(of("/b,/a"), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(of("/a@3,/b"), [3, 6]);
+        assert_eq!(of("/a@5+"), [5, 6]);
+        assert_eq!((of("/a@k6").len(), of("/a@curl").len()), (6, 0));
+        assert!(of("").is_empty() && of("/ab").is_empty() && of("/a@0").is_empty());
     }
 
     #[test]

@@ -19,9 +19,9 @@ fn answers_who_it_is_and_counts_it() {
         assert_eq!(get(address, path).status, 200, "{path}");
     }
     let metrics = get(address, "/metrics").body;
+    assert!(!metrics.contains(r#"code="500""#), "no series before the first error: {metrics}");
     for line in [
         r#"http_requests_total{code="200"} 1"#,
-        r#"http_requests_total{code="500"} 0"#,
         r#"http_requests_total{code="404"} 1"#,
         r#"http_request_duration_seconds_bucket{le="0.05"} 2"#,
         r#"http_request_duration_seconds_bucket{le="2.5"} 2"#,
@@ -63,6 +63,40 @@ fn paths_fail_that_are_asked_to() {
     assert_eq!(["/api/orders/test", "/api/health"].map(|path| get(address, path).status), [500, 500]);
     assert_eq!(["/api/orders", "/health"].map(|path| get(address, path).status), [200, 200]);
     assert!(get(address, "/metrics").body.contains("\npayments_total 3\n"));
+}
+
+#[test]
+fn some_requests_to_a_path_are_broken_and_others_not() {
+    let env = [
+        ("FAILING_PATHS", "/api/health@3,/health@2+"),
+        ("UNSUCCESSFUL_PATHS", "/api/cart/status"),
+        ("SLOW_PATHS", "/health/database"),
+        ("SLOW_FOR", "300ms"),
+    ];
+    let (_app, address) = Testapp::serve(&env);
+    let statuses = |path: &str| [(); 4].map(|()| get(address, path).status);
+    assert_eq!(statuses("/api/health"), [200, 200, 500, 200]);
+    assert_eq!(statuses("/health"), [200, 500, 500, 500]);
+    let cart = get(address, "/api/cart/status");
+    assert_eq!((cart.status, &cart.json()["success"]), (200, &serde_json::json!(false)));
+    let begun = std::time::Instant::now();
+    assert_eq!(get(address, "/health/database").status, 200);
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(300));
+    post(address, "/admin/behaviour", r#"{"failing_paths": "/health@2+", "unsuccessful_paths": ""}"#);
+    assert_eq!(statuses("/health"), [200, 500, 500, 500], "counted anew");
+    assert_eq!(get(address, "/api/cart/status").json()["success"], true);
+}
+
+#[test]
+fn one_token_is_nobodys() {
+    let (_app, address) = Testapp::serve(&[("REFUSED_TOKEN", "token")]);
+    let status = |token: &str| {
+        let mut connection = Connection::open(address).unwrap();
+        let header = format!("authorization: Bearer {token}\r\n");
+        connection.send_with("GET", "/api/private", &header, "").unwrap();
+        connection.receive().unwrap().status
+    };
+    assert_eq!((status("token"), status("of-a-user")), (401, 200));
 }
 
 #[test]

@@ -90,7 +90,7 @@ async fn replayed(world: &World) {
 
 async fn a_web_api_and_the_pods_themselves(world: World) {
     // Prometheus again, as any API that answers with JSON.
-    let share = "sum(rate(http_requests_total{pod=~\"{{pods}}\",code=~\"5..\"}[15s]))/sum(rate(http_requests_total{pod=~\"{{pods}}\"}[15s]))";
+    let share = "(sum(rate(http_requests_total{pod=~\"{{pods}}\",code=~\"5..\"}[15s]))or vector(0))/sum(rate(http_requests_total{pod=~\"{{pods}}\"}[15s]))";
     let query = share.bytes().fold(String::new(), |query, byte| match byte {
         b'{' | b'}' | b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' => format!("{query}{}", char::from(byte)),
         byte => format!("{query}%{byte:02X}"),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use servicerelease::api::{CheckOutcome, Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
 
 use crate::{
@@ -23,10 +23,10 @@ pub const ALL: &[Scenario] = scenarios! {
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What the manifests say, and what they say here.
-const SHORTER: [(&str, &str); 18] = [
+const SHORTER: [(&str, &str); 22] = [
     ("pause: {duration: 1h}", "pause: {duration: 12s}"),
     ("pause: {duration: 30m}", "pause: {duration: 12s}"),
-    ("pause: {duration: 5m}", "pause: {duration: 8s}"),
+    ("pause: {duration: 5m}", "pause: {duration: 12s}"),
     ("interval: 30s", "interval: 2s"),
     ("[5m]", "[15s]"),
     ("every: 5m", "every: 3s"),
@@ -47,7 +47,12 @@ const SHORTER: [(&str, &str); 18] = [
     ("http_req_duration: ['p(95)<1000']", "http_req_duration: ['p(95)<1900']"),
     ("http_req_duration: ['p(95)<500']", "http_req_duration: ['p(95)<1900']"),
     ("maxLatency: 500ms", "maxLatency: 5s"),
+    ("attempts: 3\n", "attempts: 3\n    timeout: 30s\n"),
+    ("attempts: 20\n", "attempts: 20\n    timeout: 30s\n"),
+    // A tenth of the client's requests, in windows of seconds.
+    ("minRequests: 100", "minRequests: 30"),
     ("minRequests: 200", "minRequests: 100"),
+    ("failureThreshold: 11", "failureThreshold: 4"),
 ];
 
 /// A runbook's manifest with v1 in place, and a client.
@@ -65,13 +70,14 @@ async fn runbook(world: &World, text: &str) -> (Shop, Load) {
         "RATE_LIMIT_MAX_REQUESTS": "100",
     }});
     world.apply_value(config).await;
-    let mut text = super::checks::with_k6(text).replace("%22production%22", &format!("%22{}%22", world.namespace));
+    let mut text = super::checks::with_k6(text);
     for (long, short) in SHORTER {
         text = text.replace(long, short);
     }
     let shop = super::gateway::example(world, &text).await;
     // Metrics want numbers of v1 beside which the next one stands.
-    (shop, world.load().await)
+    let load = if text.contains("router:") { world.load_through_gateway().await } else { world.load().await };
+    (shop, load)
 }
 
 async fn promoted(shop: &Shop, version: &str) {
@@ -127,6 +133,23 @@ async fn turns_bad_after(world: &World, shop: &Shop, version: &str, change: &str
     assert!(status.message.contains(told), "{}", status.message);
 }
 
+/// The metrics of the manifest, of which this one alone has a say in the next release.
+async fn only_metric(shop: &Shop, name: &str) {
+    let mut metrics = json!(shop.get().await.spec.analysis.expect("an analysis").metrics);
+    for metric in metrics.as_array_mut().expect("a list") {
+        metric["dryRun"] = (metric["name"] != name).into();
+    }
+    shop.patch(&json!({"spec": {"analysis": {"metrics": metrics}}}).to_string()).await;
+}
+
+/// The checks of the manifest, with a change of this one.
+async fn change_check(shop: &Shop, name: &str, change: Value) {
+    let mut checks = json!(shop.get().await.spec.checks);
+    let check = checks.as_array_mut().expect("a list").iter_mut().find(|check| check["name"] == name);
+    crate::harness::merge(check.expect("the check"), change);
+    shop.patch(&json!({"spec": {"checks": checks}}).to_string()).await;
+}
+
 /// A key of the Secret is changed, and with it a release does not begin.
 async fn stopped_by_variables(world: &World, shop: &Shop, change: &str, told: &str) {
     world.kubectl(&format!("patch secret shop-env --type=json -p {change}")).await.expect_success();
@@ -155,7 +178,7 @@ async fn shipping(world: World) {
         ("METRICS", &errors("zone_not_found"), "metric zone-not-found failed: "),
         ("METRICS", &errors("rate_calculation_failed"), "metric calculation-failed failed: "),
         ("METRICS", &errors("database_connection"), "metric database-connection failed: "),
-        ("CRASH_AFTER_REQUESTS", "100", "metric pods failed: "),
+        ("CRASH_AFTER_REQUESTS", "40", "metric pods failed: "),
     ];
     taken_back(&shop, &broken).await;
     let told = "check synthetic failed: GET /health: ";
@@ -169,8 +192,14 @@ async fn multiship(world: World) {
     let slow_provider = "provider_request_duration_seconds_bucket{provider=\"shippo\",le=\"0.5\"} +5";
     let failing_provider = "provider_requests_total{provider=\"veeqo\",outcome=\"failure\"} +1";
     let broken = [
+        ("FAILING_PATHS", "/health", "check health failed: GET /health: expected status 200 to 299 (500 from "),
+        ("SLOW_PATHS", "/health", "check health failed: expected p95 within 5s: 3 of 3 answers took longer; "),
         ("HEALTH_REDIS", "down", "check detailed failed: "),
-        ("HEALTH_DATABASE", "gone", "check database"),
+        (
+            "UNSUCCESSFUL_PATHS",
+            "/health/database",
+            "check database failed: GET /health/database: expected JSON field status",
+        ),
         ("FAILING_PATHS", "/api/health/database", "check database-of-the-api failed: "),
         ("FAILING_PATHS", "/api/providers/health", "check providers failed: "),
         ("FAILING_PATHS", "/api/orders", "check orders failed: "),
@@ -184,11 +213,19 @@ async fn multiship(world: World) {
         ("METRICS", "db_query_duration_seconds_bucket{le=\"1\"} +90", "metric slow-queries failed: "),
         ("METRICS", "kubelet_volume_stats_available_bytes 1e10", "check disk failed: "),
         ("METRICS", "pg_replication_lag_seconds 3", "check replication-lag failed: "),
+        // What k6 is answered alone: the metrics would see the rest as well.
+        ("FAILING_PATHS", "/@k6", "check load-test failed: exit code 99"),
     ];
     taken_back(&shop, &broken).await;
     // The load test would have found these before.
     turns_bad_after(&world, &shop, "v30", "{\"error_rate\": 0.3}", "metric error-rate failed: ").await;
     turns_bad_after(&world, &shop, "v31", "{\"latency\": \"900ms\"}", "metric p95 failed: ").await;
+    let told = "check synthetic failed: GET /health: ";
+    turns_bad_after(&world, &shop, "v32", "{\"failing_paths\": \"/health\"}", told).await;
+    // A page that is not there.
+    change_check(&shop, "pages", json!({"http": {"path": "/-/missing"}})).await;
+    let told = "check pages failed: GET /-/missing: expected status 200 to 299 (404 from ";
+    taken_back(&shop, &[("ANYTHING", "other", told)]).await;
     // A host that the platform has not allowed is not asked.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
     shop.patch(&checks.to_string()).await;
@@ -204,7 +241,13 @@ async fn sports_nutrition(world: World) {
         ("FAILING_PATHS", "/health", "check responds failed: HEAD /health: "),
         ("START_LINE", "Hello", "check started failed: 0 lines match Server started on port [0-9]+, min 1"),
         ("PRIVATE_OPEN", "true", "check profile-needs-a-token failed: "),
-        ("FAILING_PATHS", "/api/profile", "check profile"),
+        // It answers the first time, before it has traffic.
+        ("FAILING_PATHS", "/health@2+", "check every-pod failed: GET /health: expected status 200 to 299 (500 from "),
+        (
+            "REFUSED_TOKEN",
+            "token",
+            "check profile failed: GET /api/profile: exit code 1: expected status 200 to 299 (401 ",
+        ),
         ("FAILING_PATHS", "/api/auth/login", "check login failed: exit code "),
         ("LATENCY", "2s", "check load-test failed: exit code 99"),
         ("METRICS", "process_cpu_seconds_total +0.9", "metric cpu failed: "),
@@ -215,24 +258,43 @@ async fn sports_nutrition(world: World) {
     ];
     taken_back(&shop, &broken).await;
     // The load test would have found these before.
-    turns_bad(&world, &shop, "v30", "{\"error_rate\": 0.3}", "metric error").await;
-    turns_bad(&world, &shop, "v31", "{\"latency\": \"1500ms\"}", "metric p95 failed: ").await;
+    turns_bad(&world, &shop, "v30", "{\"latency\": \"1500ms\"}", "metric p95 failed: ").await;
+    // Both find the same: each by itself.
+    for (version, metric) in [("v31", "errors-vs-stable"), ("v32", "error-rate")] {
+        only_metric(&shop, metric).await;
+        let told = format!("metric {metric} failed: ");
+        turns_bad(&world, &shop, version, "{\"error_rate\": 0.3}", &told).await;
+    }
     stopped_by_variables(&world, &shop, TOO_SHORT, "Secret shop-env: JWT_SECRET has 5 bytes, at least 32").await;
 }
 
 async fn farmers_market(world: World) {
     let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/farmers-market.yaml")).await;
     promoted(&shop, "v2").await;
+    // Answers to the checks themselves: the smoke test asks for the same.
+    let alone = |path: &str| format!("{path}@service-release-operator");
+    let (order, intent) = ("/api/checkout/create-order", "/api/checkout/create-payment-intent");
+    let unsuccessful = |check: &str| {
+        let (name, asked) = check.split_once(": ").expect("a check and a request");
+        format!(
+            "check {name} failed: {asked}: exit code 1: expected JSON field success = true, which has another value (200 "
+        )
+    };
     let broken = [
         ("HEALTH_STATUS", "degraded", "check health failed: GET /api/health: expected JSON field status"),
         ("HEALTH_STRIPE", "down", "check health failed: GET /api/health: expected JSON field services.stripe"),
+        (
+            "FAILING_PATHS",
+            "/api/health@5",
+            "check health failed: GET /api/health: expected status 200 to 299 (500 from ",
+        ),
         ("FAILING_PATHS", "/api/checkout/status", "check checkout-status failed: "),
         ("FAILING_PATHS", "/api/cart/status", "check cart-status failed: "),
         ("FAILING_PATHS", "/api/telemetry/test", "check telemetry failed: "),
         ("FAILING_PATHS", "/api/checkout/initialize", "check smoke failed: exit code 99"),
-        ("FAILING_PATHS", "/api/cart", "check "),
-        ("FAILING_PATHS", "/api/checkout/create-order", "check "),
-        ("FAILING_PATHS", "/api/checkout/create-payment-intent", "check "),
+        ("UNSUCCESSFUL_PATHS", &alone("/api/cart"), &unsuccessful("cart: POST /api/cart")),
+        ("UNSUCCESSFUL_PATHS", &alone(order), &unsuccessful(&format!("create-order: GET {order}"))),
+        ("UNSUCCESSFUL_PATHS", &alone(intent), &unsuccessful(&format!("payment-intent: POST {intent}"))),
         ("LOG_ERRORS", "5", "check log-errors failed: "),
         ("ERROR_RATE", "0.3", "metric error-rate failed: "),
         ("LATENCY", "3500ms", "metric p95 failed: "),
@@ -243,6 +305,7 @@ async fn farmers_market(world: World) {
         ("ALLOCATE_MIB", "230", "metric memory failed: "),
     ];
     taken_back(&shop, &broken).await;
+    world.event("CheckFailed", "check health, 5 answers: GET /api/health: expected status 200 to 299 (500 from ").await;
     stopped_by_variables(&world, &shop, REMOVED, "Secret shop-env has no key REDIS_URL").await;
 }
 
@@ -252,6 +315,7 @@ async fn serialization(world: World) {
     let path = "/api/v1/serialization";
     let broken = [
         ("HEALTH_REDIS", "down", "check health failed: GET /health: expected JSON field redis"),
+        ("SLOW_PATHS", "/health@7", "check baseline failed: expected p95 within 5s: "),
         ("POOL_ACTIVE", "20", "check database failed: "),
         ("FAILING_PATHS", &format!("{path}/vendor/receive"), "check receive failed: "),
         ("FAILING_PATHS", &format!("{path}/triggers/statistics/PART-001"), "check triggers failed: "),

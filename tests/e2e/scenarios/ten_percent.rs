@@ -98,7 +98,7 @@ async fn found_by_its_burn_rate(world: World) {
 }
 
 async fn found_by_limits(world: World) {
-    let share = format!("sum(rate({}[10s])) / sum(rate({}[10s]))", ERRORS, ALL_REQUESTS);
+    let share = format!("(sum(rate({}[10s])) or vector(0)) / sum(rate({}[10s]))", ERRORS, ALL_REQUESTS);
     let (shop, _load) = shop(&world, json!({})).await;
     let limit = json!({"max": 0.1});
     let by_query =
@@ -115,7 +115,7 @@ async fn found_by_limits(world: World) {
     taken_back(&shop, "v3", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric errors failed: ").await;
 
     // Prometheus as any API that answers with JSON.
-    let query = "sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22,code=~%225..%22%7D%5B10s%5D))/sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22%7D%5B10s%5D))";
+    let query = "(sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22,code=~%225..%22%7D%5B10s%5D))%20or%20vector(0))/sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22%7D%5B10s%5D))";
     let web = json!({"provider": "api", "path": format!("/query?query={query}"), "value": "double(json.data.result[0].value[1])"});
     watch(&shop, json!([{"name": "web-errors", "web": web, "threshold": limit}])).await;
     taken_back(&shop, "v4", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric web-errors failed: ").await;
