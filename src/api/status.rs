@@ -210,6 +210,9 @@ pub struct ObservationStatus {
     pub started_at: Timestamp,
     /// Until when.
     pub until: Timestamp,
+    /// When a person said Retry to a failure: what pods and metrics said before is past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_at: Option<Timestamp>,
     /// What failed, where a person has to decide what becomes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]

@@ -206,7 +206,7 @@ pub fn raises(pass: &Pass<'_>, step: &Step) -> bool {
 
 /// The metric as it stands, or a new beginning: what was seen before a person said Retry is past.
 fn begun(pass: &Pass<'_>, metric: &Metric) -> VerdictStatus {
-    let retried = pass.status.step.as_ref().and_then(|step| step.retried_at);
+    let retried = forward::retried_at(pass);
     let known = pass.status.verdicts.iter().find(|known| known.name == metric.name);
     let known = known.filter(|known| retried.is_none_or(|at| known.started_at >= at));
     known.cloned().unwrap_or_else(|| measuring::begin(metric, pass.now))

@@ -30,6 +30,7 @@ pub fn repair(pass: &mut Pass<'_>) {
     }
     if let Some(observation) = &mut status.observation {
         observation.started_at = observation.started_at.min(now);
+        observation.retried_at = observation.retried_at.map(|at| at.min(now));
         observation.until = observation.until.min(now.plus(policy.observation.unwrap_or_default()));
     }
     for check in &mut status.checks {

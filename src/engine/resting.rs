@@ -74,8 +74,10 @@ fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report
             let next = format!("{} | {}", command(pass, "retry"), database::words::commands(pass));
             return Report::new(Phase::Halted, "SchemaChanged", message).next(next);
         }
-        let message = format!("{stable} serves all traffic, but {failure}");
-        let next = ["undo", "retry"].map(|words| command(pass, words)).join(" | ");
+        let lack = lack(pass).map(|lack| format!("; {}", lack.text)).unwrap_or_default();
+        let message = format!("{stable} serves all traffic, but {failure}{lack}");
+        let ways = if observation::good_before(pass).is_some() { &["undo", "retry"][..] } else { &["retry"] };
+        let next = ways.iter().map(|words| command(pass, words)).collect::<Vec<_>>().join(" | ");
         return Report::new(Phase::Observing, "ObservationFailed", message).next(next);
     }
     let message = format!("{stable} serves all traffic and is observed until {}", state.until);
@@ -100,8 +102,13 @@ fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
         );
         return Report::new(Phase::Healthy, "WorkloadContested", message).next(next);
     }
+    // A person is waited for, whatever else it lacks.
+    if let Some(state) = pass.status.observation.as_ref().filter(|state| state.failure.is_some()) {
+        return observing(pass, stable, state);
+    }
     if let Some(Lack { reason, text, next }) = lack(pass) {
-        return Report::new(Phase::Healthy, reason, format!("{stable} is what the spec wants; {text}")).next(next);
+        let phase = if pass.status.observation.is_some() { Phase::Observing } else { Phase::Healthy };
+        return Report::new(phase, reason, format!("{stable} is what the spec wants; {text}")).next(next);
     }
     if let Some(state) = &pass.status.observation {
         return observing(pass, stable, state);

@@ -41,7 +41,8 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
         merged(json!({"template": pod, "timeout": "20s"}), more)
     };
     let claim = json!({"persistentVolumeClaim": {"claimName": "backups"}, "timeout": "20s"});
-    let backup_job = json!({"job": {"template": {"spec": {"containers": [{"name": "dump", "image": "dump:1"}]}}}, "timeout": "20s"});
+    let backup_job =
+        json!({"job": {"template": {"spec": {"containers": [{"name": "dump", "image": "dump:1"}]}}}, "timeout": "20s"});
     let verify = json!({"tables": [format!("v{version}")]});
     let compatible = json!({"previousRevisionCompatible": true});
     let breaking = json!({"previousRevisionCompatible": false});
@@ -76,12 +77,8 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
 
 /// spec.maintenance that goes with it.
 pub fn maintenance(kind: u8) -> Option<MaintenanceMode> {
-    let switch = ConfigMapSwitch {
-        name: CONFIG.into(),
-        key: MAINTENANCE.into(),
-        on: "true".into(),
-        off: "false".into(),
-    };
+    let switch =
+        ConfigMapSwitch { name: CONFIG.into(), key: MAINTENANCE.into(), on: "true".into(), off: "false".into() };
     (breaks(kind) || kind == 7).then_some(MaintenanceMode { config_map: switch })
 }
 

@@ -17,7 +17,8 @@ use crate::{
     model::{
         catalogue,
         cluster::{
-            CANDIDATE_SERVICE, Cluster, ConfigMapObject, DEPLOYMENT, DeploymentObject, Kind, ReleaseObject, SERVICE, ServiceObject,
+            CANDIDATE_SERVICE, Cluster, ConfigMapObject, DEPLOYMENT, DeploymentObject, Kind, ReleaseObject, SERVICE,
+            ServiceObject,
         },
         controllers::{self, Lagging},
         gateway,

@@ -1,9 +1,7 @@
 //! What people, nodes and other controllers do to the cluster.
 
 use servicerelease::{
-    api::{
-        Action, ApprovalKind, CommandApproval, LABEL_REVISION, ServiceReleaseSpec, ServiceReleaseStatus, Timestamp,
-    },
+    api::{Action, ApprovalKind, CommandApproval, LABEL_REVISION, ServiceReleaseSpec, ServiceReleaseStatus, Timestamp},
     checks::incomparable,
     engine::{self, ObjectVersion},
 };

@@ -383,7 +383,8 @@ impl World<'_> {
         }
         let letter = checks::wanted_letter(&self.cluster);
         let stable = self.status().stable.map(|stable| stable.revision);
-        let serves = self.cluster.live.sets.values().find(|set| Some(&set.hash) == stable.as_ref()).map(|set| set.letter);
+        let serves =
+            self.cluster.live.sets.values().find(|set| Some(&set.hash) == stable.as_ref()).map(|set| set.letter);
         let is_new = |fresh: &char| letter != Some(*fresh) && serves != Some(*fresh);
         let fresh = ['Z', 'Y', 'C'].into_iter().find(is_new).unwrap_or('Z');
         self.log.push(format!("- all obstacles are removed, the template becomes {fresh}"));

@@ -206,7 +206,9 @@ impl<'a> Run<'a> {
         let stop = run.drive(url).await;
         let (outcome, file, why) = match stop {
             Ok(()) => (WorkOutcome::Done, None, None),
-            Err(Stop::NotBegun(why)) if run.applied.is_empty() && run.earlier.is_empty() => (WorkOutcome::NotBegun, None, Some(why)),
+            Err(Stop::NotBegun(why)) if run.applied.is_empty() && run.earlier.is_empty() => {
+                (WorkOutcome::NotBegun, None, Some(why))
+            }
             Err(Stop::NotBegun(why)) => (WorkOutcome::Failed, None, Some(why)),
             Err(Stop::Failed(file, why)) => (WorkOutcome::Failed, Some(file), Some(why)),
             Err(Stop::Lost(why)) if !run.begun => (WorkOutcome::NotBegun, None, Some(why)),

@@ -12,9 +12,9 @@ pub fn pinned(image: &str, reported: &str) -> Option<String> {
     let reported = reported.split_once("://").map_or(reported, |(_, rest)| rest);
     let (repository, digest) = reported.split_once('@')?;
     let written = without_tag(image);
-    let is_digest = digest.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
+    let is_digest = digest
+        .strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
     (is_digest && whole(written) == whole(repository)).then(|| format!("{written}@{digest}"))
 }
 

@@ -3,8 +3,8 @@
 
 use servicerelease::{
     api::{
-        Action, ApprovalKind, CommandPhase, Database, DatabaseTask, FailedRevision, MigrationApproval, OnRollback, Phase, SchemaState, ServiceReleaseSpec,
-        ServiceReleaseStatus, StepName, WorkOutcome,
+        Action, ApprovalKind, CommandPhase, Database, DatabaseTask, FailedRevision, MigrationApproval, OnRollback,
+        Phase, SchemaState, ServiceReleaseSpec, ServiceReleaseStatus, StepName, WorkOutcome,
     },
     engine::{Command, NewJob, Run, Task, Template},
 };
@@ -228,7 +228,9 @@ impl Checker {
     }
 
     pub fn database_at_rest(&mut self, cluster: &Cluster, status: &ServiceReleaseStatus, spec: &ServiceReleaseSpec) {
-        self.require(!cluster.server.is_busy(), "L1", || format!("in {:?} somebody works on the database", status.phase));
+        self.require(!cluster.server.is_busy(), "L1", || {
+            format!("in {:?} somebody works on the database", status.phase)
+        });
         let settled = matches!(status.phase, Phase::Healthy | Phase::RolledBack);
         let key = |key: &str| cluster.live.config_map.as_ref().and_then(|map| map.data.get(key)).map(String::as_str);
         let on = key(MAINTENANCE) == Some("true");

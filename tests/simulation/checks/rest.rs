@@ -139,7 +139,9 @@ impl Checker {
             return;
         }
         let job = cluster.live.jobs.keys().next();
-        self.require(job.is_none() && !cluster.server.is_busy(), "L1", || format!("the object is gone, and Job {job:?} is left over"));
+        self.require(job.is_none() && !cluster.server.is_busy(), "L1", || {
+            format!("the object is gone, and Job {job:?} is left over")
+        });
         if let Some(service) = cluster.live.services.get(SERVICE) {
             let key = service.selector.keys().find(|key| key.contains('/'));
             let ours = service.owner.is_some();

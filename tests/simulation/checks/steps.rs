@@ -3,8 +3,9 @@
 
 use servicerelease::{
     api::{
-        Action, CheckOutcome, CheckStatus, CommandPhase, CommandRecord, DatabaseTask, Duration, Moment, OnFailure, Phase,
-        ServiceReleaseSpec, ServiceReleaseStatus, StepName, StepStatus, Timestamp, VerdictOutcome, VerdictStatus,
+        Action, CheckOutcome, CheckStatus, CommandPhase, CommandRecord, DatabaseTask, Duration, Moment, OnFailure,
+        Phase, ServiceReleaseSpec, ServiceReleaseStatus, StepName, StepStatus, Timestamp, VerdictOutcome,
+        VerdictStatus,
     },
     engine::{Plan, Reply},
 };

@@ -226,7 +226,10 @@ impl Server {
         let fails = worker.fate == Fate::Fails;
         let bad = |why: &str| Next::Ended(report(WorkOutcome::Failed, why));
         let Some(task) = worker.task().cloned() else {
-            return Next::Ended(report(if fails { WorkOutcome::Failed } else { WorkOutcome::Done }, "as the dice fell"));
+            return Next::Ended(report(
+                if fails { WorkOutcome::Failed } else { WorkOutcome::Done },
+                "as the dice fell",
+            ));
         };
         let done = report(WorkOutcome::Done, "done");
         match &task {
@@ -236,8 +239,7 @@ impl Server {
             Task::Preflight { set, .. } => {
                 let Some(set) = set else { return Next::Ended(done) };
                 let keys = worker.keys(set);
-                let pending: Vec<String> =
-                    keys.into_iter().filter(|key| !self.data.files.contains_key(key)).collect();
+                let pending: Vec<String> = keys.into_iter().filter(|key| !self.data.files.contains_key(key)).collect();
                 let loses = pending.iter().any(|key| key.ends_with("002"));
                 let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
                 Next::Ended(Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..done })
@@ -253,7 +255,11 @@ impl Server {
                 let wanted = wanted.tables.iter().filter_map(version).max().unwrap_or(0);
                 let by_files = (1..=wanted).all(|file| self.data.files.contains_key(&format!("default/{file:03}")));
                 let by_command = self.data.changed.contains(&format!("migrate:{wanted}"));
-                Next::Ended(if by_files || by_command { done } else { report(WorkOutcome::NotBegun, "a table is missing") })
+                Next::Ended(if by_files || by_command {
+                    done
+                } else {
+                    report(WorkOutcome::NotBegun, "a table is missing")
+                })
             }
             Task::Migrate(run) => {
                 let hash = self.hash(worker);

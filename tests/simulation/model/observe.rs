@@ -19,8 +19,8 @@ use crate::{metrics, setup};
 use super::{
     catalogue,
     cluster::{
-        CANDIDATE_SERVICE, Cluster, ConfigMapObject, DEPLOYMENT, KINDS, Kind, RELEASE, ReleaseObject, SERVICE, ServiceObject, SetObject,
-        Stores,
+        CANDIDATE_SERVICE, Cluster, ConfigMapObject, DEPLOYMENT, KINDS, Kind, RELEASE, ReleaseObject, SERVICE,
+        ServiceObject, SetObject, Stores,
     },
     database, pods,
 };

@@ -83,7 +83,8 @@ pub const ALL: &[Mutant] = &[
     }),
     mutant("makes the Job before it is on record", "T2", |release, seen, now| {
         let mut decision = decide(release, seen, now);
-        let of_database = |effect: &Effect| matches!(effect, Effect::CreateJob(new) if matches!(new.run, Run::Database(_)));
+        let of_database =
+            |effect: &Effect| matches!(effect, Effect::CreateJob(new) if matches!(new.run, Run::Database(_)));
         let (first, rest): (Vec<_>, Vec<_>) = decision.after.drain(..).partition(of_database);
         decision.before.extend(first);
         decision.after = rest;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Action, ApprovalKind, BackupStatus, CommandApproval, DatabaseTask, LABEL_RELEASE, Phase, SchemaState,
-        StepName, WorkOutcome,
+        Action, ApprovalKind, BackupStatus, CommandApproval, DatabaseTask, LABEL_RELEASE, Phase, SchemaState, StepName,
+        WorkOutcome,
     },
     engine::{ConfigMap, Effect, ObjectVersion, Report, Run, Task},
 };
