@@ -241,8 +241,10 @@ pub fn current(pass: &Pass<'_>, policy: &Policy) -> Step {
 
 /// Whether the step under way is done, and verdicts let the next one begin.
 pub fn may_leave(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failure> {
-    let next = policy.step(index(pass) + 1);
-    Ok(complete(pass, policy)? && (!analysis::raises(pass, &next) || analysis::proves(pass, policy)?))
+    // Behind the last one there is no step: what a switch brings is watched after the promotion.
+    let next = (index(pass) < policy.count()).then(|| policy.step(index(pass) + 1));
+    let raises = next.is_some_and(|next| analysis::raises(pass, &next));
+    Ok(complete(pass, policy)? && (!raises || analysis::proves(pass, policy)?))
 }
 
 /// Whether the step under way has done what it is there for, as far as the world was observed.
