@@ -1,13 +1,13 @@
 //! Steps that ask checks: which answers are due, and what they mean for the release.
 
 use crate::api::{
-    Check, CheckOutcome, CheckStatus, Duration, HttpCheck, LogsCheck, Moment, OnFailure, Target, Timestamp,
+    Check, CheckOutcome, CheckStatus, Duration, HttpCheck, LogsCheck, Moment, OnFailure, Timestamp,
     evidence::MAX_CHECKS,
     status::{MAX_TEXT, bounded},
 };
 
 use super::{
-    addresses::addresses,
+    addresses::{addresses, request},
     effect::Event,
     forward::may_advance,
     inquiry::{Ask, HttpQuestion, LogsQuestion, Question, Reply},
@@ -16,9 +16,6 @@ use super::{
     runs,
     steer::wanted,
 };
-
-/// How long the nodes may take to follow a Service that has just got its endpoints; nobody says when they do.
-const PROGRAMMING: Duration = Duration::from_secs(5);
 
 /// Where in a release checks are asked.
 #[derive(Clone, Copy)]
@@ -217,10 +214,6 @@ fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     {
         return;
     }
-    let by_service = check.http.as_ref().is_some_and(|http| http.host.is_none() && http.target == Target::Service);
-    if state.step == 0 && by_service && !pass.elapsed(state.started_at, PROGRAMMING) {
-        return;
-    }
     if check.is_run() {
         return runs::inquire(pass, check, state);
     }
@@ -238,8 +231,9 @@ fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
 
 fn inquire_http(pass: &Pass<'_>, check: &Check, http: &HttpCheck, state: &CheckStatus) -> Option<Ask> {
     let addresses = addresses(pass, http, state.attempts);
-    let question = || HttpQuestion { addresses: addresses.clone(), http: http.clone(), timeout: check.timeout() };
-    (!addresses.is_empty()).then(|| Ask::Http(Box::new(question())))
+    let asks = !addresses.is_empty();
+    let timeout = check.timeout();
+    asks.then(|| Ask::Http(Box::new(HttpQuestion { addresses, http: request(pass, http), timeout })))
 }
 
 fn inquire_logs(pass: &Pass<'_>, check: &Check, logs: &LogsCheck, state: &CheckStatus) -> Option<Ask> {

@@ -3,7 +3,7 @@
 use crate::api::{Check, CheckOutcome, CheckStatus, Duration, status::bounded};
 
 use super::{
-    addresses::addresses,
+    addresses::{addresses, request},
     checks::{self, Heard},
     database,
     effect::{Effect, NewJob, Run},
@@ -108,7 +108,7 @@ fn work(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Result<Run, &'st
             if addresses.is_empty() {
                 return Err("there is nobody to ask: no ready pod, or none with this port");
             }
-            Ok(Run::Http(Box::new(HttpQuestion { addresses, http: http.clone(), timeout })))
+            Ok(Run::Http(Box::new(HttpQuestion { addresses, http: request(pass, http), timeout })))
         }
         (None, None, Some(sql)) => {
             let source = sql.url_from.clone().ok_or("there is no database to ask: set spec.database.urlFrom")?;
