@@ -217,6 +217,10 @@ pub struct ObservationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub failure: Option<String>,
+    /// Which metric has not been Pass since it began, where it goes on beyond its end for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub unproven: Option<String>,
 }
 
 /// One attempt at one plan.
@@ -241,6 +245,10 @@ pub struct ReleaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub migration: Option<String>,
+    /// That its observation ended without proof: which metric has not been Pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub unproven: Option<String>,
 }
 
 /// A revision: one pod template, realised as one ReplicaSet.

@@ -2,7 +2,7 @@
 //! whether the verdicts let the weight rise (INVARIANTS T2).
 
 use crate::api::{
-    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, VerdictOutcome, VerdictStatus, Workload,
+    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, Timestamp, VerdictOutcome, VerdictStatus, Workload,
     conditions::Value,
     status::{MAX_TEXT, bounded},
 };
@@ -143,6 +143,32 @@ pub fn proves(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, Failure> {
 fn patience(policy: &Policy) -> Option<(Duration, OnInconclusive)> {
     let analysis = policy.analysis.as_ref()?;
     Some((analysis.max_duration?, analysis.on_inconclusive.unwrap_or_default()))
+}
+
+/// Which metric has not been Pass since then, for people; none if each has been. From a dry run nothing follows, and after
+/// the promotion there is nobody to compare with.
+pub fn never_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Option<String> {
+    // Without pods there is nothing to measure.
+    let analysis = policy.analysis.as_ref().filter(|_| pass.replicas() > 0)?;
+    if let Some(template) = analysis.templates.first() {
+        return Some(format!("what template {} is to measure is not known", template.template_name));
+    }
+    let state = |metric: &Metric| pass.status.verdicts.iter().find(|state| state.name == metric.name);
+    let passed = |metric: &Metric| match (state(metric), metric.workload) {
+        (Some(state), Some(_)) => state.outcome == VerdictOutcome::Pass,
+        (Some(state), None) => state.passed_at.is_some_and(|at| at >= since),
+        (None, _) => false,
+    };
+    let asked = |metric: &&Metric| !metric.dry_run && metric.compare.is_none();
+    let mut open = analysis.metrics.iter().filter(asked).filter(|metric| !passed(metric));
+    let first = open.next()?;
+    let last = state(first).filter(|state| state.measured_at.is_some_and(|at| at >= since));
+    let last = last.map_or("it was not measured", |state| &state.message);
+    let more = match open.count() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    Some(format!("metric {} has not been Pass since {since}: {last}{more}", first.name))
 }
 
 /// Writes down since when the step waits for nothing but verdicts, where that counts.

@@ -41,6 +41,7 @@ pub fn repair(pass: &mut Pass<'_>) {
     for verdict in &mut status.verdicts {
         verdict.started_at = verdict.started_at.min(now);
         verdict.measured_at = verdict.measured_at.map(|at| at.min(now));
+        verdict.passed_at = verdict.passed_at.map(|at| at.min(now));
         verdict.counted_until = verdict.counted_until.map(|at| at.min(now));
     }
     for draining in &mut status.draining {

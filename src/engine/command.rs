@@ -232,7 +232,13 @@ fn retry(pass: &mut Pass<'_>) -> Answer {
     }
     let now = pass.now;
     if let Some(state) = pass.status.observation.as_mut().filter(|state| state.failure.is_some()) {
-        *state = ObservationStatus { started_at: now, failure: None, retried_at: Some(now), ..state.clone() };
+        *state = ObservationStatus {
+            started_at: now,
+            until: state.until,
+            retried_at: Some(now),
+            failure: None,
+            unproven: None,
+        };
         return Ok("it is observed again".into());
     }
     if pass.is_under_way() {

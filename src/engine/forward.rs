@@ -60,6 +60,7 @@ pub fn open(pass: &mut Pass<'_>, revision: &str) {
         started_at: pass.now,
         full_promotion_by: None,
         migration,
+        unproven: None,
     });
     pass.status.retry_token.clone_from(&pass.release.spec.retry_token);
     pass.status.hold = None;

@@ -2,7 +2,7 @@
 //! release back to the previous revision. After a rollback: stable is asked whether it serves again.
 
 use crate::api::{
-    Check, CheckOutcome, Moment, ObservationStatus, OnFailure, RecordedRevision, RollbackCause, Timestamp,
+    Check, CheckOutcome, Duration, Moment, ObservationStatus, OnFailure, RecordedRevision, RollbackCause, Timestamp,
     status::bounded,
 };
 
@@ -13,7 +13,7 @@ pub fn begin(pass: &mut Pass<'_>, policy: &Policy) {
     let asks = policy.checks.iter().any(|check| check.when.contains(&Moment::AfterPromotion));
     if asks || policy.observation.is_some() {
         let until = pass.now.plus(policy.observation.unwrap_or_default());
-        let begun = ObservationStatus { started_at: pass.now, until, retried_at: None, failure: None };
+        let begun = ObservationStatus { started_at: pass.now, until, retried_at: None, failure: None, unproven: None };
         pass.status.observation = Some(begun);
     }
 }
@@ -59,16 +59,53 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
             }
         }
     }
-    let over = state.until <= pass.now;
     pass.wake_at(state.until);
-    if over && !open {
+    if open || state.until > pass.now {
+        return false;
+    }
+    if policy.observation.is_none() {
         end(pass);
-        if policy.observation.is_some() {
-            let message = format!("{} was observed until {}", pass.stable_hash().unwrap_or_default(), state.until);
-            pass.status.note(pass.now, "Observed", &message, None);
-        }
+    } else if let Some(why) = analysis::never_passed(pass, &policy, state.started_at) {
+        go_on(pass, &policy, &state, &why);
+    } else {
+        end(pass);
+        let until = if state.unproven.is_some() { pass.now } else { state.until };
+        let message = format!("{} was observed until {until}", pass.stable_hash().unwrap_or_default());
+        pass.status.note(pass.now, "Observed", &message, None);
     }
     false
+}
+
+/// Its time is over, and a metric has shown nothing in it: that is no success, and no failure either. It is waited for
+/// as long again, and then a person is told that nothing was proven.
+fn go_on(pass: &mut Pass<'_>, policy: &Policy, state: &ObservationStatus, why: &str) {
+    let latest = latest(policy, state);
+    if latest <= pass.now {
+        end(pass);
+        let message = format!("it was observed until {}, but {why}", pass.now);
+        if let Some(release) = &mut pass.status.release {
+            release.unproven = Some(bounded(&message, 512));
+        }
+        pass.status.note(pass.now, "Unproven", &message, None);
+        return;
+    }
+    pass.wake_at(latest);
+    if state.unproven.is_none() {
+        pass.status.note(pass.now, "Unproven", &format!("observed until {latest} at the latest: {why}"), None);
+    }
+    if let Some(state) = &mut pass.status.observation {
+        state.unproven = Some(bounded(why, 512));
+    }
+}
+
+/// How many measurements there is time for at least, where an observation goes on for want of one that passes.
+const MEASUREMENTS: u64 = 10;
+
+/// Until when it goes on where nothing is proven.
+pub fn latest(policy: &Policy, state: &ObservationStatus) -> Timestamp {
+    let interval = policy.analysis.as_ref().map_or(0, |analysis| analysis.interval.as_millis());
+    let least = Duration::from_millis(interval.max(1000).saturating_mul(MEASUREMENTS));
+    state.until.max(state.started_at).plus(policy.observation.unwrap_or_default().max(least))
 }
 
 /// Looks at the pods of what was promoted, records what is wrong since then, and says whether it fails.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::world::World;
 use crate::{
     api::{Action, Phase, Timestamp},
-    engine::{Ended, Pod, Selection},
+    engine::{Ended, Pod, Question, Reply, Selection},
 };
 
 /// When worlds begin, in milliseconds.
@@ -227,4 +227,138 @@ fn with_nothing_to_go_back_to_a_person_is_told_so() {
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"), "{}", status.message);
     assert!(!status.next_action.contains("undo") && status.next_action.contains("retry"), "{}", status.next_action);
+}
+
+/// v2 promoted by a switch and observed for five minutes under a metric that is measured every 30 seconds.
+fn measured(more: &Value, reply: fn(&Question) -> Option<Reply>) -> World {
+    let mut world = World::healthy(blue_green(), 2);
+    let mut metric =
+        json!({"name": "errors", "prometheus": {"query": "errors{pod=~\"{{pods}}\"}"}, "threshold": {"max": 0.05}});
+    metric.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    world.edit(|spec| {
+        spec.analysis = Some(serde_json::from_value(json!({"interval": "30s", "metrics": [metric]})).unwrap());
+        spec.observation = Some(serde_json::from_value(json!({"duration": "5m"})).unwrap());
+    });
+    world.reply = reply;
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Observing, "v2"), "{}", world.status().message);
+    world
+}
+
+/// Lets so much time pass; what was warned of.
+fn seconds(world: &mut World, seconds: u64) -> Vec<String> {
+    let mut warned = Vec::new();
+    for _ in 0..seconds / 5 {
+        world.wait(5);
+        for _ in 0..2 {
+            let events = world.pass().events.into_iter().filter(|event| event.warning);
+            warned.extend(events.map(|event| event.reason));
+        }
+    }
+    warned
+}
+
+fn unanswered(_: &Question) -> Option<Reply> {
+    Some(Reply::ProviderError("no connection".into()))
+}
+
+fn kinds(world: &World) -> Vec<String> {
+    world.status().timeline.iter().rev().take(2).rev().map(|entry| entry.kind.clone()).collect()
+}
+
+#[test]
+fn an_observation_without_an_answer_is_no_success_and_goes_on_until_there_is_one() {
+    let mut world = measured(&json!({}), unanswered);
+    assert_eq!(seconds(&mut world, 295), [""; 0]);
+    assert_eq!(world.status().reason, "Observing");
+    assert_eq!(seconds(&mut world, 200), ["Unproven"]);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "Unproven"), "{}", status.message);
+    let told = "but metric errors has not been Pass since 1970-01-12T13:46:40.000Z: Prometheus default: no connection (max 0.05); it goes on until that is so, at 1970-01-12T13:56:40.000Z at the latest";
+    assert!(status.message.ends_with(told), "{}", status.message);
+    assert!(status.next_action.contains("undo shop"), "{}", status.next_action);
+    assert_eq!((world.condition("Ready"), world.stable().as_str()), ("True".into(), "v2"), "it serves");
+    assert_eq!(kinds(&world), ["Promoted", "Unproven"]);
+    world.reply = |_| Some(Reply::Value(0.0));
+    seconds(&mut world, 40);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Healthy, ""), "{}", status.message);
+    assert_eq!((kinds(&world), status.release.unwrap().unproven), (vec!["Unproven".into(), "Observed".into()], None));
+}
+
+#[test]
+fn an_observation_without_an_answer_does_not_go_on_for_ever_and_the_status_keeps_it() {
+    let mut world = measured(&json!({}), unanswered);
+    assert_eq!(seconds(&mut world, 700), ["Unproven", "Unproven"]);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Healthy, "Unproven"), "{}", status.message);
+    assert!(status.message.contains("it was observed until 1970-01-12T13:56:40.000Z, but metric errors has not"));
+    assert_eq!((kinds(&world), status.rollback), (vec!["Unproven".into(), "Unproven".into()], None));
+    assert!(!kinds(&world).contains(&"Observed".into()));
+    assert_eq!((status.observation, world.stable().as_str()), (None, "v2"));
+    assert_eq!((world.pass().questions, world.pass().wake), (vec![], None), "nothing is measured any more");
+    // The next one is another matter.
+    world.edit(|spec| spec.observation = None);
+    world.set_image("v3");
+    world.settle();
+    world.wait(60);
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Healthy, ""), "{}", world.status().message);
+}
+
+#[rstest]
+#[case::nobody_called("{}", |_: &Question| Some(Reply::NoData("no series".into())), "Unproven")]
+#[case::nobody_called_but_never_mind(r#"{"noData": "Ignore"}"#, |_: &Question| Some(Reply::NoData("no series".into())), "")]
+#[case::from_a_dry_run_nothing_follows(r#"{"dryRun": true}"#, unanswered, "")]
+#[case::well_once("{}", |question: &Question| match question.id.ends_with("/2") {
+    true => Some(Reply::Value(0.0)),
+    false => unanswered(question),
+}, "")]
+#[case::never_well_enough(r#"{"successThreshold": 100}"#, |_: &Question| Some(Reply::Value(0.0)), "Unproven")]
+fn what_has_been_well_once_is_proven(
+    #[case] more: &str,
+    #[case] reply: fn(&Question) -> Option<Reply>,
+    #[case] reason: &str,
+) {
+    let mut world = measured(&serde_json::from_str(more).unwrap(), reply);
+    seconds(&mut world, 310);
+    let status = world.status();
+    let phase = if reason.is_empty() { Phase::Healthy } else { Phase::Observing };
+    assert_eq!((status.phase, status.reason.as_str()), (phase, reason), "{}", status.message);
+}
+
+#[test]
+fn what_was_measured_before_the_promotion_does_not_count_after_it() {
+    let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}]}}), 2);
+    let metric = json!({"name": "errors", "prometheus": {"query": "e{{pods}}"}, "threshold": {"max": 0.05}});
+    world.edit(|spec| {
+        spec.analysis = Some(serde_json::from_value(json!({"interval": "30s", "metrics": [metric]})).unwrap());
+        spec.observation = Some(serde_json::from_value(json!({"duration": "5m"})).unwrap());
+    });
+    world.reply = |_| Some(Reply::Value(0.0));
+    world.set_image("v2");
+    while world.phase() != Phase::Observing {
+        seconds(&mut world, 5);
+    }
+    world.reply = unanswered;
+    seconds(&mut world, 310);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "Unproven"), "{}", status.message);
+}
+
+#[test]
+fn a_metric_that_failed_is_measured_anew_when_a_person_says_retry() {
+    let mut world = measured(&json!({}), |_| Some(Reply::Value(1.0)));
+    world.edit(|spec| spec.rollback.automatic = false);
+    world.set_image("v3");
+    seconds(&mut world, 60);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"), "{}", status.message);
+    world.reply = |_| Some(Reply::Value(0.0));
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Observing, "Observing"), "{}", world.answer());
+    seconds(&mut world, 360);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v3"), "{}", world.status().message);
 }
