@@ -85,6 +85,9 @@ pub struct VerdictStatus {
     /// When the last answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_at: Option<Timestamp>,
+    /// When an answer last was a Pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_at: Option<Timestamp>,
     /// Until when events are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_until: Option<Timestamp>,

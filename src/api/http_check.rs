@@ -83,7 +83,8 @@ pub enum Target {
     EachPod,
     /// Stable's ready pods in turn.
     Stable,
-    /// traffic.service, by its name in the cluster's DNS.
+    /// The release's ready pods that traffic.service leads to, in turn, at what its port leads to, with its name as
+    /// Host. Its name and its cluster IP are not asked: behind them may be what is none of the release's.
     Service,
 }
 

@@ -210,10 +210,17 @@ pub struct ObservationStatus {
     pub started_at: Timestamp,
     /// Until when.
     pub until: Timestamp,
+    /// When a person said Retry to a failure: what pods and metrics said before is past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_at: Option<Timestamp>,
     /// What failed, where a person has to decide what becomes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub failure: Option<String>,
+    /// Which metric has not been Pass since it began, where it goes on beyond its end for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub unproven: Option<String>,
 }
 
 /// One attempt at one plan.
@@ -238,6 +245,10 @@ pub struct ReleaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub migration: Option<String>,
+    /// That its observation ended without proof: which metric has not been Pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub unproven: Option<String>,
 }
 
 /// A revision: one pod template, realised as one ReplicaSet.

@@ -184,12 +184,12 @@ fn observe_service(world: &World, key: &Key, uid: &str, service: &Key) -> Option
         object: cached.meta().object(),
         selector: cached.selector.clone(),
         original: cached.original.clone(),
-        port: cached.first_port,
+        external: cached.external,
         owned: cached.owner.as_deref() == Some(uid) || cached.made_by.as_deref() == Some(&*key.name),
         contested_by: cached.contested_by.as_deref().map(str::to_owned),
         changed_by: cached.changed_by.as_deref().map(str::to_owned),
         named_ports: cached.named_ports.iter().map(|(name, port)| (name.to_string(), *port)).collect(),
-        target_ports: cached.target_ports.iter().map(ToString::to_string).collect(),
+        targets: cached.targets.clone(),
         endpoints: endpoints(world, key, service, cached.ports),
     })
 }
@@ -235,11 +235,12 @@ fn endpoints(world: &World, key: &Key, service: &Key, ports: usize) -> Vec<Endpo
             *by_pod.entry(pod).or_default() |= *ready && slice.ports >= ports;
         }
     }
-    let revision = |pod: &Key| {
-        let pod = world.pods.get(pod)?;
-        (pod.group() == &*key.name).then(|| pod.revision.to_string())
+    let endpoint = |(pod, ready): (&Key, bool)| {
+        let own = world.pods.get(pod).filter(|pod| pod.group() == &*key.name);
+        let (pod, revision) = own.map(|own| (pod.name.to_string(), own.revision.to_string())).unzip();
+        Endpoint { pod, revision, ready }
     };
-    by_pod.into_iter().map(|(pod, ready)| Endpoint { revision: revision(pod), ready }).collect()
+    by_pod.into_iter().map(endpoint).collect()
 }
 
 fn command(cached: &CachedCommand) -> Option<Command> {

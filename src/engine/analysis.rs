@@ -2,7 +2,7 @@
 //! whether the verdicts let the weight rise (INVARIANTS T2).
 
 use crate::api::{
-    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, VerdictOutcome, VerdictStatus, Workload,
+    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, Timestamp, VerdictOutcome, VerdictStatus, Workload,
     conditions::Value,
     status::{MAX_TEXT, bounded},
 };
@@ -145,6 +145,32 @@ fn patience(policy: &Policy) -> Option<(Duration, OnInconclusive)> {
     Some((analysis.max_duration?, analysis.on_inconclusive.unwrap_or_default()))
 }
 
+/// Which metric has not been Pass since then, for people; none if each has been. From a dry run nothing follows, and after
+/// the promotion there is nobody to compare with.
+pub fn never_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Option<String> {
+    // Without pods there is nothing to measure.
+    let analysis = policy.analysis.as_ref().filter(|_| pass.replicas() > 0)?;
+    if let Some(template) = analysis.templates.first() {
+        return Some(format!("what template {} is to measure is not known", template.template_name));
+    }
+    let state = |metric: &Metric| pass.status.verdicts.iter().find(|state| state.name == metric.name);
+    let passed = |metric: &Metric| match (state(metric), metric.workload) {
+        (Some(state), Some(_)) => state.outcome == VerdictOutcome::Pass,
+        (Some(state), None) => state.passed_at.is_some_and(|at| at >= since),
+        (None, _) => false,
+    };
+    let asked = |metric: &&Metric| !metric.dry_run && metric.compare.is_none();
+    let mut open = analysis.metrics.iter().filter(asked).filter(|metric| !passed(metric));
+    let first = open.next()?;
+    let last = state(first).filter(|state| state.measured_at.is_some_and(|at| at >= since));
+    let last = last.map_or("it was not measured", |state| &state.message);
+    let more = match open.count() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    Some(format!("metric {} has not been Pass since {since}: {last}{more}", first.name))
+}
+
 /// Writes down since when the step waits for nothing but verdicts, where that counts.
 pub fn note_wait(pass: &mut Pass<'_>) {
     let waits = pass.unproven.is_some() && patience(&pass.policy()).is_some();
@@ -194,19 +220,19 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
     Some((Value::True, "AllPassed", bounded(&names.join(", "), MAX_TEXT)))
 }
 
-/// Whether a step moves requests to the candidate.
+/// Whether a step is not entered without proof: it moves requests to the candidate, or makes it stable, also where
+/// all requests are the candidate's already.
 pub fn raises(pass: &Pass<'_>, step: &Step) -> bool {
-    let now = pass.desired_weight();
     match step {
-        Step::SetWeight(weight) => *weight > now,
-        Step::Promote => now < 100,
+        Step::SetWeight(weight) => *weight > pass.desired_weight(),
+        Step::Promote => true,
         _ => false,
     }
 }
 
 /// The metric as it stands, or a new beginning: what was seen before a person said Retry is past.
 fn begun(pass: &Pass<'_>, metric: &Metric) -> VerdictStatus {
-    let retried = pass.status.step.as_ref().and_then(|step| step.retried_at);
+    let retried = forward::retried_at(pass);
     let known = pass.status.verdicts.iter().find(|known| known.name == metric.name);
     let known = known.filter(|known| retried.is_none_or(|at| known.started_at >= at));
     known.cloned().unwrap_or_else(|| measuring::begin(metric, pass.now))

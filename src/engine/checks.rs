@@ -1,7 +1,7 @@
 //! Steps that ask checks: which answers are due, and what they mean for the release.
 
 use crate::api::{
-    Check, CheckOutcome, CheckStatus, Duration, HttpCheck, LogsCheck, Moment, OnFailure, Target, Timestamp,
+    Check, CheckOutcome, CheckStatus, Duration, HttpCheck, LogsCheck, Moment, OnFailure, Timestamp,
     evidence::MAX_CHECKS,
     status::{MAX_TEXT, bounded},
 };
@@ -16,9 +16,6 @@ use super::{
     runs,
     steer::wanted,
 };
-
-/// How long the nodes may take to follow a Service that has just got its endpoints; nobody says when they do.
-const PROGRAMMING: Duration = Duration::from_secs(5);
 
 /// Where in a release checks are asked.
 #[derive(Clone, Copy)]
@@ -215,10 +212,6 @@ fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     if let Some(last) = state.answered_at
         && !pass.elapsed(last, check.interval)
     {
-        return;
-    }
-    let by_service = check.http.as_ref().is_some_and(|http| http.host.is_none() && http.target == Target::Service);
-    if state.step == 0 && by_service && !pass.elapsed(state.started_at, PROGRAMMING) {
         return;
     }
     if check.is_run() {

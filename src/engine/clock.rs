@@ -30,6 +30,7 @@ pub fn repair(pass: &mut Pass<'_>) {
     }
     if let Some(observation) = &mut status.observation {
         observation.started_at = observation.started_at.min(now);
+        observation.retried_at = observation.retried_at.map(|at| at.min(now));
         observation.until = observation.until.min(now.plus(policy.observation.unwrap_or_default()));
     }
     for check in &mut status.checks {
@@ -40,6 +41,7 @@ pub fn repair(pass: &mut Pass<'_>) {
     for verdict in &mut status.verdicts {
         verdict.started_at = verdict.started_at.min(now);
         verdict.measured_at = verdict.measured_at.map(|at| at.min(now));
+        verdict.passed_at = verdict.passed_at.map(|at| at.min(now));
         verdict.counted_until = verdict.counted_until.map(|at| at.min(now));
     }
     for draining in &mut status.draining {

@@ -3,8 +3,8 @@
 //! command. A command never waits for a better moment.
 
 use crate::api::{
-    Action, ApprovalKind, CommandPhase, CommandRecord, DatabaseApproval, Duration, RollbackCause, RollbackStatus,
-    SchemaState, StepName, Suspension, Timestamp,
+    Action, ApprovalKind, CommandPhase, CommandRecord, DatabaseApproval, Duration, ObservationStatus, RollbackCause,
+    RollbackStatus, SchemaState, StepName, Suspension, Timestamp,
     status::{MAX_COMMANDS, MAX_TEXT, bounded},
 };
 
@@ -232,7 +232,13 @@ fn retry(pass: &mut Pass<'_>) -> Answer {
     }
     let now = pass.now;
     if let Some(state) = pass.status.observation.as_mut().filter(|state| state.failure.is_some()) {
-        (state.failure, state.started_at) = (None, now);
+        *state = ObservationStatus {
+            started_at: now,
+            until: state.until,
+            retried_at: Some(now),
+            failure: None,
+            unproven: None,
+        };
         return Ok("it is observed again".into());
     }
     if pass.is_under_way() {

@@ -2,8 +2,8 @@
 //! (status.step, status.weights.desired) is written before what it does to traffic.
 
 use crate::api::{
-    Hold, Moment, OnFailure, RecordedRevision, ReleaseStatus, RollbackCause, SchemaState, StepProgress, StepStatus,
-    Timestamp, status::MAX_HISTORY,
+    Hold, Moment, OnFailure, PodProblem, RecordedRevision, ReleaseStatus, RollbackCause, SchemaState, StepProgress,
+    StepStatus, Timestamp, status::MAX_HISTORY,
 };
 
 use super::{
@@ -60,6 +60,7 @@ pub fn open(pass: &mut Pass<'_>, revision: &str) {
         started_at: pass.now,
         full_promotion_by: None,
         migration,
+        unproven: None,
     });
     pass.status.retry_token.clone_from(&pass.release.spec.retry_token);
     pass.status.hold = None;
@@ -68,7 +69,7 @@ pub fn open(pass: &mut Pass<'_>, revision: &str) {
     pass.status.step = None;
     pass.status.checks.clear();
     pass.status.verdicts.clear();
-    pass.status.observation = None;
+    observation::end(pass);
     database::begin(&mut pass.status, number, &pass.release.spec);
 }
 
@@ -241,8 +242,10 @@ pub fn current(pass: &Pass<'_>, policy: &Policy) -> Step {
 
 /// Whether the step under way is done, and verdicts let the next one begin.
 pub fn may_leave(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failure> {
-    let next = policy.step(index(pass) + 1);
-    Ok(complete(pass, policy)? && (!analysis::raises(pass, &next) || analysis::proves(pass, policy)?))
+    // Behind the last one there is no step: what a switch brings is watched after the promotion.
+    let next = (index(pass) < policy.count()).then(|| policy.step(index(pass) + 1));
+    let raises = next.is_some_and(|next| analysis::raises(pass, &next));
+    Ok(complete(pass, policy)? && (!raises || analysis::proves(pass, policy)?))
 }
 
 /// Whether the step under way has done what it is there for, as far as the world was observed.
@@ -345,7 +348,9 @@ fn serves_alone(pass: &mut Pass<'_>, policy: &Policy) -> bool {
 }
 
 fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
-    let Some(candidate) = pass.status.candidate.take() else { return };
+    let Some(mut candidate) = pass.status.candidate.take() else { return };
+    // What its pods say from now on is another matter.
+    candidate.problem = None;
     let was_stable = pass.status.stable.replace(candidate.clone());
     if let Some(old) = was_stable.filter(|old| old.revision != candidate.revision) {
         if !matches!(policy.shift, Shift::Ratio { .. }) {
@@ -374,8 +379,13 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
 /// From when on what pods say counts: since the release began, or a person said Retry.
 pub fn looked_since(pass: &Pass<'_>) -> Timestamp {
     let began = pass.status.release.as_ref().map(|release| release.started_at);
-    let retried = pass.status.step.as_ref().and_then(|step| step.retried_at);
-    began.max(retried).unwrap_or(pass.now)
+    began.max(retried_at(pass)).unwrap_or(pass.now)
+}
+
+/// When a person said Retry to what failed last.
+pub fn retried_at(pass: &Pass<'_>) -> Option<Timestamp> {
+    let step = pass.status.step.as_ref().and_then(|step| step.retried_at);
+    step.or_else(|| pass.status.observation.as_ref()?.retried_at)
 }
 
 /// Whether a person has passed the step under way.
@@ -391,13 +401,16 @@ fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
     if let Some(candidate) = &mut pass.status.candidate {
         candidate.problem.clone_from(&problem);
     }
-    let problem = problem?;
-    if let Some(time) = trouble::fails_at(&problem) {
+    // A person who passed this step has seen what the pods say.
+    failing(pass, &problem?).filter(|_| !is_passed(pass))
+}
+
+/// Reason and words of a problem of pods, if it fails a release; if it will, looks again then.
+pub fn failing(pass: &mut Pass<'_>, problem: &PodProblem) -> Option<(String, String)> {
+    if let Some(time) = trouble::fails_at(problem) {
         pass.wake_at(time);
     }
-    // A person who passed this step has seen what the pods say.
-    (trouble::fails(&problem, pass.now) && !is_passed(pass))
-        .then(|| (problem.reason.clone(), trouble::describe(&problem)))
+    trouble::fails(problem, pass.now).then(|| (problem.reason.clone(), trouble::describe(problem)))
 }
 
 /// A candidate with requests, none of whose pods passes its readiness probe any more, while all of stable's do:

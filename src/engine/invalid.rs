@@ -1,6 +1,8 @@
 //! What makes a manifest one that cannot be acted on, beyond what the CRD's schema refuses. Each
 //! obstacle names the field or object, and the remedy.
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
 use crate::{
     api::{
         FIELD_MANAGER, LABEL_RELEASE, LABEL_REVISION,
@@ -125,6 +127,16 @@ fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {
         let remedy = share_selector(pass, service, manager);
         return Some(Obstacle::new("ServiceContested", message, &remedy).hands_off());
     }
+    if service.external {
+        // Also of one that the operator made: whoever changed it meant something.
+        let message = format!(
+            "spec.traffic.{field}: Service {name} is of type ExternalName: it leads to another name, whatever it selects, and never to this release's pods"
+        );
+        let remedy = format!(
+            "set spec.type of Service {name} to ClusterIP and remove its externalName, or name another Service in spec.traffic.{field}"
+        );
+        return Some(Obstacle::new("ServiceExternal", message, &remedy));
+    }
     let base = || service.selector.iter().filter(|(key, _)| *key != LABEL_RELEASE && *key != LABEL_REVISION);
     if !service.owned && base().next().is_none() && service.original.is_none() {
         let message = format!("spec.traffic.{field}: Service {name} has no selector, its endpoints are kept by hand");
@@ -136,7 +148,11 @@ fn usable(pass: &Pass<'_>, field: &str, service: &Service) -> Option<Obstacle> {
         let ports = containers.into_iter().flatten().filter_map(|container| container.get("ports")?.as_array());
         ports.flatten().any(|known| known.get("name").and_then(|name| name.as_str()) == Some(port))
     };
-    if let Some(port) = service.target_ports.iter().find(|port| !named(port)) {
+    let names = service.targets.iter().filter_map(|(_, target)| match target {
+        IntOrString::String(name) if name.parse::<u16>().is_err() => Some(name),
+        _ => None,
+    });
+    if let Some(port) = names.into_iter().find(|port| !named(port)) {
         let message = format!(
             "spec.traffic.{field}: Service {name} sends to port {port}, which no container of the pod template has: its pods would get no traffic"
         );

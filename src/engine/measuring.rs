@@ -21,6 +21,7 @@ pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
         message: String::new(),
         started_at: at,
         measured_at: None,
+        passed_at: None,
         counted_until: None,
         measurements: 0,
         failures: 0,
@@ -111,6 +112,9 @@ pub fn take_in(metric: &Metric, weight: i32, answer: &Answer, state: &mut Verdic
         }
         _ => (VerdictOutcome::Inconclusive, "the answer is none to this metric".into()),
     };
+    if outcome == VerdictOutcome::Pass {
+        state.passed_at = Some(answer.at);
+    }
     state.outcome = outcome;
     state.message = bounded(&message, MAX_TEXT);
 }

@@ -1,18 +1,32 @@
-//! After the promotion: checks and metrics go on for a while, and what fails then takes the release back to the
-//! previous revision. After a rollback: stable is asked whether it serves again.
+//! After the promotion: pods are looked at, and checks and metrics go on, for a while. What fails then takes the
+//! release back to the previous revision. After a rollback: stable is asked whether it serves again.
 
 use crate::api::{
-    Check, CheckOutcome, Moment, ObservationStatus, OnFailure, RecordedRevision, RollbackCause, status::bounded,
+    Check, CheckOutcome, Duration, Moment, ObservationStatus, OnFailure, RecordedRevision, RollbackCause, Timestamp,
+    status::bounded,
 };
 
-use super::{analysis, checks, database, effect::Event, pass::Pass, plan::Policy, retreat};
+use super::{analysis, checks, database, effect::Event, forward, pass::Pass, plan::Policy, retreat, trouble};
 
 /// Begins when the candidate has become stable.
 pub fn begin(pass: &mut Pass<'_>, policy: &Policy) {
     let asks = policy.checks.iter().any(|check| check.when.contains(&Moment::AfterPromotion));
     if asks || policy.observation.is_some() {
         let until = pass.now.plus(policy.observation.unwrap_or_default());
-        pass.status.observation = Some(ObservationStatus { started_at: pass.now, until, failure: None });
+        let begun = ObservationStatus { started_at: pass.now, until, retried_at: None, failure: None, unproven: None };
+        pass.status.observation = Some(begun);
+    }
+}
+
+/// Nothing is watched any more: what was seen of stable's pods is not kept up to date.
+pub fn end(pass: &mut Pass<'_>) {
+    pass.status.observation = None;
+    forget_problem(pass);
+}
+
+fn forget_problem(pass: &mut Pass<'_>) {
+    if let Some(stable) = &mut pass.status.stable {
+        stable.problem = None;
     }
 }
 
@@ -26,6 +40,10 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
         return false;
     }
     let policy = pass.policy();
+    // The rules are those of a release that goes forward, whatever else is asked.
+    if let Some((reason, message)) = look_at_pods(pass, state.started_at).or_else(|| look_at_readiness(pass)) {
+        return fail(pass, policy.automatic, &reason, &message);
+    }
     if let Some(message) = analysis::watch(pass, &policy) {
         return fail(pass, policy.automatic, "AnalysisFailed", &message);
     }
@@ -41,16 +59,72 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
             }
         }
     }
-    let over = state.until <= pass.now;
     pass.wake_at(state.until);
-    if over && !open {
-        pass.status.observation = None;
-        if policy.observation.is_some() {
-            let message = format!("{} was observed until {}", pass.stable_hash().unwrap_or_default(), state.until);
-            pass.status.note(pass.now, "Observed", &message, None);
-        }
+    if open || state.until > pass.now {
+        return false;
+    }
+    if policy.observation.is_none() {
+        end(pass);
+    } else if let Some(why) = analysis::never_passed(pass, &policy, state.started_at) {
+        go_on(pass, &policy, &state, &why);
+    } else {
+        end(pass);
+        let until = if state.unproven.is_some() { pass.now } else { state.until };
+        let message = format!("{} was observed until {until}", pass.stable_hash().unwrap_or_default());
+        pass.status.note(pass.now, "Observed", &message, None);
     }
     false
+}
+
+/// Its time is over, and a metric has shown nothing in it: that is no success, and no failure either. It is waited for
+/// as long again, and then a person is told that nothing was proven.
+fn go_on(pass: &mut Pass<'_>, policy: &Policy, state: &ObservationStatus, why: &str) {
+    let latest = latest(policy, state);
+    if latest <= pass.now {
+        end(pass);
+        let message = format!("it was observed until {}, but {why}", pass.now);
+        if let Some(release) = &mut pass.status.release {
+            release.unproven = Some(bounded(&message, 512));
+        }
+        pass.status.note(pass.now, "Unproven", &message, None);
+        return;
+    }
+    pass.wake_at(latest);
+    if state.unproven.is_none() {
+        pass.status.note(pass.now, "Unproven", &format!("observed until {latest} at the latest: {why}"), None);
+    }
+    if let Some(state) = &mut pass.status.observation {
+        state.unproven = Some(bounded(why, 512));
+    }
+}
+
+/// How many measurements there is time for at least, where an observation goes on for want of one that passes.
+const MEASUREMENTS: u64 = 10;
+
+/// Until when it goes on where nothing is proven.
+pub fn latest(policy: &Policy, state: &ObservationStatus) -> Timestamp {
+    let interval = policy.analysis.as_ref().map_or(0, |analysis| analysis.interval.as_millis());
+    let least = Duration::from_millis(interval.max(1000).saturating_mul(MEASUREMENTS));
+    state.until.max(state.started_at).plus(policy.observation.unwrap_or_default().max(least))
+}
+
+/// Looks at the pods of what was promoted, records what is wrong since then, and says whether it fails.
+fn look_at_pods(pass: &mut Pass<'_>, since: Timestamp) -> Option<(String, String)> {
+    let known = pass.status.stable.as_ref()?.problem.clone();
+    let problem = trouble::find(pass.stable()?, known.as_ref(), since, pass.now);
+    if let Some(stable) = &mut pass.status.stable {
+        stable.problem.clone_from(&problem);
+    }
+    forward::failing(pass, &problem?)
+}
+
+/// None of its pods passes its readiness probe any more, while the pods that were kept of the previous revision all
+/// do: it is its own fault, and not that of something that both depend on.
+fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
+    let previous = good_before(pass).and_then(|previous| pass.revision(&previous.revision))?;
+    let kept = previous.observed && previous.replicas > 0 && previous.warm() >= previous.replicas;
+    let lost = trouble::lost_readiness(pass.stable().filter(|_| kept)?)?;
+    Some(("NotReady".to_owned(), lost))
 }
 
 /// Whether a check is asked after the promotion.
@@ -59,7 +133,7 @@ fn is_asked(check: &Check) -> bool {
 }
 
 /// Since when an answer counts: a standing probe is asked anew when its time has come.
-fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus) -> crate::api::Timestamp {
+fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus) -> Timestamp {
     let Some(every) = check.every else { return state.started_at };
     let known = pass.status.checks.iter().find(|known| known.name == check.name && known.step == 0);
     let last = known.filter(|known| known.outcome != CheckOutcome::Running).and_then(|known| known.answered_at);
@@ -90,6 +164,7 @@ fn fail(pass: &mut Pass<'_>, automatic: bool, reason: &str, message: &str) -> bo
         note: message.clone(),
     });
     pass.status.note(pass.now, "Held", &message, None);
+    forget_problem(pass);
     if let Some(state) = &mut pass.status.observation {
         state.failure = Some(message);
     }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -305,12 +306,13 @@ pub struct Service {
     pub contested_by: Option<String>,
     /// Another field manager that set spec.selector last.
     pub changed_by: Option<String>,
-    /// The number of its first port.
-    pub port: Option<i32>,
+    /// Whether its type is ExternalName: it leads to another name, never to pods.
+    pub external: bool,
+    /// The numbers of its ports, and what each leads to (targetPort); a pod that lacks one by name gets no traffic
+    /// on it.
+    pub targets: Vec<(i32, IntOrString)>,
     /// The numbers of those of its ports that have a name.
     pub named_ports: BTreeMap<String, i32>,
-    /// The names among its targetPorts; a pod that lacks one gets no traffic on it.
-    pub target_ports: Vec<String>,
     /// The endpoints in its EndpointSlices.
     pub endpoints: Vec<Endpoint>,
 }
@@ -318,6 +320,8 @@ pub struct Service {
 /// An endpoint in an EndpointSlice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
+    /// The name of its pod; none for a pod that is not this release's.
+    pub pod: Option<String>,
     /// The revision of its pod; none for a pod that is not this release's.
     pub revision: Option<String>,
     /// conditions.ready, in a slice with all ports of the Service: it gets new connections.

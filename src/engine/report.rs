@@ -94,7 +94,7 @@ fn apply(pass: &mut Pass<'_>, mut report: Report) {
         pass.events.push(Event {
             warning: matches!(report.phase, Phase::RollingBack | Phase::RolledBack | Phase::Halted | Phase::Invalid)
                 || pass.status.hold.is_some()
-                || report.reason == "WorkloadContested",
+                || matches!(report.reason.as_str(), "WorkloadContested" | "Unproven"),
             reason: if report.reason.is_empty() { format!("{:?}", report.phase) } else { report.reason.clone() },
             action: format!("{:?}", report.phase),
             note: report.message.clone(),

@@ -89,12 +89,28 @@ fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report
             let next = format!("{} | {}", command(pass, "retry"), database::words::commands(pass));
             return Report::new(Phase::Halted, "SchemaChanged", message).next(next);
         }
-        let message = format!("{stable} serves all traffic, but {failure}");
-        let next = ["undo", "retry"].map(|words| command(pass, words)).join(" | ");
+        let lack = lack(pass).map(|lack| format!("; {}", lack.text)).unwrap_or_default();
+        let message = format!("{stable} serves all traffic, but {failure}{lack}");
+        let ways = if observation::good_before(pass).is_some() { &["undo", "retry"][..] } else { &["retry"] };
+        let next = ways.iter().map(|words| command(pass, words)).collect::<Vec<_>>().join(" | ");
         return Report::new(Phase::Observing, "ObservationFailed", message).next(next);
+    }
+    if let Some(why) = &state.unproven {
+        let (until, latest) = (state.until, observation::latest(&pass.policy(), state));
+        let message = format!(
+            "{stable} serves all traffic and was to be observed until {until}, but {why}; it goes on until that is so, at {latest} at the latest"
+        );
+        return Report::new(Phase::Observing, "Unproven", message).next(unproven(pass));
     }
     let message = format!("{stable} serves all traffic and is observed until {}", state.until);
     Report::new(Phase::Observing, "Observing", message)
+}
+
+/// What a person can do where metrics have shown nothing.
+fn unproven(pass: &Pass<'_>) -> String {
+    let look = "see why the metric has no value, and look at the release by other means";
+    let undo = observation::good_before(pass).map(|_| format!("; to take it back: {}", command(pass, "undo")));
+    format!("{look}{}", undo.unwrap_or_default())
 }
 
 fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
@@ -115,11 +131,21 @@ fn healthy(pass: &Pass<'_>, stable: &str) -> Report {
         );
         return Report::new(Phase::Healthy, "WorkloadContested", message).next(next);
     }
+    // A person is waited for, whatever else it lacks.
+    if let Some(state) = pass.status.observation.as_ref().filter(|state| state.failure.is_some()) {
+        return observing(pass, stable, state);
+    }
     if let Some(Lack { reason, text, next }) = lack(pass) {
-        return Report::new(Phase::Healthy, reason, format!("{stable} is what the spec wants; {text}")).next(next);
+        let phase = if pass.status.observation.is_some() { Phase::Observing } else { Phase::Healthy };
+        return Report::new(phase, reason, format!("{stable} is what the spec wants; {text}")).next(next);
     }
     if let Some(state) = &pass.status.observation {
         return observing(pass, stable, state);
+    }
+    let release = pass.status.release.as_ref().filter(|release| release.revision == stable);
+    if let Some(why) = release.and_then(|release| release.unproven.as_ref()) {
+        let message = format!("{stable} serves all traffic; {why}");
+        return Report::new(Phase::Healthy, "Unproven", message).next(unproven(pass));
     }
     let leaving = workload_drained_at(pass).filter(|at| *at > pass.now);
     let leaving = leaving.map(|at| format!("; the Deployment's own pods stay until {at}, so that connections end"));

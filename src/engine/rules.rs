@@ -144,7 +144,7 @@ pub fn spec(pass: &Pass<'_>, gateway: &GatewayRoute, weight: i32) -> Option<Valu
 pub fn port(pass: &Pass<'_>, gateway: &GatewayRoute) -> Option<i32> {
     let template = pass.target.as_ref().map(|target| target.template.clone());
     let first = || Some(traffic::ports(&template?).first()?.port);
-    let known = pass.seen.service.as_ref().and_then(|service| service.port);
+    let known = pass.seen.service.as_ref().and_then(|service| Some(service.targets.first()?.0));
     gateway.port.or(known).or_else(first)
 }
 

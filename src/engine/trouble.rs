@@ -15,6 +15,7 @@ pub const PULL_ATTEMPTS: i32 = 3;
 
 const ERR_IMAGE_PULL: &str = "ErrImagePull";
 const PULL_BACK_OFF: &str = "ImagePullBackOff";
+const CRASH_LOOP: &str = "CrashLoopBackOff";
 
 /// What kind of trouble a reason is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +32,7 @@ enum Class {
 
 fn class(reason: &str) -> Option<Class> {
     match reason {
-        "InvalidImageName" | "ErrImageNeverPull" | "CrashLoopBackOff" | "OOMKilled" => Some(Class::Fatal),
+        "InvalidImageName" | "ErrImageNeverPull" | CRASH_LOOP | "OOMKilled" => Some(Class::Fatal),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Class::Config),
         ERR_IMAGE_PULL | PULL_BACK_OFF => Some(Class::Pull),
         "Unschedulable" => Some(Class::Waiting),
@@ -140,7 +141,10 @@ fn problem(pod: &Pod, container: &Container, since: Timestamp, now: Timestamp) -
     let second = Duration::from_secs(1);
     let ended = container.ended.as_ref().filter(|ended| ended.at.is_none_or(|at| at.plus(second) > since));
     let killed = ended.map(|ended| ended.reason.as_str()).filter(|reason| *reason == "OOMKilled");
-    let reason = killed.or(container.waiting.as_deref())?;
+    // A pod of before that only waits to be started again has not crashed since.
+    let is_past = ended.is_none() && container.ended.is_some() && pod.created.is_some_and(|at| at < since);
+    let waiting = container.waiting.as_deref().filter(|reason| !(is_past && *reason == CRASH_LOOP));
+    let reason = killed.or(waiting)?;
     let class = class(reason)?;
     // Only these messages are surely the kubelet's own; others may quote what a container or a
     // registry wrote.

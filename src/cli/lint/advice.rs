@@ -3,7 +3,7 @@
 
 use super::{Finding, Severity, pod, yaml::Node};
 use crate::{
-    api::{AnalysisTemplate, Canary, ServiceRelease, Strategy},
+    api::{AnalysisTemplate, Canary, Moment, ServiceRelease, Strategy},
     engine::{
         NamedTemplate,
         plan::{Policy, Situation, Step},
@@ -20,6 +20,8 @@ pub fn of_release(release: &ServiceRelease, document: &Node, all: &[&Node], foun
     let mut advice = Advice { release, document, found };
     advice.services();
     advice.steps(all);
+    advice.metrics();
+    advice.checks();
     advice.deadline();
     advice.autoscalers(all);
     pod::advise(document, found);
@@ -127,6 +129,46 @@ impl Advice<'_> {
                 let field = if strategy.is_some() { "spec.strategy.canary" } else { "spec" };
                 let message = "there are no steps: a new version takes all traffic as soon as its pods are available; add setWeight and pause".to_owned();
                 self.warn(field, "no-steps", message);
+            }
+        }
+    }
+
+    /// Metrics that nobody measures: a switch is watched only after it.
+    fn metrics(&mut self) {
+        let spec = &self.release.spec;
+        let switches = spec.strategy.as_ref().is_some_and(|strategy| strategy.blue_green.is_some());
+        let Some(analysis) = spec.analysis.as_ref().filter(|_| switches && spec.observation.is_none()) else { return };
+        // Pods are seen without being asked.
+        let measured = analysis.metrics.iter().any(|metric| metric.workload.is_none());
+        if measured || !analysis.templates.is_empty() {
+            let message = "blueGreen measures metrics after the switch, for as long as observation says, and there is none: no metric is asked; add observation: {duration: 1h}".to_owned();
+            self.warn("spec.analysis", "never-asked", message);
+        }
+    }
+
+    /// Checks that nobody asks, or not when it says.
+    fn checks(&mut self) {
+        let spec = &self.release.spec;
+        let policy = Policy::compile(spec, &[], Situation::default());
+        let weights = policy.steps.iter().any(|step| matches!(step, Step::SetWeight(1..)));
+        for (index, check) in spec.checks.iter().enumerate() {
+            let named = |step: &Step| matches!(step, Step::Check { names, .. } if names.contains(&check.name));
+            if check.when.contains(&Moment::EachStep) && !weights {
+                let field = format!("spec.checks[{index}].when");
+                let message = "EachStep is after each weight, and the strategy sets none: the check is not asked then; BeforeTraffic and BeforePromotion come before a switch, AfterPromotion after it".to_owned();
+                self.warn(&field, "never-asked", message);
+            }
+            if check.every.is_some() && spec.observation.is_none() {
+                let field = format!("spec.checks[{index}].every");
+                let message = "is for as long as the release is observed, and there is no observation: it is not asked again; add observation: {duration: 1h}".to_owned();
+                self.warn(&field, "never-asked", message);
+            } else if check.when.is_empty() && check.every.is_none() && !policy.steps.iter().any(named) {
+                let field = format!("spec.checks[{index}].when");
+                let message = format!(
+                    "no moment and no step names the check: it is never asked; give it a moment, or name it in a step: check: [{}]",
+                    check.name
+                );
+                self.warn(&field, "never-asked", message);
             }
         }
     }

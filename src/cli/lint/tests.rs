@@ -446,3 +446,48 @@ fn a_pod_without_containers_is_an_error() {
     let text = lint(&format!("{head}      containers: []\n{tail}"));
     assert!(text.contains("spec.template.spec.containers: needs at least one container"), "{text}");
 }
+
+/// The good manifest with another strategy and these fields beside it.
+fn with_strategy(strategy: &str, more: &str) -> String {
+    let canary = "    canary:\n      steps:\n      - setWeight: 25\n      - pause: {duration: 5m}\n";
+    with(canary, &format!("    {strategy}\n{more}"))
+}
+
+const METRIC: &str =
+    "  analysis:\n    metrics:\n    - {name: errors, prometheus: {query: errors}, threshold: {max: 0.05}}\n";
+
+#[test]
+fn metrics_of_a_switch_that_is_not_observed_are_told() {
+    insta::assert_snapshot!(with_strategy("blueGreen: {}", METRIC), @"
+    shop.yaml:32:3: warning: spec.analysis: blueGreen measures metrics after the switch, for as long as observation says, and there is none: no metric is asked; add observation: {duration: 1h} [never-asked]
+    0 errors, 1 warning in 1 document
+    ");
+    let observed = format!("{METRIC}  observation: {{duration: 1h}}\n");
+    insta::assert_snapshot!(with_strategy("blueGreen: {}", &observed), @"0 errors, 0 warnings in 1 document");
+    let seen = "  analysis:\n    metrics:\n    - {name: pods, workload: {}}\n";
+    insta::assert_snapshot!(with_strategy("blueGreen: {}", seen), @"0 errors, 0 warnings in 1 document");
+}
+
+#[test]
+fn checks_that_are_never_asked_are_told() {
+    let each = "  checks:\n  - {name: live, when: [EachStep, BeforePromotion], http: {}}\n";
+    insta::assert_snapshot!(with_strategy("blueGreen: {}", each), @"
+    shop.yaml:33:18: warning: spec.checks[0].when: EachStep is after each weight, and the strategy sets none: the check is not asked then; BeforeTraffic and BeforePromotion come before a switch, AfterPromotion after it [never-asked]
+    0 errors, 1 warning in 1 document
+    ");
+    insta::assert_snapshot!(with("  strategy:", &format!("{each}  strategy:")), @"0 errors, 0 warnings in 1 document");
+    let unnamed = "  checks:\n  - name: load\n    when: []\n    http: {}\n";
+    insta::assert_snapshot!(with("  strategy:", &format!("{unnamed}  strategy:")), @"
+    shop.yaml:32:5: warning: spec.checks[0].when: no moment and no step names the check: it is never asked; give it a moment, or name it in a step: check: [load] [never-asked]
+    0 errors, 1 warning in 1 document
+    ");
+    let named = "      - check: [load]\n      - pause: {duration: 5m}\n";
+    insta::assert_snapshot!(with("      - pause: {duration: 5m}\n", &format!("{named}{unnamed}")), @"0 errors, 0 warnings in 1 document");
+    let standing = "  checks:\n  - name: live\n    when: []\n    every: 5m\n    http: {}\n";
+    insta::assert_snapshot!(with("  strategy:", &format!("{standing}  strategy:")), @"
+    shop.yaml:33:5: warning: spec.checks[0].every: is for as long as the release is observed, and there is no observation: it is not asked again; add observation: {duration: 1h} [never-asked]
+    0 errors, 1 warning in 1 document
+    ");
+    let observed = format!("{standing}  observation: {{duration: 1h}}\n  strategy:");
+    insta::assert_snapshot!(with("  strategy:", &observed), @"0 errors, 0 warnings in 1 document");
+}

@@ -265,8 +265,8 @@ fn endpoints_are_told_by_pod_and_each_pod_once() {
     }
     let object = world.releases.get(&key("shop")).unwrap().object.clone().unwrap();
     let service = observe::observe(&world, &key("shop"), &object).observed.service.unwrap();
-    let told: Vec<_> = service.endpoints.iter().map(|e| (e.revision.as_deref(), e.ready)).collect();
-    assert_eq!(told, [(Some("abc"), true), (None, true)]);
+    let told: Vec<_> = service.endpoints.iter().map(|e| (e.pod.as_deref(), e.revision.as_deref(), e.ready)).collect();
+    assert_eq!(told, [(Some("pod-1"), Some("abc"), true), (None, None, true)]);
 }
 
 #[test]

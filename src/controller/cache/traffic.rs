@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
 
 use crate::{
@@ -29,12 +30,12 @@ pub struct CachedService {
     pub changed_by: Option<Arc<str>>,
     /// How many ports it has.
     pub ports: usize,
-    /// The number of the first one.
-    pub first_port: Option<i32>,
+    /// Their numbers, and what each leads to (targetPort).
+    pub targets: Vec<(i32, IntOrString)>,
     /// The numbers of those that have a name.
     pub named_ports: Vec<(Box<str>, i32)>,
-    /// The names among its targetPorts.
-    pub target_ports: Vec<Box<str>>,
+    /// Whether its type is ExternalName.
+    pub external: bool,
 }
 
 /// The fields of a Service that are read.
@@ -47,6 +48,7 @@ pub struct RawService {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct RawServiceSpec {
+    r#type: String,
     selector: Option<BTreeMap<String, String>>,
     ports: Option<Vec<RawPort>>,
 }
@@ -56,7 +58,12 @@ struct RawServiceSpec {
 struct RawPort {
     name: Option<Box<str>>,
     port: i32,
-    target_port: serde_json::Value,
+    target_port: Option<IntOrString>,
+}
+
+/// A port's number, and what it leads to: the same number of the pods, where nothing else is said.
+fn target(port: &RawPort) -> (i32, IntOrString) {
+    (port.port, port.target_port.clone().unwrap_or(IntOrString::Int(port.port)))
 }
 
 impl Cached for CachedService {
@@ -68,9 +75,9 @@ impl Cached for CachedService {
         let ports = raw.spec.ports.unwrap_or_default();
         Some(Self {
             ports: ports.len(),
-            first_port: ports.first().map(|first| first.port),
+            targets: ports.iter().map(target).collect(),
             named_ports: ports.iter().filter_map(|port| Some((port.name.clone()?, port.port))).collect(),
-            target_ports: ports.iter().filter_map(|port| port.target_port.as_str()).map(Box::from).collect(),
+            external: raw.spec.r#type == "ExternalName",
             meta: meta.slim(),
             made_by: meta.label(LABEL_RELEASE).filter(|_| meta.controller().is_none()).map(Into::into),
             owner: owner.map(|owner| owner.uid.as_str().into()),
@@ -189,12 +196,22 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_known_by_the_names_among_its_target_ports() {
+    fn a_service_is_known_by_its_ports_and_what_they_lead_to() {
         let ports =
             json!([{"name": "web", "port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 8081}, {"port": 82}]);
         let service = json!({"metadata": {"name": "shop", "namespace": "default"}, "spec": {"ports": ports}});
         let service = serde_json::from_value::<Slim<CachedService>>(service).unwrap().entry.unwrap();
-        assert_eq!((service.ports, &*service.target_ports), (3, &["http".into()][..]));
+        let by_number = IntOrString::Int;
+        let targets = [(80, IntOrString::String("http".into())), (81, by_number(8081)), (82, by_number(82))];
+        assert_eq!((service.ports, &*service.targets, service.external), (3, &targets[..], false));
         assert_eq!(*service.named_ports, [("web".into(), 80)]);
+    }
+
+    #[test]
+    fn a_service_that_leads_to_another_name_is_known_as_such() {
+        let spec =
+            json!({"type": "ExternalName", "externalName": "kubernetes.default.svc", "selector": {"app": "shop"}});
+        let service = json!({"metadata": {"name": "shop", "namespace": "default"}, "spec": spec});
+        assert!(serde_json::from_value::<Slim<CachedService>>(service).unwrap().entry.unwrap().external);
     }
 }

@@ -119,6 +119,76 @@ fn without_a_value_it_holds_unless_told_otherwise(
     }
 }
 
+/// v2 on its way by these steps under a metric, and what is answered for a quarter of an hour.
+fn stepping(strategy: Value, more: &Value, reply: fn(&Question) -> Option<Reply>) -> World {
+    let mut world = with_metric(error_rate(&json!({})));
+    let mut analysis = json!({"interval": "30s", "metrics": [error_rate(&json!({}))]});
+    analysis.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    world.edit(|spec| {
+        spec.strategy = serde_json::from_value(strategy).unwrap();
+        spec.analysis = serde_json::from_value(analysis).unwrap();
+    });
+    world.reply = reply;
+    world.set_image("v2");
+    minutes(&mut world, 15);
+    world
+}
+
+fn unanswered(_: &Question) -> Option<Reply> {
+    Some(Reply::ProviderError("no connection".into()))
+}
+
+/// Well at first, then nothing is answered any more.
+fn outage(question: &Question) -> Option<Reply> {
+    let first = question.id.ends_with("/0");
+    if first { Some(Reply::Value(0.0)) } else { unanswered(question) }
+}
+
+const ALL_AT_ONCE: &str = r#"[{"setWeight": 100}, {"pause": {"duration": "1m"}}]"#;
+const BY_HALVES: &str = r#"[{"setWeight": 50}, {"setWeight": 100}, {"pause": {"duration": "1m"}}]"#;
+const NO_PAUSE: &str = r#"[{"setWeight": 100}]"#;
+
+#[rstest]
+#[case::unanswered(ALL_AT_ONCE, "{}", unanswered, Phase::Paused)]
+#[case::without_a_pause(NO_PAUSE, "{}", unanswered, Phase::Paused)]
+#[case::nobody_called(ALL_AT_ONCE, "{}", |_: &Question| Some(Reply::NoData("no series".into())), Phase::Paused)]
+#[case::in_the_middle(BY_HALVES, "{}", outage, Phase::Paused)]
+#[case::well(ALL_AT_ONCE, "{}", |_: &Question| Some(Reply::Value(0.0)), Phase::Healthy)]
+#[case::it_goes_back(ALL_AT_ONCE, r#"{"maxDuration": "5m"}"#, unanswered, Phase::RolledBack)]
+#[case::it_goes_on(ALL_AT_ONCE, r#"{"maxDuration": "5m", "onInconclusive": "Promote"}"#, unanswered, Phase::Healthy)]
+fn a_candidate_that_has_all_requests_becomes_stable_only_with_proof(
+    #[case] steps: &str,
+    #[case] more: &str,
+    #[case] reply: fn(&Question) -> Option<Reply>,
+    #[case] phase: Phase,
+) {
+    let value = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let mut world = stepping(json!({"canary": {"steps": value(steps)}}), &value(more), reply);
+    let status = world.status();
+    assert_eq!(status.phase, phase, "{}", status.message);
+    if phase != Phase::Paused {
+        return;
+    }
+    assert_eq!((status.reason.as_str(), weight(&world)), ("AnalysisInconclusive", 100), "{}", status.message);
+    // A person passes over it.
+    world.say(Action::Promote, |command| command.full = true);
+    minutes(&mut world, 1);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.answer());
+}
+
+#[test]
+fn a_switch_and_a_first_revision_need_no_proof_before_they_have_requests() {
+    let world = stepping(json!({"blueGreen": {}}), &json!({}), unanswered);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
+    let mut world = World::new(json!({"canary": {"steps": [{"setWeight": 100}]}}), 4);
+    world.edit(|spec| {
+        spec.analysis = serde_json::from_value(json!({"metrics": [error_rate(&json!({}))]})).unwrap();
+    });
+    world.reply = unanswered;
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v1"), "{}", world.status().message);
+}
+
 #[test]
 fn a_person_may_pass_over_what_is_not_proven() {
     let mut world = with_metric(error_rate(&json!({})));

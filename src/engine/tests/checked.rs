@@ -1,12 +1,15 @@
 //! Checks: when they are asked, of whom, and what becomes of the release.
 
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::world::{World, right, wrong};
 use crate::{
     api::{Action, CheckOutcome, Phase},
-    engine::{Ask, Question, Reply, Selection},
+    engine::{Ask, Endpoint, Question, Reply, Selection, Service, decide},
 };
 
 const STEPS: &str = r#"{"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}"#;
@@ -301,8 +304,60 @@ fn a_port_of_the_service_may_be_named() {
     let mut world = with_checks(json!([
         {"name": "live", "when": ["Preflight"], "http": {"target": "Service", "port": "admin"}},
     ]));
-    world.seen.service.as_mut().unwrap().named_ports = [("admin".to_owned(), 9000)].into();
+    let service = world.seen.service.as_mut().unwrap();
+    service.named_ports = [("admin".to_owned(), 9000)].into();
+    service.targets.push((9000, IntOrString::Int(9001)));
     world.set_image("v2");
-    let asked = (0..9).flat_map(|_| world.pass().questions).map(|question| addresses(&question)).next().unwrap();
-    assert_eq!(asked, ["shop.default.svc:9000"]);
+    let asked = (0..9).flat_map(|_| world.pass().questions).next().unwrap();
+    assert_eq!(addresses(&asked), ["198.18.0.0:9001"]);
+    let Ask::Http(http) = asked.ask else { panic!("{asked:?}") };
+    let header = http.http.headers.last().unwrap();
+    assert_eq!((header.name.as_str(), header.value.as_str()), ("Host", "shop.default.svc:9000"));
+}
+
+/// What a tenant does to the Service that a check asks.
+type Touch = fn(&mut Service);
+
+#[rstest]
+#[case::it_leads_to_another_name(|service: &mut Service| service.external = true)]
+#[case::endpoints_kept_by_hand(|service: &mut Service| {
+    service.endpoints = vec![Endpoint { ready: true, ..Endpoint::default() }];
+})]
+#[case::a_port_that_it_does_not_have(|service: &mut Service| service.targets.clear())]
+fn by_the_service_nobody_is_asked_but_the_releases_own_pods(#[case] touch: Touch) {
+    let mut world = with_checks(json!([{"name": "live", "when": ["Preflight"], "http": {"target": "Service"}}]));
+    world.set_image("v2");
+    let ask = |world: &mut World| decide(&world.release, &world.seen, world.now).questions;
+    for _ in 0..9 {
+        world.reply = |_| None;
+        world.pass();
+        if !ask(&mut world).is_empty() {
+            break;
+        }
+    }
+    assert_eq!(ask(&mut world).iter().map(addresses).collect::<Vec<_>>(), [["198.18.0.0:8080"]]);
+    touch(world.seen.service.as_mut().unwrap());
+    assert_eq!(ask(&mut world), []);
+}
+
+#[test]
+fn a_service_leads_to_its_pods_in_turn_and_to_no_others() {
+    let mut world = with_checks(json!([
+        {"name": "live", "when": ["EachStep"], "attempts": 4, "http": {"target": "Service", "headers": [{"name": "host", "value": "shop"}]}},
+    ]));
+    world.set_image("v2");
+    let mut asked = BTreeSet::new();
+    world.reply = |question| {
+        let Ask::Http(http) = &question.ask else { panic!("{question:?}") };
+        assert_eq!(http.http.headers.len(), 1, "what the manifest says of Host stays");
+        Some(right())
+    };
+    for _ in 0..30 {
+        asked.extend(world.pass().questions.iter().flat_map(addresses));
+        world.wait(2);
+    }
+    assert!(
+        asked.len() > 1 && asked.iter().all(|it| it.starts_with("198.18.0.") && it.ends_with(":8080")),
+        "{asked:?}"
+    );
 }

@@ -259,8 +259,7 @@ fn minutes(world: &mut World, count: u32) {
 
 #[test]
 fn after_the_promotion_a_wrong_answer_takes_the_release_back_to_the_previous_revision() {
-    let checks =
-        json!([{"name": "live", "when": ["AfterPromotion"], "attempts": 3, "http": {"target": "Service", "port": 80}}]);
+    let checks = json!([{"name": "live", "when": ["AfterPromotion"], "attempts": 3, "http": {"target": "Service"}}]);
     for (good, phase, stable) in [(true, Phase::Healthy, "v2"), (false, Phase::RolledBack, "v1")] {
         let mut world = promoted(json!([]), None);
         assert_eq!(world.stable(), "v2");
@@ -350,7 +349,7 @@ fn a_job_after_the_promotion_runs_once_too() {
 fn after_a_rollback_stable_is_asked_and_the_outcome_told() {
     let checks = json!([
         {"name": "health", "http": {}},
-        {"name": "back", "when": ["AfterRollback"], "attempts": 2, "http": {"target": "Service", "port": 80}},
+        {"name": "back", "when": ["AfterRollback"], "attempts": 2, "http": {"target": "Service"}},
     ]);
     let mut world = with_checks(checks);
     world.reply = |question| Some(if question.id.starts_with("check/back") { right() } else { wrong() });

@@ -169,7 +169,7 @@ fn a_candidate_service_that_lost_its_revision_is_put_back_while_it_has_a_share(
     service.selector.extend(revision.map(|revision| (LABEL_REVISION.to_owned(), revision.to_owned())));
     service.changed_by = Some("kubectl-edit".into());
     // Two of candidate and two of stable, as a Service selects them that has lost the revision.
-    let endpoint = |image: &str| crate::engine::Endpoint { revision: Some(world.hash(image)), ready: true };
+    let endpoint = |image: &str| crate::engine::Endpoint { pod: None, revision: Some(world.hash(image)), ready: true };
     let both = [endpoint("v2"), endpoint("v2"), endpoint("v1"), endpoint("v1")];
     let service = world.seen.candidate_service.as_mut().unwrap();
     service.endpoints = if revision.is_none() { both.to_vec() } else { Vec::new() };

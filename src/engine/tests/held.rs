@@ -1,6 +1,7 @@
 //! What a release does while it is held, how long it may take, what it is told that no longer counts, and
 //! what is refused to it.
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rstest::rstest;
 use serde_json::json;
 
@@ -239,12 +240,51 @@ fn the_younger_of_two_rivals_takes_nothing_with_it() {
 #[test]
 fn a_template_without_a_port_of_the_service_is_invalid_before_anything_starts() {
     let mut world = World::healthy(json!({"canary": {}}), 2);
-    world.seen.service.as_mut().unwrap().target_ports = vec!["http".into()];
+    world.seen.service.as_mut().unwrap().targets = vec![(80, IntOrString::String("http".into()))];
     world.set_image("v2");
     world.settle();
     assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Invalid, "ServicePortMissing"));
     assert!(world.status().message.contains("port http"), "{}", world.status().message);
     assert_eq!(world.pods("v1"), 2, "what runs was not changed");
+}
+
+#[rstest]
+#[case::that_the_operator_made("service", true)]
+#[case::of_somebody_else("service", false)]
+#[case::of_the_candidate("candidateService", true)]
+fn a_service_that_leads_to_another_name_is_an_obstacle_whenever_it_becomes_one(
+    #[case] field: &str,
+    #[case] owned: bool,
+) {
+    let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}), 2);
+    let service = |world: &mut World, external: bool| {
+        let seen = if field == "service" { &mut world.seen.service } else { &mut world.seen.candidate_service };
+        let service = seen.as_mut().unwrap();
+        (service.external, service.owned) = (external, owned);
+    };
+    // At rest.
+    service(&mut world, true);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Invalid, "ServiceExternal"), "{}", status.message);
+    assert!(status.message.starts_with(&format!("spec.traffic.{field}: Service shop")), "{}", status.message);
+    assert!(status.next_action.contains("to ClusterIP"), "{}", status.next_action);
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.phase(), world.pods("v1"), world.seen.revisions.len()), (Phase::Invalid, 2, 1));
+    service(&mut world, false);
+    world.settle();
+    // In the middle.
+    let weight = |world: &World| world.status().weights.unwrap().desired.candidate;
+    assert_eq!((world.phase(), weight(&world)), (Phase::Paused, 50), "{}", world.status().message);
+    service(&mut world, true);
+    let revision = world.candidate();
+    world.say(Action::Promote, |command| command.revision = revision);
+    world.settle();
+    assert_eq!((world.phase(), weight(&world), world.stable().as_str()), (Phase::Invalid, 50, "v1"));
+    service(&mut world, false);
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod commands;
 mod contested;
 mod held;
 mod judged;
+mod observed;
 mod recorded;
 mod releases;
 mod rollbacks;

@@ -134,7 +134,7 @@ fn stable_takes_back_only_what_it_has_pods_for() {
         }
         let endpoints = &mut world.seen.service.as_mut().unwrap().endpoints;
         endpoints.clear();
-        endpoints.resize(2, crate::engine::Endpoint { revision: Some(stable), ready: true });
+        endpoints.resize(2, crate::engine::Endpoint { pod: None, revision: Some(stable), ready: true });
     };
     few(&mut world);
     world.say(Action::Abort, |_| {});

@@ -100,7 +100,7 @@ fn a_weight_is_reached_when_no_endpoint_of_stable_is_too_many() {
     let stable = world.hash("v1");
     for _ in 0..30 {
         world.pass();
-        let leaving = Endpoint { revision: Some(stable.clone()), ready: true };
+        let leaving = Endpoint { pod: None, revision: Some(stable.clone()), ready: true };
         let service = world.seen.service.as_mut().unwrap();
         let theirs = service.endpoints.iter().filter(|endpoint| **endpoint == leaving).count();
         service.endpoints.extend((theirs..3).map(|_| leaving.clone()));

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::{
+        apis::meta::v1::{ObjectMeta, Time},
+        util::intstr::IntOrString,
+    },
     jiff,
 };
 use serde_json::json;
@@ -318,6 +321,7 @@ impl World {
             Effect::CreateService(new) => {
                 let mut service = Service { object: object(&new.name), owned: true, ..Service::default() };
                 self.outliving.extend((!new.owned).then(|| new.name.clone()));
+                service.targets = new.ports.iter().map(|it| (it.port, IntOrString::Int(it.port))).collect();
                 service.selector.clone_from(&new.match_labels);
                 select(&mut service, &new.selection);
                 if new.name == "shop" {
@@ -430,13 +434,16 @@ impl World {
                     Selection::Revision(hash) => *hash == revision.hash,
                     Selection::Release | Selection::Original => true,
                 };
-                let endpoint = Endpoint { revision: Some(revision.hash.clone()), ready: true };
-                let count = if selected { revision.ready } else { 0 };
-                service.endpoints.extend((0..count).map(|_| endpoint.clone()));
+                let ready = revision.pods.iter().filter(|pod| selected && pod.ready);
+                service.endpoints.extend(ready.map(|pod| Endpoint {
+                    pod: Some(pod.name.clone()),
+                    revision: Some(revision.hash.clone()),
+                    ready: true,
+                }));
             }
             let own = self.seen.workload.as_ref().filter(|_| selection == Selection::Original);
             let own = own.map_or(0, |workload| workload.available);
-            service.endpoints.extend((0..own).map(|_| Endpoint { revision: None, ready: true }));
+            service.endpoints.extend((0..own).map(|_| Endpoint { ready: true, ..Endpoint::default() }));
         }
     }
 }

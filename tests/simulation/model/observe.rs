@@ -216,13 +216,11 @@ fn as_service(
         },
         contested_by: object.contested_by.clone(),
         changed_by: None,
-        port: Some(8080),
-        named_ports: BTreeMap::new(),
-        target_ports: Vec::new(),
         endpoints: slice
             .iter()
-            .map(|endpoint| Endpoint { revision: endpoint.revision.clone(), ready: endpoint.ready })
+            .map(|endpoint| Endpoint { pod: None, revision: endpoint.revision.clone(), ready: endpoint.ready })
             .collect(),
+        ..Service::default()
     }
 }
 

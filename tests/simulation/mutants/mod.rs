@@ -412,7 +412,7 @@ pub const ROUTED: &[Mutant] = &[
             {
                 (set.available, set.ready, set.observed) = (set.replicas, set.replicas, true);
             }
-            let endpoint = |hash: &str| Endpoint { revision: Some(hash.to_owned()), ready: true };
+            let endpoint = |hash: &str| Endpoint { pod: None, revision: Some(hash.to_owned()), ready: true };
             let (Some(service), Some(candidate)) = (&mut seen.candidate_service, &candidate) else { return };
             service.endpoints = vec![endpoint(&candidate.revision); 10];
         })

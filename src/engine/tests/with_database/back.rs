@@ -254,6 +254,23 @@ fn what_fails_after_a_breaking_migration_was_promoted_halts() {
 }
 
 #[test]
+fn pods_that_crash_after_a_breaking_migration_was_promoted_halt() {
+    let mut world = breaking(&json!({}), well);
+    world.edit(|spec| spec.observation = Some(serde_json::from_value(json!({"duration": "1h"})).unwrap()));
+    world.settle();
+    assert_eq!((world.phase(), world.stable()), (Phase::Observing, "v2".into()), "{}", world.status().message);
+    world.touch = |image, pod| {
+        if image == "v2" {
+            pod.containers[0].waiting = Some("CrashLoopBackOff".into());
+        }
+    };
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "SchemaChanged"), "{}", status.message);
+    assert!(status.message.contains("CrashLoopBackOff") && world.stable() == "v2", "{}", status.message);
+}
+
+#[test]
 fn an_undo_over_a_breaking_migration_is_refused_with_the_reason() {
     let mut world = breaking(&json!({}), well);
     world.settle();

@@ -1,0 +1,364 @@
+//! After the promotion: what the pods of the new revision say.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::world::World;
+use crate::{
+    api::{Action, Phase, Timestamp},
+    engine::{Ended, Pod, Question, Reply, Selection},
+};
+
+/// When worlds begin, in milliseconds.
+const BEGIN: i64 = 1_000_000_000;
+
+fn blue_green() -> Value {
+    json!({"blueGreen": {}})
+}
+
+/// v2 promoted over v1 and observed for half an hour, with the pods of v1 kept as long.
+fn observed(strategy: Value) -> World {
+    let mut world = World::healthy(strategy, 3);
+    world.edit(|spec| {
+        spec.observation = Some(serde_json::from_value(json!({"duration": "30m"})).unwrap());
+        spec.rollback.keep_previous = Some("30m".parse().unwrap());
+    });
+    world.wait(60);
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Observing, "v2"), "{}", world.status().message);
+    world.wait(60);
+    world.settle();
+    world
+}
+
+/// Waits out what drains.
+fn drain(world: &mut World) {
+    for _ in 0..3 {
+        world.settle();
+        world.wait(30);
+    }
+    world.settle();
+}
+
+fn crash(pod: &mut Pod) {
+    pod.ready = false;
+    pod.containers[0].waiting = Some("CrashLoopBackOff".into());
+    pod.containers[0].restarts = 3;
+    pod.containers[0].ended = Some(Ended { reason: "Error".into(), exit_code: 3, signal: None, at: None });
+}
+
+/// An end of the container, so many seconds after worlds begin; the pod was there from the beginning.
+fn end(pod: &mut Pod, reason: &str, second: i64) {
+    let at = Some(Timestamp::from_millis(BEGIN + second * 1000));
+    pod.created = Some(Timestamp::from_millis(BEGIN + 10_000));
+    pod.containers[0].ended = Some(Ended { reason: reason.into(), exit_code: 137, signal: None, at });
+}
+
+fn lose_readiness(pod: &mut Pod) {
+    (pod.ready, pod.lost_readiness) = (false, true);
+}
+
+/// What happens to a pod.
+type Touch = fn(&str, &mut Pod);
+
+#[rstest]
+#[case::a_crash_loop("CrashLoopBackOff", |image: &str, pod: &mut Pod| if image == "v2" { crash(pod); })]
+#[case::of_one_pod("CrashLoopBackOff", |image: &str, pod: &mut Pod| if image == "v2" && pod.name.ends_with("-1") { crash(pod); })]
+#[case::an_oom_kill("OOMKilled", |image: &str, pod: &mut Pod| if image == "v2" { end(pod, "OOMKilled", 61); })]
+#[case::an_image("InvalidImageName", |image: &str, pod: &mut Pod| if image == "v2" {
+    pod.containers[0].waiting = Some("InvalidImageName".into());
+})]
+#[case::a_missing_key("CreateContainerConfigError", |image: &str, pod: &mut Pod| if image == "v2" {
+    pod.containers[0].waiting = Some("CreateContainerConfigError".into());
+})]
+#[case::lost_readiness("NotReady", |image: &str, pod: &mut Pod| if image == "v2" { lose_readiness(pod); })]
+fn what_pods_say_after_the_promotion_takes_the_release_back(#[case] reason: &str, #[case] touch: Touch) {
+    let mut world = observed(blue_green());
+    world.touch = touch;
+    drain(&mut world);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, reason), "{}", status.message);
+    assert_eq!((world.stable().as_str(), world.pods("v1"), world.pods("v2")), ("v1", 3, 0));
+    assert_eq!(world.selected(), Selection::Revision(world.hash("v1")));
+    assert_eq!(status.rollback.unwrap().from_weight, 100);
+    assert_eq!(status.observation, None);
+}
+
+#[test]
+fn the_pods_that_were_kept_have_the_traffic_at_once() {
+    let mut world = observed(blue_green());
+    world.touch = |image, pod| {
+        if image == "v2" {
+            crash(pod);
+        }
+    };
+    world.pass();
+    world.pass();
+    assert_eq!(world.selected(), Selection::Revision(world.hash("v1")), "{}", world.status().message);
+}
+
+#[test]
+fn where_the_previous_pods_are_gone_they_come_back_before_the_traffic_does() {
+    let mut world = observed(json!({"canary": {}}));
+    assert_eq!(world.pods("v1"), 0);
+    world.touch = |image, pod| {
+        if image == "v2" && pod.name.ends_with("-1") {
+            crash(pod);
+        }
+    };
+    world.settle_watching(|world| {
+        let available: i32 = world.seen.revisions.iter().map(|revision| revision.available).sum();
+        assert!(available >= 2, "{}", world.status().message);
+    });
+    drain(&mut world);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::RolledBack, "v1"), "{}", world.status().message);
+}
+
+#[rstest]
+#[case::evicted(|image: &str, pod: &mut Pod| if image == "v2" { crash(pod); pod.disrupted = true; })]
+#[case::told_to_go(|image: &str, pod: &mut Pod| if image == "v2" { crash(pod); pod.terminating = true; })]
+#[case::killed_before(|image: &str, pod: &mut Pod| if image == "v2" { end(pod, "OOMKilled", 58); })]
+#[case::crashed_before(|image: &str, pod: &mut Pod| if image == "v2" { crash(pod); end(pod, "Error", 58); })]
+#[case::the_previous_ones(|image: &str, pod: &mut Pod| if image == "v1" { crash(pod); })]
+#[case::no_node(|image: &str, pod: &mut Pod| if image == "v2" {
+    pod.ready = false;
+    pod.unschedulable = Some("0/1 nodes".into());
+})]
+#[case::what_both_depend_on(|_: &str, pod: &mut Pod| lose_readiness(pod))]
+#[case::one_of_the_previous_too(|image: &str, pod: &mut Pod| if image == "v2" || pod.name.ends_with("-1") {
+    lose_readiness(pod);
+})]
+#[case::some_are_left(|image: &str, pod: &mut Pod| if image == "v2" && pod.name.ends_with("-1") {
+    lose_readiness(pod);
+})]
+fn what_is_not_its_fault_takes_nothing_back(#[case] touch: Touch) {
+    let mut world = observed(blue_green());
+    world.touch = touch;
+    drain(&mut world);
+    let status = world.status();
+    assert_eq!((status.phase, world.stable().as_str()), (Phase::Observing, "v2"), "{}", status.message);
+    assert_eq!(status.rollback, None);
+    let serves = world.of_image("v2").available == 3;
+    assert_eq!(world.condition("Ready") == "True", serves, "{}: {}", status.reason, status.message);
+    assert!(serves || status.reason == "PodsUnavailable", "{}: {}", status.reason, status.message);
+}
+
+#[test]
+fn without_pods_of_the_previous_revision_lost_readiness_is_only_told() {
+    let mut world = observed(json!({"canary": {}}));
+    world.touch = |image, pod| {
+        if image == "v2" {
+            lose_readiness(pod);
+        }
+    };
+    drain(&mut world);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "PodsUnavailable"), "{}", status.message);
+    assert_ne!(world.condition("Ready"), "True");
+}
+
+#[test]
+fn once_it_is_no_longer_observed_trouble_is_told_and_the_status_keeps_none_of_before() {
+    let mut world = observed(blue_green());
+    world.touch = |image, pod| {
+        if image == "v2" && pod.name.ends_with("-1") {
+            pod.unschedulable = Some("0/1 nodes".into());
+        }
+    };
+    world.settle();
+    let problem = |world: &World| world.status().stable.unwrap().problem.map(|problem| problem.reason);
+    assert_eq!(problem(&world).as_deref(), Some("Unschedulable"));
+    world.wait(1800);
+    world.settle();
+    assert_eq!((world.phase(), problem(&world)), (Phase::Healthy, None), "{}", world.status().message);
+    world.touch = |image, pod| {
+        if image == "v2" {
+            crash(pod);
+        }
+    };
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Healthy, "PodsUnavailable"));
+    assert_ne!(world.condition("Ready"), "True");
+}
+
+#[test]
+fn a_person_decides_about_pods_where_nothing_goes_back_by_itself() {
+    let mut world = World::healthy(blue_green(), 3);
+    world.edit(|spec| {
+        spec.observation = Some(serde_json::from_value(json!({"duration": "30m"})).unwrap());
+        spec.rollback.automatic = false;
+    });
+    world.set_image("v2");
+    world.settle();
+    world.touch = |image, pod| {
+        if image == "v2" {
+            crash(pod);
+        }
+    };
+    let told: Vec<String> = (0..3).flat_map(|_| world.pass().events).map(|event| event.reason).collect();
+    assert_eq!(told.iter().filter(|reason| *reason == "CrashLoopBackOff").count(), 1, "{told:?}");
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"), "{}", status.message);
+    assert!(
+        status.message.contains("exit code 3, restarted 3 times); 0 of 3 pods are available"),
+        "{}",
+        status.message
+    );
+    assert!(status.next_action.contains("undo shop") && world.condition("Stalled") == "True", "{}", status.next_action);
+    world.touch = |_, _| {};
+    world.pass();
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Observing, "Observing"));
+    world.wait(1800);
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
+}
+
+#[test]
+fn with_nothing_to_go_back_to_a_person_is_told_so() {
+    let mut world = World::new(blue_green(), 2);
+    world.edit(|spec| spec.observation = Some(serde_json::from_value(json!({"duration": "30m"})).unwrap()));
+    world.settle();
+    world.touch = |_, pod| crash(pod);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"), "{}", status.message);
+    assert!(!status.next_action.contains("undo") && status.next_action.contains("retry"), "{}", status.next_action);
+}
+
+/// v2 promoted by a switch and observed for five minutes under a metric that is measured every 30 seconds.
+fn measured(more: &Value, reply: fn(&Question) -> Option<Reply>) -> World {
+    let mut world = World::healthy(blue_green(), 2);
+    let mut metric =
+        json!({"name": "errors", "prometheus": {"query": "errors{pod=~\"{{pods}}\"}"}, "threshold": {"max": 0.05}});
+    metric.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    world.edit(|spec| {
+        spec.analysis = Some(serde_json::from_value(json!({"interval": "30s", "metrics": [metric]})).unwrap());
+        spec.observation = Some(serde_json::from_value(json!({"duration": "5m"})).unwrap());
+    });
+    world.reply = reply;
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Observing, "v2"), "{}", world.status().message);
+    world
+}
+
+/// Lets so much time pass; what was warned of.
+fn seconds(world: &mut World, seconds: u64) -> Vec<String> {
+    let mut warned = Vec::new();
+    for _ in 0..seconds / 5 {
+        world.wait(5);
+        for _ in 0..2 {
+            let events = world.pass().events.into_iter().filter(|event| event.warning);
+            warned.extend(events.map(|event| event.reason));
+        }
+    }
+    warned
+}
+
+fn unanswered(_: &Question) -> Option<Reply> {
+    Some(Reply::ProviderError("no connection".into()))
+}
+
+fn kinds(world: &World) -> Vec<String> {
+    world.status().timeline.iter().rev().take(2).rev().map(|entry| entry.kind.clone()).collect()
+}
+
+#[test]
+fn an_observation_without_an_answer_is_no_success_and_goes_on_until_there_is_one() {
+    let mut world = measured(&json!({}), unanswered);
+    assert_eq!(seconds(&mut world, 295), [""; 0]);
+    assert_eq!(world.status().reason, "Observing");
+    assert_eq!(seconds(&mut world, 200), ["Unproven"]);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "Unproven"), "{}", status.message);
+    let told = "but metric errors has not been Pass since 1970-01-12T13:46:40.000Z: Prometheus default: no connection (max 0.05); it goes on until that is so, at 1970-01-12T13:56:40.000Z at the latest";
+    assert!(status.message.ends_with(told), "{}", status.message);
+    assert!(status.next_action.contains("undo shop"), "{}", status.next_action);
+    assert_eq!((world.condition("Ready"), world.stable().as_str()), ("True".into(), "v2"), "it serves");
+    assert_eq!(kinds(&world), ["Promoted", "Unproven"]);
+    world.reply = |_| Some(Reply::Value(0.0));
+    seconds(&mut world, 40);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Healthy, ""), "{}", status.message);
+    assert_eq!((kinds(&world), status.release.unwrap().unproven), (vec!["Unproven".into(), "Observed".into()], None));
+}
+
+#[test]
+fn an_observation_without_an_answer_does_not_go_on_for_ever_and_the_status_keeps_it() {
+    let mut world = measured(&json!({}), unanswered);
+    assert_eq!(seconds(&mut world, 700), ["Unproven", "Unproven"]);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Healthy, "Unproven"), "{}", status.message);
+    assert!(status.message.contains("it was observed until 1970-01-12T13:56:40.000Z, but metric errors has not"));
+    assert_eq!((kinds(&world), status.rollback), (vec!["Unproven".into(), "Unproven".into()], None));
+    assert!(!kinds(&world).contains(&"Observed".into()));
+    assert_eq!((status.observation, world.stable().as_str()), (None, "v2"));
+    assert_eq!((world.pass().questions, world.pass().wake), (vec![], None), "nothing is measured any more");
+    // The next one is another matter.
+    world.edit(|spec| spec.observation = None);
+    world.set_image("v3");
+    world.settle();
+    world.wait(60);
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Healthy, ""), "{}", world.status().message);
+}
+
+#[rstest]
+#[case::nobody_called("{}", |_: &Question| Some(Reply::NoData("no series".into())), "Unproven")]
+#[case::nobody_called_but_never_mind(r#"{"noData": "Ignore"}"#, |_: &Question| Some(Reply::NoData("no series".into())), "")]
+#[case::from_a_dry_run_nothing_follows(r#"{"dryRun": true}"#, unanswered, "")]
+#[case::well_once("{}", |question: &Question| match question.id.ends_with("/2") {
+    true => Some(Reply::Value(0.0)),
+    false => unanswered(question),
+}, "")]
+#[case::never_well_enough(r#"{"successThreshold": 100}"#, |_: &Question| Some(Reply::Value(0.0)), "Unproven")]
+fn what_has_been_well_once_is_proven(
+    #[case] more: &str,
+    #[case] reply: fn(&Question) -> Option<Reply>,
+    #[case] reason: &str,
+) {
+    let mut world = measured(&serde_json::from_str(more).unwrap(), reply);
+    seconds(&mut world, 310);
+    let status = world.status();
+    let phase = if reason.is_empty() { Phase::Healthy } else { Phase::Observing };
+    assert_eq!((status.phase, status.reason.as_str()), (phase, reason), "{}", status.message);
+}
+
+#[test]
+fn what_was_measured_before_the_promotion_does_not_count_after_it() {
+    let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}]}}), 2);
+    let metric = json!({"name": "errors", "prometheus": {"query": "e{{pods}}"}, "threshold": {"max": 0.05}});
+    world.edit(|spec| {
+        spec.analysis = Some(serde_json::from_value(json!({"interval": "30s", "metrics": [metric]})).unwrap());
+        spec.observation = Some(serde_json::from_value(json!({"duration": "5m"})).unwrap());
+    });
+    world.reply = |_| Some(Reply::Value(0.0));
+    world.set_image("v2");
+    while world.phase() != Phase::Observing {
+        seconds(&mut world, 5);
+    }
+    world.reply = unanswered;
+    seconds(&mut world, 310);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "Unproven"), "{}", status.message);
+}
+
+#[test]
+fn a_metric_that_failed_is_measured_anew_when_a_person_says_retry() {
+    let mut world = measured(&json!({}), |_| Some(Reply::Value(1.0)));
+    world.edit(|spec| spec.rollback.automatic = false);
+    world.set_image("v3");
+    seconds(&mut world, 60);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"), "{}", status.message);
+    world.reply = |_| Some(Reply::Value(0.0));
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Observing, "Observing"), "{}", world.answer());
+    seconds(&mut world, 360);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v3"), "{}", world.status().message);
+}
