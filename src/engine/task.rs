@@ -51,12 +51,20 @@ pub enum Task {
     Backup {
         /// Its name: `NAME.dump`. One that is there already and whole is taken for this one: the Job was made twice.
         name: String,
+        /// Namespace and name of the release, as `ns/name`: of others that share the directory nothing is removed.
+        #[serde(default)]
+        of: String,
         /// Whether it is restored, and its rows counted.
         proof: bool,
-        /// How many are kept.
-        keep: i32,
+        /// How many of its database are kept; without it nothing is removed.
+        #[serde(default)]
+        keep: Option<i32>,
         /// After how long others go.
+        #[serde(default)]
         max_age: Option<Duration>,
+        /// The backup that the release may still restore: it stays.
+        #[serde(default)]
+        spared: Option<String>,
     },
     /// Restore the backup of this name into a scratch database, migrate that, verify it, remove it.
     #[serde(rename_all = "camelCase")]

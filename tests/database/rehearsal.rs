@@ -5,11 +5,14 @@ use std::fs;
 use serde_json::{Value, json};
 use servicerelease::{
     api::{RehearsalStatus, WorkOutcome},
-    database::backup::{known, take},
+    database::backup::known,
     engine::Report,
 };
 
-use super::{job, server::Server};
+use super::{
+    job::{self, take},
+    server::Server,
+};
 
 async fn rehearsed(server: &Server, all: &[(&str, &str)], verify: Value) -> Report {
     let (backups, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

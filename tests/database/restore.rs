@@ -7,13 +7,16 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use servicerelease::{
     api::WorkOutcome,
-    database::{backup::take, restore::Names},
+    database::restore::Names,
     engine::Report,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 use tempfile::TempDir;
 
-use super::{job, server::Server};
+use super::{
+    job::{self, take},
+    server::Server,
+};
 
 /// A database of a tenant's, and a backup of it that is older than what it has now.
 async fn tenant() -> (Server, TempDir) {

@@ -86,11 +86,17 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 (DatabaseJob { pod: TaskPod::User(job), ..without }, backup.timeout)
             } else {
                 let name = backup_name(pass, task);
+                // One that is made before another is restored takes nobody's place: least of all that other one's.
+                let retention = Some(&backup.retention).filter(|_| task == DatabaseTask::Backup);
+                let known = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
+                let number = number(pass);
                 let task = Task::Backup {
                     name,
+                    of: number.split('#').next().unwrap_or_default().to_owned(),
                     proof: backup.proof == Proof::Restore,
-                    keep: backup.retention.keep,
-                    max_age: backup.retention.max_age,
+                    keep: retention.map(|retention| retention.keep),
+                    max_age: retention.and_then(|retention| retention.max_age),
+                    spared: known.map(|known| known.name.clone()),
                 };
                 (DatabaseJob { task: Some(task), ..plain }, backup.timeout)
             }

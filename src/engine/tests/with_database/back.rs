@@ -97,6 +97,18 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
     });
     world.settle();
     assert_eq!(made(&world), ["backup", "restore"], "what is there is backed up first");
+    let retention = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => match &job.task {
+                Some(Task::Backup { of, keep, max_age, .. }) => Some((of.clone(), *keep, *max_age)),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let retention: Vec<_> = world.log.iter().filter_map(retention).collect();
+    assert_eq!(retention, [("default/shop".to_owned(), None, None)], "nothing goes in the place of what is to be restored");
     assert_eq!(
         (world.phase(), schema(&world), maintenance(&world)),
         (Phase::RolledBack, SchemaState::Undone, "false".into())
