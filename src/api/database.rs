@@ -342,7 +342,8 @@ pub struct ImageFrom {
 /// When a person has to approve a migration.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationApproval {
-    /// Where it has statements that lose data.
+    /// Where it loses data: by statements that say so, and by what a rehearsal finds of tables, columns and rows. Without a
+    /// rehearsal a statement that runs code (DO, CALL, EXECUTE) counts as one that may.
     WhenDataLoss,
     /// Always.
     Required,

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
 
-use crate::api::{self, DatabasePreflight};
+use crate::{
+    api::{self, DatabasePreflight},
+    engine::Planned,
+};
 
 use super::connection::{self, told};
 
@@ -21,6 +24,8 @@ pub struct Wanted<'a> {
     pub session: bool,
     /// What else. What is not given is not asked.
     pub limits: &'a DatabasePreflight,
+    /// What is going to be done.
+    pub planned: &'a [Planned],
 }
 
 /// What was found.

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use crate::{
     api::{self, WorkOutcome},
-    engine::{Report, SqlRun, Task, Wrapped},
+    engine::{Planned, Report, SqlRun, Task, Wrapped},
 };
 
 use super::{
@@ -57,8 +57,8 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set } => {
-            let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits };
+        Task::Preflight { min_version, session, limits, set, planned } => {
+            let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
             look(places, &wanted, set.as_deref()).await
         }
         Task::Backup { name, of, proof, keep, max_age, spared } => {
@@ -126,7 +126,7 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>) -> Report
                     Ok(sorted) => {
                         report.count = i64::try_from(sorted.pending.len()).unwrap_or(i64::MAX);
                         report.pending = sorted.pending.iter().map(|file| file.name.clone()).collect();
-                        (report.risks, report.loses_data) = risks::told(sorted.pending);
+                        (report.risks, report.loses_data) = risks::told(sorted.pending, wanted.planned.contains(&Planned::Rehearsal));
                     }
                 }
             }

@@ -45,6 +45,9 @@ pub enum Task {
         limits: DatabasePreflight,
         /// The set of the SQL files that are mounted, if there are any: which are pending, and what they risk.
         set: Option<String>,
+        /// What the release is going to do, and needs rights to.
+        #[serde(default)]
+        planned: Vec<Planned>,
     },
     /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
     #[serde(rename_all = "camelCase")]
@@ -107,6 +110,20 @@ pub enum Task {
         /// What the database that was there is called afterwards: its name, and this.
         suffix: String,
     },
+}
+
+/// What a release is going to do with its database, as far as preflight looks whether it could.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Planned {
+    /// A backup by pg_dump.
+    Backup,
+    /// Its proof, in a scratch database.
+    Proof,
+    /// A rehearsal, in a scratch database.
+    Rehearsal,
+    /// A backup in the database's place, should the release be taken back.
+    Restore,
 }
 
 /// A run of SQL files.

@@ -16,7 +16,7 @@ use super::{job, server::Server};
 
 async fn look(url: &str, min_version: Option<&str>, limits: &str) -> Result<(Findings, Vec<String>), String> {
     let limits = &serde_json::from_str(limits).unwrap();
-    servicerelease::database::preflight::look(url, &Wanted { min_version, session: true, limits }).await
+    servicerelease::database::preflight::look(url, &Wanted { min_version, session: true, limits, planned: &[] }).await
 }
 
 #[tokio::test]
@@ -125,6 +125,19 @@ async fn files_are_looked_at_before_anything_is_made() {
         let report = of_files(&server, &all).await;
         let meant = if told.is_empty() { WorkOutcome::Done } else { WorkOutcome::NotBegun };
         assert!(report.outcome == meant && report.message.contains(told), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn code_that_nobody_can_read_may_lose_data_unless_a_rehearsal_is_going_to_tell() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("001.sql"), "DO $$ BEGIN EXECUTE 'DROP TABLE victims'; END $$").unwrap();
+    for (planned, loses_data) in [(json!([]), true), (json!(["backup", "proof", "rehearsal"]), false)] {
+        let task = json!({"preflight": {"session": true, "limits": {}, "set": "shop", "planned": planned}});
+        let report = job::perform(&server.url(), task, Some(directory.path()), &[]).await;
+        assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, loses_data), "{report:?}");
+        assert_eq!(report.risks.len(), usize::from(loses_data), "{report:?}");
     }
 }
 

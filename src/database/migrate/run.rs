@@ -375,8 +375,8 @@ impl<'a> Run<'a> {
         let effects = match before {
             Some(before) => {
                 let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let (locks, rewritten) = before.compare(connection).await?;
-                Some(Effects { file: file.name.clone(), millis, locks, rewritten })
+                let locks = before.compare(connection).await?;
+                Some(Effects { file: file.name.clone(), millis, locks })
             }
             None => None,
         };

@@ -12,7 +12,7 @@ use super::{
     super::{
         checks::Failure,
         pass::Pass,
-        task::{DatabaseJob, SqlRun, Task, TaskPod, Wrapped},
+        task::{DatabaseJob, Planned, SqlRun, Task, TaskPod, Wrapped},
     },
     image, image_from, pinned, template,
     work::{self, Order, Progress},
@@ -72,11 +72,13 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 session: migration.is_some() || backup.is_some() || database.seed.is_some(),
                 limits: database.preflight.clone(),
                 set: files.as_ref().map(|(_, set)| set.clone()),
+                planned: planned(database, due),
             };
+            let looking = DatabaseJob { scratch: plain.scratch, ..without };
             // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
             let job = match migration.filter(|migration| due && migration.change.template.is_some()) {
-                Some(migration) => with_change(pass, &migration.change, task, without),
-                None => DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..without },
+                Some(migration) => with_change(pass, &migration.change, task, looking),
+                None => DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..looking },
             };
             (job, LOOK)
         }
@@ -150,6 +152,20 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
     };
     Some(Order { task, since, timeout, job })
+}
+
+/// What preflight looks whether it could be done, with a migration that is due or without.
+fn planned(database: &Database, due: bool) -> Vec<Planned> {
+    let backup = database.backup.as_ref().filter(|backup| backup.persistent_volume_claim.is_some());
+    let backup = backup.filter(|_| due || database.migration.is_none());
+    let proof = backup.is_some_and(|backup| backup.proof == Proof::Restore);
+    let all = [
+        (backup.is_some(), Planned::Backup),
+        (proof, Planned::Proof),
+        (due && database.rehearsed().is_some(), Planned::Rehearsal),
+        (due && database.on_rollback() == OnRollback::Restore, Planned::Restore),
+    ];
+    all.into_iter().filter_map(|(wanted, what)| wanted.then_some(what)).collect()
 }
 
 /// Namespace, name and number of the release, as the ledger has it.
