@@ -14,7 +14,7 @@ use super::{
     migrate::{self, files, pending, risks},
     preflight::{self, Wanted},
     rehearsal::{self, Tried},
-    report, restore, scratch, verify,
+    report, restore, rights, scratch, verify,
 };
 
 /// What a run that is told to end says of it.
@@ -59,7 +59,11 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
         Task::Preflight { min_version, session, limits, set, planned } => {
             let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
-            look(places, &wanted, set.as_deref()).await
+            // It may be waiting for somebody's transaction. Nothing was done: the next Job looks again.
+            tokio::select! {
+                looked = look(places, &wanted, set.as_deref()) => looked,
+                () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
+            }
         }
         Task::Backup { name, of, proof, keep, max_age, spared } => {
             let not_before = max_age.and_then(|age| jiff::Timestamp::now().checked_sub(duration(age)).ok());
@@ -111,6 +115,10 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>) -> Report
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
     };
+    match rights::look(places, wanted.planned).await {
+        Ok(lacking) => faults.extend(lacking),
+        Err(why) => faults.push(why),
+    }
     let mut report = Report {
         server_version: report::cut(&findings.server_version, 64),
         size_bytes: findings.size_bytes,
@@ -126,7 +134,8 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>) -> Report
                     Ok(sorted) => {
                         report.count = i64::try_from(sorted.pending.len()).unwrap_or(i64::MAX);
                         report.pending = sorted.pending.iter().map(|file| file.name.clone()).collect();
-                        (report.risks, report.loses_data) = risks::told(sorted.pending, wanted.planned.contains(&Planned::Rehearsal));
+                        (report.risks, report.loses_data) =
+                            risks::told(sorted.pending, wanted.planned.contains(&Planned::Rehearsal));
                     }
                 }
             }
