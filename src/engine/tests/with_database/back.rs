@@ -88,7 +88,9 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
         status.message
     );
     assert!(!made(&world).contains(&"restore".to_owned()));
-    let plan = status.database.unwrap().plan_hash;
+    let known = status.database.unwrap();
+    assert_eq!(known.size_bytes, 7_000, "as preflight found it");
+    let plan = known.plan_hash;
     let revision = world.candidate();
     world.log.clear();
     world.say(Action::Approve, |command| {
@@ -108,7 +110,11 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
         _ => None,
     };
     let retention: Vec<_> = world.log.iter().filter_map(retention).collect();
-    assert_eq!(retention, [("default/shop".to_owned(), None, None)], "nothing goes in the place of what is to be restored");
+    assert_eq!(
+        retention,
+        [("default/shop".to_owned(), None, None)],
+        "nothing goes in the place of what is to be restored"
+    );
     assert_eq!(
         (world.phase(), schema(&world), maintenance(&world)),
         (Phase::RolledBack, SchemaState::Undone, "false".into())
