@@ -71,7 +71,8 @@ async fn what_code_does_is_found_out_where_nobody_can_read_it() {
              CREATE FUNCTION tidy() RETURNS void LANGUAGE sql AS 'DELETE FROM users WHERE id > 10'",
         )
         .await;
-    let known = "IF (SELECT reltuples FROM pg_class WHERE relname = 'bare') <> 5000 THEN RAISE 'no statistics'; END IF;";
+    let known =
+        "IF (SELECT reltuples FROM pg_class WHERE relname = 'bare') <> 5000 THEN RAISE 'no statistics'; END IF;";
     let all = [
         ("001.sql", format!("DO $$ BEGIN {known} EXECUTE 'DROP TABLE victims'; END $$;")),
         ("002.sql", "SELECT tidy(); ALTER TABLE bare ALTER a TYPE varchar(4) USING left(a, 4)".to_owned()),

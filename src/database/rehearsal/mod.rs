@@ -148,7 +148,8 @@ async fn observed(
     let status = RehearsalStatus { locks: strongest(&effects), rewritten, ..RehearsalStatus::default() };
     let Lost { data, refused } = before.lost(&after, rows, &counted);
     // What a statement says of itself has its place; and one that finds no row here may find some in earnest.
-    let known = |wanted: fn(risks::Risk) -> bool| written.iter().filter(move |(_, _, risk)| wanted(*risk)).map(risks::line);
+    let known =
+        |wanted: fn(risks::Risk) -> bool| written.iter().filter(move |(_, _, risk)| wanted(*risk)).map(risks::line);
     let losing: Vec<String> = data.into_iter().chain(known(|risk| risk.loses_data() && risk.is_told())).collect();
     let loses_data = !losing.is_empty();
     let refusing: Vec<String> = if fault.is_none() { refused } else { known(|risk| !risk.loses_data()).collect() };
