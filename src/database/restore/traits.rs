@@ -25,10 +25,17 @@ pub async fn make(connection: &mut PgConnection, like: &str, name: &str) -> Resu
         .map_err(|error| told(&error))?;
     let gone = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
     run(connection, &gone).await.map_err(|error| told(&error))?;
-    run(connection, &format!("CREATE DATABASE {name} TEMPLATE template0 {traits} OWNER {owner}")).await.map_err(|error| {
-        let why = told(&error);
-        format!("no database of {owner} can be made beside it: {why}; ALTER ROLE {role} CREATEDB; GRANT {owner} TO {role}")
-    })
+    run(connection, &format!("CREATE DATABASE {name} TEMPLATE template0 {traits} OWNER {owner}")).await.map_err(
+        |error| {
+            let denied = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|code| code == "42501");
+            let remedy =
+                if denied { format!("; ALTER ROLE {role} CREATEDB; GRANT {owner} TO {role}") } else { String::new() };
+            format!("no database of {owner} can be made beside it: {}{remedy}", told(&error))
+        },
+    )
 }
 
 /// Gives a database the rights and settings of another one; which settings could not be given, such as those of a superuser.

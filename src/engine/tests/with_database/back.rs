@@ -88,6 +88,22 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
         status.message
     );
     assert!(!made(&world).contains(&"restore".to_owned()));
+    let planned = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => match &job.task {
+                Some(Task::Preflight { planned, .. }) => Some(planned.clone()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let planned: Vec<_> = world.log.iter().filter_map(planned).collect();
+    assert_eq!(
+        planned,
+        [[Planned::Backup, Planned::Proof, Planned::Restore]],
+        "whether it could be done is looked at first"
+    );
     let known = status.database.unwrap();
     assert_eq!(known.size_bytes, 7_000, "as preflight found it");
     let plan = known.plan_hash;
