@@ -99,7 +99,7 @@ impl Database {
 /// What a database is.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// PostgreSQL 12 or later.
+    /// PostgreSQL 13 or later.
     #[default]
     PostgreSQL,
 }
@@ -150,8 +150,8 @@ pub struct DatabasePreflight {
     /// How far a replica may be behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_replication_lag: Option<Duration>,
-    /// How long the oldest open transaction may have been open: a migration would wait for its locks, and all others for the
-    /// migration's.
+    /// How long the oldest open transaction in this database may have been open: a migration would wait for its locks, and
+    /// all others for the migration's. Preflight waits for its end, as long as this, but at most 2m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_transaction_age: Option<Duration>,
     /// Extensions that must be installed in the database.
@@ -212,7 +212,8 @@ pub enum Proof {
     Skip,
 }
 
-/// Which earlier backups stay. The last proven one, and the last of all, always do.
+/// Which earlier backups stay, of this release and this database: those of others in the same place are left alone. The last
+/// proven one, the last of all, and the one that may still be restored, always do.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
@@ -346,7 +347,8 @@ pub struct ImageFrom {
 /// When a person has to approve a migration.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationApproval {
-    /// Where it has statements that lose data.
+    /// Where it loses data: by statements that say so, and by what a rehearsal finds of tables, columns and rows. Without a
+    /// rehearsal a statement that runs code (DO, CALL, EXECUTE) counts as one that may.
     WhenDataLoss,
     /// Always.
     Required,
@@ -375,7 +377,8 @@ pub enum OnRollback {
     Halt,
     /// migrationDown is run.
     MigrateDown,
-    /// The backup of this release is restored, in maintenance mode, after a new backup, once a person has approved.
+    /// The backup of this release is restored, in maintenance mode, after a new backup, once a person has approved. With its
+    /// owners and rights, or not at all: preflight says what the role needs for that.
     Restore,
 }
 

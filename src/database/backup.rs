@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Backup {
+    /// Whose it is. Records that were written before this was noted have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
     /// Its file.
     pub file: String,
     /// Its size.
@@ -54,12 +57,58 @@ pub struct Backup {
     pub proven_at: Option<Timestamp>,
 }
 
+/// Whose a backup is: several releases, and several databases, may have theirs in one directory.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// Namespace and name of the release, as `ns/name`.
+    pub release: String,
+    /// The database: the number that a cluster of PostgreSQL has for life, and its name in there. By whatever host it is
+    /// reached, and after a backup has taken its place, it is the same one.
+    pub database: String,
+}
+
+impl Owner {
+    /// A release, and the database of a URL.
+    ///
+    /// # Errors
+    /// There is no way to it.
+    pub async fn of(url: &str, release: &str) -> Result<Self, String> {
+        let options = connection::options(url, "servicerelease/backup").map_err(|error| error.to_string())?;
+        let mut connection = connect(url).await?;
+        let query = "SELECT format('%s/%s', system_identifier, current_database()) FROM pg_control_system()";
+        // Where that is hidden, by the way to it.
+        let elsewhere = || {
+            let database = options.get_database().unwrap_or_else(|| options.get_username());
+            format!("{}:{}/{database}", options.get_host(), options.get_port())
+        };
+        let database = text(&mut connection, query).await.unwrap_or_else(|_| elsewhere());
+        let _ = connection.close().await;
+        Ok(Self { release: release.to_owned(), database })
+    }
+
+    /// Whether a backup is this one's. Of those without an owner their names tell whose they are: NAMESPACE.NAME, the number
+    /// of the release, and when it began.
+    fn has(&self, name: &str, backup: &Backup) -> bool {
+        if let Some(owner) = &backup.owner {
+            return owner == self;
+        }
+        let rest = name.strip_prefix(&format!("{}-", self.release.replacen('/', ".", 1)));
+        let rest = rest.map(|rest| rest.strip_suffix("-before-restore").unwrap_or(rest));
+        let parts = rest.and_then(|rest| rest.split_once('-'));
+        parts.is_some_and(|(number, began)| {
+            let digits = !number.is_empty() && number.chars().all(|letter| letter.is_ascii_digit());
+            digits && !began.is_empty() && began.chars().all(|letter| letter.is_ascii_alphanumeric())
+        })
+    }
+}
+
 /// Makes a backup `NAME.dump` in a directory, in pg_dump's own format. One of this name that is there already, and whole,
 /// is the one: whoever asks twice gets one. What was not finished leaves nothing.
 ///
 /// # Errors
 /// Why there is none.
-pub async fn take(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+pub async fn take(url: &str, directory: &Path, name: &str, owner: &Owner) -> Result<Backup, String> {
     let mut lock = connect(url).await?;
     let mine = "SELECT pg_try_advisory_lock(hashtextextended('servicerelease/backup ' || $1, 0))";
     while !sqlx::query_scalar::<_, bool>(mine).bind(name).fetch_one(&mut lock).await.map_err(|error| told(&error))? {
@@ -67,7 +116,7 @@ pub async fn take(url: &str, directory: &Path, name: &str) -> Result<Backup, Str
     }
     let taken = match there_already(directory, name)? {
         Some(backup) => Ok(backup),
-        None => dump(url, directory, name).await,
+        None => dump(url, directory, name, owner).await,
     };
     let _ = lock.close().await;
     taken
@@ -105,7 +154,7 @@ fn whole(directory: &Path, backup: &Backup) -> Result<(), String> {
     Err(format!("{} is not what was written: its checksum is another one", backup.file))
 }
 
-async fn dump(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+async fn dump(url: &str, directory: &Path, name: &str, owner: &Owner) -> Result<Backup, String> {
     let file = format!("{name}.dump");
     let (place, part) = (directory.join(&file), directory.join(format!(".{file}.part")));
     let started_at = Timestamp::now();
@@ -127,7 +176,8 @@ async fn dump(url: &str, directory: &Path, name: &str) -> Result<Backup, String>
     let finished = counted.and_then(|rows| {
         let (bytes, sha256) = keep(&part, &place)?;
         let ended_at = Timestamp::now();
-        let backup = Backup { file, bytes, sha256, server_version, started_at, ended_at, rows, proven_at: None };
+        let owner = Some(owner.clone());
+        let backup = Backup { owner, file, bytes, sha256, server_version, started_at, ended_at, rows, proven_at: None };
         record(directory, name, &backup)?;
         Ok(backup)
     });
@@ -278,28 +328,43 @@ impl Backup {
     }
 }
 
-/// Removes backups beyond so many, and those that ended before a moment, but never the last proven one, nor the last of
-/// all. Says which.
+/// What of an owner's backups stays.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// How many.
+    pub count: usize,
+    /// What ended before goes.
+    pub not_before: Option<Timestamp>,
+    /// One that stays whatever it is: it may still be restored.
+    pub spared: Option<&'a str>,
+}
+
+/// Removes backups of an owner, and of nobody else, beyond so many, and those that ended before a moment, but never the last proven one, nor the
+/// last of all, nor the one that is spared. Says which.
 ///
 /// # Errors
 /// A file that cannot be removed.
-pub fn retain(directory: &Path, count: usize, not_before: Option<Timestamp>) -> io::Result<Vec<String>> {
+pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Vec<String>> {
     let names = fs::read_dir(directory)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let names = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
-    let mut all: Vec<(String, Backup)> =
-        names.filter_map(|name| known(directory, &name).ok().map(|backup| (name, backup))).collect();
+    let all = names.filter_map(|name| known(directory, &name).ok().map(|backup| (name, backup)));
+    let mut all: Vec<(String, Backup)> = all.filter(|(name, backup)| owner.has(name, backup)).collect();
     all.sort_by_key(|(_, backup)| std::cmp::Reverse(backup.ended_at));
     let proven = all.iter().position(|(_, backup)| backup.proven_at.is_some());
-    let too_old = |backup: &Backup| not_before.is_some_and(|moment| backup.ended_at < moment);
-    let surplus = all.iter().enumerate().filter(|(place, (_, backup))| {
-        let kept = *place == 0 || Some(*place) == proven;
-        !kept && (*place >= count || too_old(backup))
+    let too_old = |backup: &Backup| kept.not_before.is_some_and(|moment| backup.ended_at < moment);
+    let surplus = all.iter().enumerate().filter(|(place, (name, backup))| {
+        let stays = *place == 0 || Some(*place) == proven || kept.spared == Some(name.as_str());
+        !stays && (*place >= kept.count || too_old(backup))
     });
     let mut removed = Vec::new();
     for (_, (name, backup)) in surplus {
-        // Its record goes last: whatever is left is still known.
-        fs::remove_file(directory.join(&backup.file))?;
-        fs::remove_file(directory.join(format!("{name}.json")))?;
+        // Its record goes last: whatever is left is still known, and found again by the next one.
+        for file in [&backup.file, &format!("{name}.json")] {
+            match fs::remove_file(directory.join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         removed.push(name.clone());
     }
     Ok(removed)

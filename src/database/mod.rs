@@ -13,6 +13,7 @@ pub mod preflight;
 pub mod rehearsal;
 pub mod report;
 pub mod restore;
+pub mod rights;
 pub mod scratch;
 mod secrets;
 pub mod tasks;

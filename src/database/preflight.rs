@@ -1,9 +1,15 @@
 //! What is looked at before a migration: whether it could run at all, and whether now is a good time.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow};
+use tokio::time::{Instant, sleep};
 
-use crate::api::{self, DatabasePreflight};
+use crate::{
+    api::{self, DatabasePreflight},
+    engine::Planned,
+};
 
 use super::{
     connection::{self, told},
@@ -12,6 +18,10 @@ use super::{
 
 /// An advisory lock of this look's own.
 const PROBE: i64 = i64::from_be_bytes(*b"preflite");
+/// How long a transaction of somebody else is waited for, at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(500);
 /// How many of several things are told by name.
 const TOLD: usize = 5;
 
@@ -24,6 +34,8 @@ pub struct Wanted<'a> {
     pub session: bool,
     /// What else. What is not given is not asked.
     pub limits: &'a DatabasePreflight,
+    /// What is going to be done.
+    pub planned: &'a [Planned],
 }
 
 /// What was found.
@@ -40,7 +52,7 @@ pub struct Findings {
     pub size_bytes: i64,
     /// Connections that ordinary roles can still make.
     pub free_connections: i64,
-    /// For how many seconds the oldest transaction of somebody else has been open.
+    /// For how many seconds the oldest transaction of somebody else in this database has been open.
     pub oldest_transaction_seconds: f64,
     /// By how many seconds the last replica is behind, of those that this role may see.
     pub replication_lag_seconds: f64,
@@ -81,7 +93,9 @@ async fn all(
     faults.extend(rights(connection).await?);
     faults.extend(connections(&findings, limits));
     faults.extend(blind(connection, limits).await?);
-    faults.extend(transactions(connection, &findings, limits).await?);
+    let (oldest, fault) = transactions(connection, limits).await?;
+    let findings = Findings { oldest_transaction_seconds: oldest, ..findings };
+    faults.extend(fault);
     faults.extend(replicas(&findings, limits));
     faults.extend(extensions(connection, &limits.extensions).await?);
     Ok((findings, faults))
@@ -115,10 +129,17 @@ fn column(row: &PgRow, index: usize) -> Result<String, sqlx::Error> {
 
 const FINDINGS: &str = "SELECT current_setting('server_version'), current_database(), pg_database_size(current_database()), \
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
-    - (SELECT sum(numbackends) FROM pg_stat_database), \
-    (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity \
-    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'), \
+    - (SELECT sum(numbackends) FROM pg_stat_database), 0, \
     (SELECT coalesce(max(extract(epoch FROM replay_lag)), 0) FROM pg_stat_replication)";
+
+/// Open transactions of others in this database, and how long each has been open, the oldest first. One in another database
+/// has none of its locks.
+const TRANSACTIONS: &str = "SELECT age::text, who FROM (\
+    SELECT extract(epoch FROM clock_timestamp() - xact_start) AS age, format('%s of %s (process %s, role %s)', state, \
+    coalesce(nullif(application_name, ''), 'somebody'), pid, usename) AS who FROM pg_stat_activity \
+    WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend' AND xact_start IS NOT NULL \
+    UNION ALL SELECT extract(epoch FROM clock_timestamp() - prepared), format('prepared transaction %L of %s (ROLLBACK or \
+    COMMIT PREPARED)', gid, owner) FROM pg_prepared_xacts WHERE database = current_database()) open ORDER BY open.age DESC LIMIT 1";
 
 fn findings(row: &PgRow) -> Result<Findings, sqlx::Error> {
     let whole = |index| column(row, index).map(|text| text.parse().unwrap_or_default());
@@ -186,21 +207,28 @@ fn seconds(duration: api::Duration) -> f64 {
     duration.as_millis() as f64 / 1000.0
 }
 
+/// How long the oldest transaction has been open, and what is wrong with that. A moment's long one is waited for, as long as
+/// the limit allows anyhow.
 async fn transactions(
     connection: &mut PgConnection,
-    findings: &Findings,
     limits: &DatabasePreflight,
-) -> Result<Option<String>, sqlx::Error> {
-    let Some(most) = limits.max_transaction_age.filter(|most| findings.oldest_transaction_seconds > seconds(*most))
-    else {
-        return Ok(None);
-    };
-    let who = "SELECT format('%s of %s (process %s)', state, coalesce(nullif(application_name, ''), usename), pid) \
-               FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' \
-               AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 1";
-    let who = text(connection, who).await.unwrap_or_else(|_| "somebody's, which has just ended".into());
-    let age = findings.oldest_transaction_seconds.round();
-    Ok(Some(format!("a transaction has been open for {age} s, at most {most} is allowed: {who}; end it, or wait")))
+) -> Result<(f64, Option<String>), sqlx::Error> {
+    let most = limits.max_transaction_age;
+    let deadline = Instant::now() + most.map_or(PATIENCE, |most| Duration::from_millis(most.as_millis()).min(PATIENCE));
+    loop {
+        let Some(row) = sqlx::raw_sql(TRANSACTIONS).fetch_optional(&mut *connection).await? else {
+            return Ok((0.0, None));
+        };
+        let (age, who) = (column(&row, 0)?.parse().unwrap_or_default(), column(&row, 1)?);
+        let Some(most) = most.filter(|most| age > seconds(*most)) else { return Ok((age, None)) };
+        if Instant::now() >= deadline {
+            let open = age.round();
+            let fault =
+                format!("a transaction has been open for {open} s, at most {most} is allowed: {who}; end it, or wait");
+            return Ok((age, Some(fault)));
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 fn replicas(findings: &Findings, limits: &DatabasePreflight) -> Option<String> {

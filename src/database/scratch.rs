@@ -13,6 +13,14 @@ use super::{
 
 /// What their names begin with.
 const PREFIX: &str = "servicerelease_scratch_";
+/// What a database is made with so that it is like one of pg_database d. Whatever the server's version: providers of locales
+/// came with 15, rules with 16, and with 17 the name of the locale has another column. The version of a collation is the
+/// server's: nothing in a new database was sorted by an earlier one.
+pub(super) const LIKE: &str = "format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(d.encoding), d.datcollate, \
+    d.datctype) || CASE to_jsonb(d)->>'datlocprovider' WHEN 'c' THEN ' LOCALE_PROVIDER libc' \
+    WHEN 'i' THEN format(' LOCALE_PROVIDER icu ICU_LOCALE %L', coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale')) \
+    || coalesce(' ICU_RULES ' || quote_literal(to_jsonb(d)->>'daticurules'), '') \
+    WHEN 'b' THEN format(' LOCALE_PROVIDER builtin BUILTIN_LOCALE %L', to_jsonb(d)->>'datlocale') ELSE '' END";
 /// Between two looks whether another one has ended.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -50,7 +58,11 @@ impl Server {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<PgConnection, String> {
+    /// A connection to a database of it that is there.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn connect(&self) -> Result<PgConnection, String> {
         connection::open(&self.url, "servicerelease/scratch").await.map_err(|error| error.to_string())
     }
 }
@@ -76,9 +88,9 @@ impl Scratch {
         while !sqlx::query_scalar::<_, bool>(lock).bind(&name).fetch_one(&mut connection).await.map_err(|e| told(&e))? {
             sleep(PAUSE).await;
         }
-        let like = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, \
-                    datctype) FROM pg_database WHERE datname = current_database()";
-        let like: String = sqlx::query_scalar(like).fetch_one(&mut connection).await.map_err(|error| told(&error))?;
+        let like = format!("SELECT {LIKE} FROM pg_database d WHERE datname = current_database()");
+        let like: String =
+            sqlx::query_scalar(AssertSqlSafe(like)).fetch_one(&mut connection).await.map_err(|error| told(&error))?;
         drop_database(&mut connection, &name).await?;
         let make = format!("CREATE DATABASE {name} TEMPLATE template0 {like}");
         let made = connection.execute(sqlx::raw_sql(AssertSqlSafe(make))).await;

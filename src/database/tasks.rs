@@ -4,17 +4,18 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use crate::{
     api::{self, WorkOutcome},
-    engine::{Report, SqlRun, Task, Wrapped},
+    engine::{Planned, Report, SqlRun, Task, Wrapped},
 };
 
 use super::{
-    Secrets, backup,
+    Secrets,
+    backup::{self, Kept, Owner},
     command::{self, stop::Stop},
     meant,
     migrate::{self, files, pending, risks},
     preflight::{self, Wanted},
     rehearsal::{self, Tried},
-    report, restore, scratch, verify,
+    report, restore, rights, scratch, verify,
 };
 
 /// What a run that is told to end says of it.
@@ -57,13 +58,22 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set, watched } => {
-            let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits };
-            look(places, &wanted, set.as_deref(), watched).await
+        Task::Preflight { min_version, session, limits, set, watched, planned } => {
+            let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
+            // It may be waiting for somebody's transaction. Nothing was done: the next Job looks again.
+            tokio::select! {
+                looked = look(places, &wanted, set.as_deref(), watched) => looked,
+                () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
+            }
         }
-        Task::Backup { name, proof, keep, max_age } => {
-            let age = max_age.map(duration);
-            unless_stopped(places, &mut stop, back_up(places, name, *proof, *keep, age)).await
+        Task::Backup { name, of, proof, keep, max_age, spared } => {
+            let not_before = max_age.and_then(|age| jiff::Timestamp::now().checked_sub(duration(age)).ok());
+            let kept = keep.map(|count| Kept {
+                count: usize::try_from(count).unwrap_or(1).max(1),
+                not_before,
+                spared: spared.as_deref(),
+            });
+            unless_stopped(places, &mut stop, back_up(places, name, of, *proof, kept)).await
         }
         Task::Rehearse { name, sql, verify, timeout } => {
             let tried = sql.as_ref().map_or(Tried::Command, Tried::Sql);
@@ -106,6 +116,10 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>, watched: 
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
     };
+    match rights::look(places, wanted.planned).await {
+        Ok(lacking) => faults.extend(lacking),
+        Err(why) => faults.push(why),
+    }
     let mut report = Report {
         server_version: report::cut(&findings.server_version, 64),
         size_bytes: findings.size_bytes,
@@ -128,7 +142,8 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>, watched: 
                     Ok(sorted) => {
                         report.count = i64::try_from(sorted.pending.len()).unwrap_or(i64::MAX);
                         report.pending = sorted.pending.iter().map(|file| file.name.clone()).collect();
-                        (report.risks, report.loses_data) = risks::told(sorted.pending);
+                        (report.risks, report.loses_data) =
+                            risks::told(sorted.pending, wanted.planned.contains(&Planned::Rehearsal));
                     }
                 }
             }
@@ -146,23 +161,23 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>, watched: 
     report
 }
 
-async fn back_up(places: &Places, name: &str, proof: bool, keep: i32, max_age: Option<Duration>) -> Report {
+async fn back_up(places: &Places, name: &str, of: &str, proof: bool, kept: Option<Kept<'_>>) -> Report {
     let directory = &places.backups;
     let made = async {
-        let taken = backup::take(&places.url, directory, name).await?;
+        let owner = Owner::of(&places.url, of).await?;
+        let taken = backup::take(&places.url, directory, name, &owner).await?;
         if !proof || taken.proven_at.is_some() {
-            return Ok(taken);
+            return Ok((owner, taken));
         }
         let proven = backup::prove(&places.scratch()?, directory, name).await;
-        proven.map_err(|why| format!("{name} is no backup: {why}"))
+        proven.map(|proven| (owner, proven)).map_err(|why| format!("{name} is no backup: {why}"))
     };
-    let known = match made.await {
-        Ok(known) => known,
+    let (owner, known) = match made.await {
+        Ok(made) => made,
         Err::<_, String>(why) => return report::failed(why),
     };
-    let not_before = max_age.and_then(|age| jiff::Timestamp::now().checked_sub(age).ok());
-    let keep = usize::try_from(keep).unwrap_or(1).max(1);
-    let cleaned = match backup::retain(directory, keep, not_before) {
+    let removed = kept.map_or_else(|| Ok(Vec::new()), |kept| backup::retain(directory, &owner, &kept));
+    let cleaned = match removed {
         Ok(removed) if removed.is_empty() => String::new(),
         Ok(removed) => format!("; removed {}", removed.join(", ")),
         // This one is as good as it was: what is in the way of others is told, and no more.

@@ -54,7 +54,7 @@ pub use observed::{
     Command, ConfigMap, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway,
     Plan, Pod, Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,
 };
-pub use task::{DatabaseJob, MOST_REPORT, Meant, Report, SqlRun, Task, TaskPod, Wrapped};
+pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, SqlRun, Task, TaskPod, Wrapped};
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};
 

@@ -52,18 +52,29 @@ pub enum Task {
         /// Where ConfigMaps are mounted in the pod of a command of the user's: what is in them is part of the plan.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         watched: Vec<String>,
+        /// What the release is going to do, and needs rights to.
+        #[serde(default)]
+        planned: Vec<Planned>,
     },
     /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
     #[serde(rename_all = "camelCase")]
     Backup {
         /// Its name: `NAME.dump`. One that is there already and whole is taken for this one: the Job was made twice.
         name: String,
+        /// Namespace and name of the release, as `ns/name`: of others that share the directory nothing is removed.
+        #[serde(default)]
+        of: String,
         /// Whether it is restored, and its rows counted.
         proof: bool,
-        /// How many are kept.
-        keep: i32,
+        /// How many of its database are kept; without it nothing is removed.
+        #[serde(default)]
+        keep: Option<i32>,
         /// After how long others go.
+        #[serde(default)]
         max_age: Option<Duration>,
+        /// The backup that the release may still restore: it stays.
+        #[serde(default)]
+        spared: Option<String>,
     },
     /// Restore the backup of this name into a scratch database, migrate that, verify it, remove it.
     #[serde(rename_all = "camelCase")]
@@ -122,6 +133,20 @@ pub struct Meant {
     /// Their hash.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub files: String,
+}
+
+/// What a release is going to do with its database, as far as preflight looks whether it could.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Planned {
+    /// A backup by pg_dump.
+    Backup,
+    /// Its proof, in a scratch database.
+    Proof,
+    /// A rehearsal, in a scratch database.
+    Rehearsal,
+    /// A backup in the database's place, should the release be taken back.
+    Restore,
 }
 
 /// A run of SQL files.

@@ -303,7 +303,14 @@ async fn the_api_server_takes_every_kind_of_pod_under_the_restricted_standard() 
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "backups"}, "spec": claim});
     cluster.create(claim).await;
     let check = serde_json::from_value(json!({ "template": tool() })).unwrap();
-    let backup = Task::Backup { name: "shop-1".into(), proof: true, keep: 7, max_age: None };
+    let backup = Task::Backup {
+        name: "shop-1".into(),
+        of: "ns/shop".into(),
+        proof: true,
+        keep: Some(7),
+        max_age: None,
+        spared: None,
+    };
     let jobs = vec![
         ("own", database(Some(backup), TaskPod::Own), false),
         ("wrapped", database(Some(wrap()), TaskPod::Wrapped { template: tool(), image: None }), false),

@@ -7,12 +7,15 @@ use serde_json::json;
 use servicerelease::{
     api::WorkOutcome,
     database::{
-        backup::{self, Backup, known, retain, take},
+        backup::{self, Backup, Kept, Owner, known, retain},
         scratch,
     },
 };
 
-use super::{job, server::Server};
+use super::{
+    job::{self, take},
+    server::Server,
+};
 
 const DATA: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT INTO users SELECT n, md5(n::text) FROM generate_series(1, 500) n;
     CREATE SCHEMA sales; CREATE TABLE sales.\"Orders\" (id int, at date) PARTITION BY RANGE (at);
@@ -234,27 +237,89 @@ async fn a_full_disk_leaves_nothing() {
     assert_eq!(fs::read_dir(small.0.path()).unwrap().count(), 0);
 }
 
+/// Puts a backup of one day into a directory that is nothing but its record.
+fn put(directory: &Path, name: &str, day: u32, proven: bool, owner: Option<&Owner>) {
+    let at = format!("2024-05-{day:02}T00:00:00Z");
+    let mut backup = json!({"file": format!("{name}.dump"), "bytes": 1, "sha256": "", "serverVersion": "15",
+        "startedAt": at, "endedAt": at, "rows": {}});
+    if proven {
+        backup["provenAt"] = json!(at);
+    }
+    if let Some(owner) = owner {
+        backup["owner"] = json!(owner);
+    }
+    fs::write(directory.join(format!("{name}.dump")), "x").unwrap();
+    fs::write(directory.join(format!("{name}.json")), backup.to_string()).unwrap();
+}
+
+fn owner(release: &str, database: &str) -> Owner {
+    Owner { release: release.into(), database: database.into() }
+}
+
+fn keep(count: usize) -> Kept<'static> {
+    Kept { count, not_before: None, spared: None }
+}
+
 #[test]
 fn the_last_good_one_is_never_removed() {
     let directory = tempfile::tempdir().unwrap();
-    let put = |name: &str, day: u32, proven: bool| {
-        let at = format!("2024-05-{day:02}T00:00:00Z");
-        let mut backup = serde_json::json!({"file": format!("{name}.dump"), "bytes": 1, "sha256": "", "serverVersion": "15",
-            "startedAt": at, "endedAt": at, "rows": {}});
-        if proven {
-            backup["provenAt"] = serde_json::json!(at);
-        }
-        fs::write(directory.path().join(format!("{name}.dump")), "x").unwrap();
-        fs::write(directory.path().join(format!("{name}.json")), backup.to_string()).unwrap();
-    };
-    put("a", 1, true);
-    put("b", 2, true);
-    put("c", 3, false);
-    put("d", 4, false);
-    put("e", 5, false);
+    let own = owner("ns/shop", "1/shop");
+    for (name, day, proven) in [("a", 1, true), ("b", 2, true), ("c", 3, false), ("d", 4, false), ("e", 5, false)] {
+        put(directory.path(), name, day, proven, Some(&own));
+    }
     fs::write(directory.path().join("notes.txt"), "").unwrap();
-    assert_eq!(retain(directory.path(), 3, None).unwrap(), ["a"], "b is the last good one");
-    let long_ago = Some("2025-01-01T00:00:00Z".parse().unwrap());
-    assert_eq!(retain(directory.path(), 3, long_ago).unwrap(), ["d", "c"]);
+    let spared = Kept { spared: Some("a"), ..keep(3) };
+    assert!(retain(directory.path(), &own, &spared).unwrap().is_empty(), "a may still be restored");
+    // Broken off between a backup and its record.
+    fs::remove_file(directory.path().join("a.dump")).unwrap();
+    assert_eq!(retain(directory.path(), &own, &keep(3)).unwrap(), ["a"], "b is the last good one");
+    let long_ago = Kept { not_before: Some("2025-01-01T00:00:00Z".parse().unwrap()), ..keep(3) };
+    assert_eq!(retain(directory.path(), &own, &long_ago).unwrap(), ["d", "c"]);
     assert_eq!(names(directory.path()), ["b.dump", "b.json", "e.dump", "e.json", "notes.txt"]);
+}
+
+#[test]
+fn what_others_have_in_the_same_directory_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = owner("ns/shop", "1/shop");
+    // Another release, and another database of this one.
+    put(directory.path(), "ns.other-1-20240501T000000", 1, true, Some(&owner("ns/other", "1/shop")));
+    put(directory.path(), "ns.shop-1-20240502T000000", 2, true, Some(&owner("ns/shop", "1/orders")));
+    // Of records without an owner the name tells whose they are.
+    put(directory.path(), "ns.other-1-20240503T000000", 3, true, None);
+    put(directory.path(), "ns.shop-3-4-20240504T000000", 4, true, None);
+    put(directory.path(), "by-hand", 5, true, None);
+    put(directory.path(), "ns.shop-2-20240506T000000", 6, true, None);
+    put(directory.path(), "ns.shop-2-20240506T000000-before-restore", 7, true, None);
+    put(directory.path(), "ns.shop-4-20240508T000000", 8, true, Some(&own));
+    let removed = retain(directory.path(), &own, &keep(1)).unwrap();
+    assert_eq!(removed, ["ns.shop-2-20240506T000000-before-restore", "ns.shop-2-20240506T000000"]);
+    assert_eq!(names(directory.path()).len(), 12);
+}
+
+#[tokio::test]
+async fn a_directory_is_shared_with_other_databases() {
+    let server = Server::start().await;
+    server.sql(DATA).await;
+    server.sql("CREATE DATABASE other").await;
+    let directory = tempfile::tempdir().unwrap();
+    let back_up = async |database: &str, of: &str, name: &str, keep: Option<i32>| {
+        let task = json!({"backup": {"name": name, "of": of, "proof": false, "keep": keep}});
+        let url = server.url_of("shop", database);
+        let report = job::perform_in(&url, task, None, Some(directory.path()), &[]).await;
+        assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+        report.message
+    };
+    for (database, of, name) in [
+        ("postgres", "ns/a", "ns.a-1-20240101T000000"),
+        ("other", "ns/a", "ns.a-2-20240102T000000"),
+        ("postgres", "ns/b", "ns.b-1-20240101T000000"),
+    ] {
+        assert!(!back_up(database, of, name, Some(1)).await.contains("removed"), "{name}");
+    }
+    let before = back_up("postgres", "ns/a", "ns.a-1-20240101T000000-before-restore", None).await;
+    assert!(!before.contains("removed"), "what is to be restored next stays: {before}");
+    let next = back_up("postgres", "ns/a", "ns.a-3-20240103T000000", Some(1)).await;
+    assert!(next.ends_with("removed ns.a-1-20240101T000000-before-restore, ns.a-1-20240101T000000"), "{next}");
+    assert_eq!(names(directory.path()).len(), 6);
 }

@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::Value;
 use servicerelease::{
-    database::{self, Places, Stop},
+    database::{
+        self, Places, Stop,
+        backup::{self, Backup, Owner},
+    },
     engine::{MOST_REPORT, Report},
 };
 use tempfile::TempDir;
@@ -40,6 +43,11 @@ pub async fn perform_in(
     let report = database::perform(&task, &places, stop).await;
     assert!(database::report::text(&report).len() <= MOST_REPORT, "{report:?}");
     report
+}
+
+/// Makes a backup of the release that all of these are of.
+pub async fn take(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
+    backup::take(url, directory, name, &Owner::of(url, "production/shop").await?).await
 }
 
 /// A pod of a Job.

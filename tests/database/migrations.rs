@@ -238,6 +238,33 @@ async fn a_table_that_is_in_use_is_waited_for_a_little_at_a_time() {
 }
 
 #[tokio::test]
+async fn what_runs_in_no_transaction_makes_room_for_others_too() {
+    let server = Server::start().await;
+    run(&server, &COUNTED[..1]).await;
+    let all = [COUNTED[0], ("002_full.sql", "VACUUM FULL ran")];
+    let mut user = server.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM ran").execute(&mut user).await.unwrap();
+    let mut short = settings();
+    short.timeout = Duration::from_secs(3);
+    let report = migrate::run(&server.url(), &files(&all), &short).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let told = "line 1: canceling statement due to lock timeout (SQLSTATE 55P03), tried ";
+    assert!(why(&report).starts_with(told) && !why(&report).contains("index"), "{report:?}");
+
+    let running = tokio::spawn({
+        let (url, files) = (server.url(), files(&all));
+        async move { migrate::run(&url, &files, &settings()).await }
+    });
+    server.until("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted").await;
+    // Whoever queued up behind it goes on before its time is over.
+    let reads = tokio::time::timeout(Duration::from_secs(5), server.number("SELECT count(*) FROM ran"));
+    assert_eq!(reads.await.expect("nobody waits for it for long"), 1);
+    sqlx::raw_sql("COMMIT").execute(&mut user).await.unwrap();
+    let report = running.await.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+}
+
+#[tokio::test]
 async fn what_runs_in_no_transaction_is_unknown_once_it_is_broken_off() {
     let server = Server::start().await;
     run(&server, &COUNTED[..1]).await;

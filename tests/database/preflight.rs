@@ -1,22 +1,24 @@
 //! What is found of a server before a migration, and what is wrong with it.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 use servicerelease::{
     api::WorkOutcome,
     database::{
+        Places,
         migrate::files,
         preflight::{Findings, Wanted},
+        rights,
     },
-    engine::Report,
+    engine::{Planned, Report},
 };
 
 use super::{job, server::Server};
 
 async fn look(url: &str, min_version: Option<&str>, limits: &str) -> Result<(Findings, Vec<String>), String> {
     let limits = &serde_json::from_str(limits).unwrap();
-    servicerelease::database::preflight::look(url, &Wanted { min_version, session: true, limits }).await
+    servicerelease::database::preflight::look(url, &Wanted { min_version, session: true, limits, planned: &[] }).await
 }
 
 #[tokio::test]
@@ -57,6 +59,83 @@ async fn each_thing_that_is_wrong_is_told_with_its_remedy() {
     let (_, faults) = look(&url, None, r#"{"maxTransactionAge": "0s"}"#).await.unwrap();
     let told = "at most 0s is allowed: idle in transaction of a report (process ";
     assert!(faults.len() == 1 && faults[0].contains(told), "{faults:?}");
+}
+
+#[tokio::test]
+async fn a_moments_long_transaction_is_waited_for() {
+    let server = Server::start().await;
+    server.sql("CREATE DATABASE other").await;
+    let mut elsewhere = server.connect_as("shop", "other").await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT 1").execute(&mut elsewhere).await.unwrap();
+    let mut user = server.connect().await;
+    sqlx::raw_sql("SET application_name = 'a report'; BEGIN; SELECT 1").execute(&mut user).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    let looking = tokio::spawn({
+        let url = server.url();
+        async move { look(&url, None, r#"{"maxTransactionAge": "4s"}"#).await }
+    });
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'servicerelease/preflight'").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sqlx::raw_sql("COMMIT").execute(&mut user).await.unwrap();
+    let (findings, faults) = looking.await.unwrap().unwrap();
+    assert!(faults.is_empty(), "one in another database is in nobody's way: {faults:?}");
+    assert!(findings.oldest_transaction_seconds < 1.0, "{findings:?}");
+
+    sqlx::raw_sql("BEGIN; CREATE TABLE a (); PREPARE TRANSACTION 'half'").execute(&mut user).await.unwrap();
+    let (_, faults) = look(&server.url(), None, r#"{"maxTransactionAge": "0s"}"#).await.unwrap();
+    assert!(faults.len() == 1 && faults[0].contains("prepared transaction 'half' of shop"), "{faults:?}");
+}
+
+#[tokio::test]
+async fn rights_to_what_is_planned_are_looked_at_before_it_is_begun() {
+    let (server, scratch) = (Server::start().await, Server::start().await);
+    server.sql("CREATE ROLE tenant LOGIN; CREATE ROLE other LOGIN").await;
+    server.sql("CREATE DATABASE shop OWNER other").await;
+    let mut admin = server.connect_as("shop", "shop").await.unwrap();
+    let make = "CREATE EXTENSION dblink; CREATE EXTENSION pgcrypto; SET ROLE other; CREATE TABLE a (id serial); CREATE TABLE b (n int); \
+                GRANT SELECT ON b TO tenant; ALTER TABLE b ENABLE ROW LEVEL SECURITY";
+    sqlx::raw_sql(make).execute(&mut admin).await.unwrap();
+    let _session = server.connect_as("other", "shop").await.unwrap();
+    let mut places = Places {
+        url: server.url_of("tenant", "shop"),
+        scratch: None,
+        files: "/nowhere".into(),
+        backups: "/nowhere".into(),
+        command: Vec::new(),
+    };
+    let all = [Planned::Backup, Planned::Proof, Planned::Rehearsal, Planned::Restore];
+    let faults = rights::look(&places, &all).await.unwrap();
+    let told = [
+        "role tenant may not read public.a, public.a_id_seq, and a backup is of all tables: GRANT pg_read_all_data TO tenant",
+        "row-level security hides rows of public.b from role tenant, and pg_dump fails on that: ALTER ROLE tenant BYPASSRLS",
+        "role tenant may make no database to restore a backup into: ALTER ROLE tenant CREATEDB",
+        "only a superuser makes extension dblink, so that role tenant can restore no backup of this database: name a superuser's URL in backup.scratchUrlFrom",
+        "role tenant does not own the database, which onRollback: Restore gives another name: GRANT other TO tenant",
+        "role tenant may not end sessions of other, which onRollback: Restore does: GRANT pg_signal_backend TO tenant",
+        "a restore keeps owners, and role tenant is no member of other: GRANT other TO tenant",
+    ];
+    assert_eq!(faults.len(), told.len(), "{faults:#?}");
+    for (fault, told) in faults.iter().zip(told) {
+        assert!(fault.starts_with(told), "{fault}");
+    }
+    assert!(rights::look(&places, &[]).await.unwrap().is_empty(), "nothing is asked for what is not planned");
+    let task = json!({"preflight": {"session": true, "limits": {}, "planned": ["proof"]}});
+    let report = job::perform(&places.url, task, None, &[]).await;
+    assert!(
+        report.outcome == WorkOutcome::NotBegun && report.message.contains("ALTER ROLE tenant CREATEDB"),
+        "{report:?}"
+    );
+
+    places.scratch = Some(scratch.url());
+    let faults = rights::look(&places, &[Planned::Proof, Planned::Rehearsal]).await.unwrap();
+    assert!(faults.is_empty(), "a superuser's server for scratch databases: {faults:?}");
+    places.scratch = None;
+    server
+        .sql("GRANT pg_read_all_data, pg_signal_backend, other TO tenant; ALTER ROLE tenant BYPASSRLS CREATEDB")
+        .await;
+    sqlx::raw_sql("RESET ROLE; DROP EXTENSION dblink").execute(&mut admin).await.unwrap();
+    let faults = rights::look(&places, &all).await.unwrap();
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[tokio::test]
@@ -125,6 +204,19 @@ async fn files_are_looked_at_before_anything_is_made() {
         let report = of_files(&server, &all).await;
         let meant = if told.is_empty() { WorkOutcome::Done } else { WorkOutcome::NotBegun };
         assert!(report.outcome == meant && report.message.contains(told), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn code_that_nobody_can_read_may_lose_data_unless_a_rehearsal_is_going_to_tell() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("001.sql"), "DO $$ BEGIN EXECUTE 'DROP TABLE victims'; END $$").unwrap();
+    for (planned, loses_data) in [(json!([]), true), (json!(["backup", "proof", "rehearsal"]), false)] {
+        let task = json!({"preflight": {"session": true, "limits": {}, "set": "shop", "planned": planned}});
+        let report = job::perform(&server.url(), task, Some(directory.path()), &[]).await;
+        assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, loses_data), "{report:?}");
+        assert_eq!(report.risks.len(), usize::from(loses_data), "{report:?}");
     }
 }
 

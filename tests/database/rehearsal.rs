@@ -5,11 +5,14 @@ use std::fs;
 use serde_json::{Value, json};
 use servicerelease::{
     api::{RehearsalStatus, WorkOutcome},
-    database::backup::{known, take},
+    database::backup::known,
     engine::Report,
 };
 
-use super::{job, server::Server};
+use super::{
+    job::{self, take},
+    server::Server,
+};
 
 async fn rehearsed(server: &Server, all: &[(&str, &str)], verify: Value) -> Report {
     let (backups, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -43,8 +46,9 @@ async fn what_a_migration_does_is_found_out_beside_the_database() {
     let RehearsalStatus { restored_millis, locks, rewritten, .. } = report.rehearsal.unwrap();
     assert!(restored_millis > 0);
     assert_eq!(locks, ["AccessExclusiveLock on users", "ShareLock on log"]);
-    assert!(rewritten.len() == 1 && rewritten[0].starts_with("users (about 1000 rows"), "{rewritten:?}");
+    assert_eq!(rewritten, ["public.users (1000 rows)"]);
     let told = [
+        "drops column public.users.name with its values",
         "002_type.sql, line 1: changes a column's type: values may be cut off",
         "003_drop.sql, line 2: drops a column with its values",
     ];
@@ -53,6 +57,44 @@ async fn what_a_migration_does_is_found_out_beside_the_database() {
         "SELECT count(*) FROM information_schema.columns WHERE table_name = 'users' AND data_type = 'integer'";
     assert_eq!((server.number(columns).await, server.number(LEFT).await), (1, 0));
     assert_eq!(server.number("SELECT count(*) FROM pg_class WHERE relname = 'servicerelease_ledger'").await, 0);
+}
+
+#[tokio::test]
+async fn what_code_does_is_found_out_where_nobody_can_read_it() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    // Without an index nothing but ANALYZE tells the server how many rows a restored table has.
+    server
+        .sql(
+            "CREATE TABLE victims (a int); INSERT INTO victims VALUES (1), (2), (3); \
+             CREATE TABLE bare (a varchar(9)); INSERT INTO bare SELECT n FROM generate_series(1, 5000) n; \
+             CREATE FUNCTION tidy() RETURNS void LANGUAGE sql AS 'DELETE FROM users WHERE id > 10'",
+        )
+        .await;
+    let known =
+        "IF (SELECT reltuples FROM pg_class WHERE relname = 'bare') <> 5000 THEN RAISE 'no statistics'; END IF;";
+    let all = [
+        ("001.sql", format!("DO $$ BEGIN {known} EXECUTE 'DROP TABLE victims'; END $$;")),
+        ("002.sql", "SELECT tidy(); ALTER TABLE bare ALTER a TYPE varchar(4) USING left(a, 4)".to_owned()),
+    ];
+    let all: Vec<(&str, &str)> = all.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let report = rehearsed(&server, &all, Value::Null).await;
+    assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, true), "{report:?}");
+    let mut risks = report.risks;
+    risks.sort();
+    let told = [
+        "002.sql, line 1: changes a column's type: values may be cut off",
+        "deletes 990 of the 1000 rows of public.users",
+        "drops table public.victims with its 3 rows",
+        "makes column public.bare.a character varying(4) of character varying(9): values may be cut off",
+    ];
+    assert_eq!(risks, told);
+    assert_eq!(report.rehearsal.unwrap().rewritten, ["public.bare (5000 rows)"]);
+    assert_eq!(server.number("SELECT count(*) FROM victims").await, 3);
+
+    let harmless = [("001.sql", "DO $$ BEGIN CREATE TYPE mood AS ENUM ('glad'); END $$")];
+    let report = rehearsed(&server, &harmless, Value::Null).await;
+    assert_eq!((report.outcome, report.loses_data, report.risks.len()), (WorkOutcome::Done, false, 0), "{report:?}");
 }
 
 #[tokio::test]

@@ -5,15 +5,14 @@ use std::path::Path;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use servicerelease::{
-    api::WorkOutcome,
-    database::{backup::take, restore::Names},
-    engine::Report,
-};
+use servicerelease::{api::WorkOutcome, database::restore::Names, engine::Report};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tempfile::TempDir;
 
-use super::{job, server::Server};
+use super::{
+    job::{self, take},
+    server::Server,
+};
 
 /// A database of a tenant's, and a backup of it that is older than what it has now.
 async fn tenant() -> (Server, TempDir) {
@@ -192,4 +191,74 @@ async fn what_cannot_be_restored_changes_nothing() {
         server.number("SELECT count(*) FROM pg_database WHERE datname LIKE 'servicerelease_restore_%'").await,
         0
     );
+}
+
+/// A backup of what there is now.
+async fn backup_of(server: &Server, database: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    take(&server.url_of("owner", database), directory.path(), "shop-1").await.unwrap();
+    directory
+}
+
+const OWNER_OF: &str = "SELECT count(*) FROM pg_class WHERE relname = 'samples' AND relowner = 'reader'::regrole";
+
+async fn samples_of_reader(server: &Server) -> i64 {
+    let mut connection = server.connect_as("shop", "shop").await.unwrap();
+    sqlx::query_scalar(OWNER_OF).fetch_one(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn owners_and_rights_are_kept_or_nothing_is_restored() {
+    let (server, _) = tenant().await;
+    let lab = "CREATE SCHEMA lab AUTHORIZATION reader; CREATE TABLE lab.samples (n int); ALTER TABLE lab.samples OWNER TO reader; \
+               GRANT USAGE ON SCHEMA lab TO owner, app; GRANT SELECT ON lab.samples TO owner, app";
+    sql(&server, "shop", lab).await;
+    let backups = backup_of(&server, "shop").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    let told = "a restore keeps owners, and role owner is no member of reader: GRANT reader TO owner, or name a superuser's URL";
+    assert!(report.message.starts_with(told), "{report:?}");
+    let databases = "SELECT count(*) FROM pg_database WHERE NOT datistemplate AND datallowconn";
+    assert_eq!((server.number(databases).await, orders(&server, "shop").await), (2, 7), "all is as it was");
+
+    server.sql("GRANT reader TO owner").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert!(!report.message.contains("not kept"), "{report:?}");
+    assert_eq!(samples_of_reader(&server).await, 1);
+    let mut app = server.connect_as("app", "shop").await.unwrap();
+    sqlx::query("SELECT * FROM lab.samples").execute(&mut app).await.expect("its right is kept");
+}
+
+#[tokio::test]
+async fn what_only_a_superuser_can_give_away_is_told() {
+    let (server, _) = tenant().await;
+    server.sql("GRANT reader TO owner").await;
+    let guest = "CREATE TABLE sales.samples (n int); ALTER TABLE sales.samples OWNER TO reader";
+    sql(&server, "shop", guest).await;
+    let backups = backup_of(&server, "shop").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.contains("(reader in sales): name such a URL in directUrlFrom"), "{report:?}");
+    let superuser = server.url_of("shop", "shop");
+    let report = job::perform_in(&superuser, task(), None, Some(backups.path()), &[]).await;
+    assert_eq!((report.outcome, samples_of_reader(&server).await), (WorkOutcome::Done, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn the_provider_of_the_locale_is_kept() {
+    let (server, _) = tenant().await;
+    server.sql("CREATE DATABASE icu OWNER owner TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-AT'").await;
+    let backups = backup_of(&server, "icu").await;
+    let url = server.url_of("owner", "icu");
+    let query =
+        "SELECT 1 FROM pg_database WHERE datname = current_database() AND daticulocale IS DISTINCT FROM 'de-AT'";
+    let verify = json!({"queries": [{"name": "scratch", "query": query}]});
+    let rehearsal = json!({"rehearse": {"name": "shop-1", "verify": verify, "timeout": "1m"}});
+    let report = job::perform_in(&url, rehearsal, None, Some(backups.path()), &["true"]).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let report = job::perform_in(&url, task(), None, Some(backups.path()), &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let icu = "SELECT count(*) FROM pg_database WHERE datname IN ('icu', 'icu_before_3') AND datlocprovider = 'i' AND daticulocale = 'de-AT'";
+    assert_eq!(server.number(icu).await, 2);
 }

@@ -86,7 +86,7 @@ impl Server {
             "-c",
             "jit=off",
         ]);
-        postgres.args(["-c", "shared_buffers=16MB", "-c", "max_connections=30"]);
+        postgres.args(["-c", "shared_buffers=16MB", "-c", "max_connections=30", "-c", "max_prepared_transactions=2"]);
         self.process = Some(postgres.current_dir("/").stdout(Stdio::null()).stderr(log).spawn().expect("setpriv"));
         self.connect().await;
     }

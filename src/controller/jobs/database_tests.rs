@@ -253,7 +253,17 @@ fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_
         (Task::Down { run: sql(), of: "ns/shop#3".into() }, "FailJob"),
         (restore, "FailJob"),
         (settle, "Ignore"),
-        (Task::Backup { name: "shop-3".into(), proof: true, keep: 7, max_age: None }, "Ignore"),
+        (
+            Task::Backup {
+                name: "shop-3".into(),
+                of: "ns/shop".into(),
+                proof: true,
+                keep: Some(7),
+                max_age: None,
+                spared: None,
+            },
+            "Ignore",
+        ),
     ] {
         let made = made(job(Some(task), TaskPod::Own), false).unwrap();
         let spec = &made["spec"];

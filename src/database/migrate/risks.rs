@@ -20,6 +20,8 @@ pub enum Risk {
     DeletesRows,
     /// Makes a column another type: what does not fit is cut off or refused.
     ChangesType,
+    /// Runs code that nobody reads here: a DO block, a procedure, a prepared statement.
+    RunsCode,
     /// Refuses rows that lack a value: those that are there, and those that older code writes.
     RequiresValue,
 }
@@ -35,16 +37,23 @@ impl Risk {
             Self::Empties => "empties a table",
             Self::DeletesRows => "deletes rows",
             Self::ChangesType => "changes a column's type: values may be cut off",
+            Self::RunsCode => "runs code (DO, CALL, EXECUTE): whether it loses data only a rehearsal tells",
             Self::RequiresValue => {
                 "requires a value that rows, and older code, may not have (NOT NULL without DEFAULT)"
             }
         }
     }
 
-    /// Whether data are lost.
+    /// Whether data are lost, or may be for all that anybody knows.
     #[must_use]
     pub const fn loses_data(self) -> bool {
         !matches!(self, Self::RequiresValue)
+    }
+
+    /// Whether the statement tells it; else a rehearsal does.
+    #[must_use]
+    pub const fn is_told(self) -> bool {
+        !matches!(self, Self::RunsCode)
     }
 }
 
@@ -61,18 +70,25 @@ pub fn of_files<'a>(files: impl IntoIterator<Item = &'a File>) -> Vec<(String, u
     files.into_iter().flat_map(of).collect()
 }
 
-/// The risks of files in words, and whether data are lost by one of them.
+/// The risks of files in words, and whether data are lost by one of them. What only a rehearsal tells is left to it, if there
+/// is going to be one.
 #[must_use]
-pub fn told<'a>(files: impl IntoIterator<Item = &'a File>) -> (Vec<String>, bool) {
-    let all = of_files(files);
+pub fn told<'a>(files: impl IntoIterator<Item = &'a File>, rehearsed: bool) -> (Vec<String>, bool) {
+    let mut all = of_files(files);
+    all.retain(|(_, _, risk)| !rehearsed || risk.is_told());
     let loses_data = all.iter().any(|(_, _, risk)| risk.loses_data());
     // What loses data comes first: the list is bounded.
     let (first, last): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, _, risk)| risk.loses_data());
-    let told = |(file, line, risk): (String, u64, Risk)| format!("{file}, line {line}: {}", risk.told());
-    (first.into_iter().chain(last).map(told).collect(), loses_data)
+    (first.iter().chain(&last).map(line).collect(), loses_data)
 }
 
-/// The risks of a statement. What a function or a DO block does nobody sees here.
+/// A risk in words, with its place.
+#[must_use]
+pub fn line((file, line, risk): &(String, u64, Risk)) -> String {
+    format!("{file}, line {line}: {}", risk.told())
+}
+
+/// The risks of a statement. What a function or a trigger does nobody sees here.
 #[must_use]
 pub fn risks(statement: &Statement) -> Vec<Risk> {
     let words: Vec<&str> = statement.words.iter().map(String::as_str).collect();
@@ -80,6 +96,7 @@ pub fn risks(statement: &Statement) -> Vec<Risk> {
     match words.as_slice() {
         ["DROP", "TABLE" | "SCHEMA" | "DATABASE", ..] | ["DROP", "FOREIGN", "TABLE", ..] => vec![Risk::DropsTables],
         ["DROP", "TYPE" | "DOMAIN" | "EXTENSION" | "OWNED", ..] if cascades => vec![Risk::DropsDependents],
+        ["DO" | "CALL" | "EXECUTE", ..] => vec![Risk::RunsCode],
         ["TRUNCATE", ..] => vec![Risk::Empties],
         ["DELETE", "FROM", ..] => vec![Risk::DeletesRows],
         ["WITH", rest @ ..] if rest.windows(2).any(|pair| pair == ["DELETE", "FROM"]) => vec![Risk::DeletesRows],
@@ -132,6 +149,10 @@ mod tests {
     #[case("DROP TYPE mood", &[])]
     #[case("DROP INDEX i", &[])]
     #[case("DROP VIEW v", &[])]
+    #[case("DO $$ BEGIN EXECUTE 'DROP TABLE a'; END $$", &[Risk::RunsCode])]
+    #[case("call tidy(1)", &[Risk::RunsCode])]
+    #[case("EXECUTE prepared", &[Risk::RunsCode])]
+    #[case("INSERT INTO a VALUES (1) ON CONFLICT DO NOTHING", &[])]
     #[case("TRUNCATE a", &[Risk::Empties])]
     #[case("DELETE FROM a WHERE id = 1", &[Risk::DeletesRows])]
     #[case("WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone", &[Risk::DeletesRows])]

@@ -402,8 +402,8 @@ impl<'a> Run<'a> {
         let effects = match before {
             Some(before) => {
                 let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let (locks, rewritten) = before.compare(connection).await?;
-                Some(Effects { file: file.name.clone(), millis, locks, rewritten })
+                let locks = before.compare(connection).await?;
+                Some(Effects { file: file.name.clone(), millis, locks })
             }
             None => None,
         };
@@ -419,6 +419,29 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Runs a statement in no transaction; how often, if it fails. What is done concurrently waits for all older transactions
+    /// and is in nobody's way: it has as long as there is. Behind all else that waits for a lock others queue up, so that it
+    /// makes room after a while, and is tried again: what did not get its lock has done nothing.
+    async fn by_itself(&self, connection: &mut PgConnection, statement: &Statement) -> Result<(), (sqlx::Error, u32)> {
+        let locks = if statement.is_concurrent() { 0 } else { self.settings.lock_timeout.as_millis() };
+        let mut tries = 1;
+        loop {
+            let left = self.left().as_millis().max(1);
+            let limits = format!("SET lock_timeout = {locks}; SET statement_timeout = {left}");
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(limits))).await.map_err(|error| (error, tries))?;
+            let ran = connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.text.clone()))).await;
+            // The note that follows is not to be given up for a lock.
+            let _ = connection.execute(sqlx::raw_sql("RESET lock_timeout")).await;
+            let Err(error) = ran else { return Ok(()) };
+            let pause = PAUSE * tries;
+            if locks == 0 || !is_contended(&error) || tries == TRIES || pause >= self.left() {
+                return Err((error, tries));
+            }
+            tries += 1;
+            sleep(pause).await;
+        }
+    }
+
     /// Runs statements one by one, with a note before the first and after the last.
     async fn alone(
         &self,
@@ -431,21 +454,23 @@ impl<'a> Run<'a> {
             return Err(Stop::Lost("the lock of the migration is lost".into()));
         }
         for (done, statement) in statements.iter().enumerate() {
-            // No limit for locks: building an index concurrently waits for all older transactions, and is in nobody's way.
-            let limit = format!("SET statement_timeout = {}", self.left().as_millis().max(1));
-            connection.execute(sqlx::raw_sql(AssertSqlSafe(limit))).await?;
-            let ran = connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.text.clone()))).await;
-            let Err(error) = ran else { continue };
+            let Err((error, tries)) = self.by_itself(connection, statement).await else { continue };
             if is_lost(&error) {
                 return Err(Stop::Lost(told(&error)));
             }
+            let times = if tries > 1 { format!(", tried {tries} times") } else { String::new() };
             ledger.note(connection, file, "Failed").await?;
             let before =
                 if done > 0 { format!("; the {done} statements before it are in effect") } else { String::new() };
             let why = format!(
-                "{}{}{before}; an index that was being built is left invalid: drop it before this is run again",
+                "{}{}{times}{before}{}",
                 place(Some(statement.line)),
-                told(&error)
+                told(&error),
+                if statement.is_concurrent() {
+                    "; an index that was being built is left invalid: drop it before this is run again"
+                } else {
+                    ""
+                }
             );
             return Err(Stop::Partly(file.name.clone(), why));
         }

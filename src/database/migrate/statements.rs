@@ -19,6 +19,14 @@ pub struct Statement {
     pub words: Vec<String>,
 }
 
+impl Statement {
+    /// Whether it is done beside others' work on the same table.
+    #[must_use]
+    pub fn is_concurrent(&self) -> bool {
+        self.words.iter().any(|word| word == "CONCURRENTLY")
+    }
+}
+
 /// What a statement is, as far as transactions go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

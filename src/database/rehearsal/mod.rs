@@ -2,6 +2,7 @@
 //! takes.
 
 mod outside;
+mod schema;
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -10,8 +11,12 @@ use crate::{
     engine::{Report, SqlRun},
 };
 
+use schema::{Lost, Schema};
+use sqlx::{Connection as _, Executor as _};
+
 use super::{
     backup,
+    connection::{self, told},
     migrate::{self, effects::Effects, files, risks},
     report, scratch,
     tasks::{Places, settings},
@@ -63,9 +68,10 @@ pub async fn rehearse(
     // It is a proof, too. Beside a command of somebody else the directory is read only, and nobody loses by that.
     let _ = backup::record(&places.backups, name, &backup);
     let restored_millis = millis(begun);
+    analyze(&scratch.url).await;
     let begun = Instant::now();
     let mut found = match tried {
-        Tried::Sql(run) => of_files(&scratch.url, &files, run).await,
+        Tried::Sql(run) => of_files(&scratch.url, &files, run, &backup.rows).await,
         Tried::Command => outside::run(places, &scratch, &backup.rows).await,
     };
     found.status.restored_millis = restored_millis;
@@ -97,19 +103,58 @@ fn millis(since: Instant) -> i64 {
     i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
-async fn of_files(url: &str, files: &[files::File], run: &SqlRun) -> Found {
+/// What was restored has no statistics: without them statements take other ways, and another time, than in earnest.
+async fn analyze(url: &str) {
+    let Ok(mut connection) = connection::open(url, "servicerelease/rehearsal").await else { return };
+    let _ = connection.execute(sqlx::raw_sql("ANALYZE")).await;
+    let _ = connection.close().await;
+}
+
+/// What stands in files, and what becomes of the tables when they are run: a DO block or a function shows only then.
+async fn of_files(url: &str, files: &[files::File], run: &SqlRun, rows: &BTreeMap<String, i64>) -> Found {
+    match observed(url, files, run, rows).await {
+        Ok(found) => found,
+        Err(why) => Found { fault: Some(why), ..Found::default() },
+    }
+}
+
+async fn observed(
+    url: &str,
+    files: &[files::File],
+    run: &SqlRun,
+    rows: &BTreeMap<String, i64>,
+) -> Result<Found, String> {
     // What is pending there was pending in the database.
     let pending = migrate::pending::look(url, &run.set, files).await.map(|sorted| sorted.pending).unwrap_or_default();
-    let (risks, loses_data) = risks::told(pending);
+    let written = risks::of_files(pending);
+    let look = async || {
+        let opened = connection::open(url, "servicerelease/rehearsal").await;
+        let mut connection = opened.map_err(|error| error.to_string())?;
+        let schema = Schema::look(&mut connection).await.map_err(|error| told(&error))?;
+        Ok::<_, String>((connection, schema))
+    };
+    let (looking, before) = look().await?;
+    let _ = looking.close().await;
     let settings = migrate::Settings { observe: true, meant: crate::engine::Meant::default(), ..settings(run) };
     let migrate::Report { outcome, plan, applied, file, why, effects, .. } = migrate::run(url, files, &settings).await;
     let fault = (outcome != WorkOutcome::Done).then(|| {
         let file = file.map(|file| format!("{file}: ")).unwrap_or_default();
         format!("on the backup it fails: {file}{}", why.unwrap_or_default())
     });
-    let rewritten = effects.iter().flat_map(|effects| effects.rewritten.clone()).collect();
+    let (mut looking, after) = look().await?;
+    let counted = backup::rows(&mut looking).await?;
+    let _ = looking.close().await;
+    let rewritten = before.rewritten(&after, rows);
     let status = RehearsalStatus { locks: strongest(&effects), rewritten, ..RehearsalStatus::default() };
-    Found { fault, status, risks, loses_data, applied, files_hash: plan }
+    let Lost { data, refused } = before.lost(&after, rows, &counted);
+    // What a statement says of itself has its place; and one that finds no row here may find some in earnest.
+    let known =
+        |wanted: fn(risks::Risk) -> bool| written.iter().filter(move |(_, _, risk)| wanted(*risk)).map(risks::line);
+    let losing: Vec<String> = data.into_iter().chain(known(|risk| risk.loses_data() && risk.is_told())).collect();
+    let loses_data = !losing.is_empty();
+    let refusing: Vec<String> = if fault.is_none() { refused } else { known(|risk| !risk.loses_data()).collect() };
+    let risks = losing.into_iter().chain(refusing).collect();
+    Ok(Found { fault, status, risks, loses_data, applied, files_hash: plan })
 }
 
 /// The strongest lock on each table over all files.

@@ -17,7 +17,7 @@ use super::{
     connection::{self, told},
     hexadecimal,
     migrate::ledger,
-    report,
+    report, rights,
     scratch::beside,
 };
 
@@ -212,13 +212,9 @@ impl Work<'_> {
         let made = async {
             let url = beside(&self.places.url, &restored)?;
             traits::make(&mut self.maintenance, &current, &restored).await?;
-            let kept = backup::fill(&url, &self.places.backups, &self.backup, &[]).await;
-            if let Err(why) = kept {
-                // This role may not own what others owned: better without owners than not at all.
-                traits::make(&mut self.maintenance, &current, &restored).await?;
-                let flags = ["--no-owner", "--no-privileges"];
-                backup::fill(&url, &self.places.backups, &self.backup, &flags).await?;
-                self.lost.push(format!("owners and rights in the database ({})", report::cut(&why, 120)));
+            // Without owners and rights the application would be locked out of what takes its database's place.
+            if let Err(why) = backup::fill(&url, &self.places.backups, &self.backup, &[]).await {
+                return Err(self.with_remedy(why).await);
             }
             self.lost.extend(traits::copy(&mut self.maintenance, &current, &restored).await?);
             let comment = traits::comment(&mut self.maintenance, &current).await?;
@@ -233,6 +229,25 @@ impl Work<'_> {
         let _ = migrations.execute("SELECT pg_advisory_unlock_all()").await;
         let _ = migrations.close().await;
         made
+    }
+
+    /// Why a backup was not restored with its owners and rights, and what can be done where a right is missing.
+    async fn with_remedy(&self, why: String) -> String {
+        let denied =
+            ["permission denied", "must be member of role", "must be able to SET ROLE", "must be owner", "superuser"];
+        if !denied.iter().any(|words| why.contains(words)) {
+            return why;
+        }
+        let lacking = async {
+            let mut connection = connection::open(&self.places.url, "servicerelease/restore").await.ok()?;
+            let lacking = rights::owners(&mut connection).await.ok().flatten();
+            let _ = connection.close().await;
+            lacking
+        };
+        let remedy = lacking.await.unwrap_or_else(|| {
+            "a restore keeps owners and rights: name the URL of a role in directUrlFrom that may give them, such as a superuser".into()
+        });
+        format!("{remedy} ({})", report::cut(&why, 160))
     }
 
     /// A session that keeps migrations away.

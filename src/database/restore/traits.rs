@@ -1,52 +1,53 @@
 //! What a database is beside its contents: owner, encoding, limits, rights, and settings of its sessions. A dump has none
 //! of it.
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::database::connection::told;
+use crate::database::{connection::told, scratch::LIKE};
 
 use super::{quoted, run};
 
-/// Makes an empty database like another one, in the place of one that was left. Where the role may not give it to the
-/// owner, it has it itself.
+/// Makes an empty database like another one, of the same owner, in the place of one that was left.
 ///
 /// # Errors
 /// The server's word.
 pub async fn make(connection: &mut PgConnection, like: &str, name: &str) -> Result<(), String> {
     // The default tablespace is everybody's unless it is named: then it needs a right.
-    let query = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) \
-                 || coalesce((SELECT format(' TABLESPACE %I', spcname) FROM pg_tablespace t WHERE t.oid = dattablespace \
-                 AND spcname <> 'pg_default'), ''), quote_ident(pg_get_userbyid(datdba)) FROM pg_database WHERE datname = $1";
-    let (traits, owner): (String, String) =
-        sqlx::query_as(query).bind(like).fetch_one(&mut *connection).await.map_err(|error| told(&error))?;
+    let query = format!(
+        "SELECT {LIKE} || coalesce((SELECT format(' TABLESPACE %I', spcname) FROM pg_tablespace t WHERE t.oid = dattablespace \
+         AND spcname <> 'pg_default'), ''), quote_ident(pg_get_userbyid(datdba)), quote_ident(current_user) \
+         FROM pg_database d WHERE datname = $1"
+    );
+    let (traits, owner, role): (String, String, String) = sqlx::query_as(AssertSqlSafe(query))
+        .bind(like)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| told(&error))?;
     let gone = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
     run(connection, &gone).await.map_err(|error| told(&error))?;
-    let make = format!("CREATE DATABASE {name} TEMPLATE template0 {traits}");
-    match run(connection, &format!("{make} OWNER {owner}")).await {
-        Ok(()) => Ok(()),
-        Err(_) => run(connection, &make)
-            .await
-            .map_err(|error| format!("no database can be made beside it: {}; ALTER ROLE ... CREATEDB", told(&error))),
-    }
+    run(connection, &format!("CREATE DATABASE {name} TEMPLATE template0 {traits} OWNER {owner}")).await.map_err(
+        |error| {
+            let denied = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|code| code == "42501");
+            let remedy =
+                if denied { format!("; ALTER ROLE {role} CREATEDB; GRANT {owner} TO {role}") } else { String::new() };
+            format!("no database of {owner} can be made beside it: {}{remedy}", told(&error))
+        },
+    )
 }
 
-/// Gives a database the rights and settings of another one; what could not be given.
+/// Gives a database the rights and settings of another one; which settings could not be given, such as those of a superuser.
 ///
 /// # Errors
-/// They cannot be read.
+/// They cannot be read, or a right cannot be given: without it those who have it now would stand before a closed door.
 pub async fn copy(connection: &mut PgConnection, from: &str, to: &str) -> Result<Vec<String>, String> {
     let mut lost = Vec::new();
-    let owners = "SELECT count(DISTINCT datdba) = 1, (SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1) \
-                  FROM pg_database WHERE datname IN ($1, $2)";
-    let (same, owner): (bool, String) =
-        sqlx::query_as(owners).bind(from).bind(to).fetch_one(&mut *connection).await.map_err(|error| told(&error))?;
-    if !same {
-        lost.push(format!("owner {owner}"));
-    }
     for (statement, what) in rights(connection, from, to).await.map_err(|error| told(&error))? {
-        if run(connection, &statement).await.is_err() {
-            lost.push(what);
-        }
+        let given = run(connection, &statement).await;
+        given
+            .map_err(|error| format!("{what} in the database cannot be given to the restored one: {}", told(&error)))?;
     }
     for Setting { role, name, value } in settings(connection, from).await.map_err(|error| told(&error))? {
         let given = give(connection, to, role.as_deref(), &name, &value).await;

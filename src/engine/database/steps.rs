@@ -13,7 +13,7 @@ use super::{
     super::{
         checks::Failure,
         pass::Pass,
-        task::{DatabaseJob, Meant, SqlRun, Task, TaskPod, Wrapped},
+        task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Wrapped},
     },
     image, image_from, pinned, template,
     work::{self, Order, Progress},
@@ -75,11 +75,13 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 limits: database.preflight.clone(),
                 set: files.as_ref().map(|(_, set)| set.clone()),
                 watched: migration.filter(|_| due).map(|migration| watched(&migration.change)).unwrap_or_default(),
+                planned: planned(database, due),
             };
+            let looking = DatabaseJob { scratch: plain.scratch, ..without };
             // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
             let job = match migration.filter(|migration| due && migration.change.template.is_some()) {
-                Some(migration) => with_change(pass, &migration.change, task, without),
-                None => DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..without },
+                Some(migration) => with_change(pass, &migration.change, task, looking),
+                None => DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..looking },
             };
             (job, LOOK)
         }
@@ -89,11 +91,17 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 (DatabaseJob { pod: TaskPod::User(job), ..without }, backup.timeout)
             } else {
                 let name = backup_name(pass, task);
+                // One that is made before another is restored takes nobody's place: least of all that other one's.
+                let retention = Some(&backup.retention).filter(|_| task == DatabaseTask::Backup);
+                let known = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
+                let number = number(pass);
                 let task = Task::Backup {
                     name,
+                    of: number.split('#').next().unwrap_or_default().to_owned(),
                     proof: backup.proof == Proof::Restore,
-                    keep: backup.retention.keep,
-                    max_age: backup.retention.max_age,
+                    keep: retention.map(|retention| retention.keep),
+                    max_age: retention.and_then(|retention| retention.max_age),
+                    spared: known.map(|known| known.name.clone()),
                 };
                 (DatabaseJob { task: Some(task), ..plain }, backup.timeout)
             }
@@ -147,6 +155,20 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
     };
     Some(Order { task, since, timeout, job })
+}
+
+/// What preflight looks whether it could be done, with a migration that is due or without.
+fn planned(database: &Database, due: bool) -> Vec<Planned> {
+    let backup = database.backup.as_ref().filter(|backup| backup.persistent_volume_claim.is_some());
+    let backup = backup.filter(|_| due || database.migration.is_none());
+    let proof = backup.is_some_and(|backup| backup.proof == Proof::Restore);
+    let all = [
+        (backup.is_some(), Planned::Backup),
+        (proof, Planned::Proof),
+        (due && database.rehearsed().is_some(), Planned::Rehearsal),
+        (due && database.on_rollback() == OnRollback::Restore, Planned::Restore),
+    ];
+    all.into_iter().filter_map(|(wanted, what)| wanted.then_some(what)).collect()
 }
 
 /// Namespace, name and number of the release, as the ledger has it.

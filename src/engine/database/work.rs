@@ -255,7 +255,8 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
     }
     if !report.server_version.is_empty() {
         database.server_version = bounded(&report.server_version, 64);
-        database.size_bytes = report.size_bytes;
+        // Of a backup's size the database's is not known.
+        database.size_bytes = if report.size_bytes > 0 { report.size_bytes } else { database.size_bytes };
     }
     // What a rehearsal applied is in no database any more, and a seed is no part of the schema.
     database.partly |= migrates && report.partly;

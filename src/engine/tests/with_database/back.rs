@@ -132,7 +132,25 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
         status.message
     );
     assert!(!made(&world).contains(&"restore".to_owned()));
-    let plan = status.database.unwrap().plan_hash;
+    let planned = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => match &job.task {
+                Some(Task::Preflight { planned, .. }) => Some(planned.clone()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let planned: Vec<_> = world.log.iter().filter_map(planned).collect();
+    assert_eq!(
+        planned,
+        [[Planned::Backup, Planned::Proof, Planned::Restore]],
+        "whether it could be done is looked at first"
+    );
+    let known = status.database.unwrap();
+    assert_eq!(known.size_bytes, 7_000, "as preflight found it");
+    let plan = known.plan_hash;
     let revision = world.candidate();
     world.log.clear();
     world.say(Action::Approve, |command| {
@@ -141,6 +159,22 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
     });
     world.settle();
     assert_eq!(made(&world), ["backup", "restore"], "what is there is backed up first");
+    let retention = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => match &job.task {
+                Some(Task::Backup { of, keep, max_age, .. }) => Some((of.clone(), *keep, *max_age)),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let retention: Vec<_> = world.log.iter().filter_map(retention).collect();
+    assert_eq!(
+        retention,
+        [("default/shop".to_owned(), None, None)],
+        "nothing goes in the place of what is to be restored"
+    );
     assert_eq!(
         (world.phase(), schema(&world), maintenance(&world)),
         (Phase::RolledBack, SchemaState::Undone, "false".into())

@@ -9,7 +9,7 @@ use crate::{
         Action, ApprovalKind, BackupStatus, CommandApproval, DatabaseTask, LABEL_RELEASE, Phase, SchemaState, StepName,
         WorkOutcome,
     },
-    engine::{ConfigMap, Effect, ObjectVersion, Report, Run, Task},
+    engine::{ConfigMap, Effect, ObjectVersion, Planned, Report, Run, Task},
 };
 
 use super::world::{World, template};
@@ -88,11 +88,14 @@ fn well(task: &Task) -> Option<Report> {
             files_hash: "f1".into(),
             pending: vec!["001_orders.sql".into()],
             server_version: "15.18".into(),
+            size_bytes: 7_000,
             ..done
         },
-        Task::Backup { name, .. } => {
-            Report { backup: Some(BackupStatus { name: name.clone(), ..BackupStatus::default() }), ..done }
-        }
+        Task::Backup { name, .. } => Report {
+            server_version: "15.18".into(),
+            backup: Some(BackupStatus { name: name.clone(), ..BackupStatus::default() }),
+            ..done
+        },
         Task::Migrate(_) => Report { applied: vec!["001_orders.sql".into()], ..done },
         _ => done,
     })
