@@ -54,7 +54,8 @@ pub struct GatewayRoute {
     /// What is routed: HTTP makes an HTTPRoute, GRPC a GRPCRoute. It cannot be changed. Default HTTP.
     #[serde(default)]
     pub protocol: RouteProtocol,
-    /// The Gateways, or listeners of them, that send the requests.
+    /// The Gateways, or listeners of them, that send the requests. Where others have done so before, they stay in the route
+    /// until all of these have accepted it.
     #[schemars(length(min = 1, max = 8))]
     pub parent_refs: Vec<ParentRef>,
     /// Host names that are meant. Without any, those of the listeners.

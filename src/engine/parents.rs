@@ -64,13 +64,25 @@ pub fn own(pass: &Pass<'_>, wanted: &[ParentRef]) -> Vec<Value> {
         let of_before = |parent: &&Value| {
             let parent = serde_json::from_value::<ParentRef>((*parent).clone());
             parent.is_ok_and(|parent| {
-                let is_wanted = wanted.iter().any(|wanted| whole(wanted, namespace) == whole(&parent, namespace));
-                !is_wanted && has_accepted(pass, route, &parent)
+                wanted.iter().all(|wanted| may_stand_beside(wanted, &parent, namespace))
+                    && has_accepted(pass, route, &parent)
             })
         };
         all.extend(references(route).iter().filter(of_before).cloned());
+        all.truncate(MOST);
     }
     all
+}
+
+/// How many parents a route may have.
+const MOST: usize = 32;
+
+/// Whether a route may have both: of one Gateway only different listeners, each by its name (validations of Gateway API).
+fn may_stand_beside(one: &ParentRef, other: &ParentRef, namespace: &str) -> bool {
+    let (group, kind, place, name, listener, _) = whole(one, namespace);
+    let (group2, kind2, place2, name2, listener2, _) = whole(other, namespace);
+    let named = listener.is_some() && listener2.is_some();
+    (group, kind, place, name) != (group2, kind2, place2, name2) || (named && listener != listener2)
 }
 
 fn references(route: &Route) -> &[Value] {
@@ -208,6 +220,32 @@ mod tests {
         let said = refused(&wanted, Some(gateway(&wanted)), vec![entry(&named, OURS, 3, true)]);
         assert_eq!(said.is_none(), counts, "{said:?}");
         assert!(said.is_none_or(|(text, definite)| text.contains("has not accepted it") && !definite));
+    }
+
+    #[rstest]
+    #[case::another_gateway(json!({"name": "edge"}), json!({"name": "other"}), true)]
+    #[case::in_another_namespace(json!({"name": "edge"}), json!({"name": "edge", "namespace": "infra"}), true)]
+    #[case::another_listener(json!({"name": "edge", "sectionName": "a"}), json!({"name": "edge", "sectionName": "b"}), true)]
+    #[case::all_listeners(json!({"name": "edge"}), json!({"name": "edge", "sectionName": "b"}), false)]
+    #[case::another_port(json!({"name": "edge", "port": 80}), json!({"name": "edge", "port": 81}), false)]
+    #[case::the_same(json!({"name": "edge"}), json!({"name": "edge", "namespace": "default"}), false)]
+    fn a_parent_of_before_stays_beside_a_new_one_where_the_api_server_takes_both(
+        #[case] wanted: Value,
+        #[case] before: Value,
+        #[case] stays: bool,
+    ) {
+        let route = Route {
+            ours: true,
+            generation: 4,
+            spec: json!({"parentRefs": [before]}),
+            parents: vec![entry(&before, OURS, 3, true)],
+            ..Route::default()
+        };
+        let seen = Observed { route: Some(route), ..Observed::default() };
+        let world = crate::engine::tests::world::World::new(json!({"canary": {}}), 1);
+        let pass = Pass::new(&world.release, &seen, world.now);
+        let written = own(&pass, &[serde_json::from_value(wanted).unwrap()]);
+        assert_eq!(written.len(), if stays { 2 } else { 1 }, "{written:?}");
     }
 
     #[test]
