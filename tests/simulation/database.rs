@@ -85,7 +85,7 @@ pub fn maintenance(kind: u8) -> Option<MaintenanceMode> {
 /// spec.flags that goes with it.
 pub fn flags(kind: u8, version: u32) -> Option<Flags> {
     let values = BTreeMap::from([(FLAG.to_owned(), format!("v{version}"))]);
-    (kind % 2 == 0 && kind > 0).then(|| Flags { config_map: CONFIG.into(), values })
+    (kind.is_multiple_of(2) && kind > 0).then(|| Flags { config_map: CONFIG.into(), values })
 }
 
 fn merged(mut one: Value, other: &Value) -> Value {

@@ -105,7 +105,7 @@ impl Case {
             case.events = Self::calm(&mut rng, length);
             let setup = &mut case.setup;
             (setup.traffic, setup.replicas, setup.first) = (true, Some(2), 'A');
-            if seed % 3 != 0 {
+            if !seed.is_multiple_of(3) {
                 setup.adopted = false;
             }
             return case;

@@ -316,7 +316,7 @@ mod tests {
                 let pod = json!({"spec": {}});
                 it["spec"]["database"] = json!({
                     "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}},
-                    "backup": {}, "rehearsal": {}, "onRollback": "Restore",
+                    "caFrom": {}, "backup": {}, "rehearsal": {}, "onRollback": "Restore",
                     "seed": {"imageFrom": {"container": "app"}, "sql": sql},
                     "migrationDown": {"sql": sql, "template": pod},
                     "verify": {"queries": [{"name": "a", "query": "SELECT 1", "expect": "Rows"}]},

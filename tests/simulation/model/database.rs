@@ -160,6 +160,7 @@ fn report(outcome: WorkOutcome, message: &str) -> Report {
 }
 
 /// How a deed leaves a worker.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it comes back")]
 enum Next {
     More,
     Ended(Report),
@@ -284,7 +285,7 @@ impl Server {
             }
             Task::Down { run, of } => {
                 let own = |release: &String| release == of;
-                let last = self.data.files.iter().filter(|(key, _)| key.starts_with("default/")).next_back();
+                let last = self.data.files.iter().rfind(|(key, _)| key.starts_with("default/"));
                 let last = last.map(|(key, release)| (key.clone(), own(release)));
                 match last {
                     Some((key, true)) => {
