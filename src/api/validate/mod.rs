@@ -427,6 +427,7 @@ mod tests {
                     "spec.database.backup",
                     "spec.database.seed",
                     "spec.database.migrationDown",
+                    "spec.database.caFrom",
                     "spec.database.verify.queries[0]",
                 ],
                 vec!["spec.database", "spec.database"],
