@@ -13,6 +13,7 @@ use super::{
     super::{
         checks::Failure,
         pass::Pass,
+        revision,
         task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Wrapped},
     },
     image, image_from, pinned, template,
@@ -171,13 +172,15 @@ fn planned(database: &Database, due: bool) -> Vec<Planned> {
     all.into_iter().filter_map(|(wanted, what)| wanted.then_some(what)).collect()
 }
 
-/// Namespace, name and number of the release, as the ledger has it.
+/// Namespace, name and number of the release, as the ledger has it, and which object it is of: one that is made again under
+/// its name counts from 1 again, and is to take back none of the other's files.
 pub fn number(pass: &Pass<'_>) -> String {
     let metadata = &pass.release.metadata;
     let number = pass.status.release.as_ref().map_or(0, |release| release.number);
     let (namespace, name) =
         (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
-    format!("{namespace}/{name}#{number}")
+    let object = revision::short(metadata.uid.as_deref().unwrap_or_default());
+    format!("{namespace}/{name}#{number}-{}", &object[..object.floor_char_boundary(5)])
 }
 
 /// The name of this release's backup: no other object's, whatever claim they share.

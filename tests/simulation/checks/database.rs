@@ -186,12 +186,14 @@ impl Checker {
     fn deed(&mut self, cluster: &Cluster, deed: &Deed) {
         let status = stored(cluster);
         let number = status.release.as_ref().map_or(0, |release| release.number);
-        let current = format!("production/{RELEASE}#{number}");
+        let current = format!("production/{RELEASE}#{number}-");
         if cluster.live.release.is_none() {
             self.fail("D4", format!("{deed:?} after the object is gone"));
             return;
         }
-        self.require(deed.release.is_empty() || deed.release == current, "D4", || format!("{deed:?} during {current}"));
+        self.require(deed.release.is_empty() || deed.release.starts_with(&current), "D4", || {
+            format!("{deed:?} during {current}")
+        });
         let over = matches!(status.phase, Phase::Healthy | Phase::RolledBack);
         self.require(!over, "D4", || format!("{deed:?} in {:?}", status.phase));
         // What the user wrote: of a case all versions are of the same kind.
@@ -237,7 +239,7 @@ impl Checker {
         });
         let number = status.release.as_ref().map_or(0, |release| release.number);
         let known = status.database.clone().unwrap_or_default();
-        let in_doubt = cluster.server.is_in_doubt(&format!("production/{RELEASE}#{number}"));
+        let in_doubt = cluster.server.is_in_doubt(&format!("production/{RELEASE}#{number}-"));
         let accepted = known.schema == SchemaState::Accepted;
         self.require(!in_doubt || accepted || !settled, "D4", || {
             format!("{:?}, and nobody knows what became of the migration", status.phase)

@@ -179,7 +179,7 @@ impl Server {
 
     /// Whether a run of a release has no known end, and never will by itself.
     pub fn is_in_doubt(&self, release: &str) -> bool {
-        self.data.runs.values().any(|run| run.state == State::Started && run.release == release)
+        self.data.runs.values().any(|run| run.state == State::Started && run.release.starts_with(release))
     }
 
     /// A person looks, and notes what became of what nobody knew.

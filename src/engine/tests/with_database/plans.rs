@@ -121,3 +121,20 @@ fn an_image_that_no_registry_has_by_that_name_is_run_as_the_manifest_says() {
     approve(&mut world);
     assert!(jobs(&world).iter().all(|job| !matches!(job.pod, TaskPod::Wrapped { .. }) || image(job).is_none()));
 }
+
+#[test]
+fn an_object_that_is_made_again_takes_back_none_of_the_other_ones_files() {
+    let migrated = |uid: &str| {
+        let mut world = world(database(&json!({})));
+        world.release.metadata.uid = Some(uid.into());
+        world.settle();
+        let of = |job: DatabaseJob| match job.task {
+            Some(Task::Migrate(run)) => Some(run.release),
+            _ => None,
+        };
+        jobs(&world).into_iter().find_map(of).unwrap()
+    };
+    let (one, other) = (migrated("one"), migrated("other"));
+    assert!(one.starts_with("default/shop#1-") && other.starts_with("default/shop#1-"), "{one} {other}");
+    assert_ne!(one, other);
+}
