@@ -472,7 +472,9 @@ impl<'a> Run<'a> {
                     ""
                 }
             );
-            return Err(Stop::Partly(file.name.clone(), why));
+            // What makes no index leaves nothing where it fails.
+            let partly = done > 0 || statement.is_concurrent();
+            return Err(if partly { Stop::Partly } else { Stop::Failed }(file.name.clone(), why));
         }
         match ledger.note(connection, file, "Applied").await? {
             true => Ok(()),
