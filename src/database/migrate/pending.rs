@@ -170,16 +170,12 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
     let (ledger, entries) = read.map_err(|error| told(&error))?;
     let sorted = sort(files, &entries, &ledger).map_err(|conflict| conflict.told())?;
     let pending = sorted.pending.into_iter().map(|file| file.name.clone()).collect();
-    let of_release = format!("{} at ", settings.release);
-    let mine = |file: &&File| {
-        let applied = |entry: &&Entry| entry.version == file.version && entry.state == "Applied";
-        entries.iter().find(applied).is_some_and(|entry| entry.by.starts_with(&of_release))
+    let is_mine = |file: &File, state: &str| {
+        let own = |entry: &&Entry| entry.version == file.version && entry.release == settings.release;
+        entries.iter().filter(own).any(|entry| entry.state == state)
     };
-    let applied = files.iter().filter(mine).map(|file| file.name.clone()).collect();
-    let partly = files.iter().filter(|file| matches!(file.body, Body::Alone(_))).any(|file| {
-        let failed = |entry: &&Entry| entry.version == file.version && entry.state == "Failed";
-        entries.iter().find(failed).is_some_and(|entry| entry.by.starts_with(&of_release))
-    });
+    let applied = files.iter().filter(|file| is_mine(file, "Applied")).map(|file| file.name.clone()).collect();
+    let partly = files.iter().any(|file| matches!(file.body, Body::Alone(_)) && is_mine(file, "Failed"));
     Ok(Settled { pending, applied, partly })
 }
 
