@@ -34,6 +34,7 @@ pub fn page(number: i64, [candidate, stable]: [Served; 2]) -> String {
             istio(&mut page, namespace, side);
             nginx(&mut page, namespace, side);
             http_server(&mut page, namespace, side);
+            kubelet(&mut page, namespace, side);
         }
     }
     page
@@ -114,5 +115,18 @@ fn http_server(page: &mut String, namespace: &str, side: &Side) {
             let _ = writeln!(page, "{name}_bucket{{{labels},le=\"{bound}\"}} {within}");
         }
         let _ = writeln!(page, "{name}_count{{{labels}}} {requests}");
+    }
+}
+
+/// Of the containers of two pods, of which the second has more to do, and in cAdvisor's way of the pods as a whole, too.
+fn kubelet(page: &mut String, namespace: &str, side: &Side) {
+    for (pod, size) in [("abcde", 1), ("fghij", 2)] {
+        for (container, part) in [("app", 3), ("proxy", 1), ("", 4)] {
+            let labels =
+                format!("namespace=\"{namespace}\",pod=\"shop-{}-{pod}\",container=\"{container}\"", side.revision);
+            let used = side.served.requests * size * part;
+            let _ = writeln!(page, "container_cpu_usage_seconds_total{{{labels}}} {used}");
+            let _ = writeln!(page, "container_memory_working_set_bytes{{{labels}}} {used}");
+        }
     }
 }

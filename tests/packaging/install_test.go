@@ -93,7 +93,7 @@ func TestUpgradeAndUninstallLeaveReleasesAlone(t *testing.T) {
 	ask("wait", "--for=delete", "srel/shop", "--timeout=30s")
 	// The CRDs are there by now: the ready-made templates can come with the chart.
 	helm("upgrade", "--install", release, chart, "--namespace", namespace, "--wait", "--timeout", "2m", "--set", "analysisTemplates.create=true")
-	if out := ask("get", "clusteranalysistemplates", "-o", "name"); strings.Count(out, "golden-signals-") != 5 {
+	if out := ask("get", "clusteranalysistemplates", "-o", "name"); strings.Count(out, "golden-signals-") != 6 {
 		t.Errorf("the ready-made templates: %s", out)
 	}
 }

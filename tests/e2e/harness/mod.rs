@@ -13,6 +13,7 @@ pub mod operator;
 pub mod own;
 pub mod postgres;
 pub mod processes;
+pub mod prometheus;
 pub mod proxy;
 pub mod runner;
 pub mod shop;

@@ -67,14 +67,11 @@ async fn the_example_of_analysis(world: World) {
 
 /// The release that was taken back, judged once more from what Prometheus still has.
 async fn replayed(world: &World) {
-    let words = "-n monitoring get service prometheus -o jsonpath={.spec.clusterIP}";
-    let address = world.kubectl(words).await.expect_success();
+    let prometheus = world.prometheus().await;
     let cluster = world.cluster.embedded.as_deref().expect("the embedded cluster");
     let kubeconfig = format!("KUBECONFIG={}", std::env::var("KUBECONFIG").expect("KUBECONFIG"));
     let analyze = async |words: &str| {
-        // Inside the cluster's network: the address leads nowhere from outside.
         let mut all = vec!["--name", cluster, "exec", "--", "env", &kubeconfig, env!("CARGO_BIN_EXE_kubectl-srel")];
-        let prometheus = format!("http://{address}:9090");
         all.extend(["-n", &world.namespace, "analyze", "shop", "--prometheus", &prometheus]);
         all.extend(words.split_whitespace());
         kubectl::run(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/devcluster/devcluster"), &all).await
@@ -128,7 +125,7 @@ async fn a_web_api_and_the_pods_themselves(world: World) {
 /// Those of the chart, for all namespaces.
 async fn install_templates(world: &World) {
     let answer = world.kubectl("apply --server-side --force-conflicts -k deploy/kustomize/analysis-templates").await;
-    assert_eq!(answer.expect_success().matches("golden-signals-").count(), 5);
+    assert_eq!(answer.expect_success().matches("golden-signals-").count(), 6);
 }
 
 /// What failed, of a release that went back.
@@ -156,8 +153,8 @@ async fn the_example_of_templates(world: World) {
     shop.release("v2", &[]).await;
     let status = shop.healthy().await;
     let names: Vec<&str> = status.verdicts.iter().map(|verdict| verdict.name.as_str()).collect();
-    assert_eq!(names, ["traefik-errors", "traefik-slow", "latency"]);
-    assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 3], "{:?}", status.verdicts);
+    assert_eq!(names, ["traefik-errors", "traefik-slow", "traefik-traffic", "latency"]);
+    assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 4], "{:?}", status.verdicts);
     let counted = &status.verdicts[0].segments[0];
     assert!(counted.candidate.requests >= 200 && counted.stable.requests >= 200, "{counted:?}");
     shop.release("v3", &[("ERROR_RATE", "0.5")]).await;
@@ -178,6 +175,9 @@ async fn the_ready_made_templates(world: World) {
     let analysis = json!({"interval": "5s", "maxDuration": "3m", "templates": [
         {"templateName": "golden-signals-envoy", "clusterScope": true, "overrides": limits("envoy")},
         {"templateName": "golden-signals-http-server", "clusterScope": true, "args": names, "overrides": limits("http")},
+        {"templateName": "golden-signals-saturation", "clusterScope": true, "args": [
+            {"name": "cpu", "value": "1"}, {"name": "memory", "value": "128*1024*1024"}, {"name": "window", "value": "20s"},
+        ]},
     ]});
     let scraped = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "8080"});
     let spec = json!({
@@ -188,8 +188,8 @@ async fn the_ready_made_templates(world: World) {
     let _load = world.load_through("edge-envoy").await;
     shop.release("v2", &[]).await;
     let status = shop.healthy().await;
-    assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 4], "{:?}", status.verdicts);
-    for verdict in &status.verdicts {
+    assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 8], "{:?}", status.verdicts);
+    for verdict in status.verdicts.iter().filter(|verdict| !verdict.segments.is_empty()) {
         let counted = &verdict.segments[0];
         assert!(counted.candidate.requests >= 200 && counted.stable.requests >= 200, "{verdict:?}");
     }
@@ -198,6 +198,9 @@ async fn the_ready_made_templates(world: World) {
     shop.release("v4", &[("LATENCY", "900ms")]).await;
     shop.reaches("v4 is on its way", |status| status.candidate.is_some()).await;
     rolled_back(&shop, "-slow failed: ").await;
+    shop.release("v5", &[("ALLOCATE_MIB", "150")]).await;
+    shop.reaches("v5 is on its way", |status| status.candidate.is_some()).await;
+    rolled_back(&shop, "metric memory-saturation failed: ").await;
 }
 
 async fn prometheus_is_away(world: World) {

@@ -5,7 +5,6 @@
 use std::{io::Write as _, path::Path};
 
 use jiff::Timestamp;
-use serde_json::Value;
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
 
 use crate::{
@@ -99,18 +98,14 @@ async fn metric(world: &World, interval: u32) {
 
 /// The time of the first sample over the limit that Prometheus has of a revision's pods since a moment.
 async fn first_bad_sample(world: &World, revision: &str, since: Timestamp) -> Timestamp {
-    let words = "-n monitoring get service prometheus -o jsonpath={.spec.clusterIP}";
-    let url = format!("http://{}:9090/api/v1/query", world.kubectl(words).await.expect_success());
-    let query = format!("query={POOL}{{namespace=\"{}\",pod=~\".*{revision}.*\"}}[5m]", world.namespace);
-    let answer = world.devcluster(&["exec", "--", "curl", "-sfG", "--data-urlencode", &query, &url]).await;
-    let answer: Value = serde_json::from_str(&answer).expect("an answer of Prometheus");
-    let series = answer["data"]["result"].as_array().into_iter().flatten();
-    let samples = series.flat_map(|it| it["values"].as_array().into_iter().flatten()).filter_map(|sample| {
+    let series =
+        world.series(&format!("{POOL}{{namespace=\"{}\",pod=~\".*{revision}.*\"}}[5m]", world.namespace)).await;
+    let samples = series.iter().flat_map(|it| it["values"].as_array().into_iter().flatten()).filter_map(|sample| {
         let value: f64 = sample[1].as_str()?.parse().ok()?;
         let at = Timestamp::from_microsecond((sample[0].as_f64()? * 1e6) as i64).ok()?;
         (value > f64::from(LIMIT) && at >= since).then_some(at)
     });
-    samples.min().unwrap_or_else(|| panic!("no bad sample since {since}: {answer}"))
+    samples.min().unwrap_or_else(|| panic!("no bad sample since {since}: {series:?}"))
 }
 
 async fn measured(world: &World, row: Row<'_>) {

@@ -91,8 +91,11 @@ async fn promoted(shop: &Shop, version: &str) {
 /// A version that is broken by a variable, and what it is taken back for: a check or a metric.
 type Broken<'a> = (&'a str, &'a str, &'a str);
 
+/// Metrics that are no pod's: of the last version's pods they would be the next one's, too.
+const OF_THE_NAMESPACE: [&str; 3] = ["kubelet_", "pg_", "redis_"];
+
 /// Each goes back, and the status says why.
-async fn taken_back(shop: &Shop, all: &[Broken<'_>]) {
+async fn taken_back(world: &World, shop: &Shop, all: &[Broken<'_>]) {
     let stable = shop.status().await.stable.unwrap().revision;
     for (place, (variable, value, told)) in all.iter().enumerate() {
         let version = format!("v{}", place + 3);
@@ -105,6 +108,10 @@ async fn taken_back(shop: &Shop, all: &[Broken<'_>]) {
         assert_eq!(status.reason, reason, "{variable}={value}: {}", status.message);
         assert!(status.message.contains(told), "{variable}={value}: {}", status.message);
         assert_eq!(status.stable.unwrap().revision, stable);
+        if OF_THE_NAMESPACE.iter().any(|kind| value.starts_with(kind)) {
+            let of = format!("namespace=\"{}\",pod=~\"shop-.*\",pod!~\".*{stable}.*\"", world.namespace);
+            world.no_series(&format!("last_over_time(up{{{of}}}[15s])")).await;
+        }
     }
 }
 
@@ -153,7 +160,8 @@ async fn change_check(shop: &Shop, name: &str, change: Value) {
 /// A key of the Secret is changed, and with it a release does not begin.
 async fn stopped_by_variables(world: &World, shop: &Shop, change: &str, told: &str) {
     world.kubectl(&format!("patch secret shop-env --type=json -p {change}")).await.expect_success();
-    taken_back(shop, &[("ANYTHING", "new", &format!("check required-variables failed: exit code 1: {told}"))]).await;
+    taken_back(world, shop, &[("ANYTHING", "new", &format!("check required-variables failed: exit code 1: {told}"))])
+        .await;
 }
 
 const REMOVED: &str = "[{\"op\":\"remove\",\"path\":\"/data/REDIS_URL\"}]";
@@ -180,7 +188,7 @@ async fn shipping(world: World) {
         ("METRICS", &errors("database_connection"), "metric database-connection failed: "),
         ("CRASH_AFTER_REQUESTS", "40", "metric pods failed: "),
     ];
-    taken_back(&shop, &broken).await;
+    taken_back(&world, &shop, &broken).await;
     let told = "check synthetic failed: GET /health: ";
     turns_bad_after(&world, &shop, "v30", "{\"failing_paths\": \"/health\"}", told).await;
     stopped_by_variables(&world, &shop, TOO_SHORT, "Secret shop-env: JWT_SECRET has 5 bytes, at least 32").await;
@@ -216,7 +224,7 @@ async fn multiship(world: World) {
         // What k6 is answered alone: the metrics would see the rest as well.
         ("FAILING_PATHS", "/@k6", "check load-test failed: exit code 99"),
     ];
-    taken_back(&shop, &broken).await;
+    taken_back(&world, &shop, &broken).await;
     // The load test would have found these before.
     turns_bad_after(&world, &shop, "v30", "{\"error_rate\": 0.3}", "metric error-rate failed: ").await;
     turns_bad_after(&world, &shop, "v31", "{\"latency\": \"900ms\"}", "metric p95 failed: ").await;
@@ -225,12 +233,12 @@ async fn multiship(world: World) {
     // A page that is not there.
     change_check(&shop, "pages", json!({"http": {"path": "/-/missing"}})).await;
     let told = "check pages failed: GET /-/missing: expected status 200 to 299 (404 from ";
-    taken_back(&shop, &[("ANYTHING", "other", told)]).await;
+    taken_back(&world, &shop, &[("ANYTHING", "other", told)]).await;
     // A host that the platform has not allowed is not asked.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
     shop.patch(&checks.to_string()).await;
     let told = "check elsewhere failed: GET /: host payments.example.com is not allowed: ";
-    taken_back(&shop, &[("ANYTHING", "new", told)]).await;
+    taken_back(&world, &shop, &[("ANYTHING", "new", told)]).await;
 }
 
 async fn sports_nutrition(world: World) {
@@ -256,7 +264,7 @@ async fn sports_nutrition(world: World) {
         ("METRICS", "redis_evicted_keys_total +3", "metric evictions failed: "),
         ("METRICS", "kubelet_volume_stats_available_bytes 1e10", "metric disk failed: 0.1 (min 0.2)"),
     ];
-    taken_back(&shop, &broken).await;
+    taken_back(&world, &shop, &broken).await;
     // The load test would have found these before.
     turns_bad(&world, &shop, "v30", "{\"latency\": \"1500ms\"}", "metric p95 failed: ").await;
     // Both find the same: each by itself.
@@ -304,7 +312,7 @@ async fn farmers_market(world: World) {
         ("METRICS", "db_query_duration_seconds_bucket{le=\"0.02\"} +50", "metric database-latency failed: "),
         ("ALLOCATE_MIB", "230", "metric memory failed: "),
     ];
-    taken_back(&shop, &broken).await;
+    taken_back(&world, &shop, &broken).await;
     world.event("CheckFailed", "check health, 5 answers: GET /api/health: expected status 200 to 299 (500 from ").await;
     stopped_by_variables(&world, &shop, REMOVED, "Secret shop-env has no key REDIS_URL").await;
 }
@@ -327,7 +335,7 @@ async fn serialization(world: World) {
         ("METRICS", "db_query_duration_seconds_bucket{le=\"1\"} +80", "metric slow-queries failed: 0.2"),
         ("METRICS", "kubelet_volume_stats_available_bytes 5e8", "metric disk failed: "),
     ];
-    taken_back(&shop, &broken).await;
+    taken_back(&world, &shop, &broken).await;
     turns_bad(&world, &shop, "v30", "{\"pool_active\": 20}", "metric pool-exhausted failed: 1 (max 0.99)").await;
     stopped_by_variables(&world, &shop, REMOVED, "Secret shop-env has no key REDIS_URL").await;
 }
