@@ -64,7 +64,7 @@ bench-gateway: ## what shifts over a real gateway cost, and how long a rollback 
 		export K6=$$(tests/devcluster/devcluster tool k6); \
 		{ echo "| scenario | failed / requests | share meant: observed ± 99% (%) | from the decision on record to the traffic |"; \
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-gateway.md; \
-		{ echo "| what is watched | failed requests | from the first bad sample to the last request given to the candidate: least / median / greatest (each run), s | the same from the moment it was told to be bad |"; \
+		{ echo "| what is watched | failed requests | from what shows it (the first bad sample, or the pod's status) to the last request given to the candidate: least / median / greatest (each run), s | the same from the moment it was told to be bad |"; \
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-rollback.md; \
 		cargo test --quiet --test e2e -- --bench $(ARGS); cat target/bench-gateway.md target/bench-rollback.md'
 

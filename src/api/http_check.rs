@@ -35,9 +35,13 @@ pub struct HttpCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "port")]
     pub port: Option<IntOrString>,
-    /// HTTP or HTTPS. Default HTTP. A certificate is not verified, as in a container's probe.
+    /// HTTP or HTTPS. Default HTTP. The certificate of a host is verified by the authorities that the operator's image
+    /// knows; that of the release's own pods and Services is not, as in a container's probe.
     #[serde(default)]
     pub scheme: Scheme,
+    /// Take any certificate of host. Default false.
+    #[serde(default)]
+    pub insecure_skip_verify: bool,
     /// Headers of the request. Whoever may read the release reads their values; what is secret comes from a Secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -56,6 +60,12 @@ impl HttpCheck {
     #[must_use]
     pub fn has_secrets(&self) -> bool {
         self.headers.iter().any(|header| header.value_from.is_some())
+    }
+
+    /// Whether a certificate that nobody vouches for is a fault.
+    #[must_use]
+    pub fn verifies(&self) -> bool {
+        self.host.is_some() && !self.insecure_skip_verify
     }
 
     /// Whether it asks pods of the candidate.

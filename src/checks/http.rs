@@ -55,23 +55,29 @@ pub fn finding(reply: &Reply) -> Result<String, String> {
 
 /// Asks by HTTP. Clones share their connections.
 #[derive(Clone, Debug)]
-pub struct Client(reqwest::Client);
+pub struct Client {
+    /// For the release's own: takes any certificate, as the kubelet's probes do.
+    own: reqwest::Client,
+    /// For hosts beyond it; or why there is none, as in an image without certificates.
+    verifying: Result<reqwest::Client, String>,
+}
 
 impl Client {
-    /// A client that follows no redirect, uses no proxy and takes any certificate, as the kubelet's probes do.
+    /// A client that follows no redirect and uses no proxy.
     ///
     /// # Errors
     /// Without cryptography (see [`crate::controller::use_ring`]).
     pub fn new() -> reqwest::Result<Self> {
-        let client = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .danger_accept_invalid_certs(true)
-            // Each attempt is one of its own: a kept connection would hide that nobody listens any more.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("service-release-operator/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self(client))
+        let builder = || {
+            reqwest::Client::builder()
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                // Each attempt is one of its own: a kept connection would hide that nobody listens any more.
+                .pool_max_idle_per_host(0)
+                .user_agent(concat!("service-release-operator/", env!("CARGO_PKG_VERSION")))
+        };
+        let verifying = builder().build().map_err(|error| format!("no certificate can be verified: {}", cause(&error)));
+        Ok(Self { own: builder().danger_accept_invalid_certs(true).build()?, verifying })
     }
 
     /// Asks all addresses at the same time. The first fault is the answer; the longest time is its time.
@@ -112,7 +118,12 @@ impl Client {
             api::Scheme::Https => "https",
         };
         let method = reqwest::Method::from_bytes(http.method.as_str().as_bytes()).unwrap_or_default();
-        let mut request = self.0.request(method, format!("{scheme}://{address}{}", http.path));
+        let client = match &self.verifying {
+            Err(why) if http.verifies() && http.scheme == api::Scheme::Https => return Err(why.clone()),
+            Ok(verifying) if http.verifies() => verifying,
+            _ => &self.own,
+        };
+        let mut request = client.request(method, format!("{scheme}://{address}{}", http.path));
         for header in &http.headers {
             request = request.header(&header.name, &header.value);
         }
@@ -140,12 +151,16 @@ impl Client {
 
 /// What went wrong, in the words of its innermost cause.
 pub fn told(error: &reqwest::Error) -> String {
+    let kind = if error.is_connect() { "no connection" } else { "no answer" };
+    api::status::bounded(&format!("{kind}: {}", cause(error)), 120)
+}
+
+fn cause(error: &reqwest::Error) -> &dyn std::error::Error {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let kind = if error.is_connect() { "no connection" } else { "no answer" };
-    api::status::bounded(&format!("{kind}: {cause}"), 120)
+    cause
 }
 
 #[cfg(test)]

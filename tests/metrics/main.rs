@@ -193,3 +193,33 @@ async fn a_prometheus_may_ask_who_wants_to_know() {
     let plain = value(&prometheus.providers("http", json!({})), "page").await;
     assert!(matches!(plain, Reply::ProviderError(_)), "{plain:?}");
 }
+
+/// A check of a host beyond the release, asked by the runner, which trusts this authority.
+#[tokio::test]
+async fn a_host_is_verified() {
+    let exporter = Exporter::start(page(1, [Served::default(); 2])).await;
+    let web = json!({"tls_server_config": {"cert_file": file("tls/server.crt"), "key_file": file("tls/server.key")}});
+    let prometheus = Prometheus::start(&exporter, Some(&web));
+    scraped(&prometheus.providers("https", json!({"caFile": file("tls/ca.crt")})), 1.0).await;
+    let left = tempfile::NamedTempFile::new().unwrap();
+    let ask = async |more: serde_json::Value, authority: &str| {
+        let mut http = json!({"host": prometheus.host(), "scheme": "HTTPS", "path": "/-/healthy"});
+        http.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let question = json!({"http": http, "addresses": [prometheus.host()], "timeout": "20s"});
+        let mut runner = tokio::process::Command::new(env!("CARGO_BIN_EXE_service-release-operator"));
+        runner.args(["check-http", "--question", &question.to_string()]);
+        runner.arg("--message").arg(left.path()).env("SSL_CERT_FILE", file(authority)).env_remove("SSL_CERT_DIR");
+        let ended = runner.output().await.unwrap();
+        (ended.status.success(), std::fs::read_to_string(left.path()).unwrap())
+    };
+    let (passed, told) = ask(json!({}), "tls/ca.crt").await;
+    assert!(passed && told.contains("200 from localhost:"), "{told}");
+    // An authority that has not signed it.
+    let (passed, told) = ask(json!({}), "tls/client.crt").await;
+    assert!(!passed && told.contains("no connection: invalid peer certificate: UnknownIssuer"), "{told}");
+    let (passed, told) = ask(json!({"insecureSkipVerify": true}), "tls/client.crt").await;
+    assert!(passed && told.contains("200 from localhost:"), "{told}");
+    // None at all.
+    let (passed, told) = ask(json!({}), "tls/nothing").await;
+    assert!(!passed && told.contains("no certificate can be verified: "), "{told}");
+}

@@ -108,9 +108,14 @@ impl Prometheus {
         Self { process, port, _directory: directory }
     }
 
+    /// Where it listens.
+    pub fn host(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
     /// The providers of an operator to which this one is `default`, set up with more than its address.
     pub fn providers(&self, scheme: &str, more: Value) -> Providers {
-        let mut provider = json!({"prometheus": format!("{scheme}://localhost:{}", self.port)});
+        let mut provider = json!({"prometheus": format!("{scheme}://{}", self.host())});
         provider.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         json!({"default": provider}).to_string().parse().expect("providers")
     }

@@ -1,8 +1,8 @@
 //! Watches the pods and endpoints of a namespace and records with times which pods crashed by
-//! themselves and when the endpoints of each pod came and went.
+//! themselves, which ceased to be ready, and when the endpoints of each pod came and went.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::{Arc, Mutex},
     time::Duration,
@@ -35,6 +35,9 @@ pub struct Witness(Arc<Mutex<Seen>>);
 struct Seen {
     endpoints: Vec<Endpoint>,
     crashes: Vec<Crash>,
+    /// When the API server first said of a pod that it had crashed or was no longer ready.
+    troubles: Vec<(Timestamp, String)>,
+    ready_pods: BTreeSet<String>,
     ready: BTreeMap<(String, String), Vec<String>>,
 }
 
@@ -114,6 +117,7 @@ impl Witness {
     fn pod(&self, event: Event<Pod>) {
         let (Event::Apply(pod) | Event::InitApply(pod)) = event else { return };
         let name = pod.name_any();
+        self.readiness(&pod);
         let statuses = pod.status.into_iter().flat_map(|status| status.container_statuses.unwrap_or_default());
         for status in statuses {
             let states = [status.state, status.last_state].into_iter().flatten();
@@ -122,10 +126,28 @@ impl Witness {
                 let reason = format!("{} ({})", ended.reason.unwrap_or_default(), ended.exit_code);
                 let mut seen = self.seen();
                 if !seen.crashes.iter().any(|crash| crash.pod == name && crash.at == at.0) {
+                    seen.troubles.push((Timestamp::now(), name.clone()));
                     seen.crashes.push(Crash { at: at.0, pod: name.clone(), reason });
                 }
             }
         }
+    }
+
+    /// A pod that is deleted ceases to be ready, too, but is in no trouble.
+    fn readiness(&self, pod: &Pod) {
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let ready = conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True");
+        let (name, mut seen) = (pod.name_any(), self.seen());
+        if ready {
+            seen.ready_pods.insert(name);
+        } else if seen.ready_pods.remove(&name) && pod.metadata.deletion_timestamp.is_none() {
+            seen.troubles.push((Timestamp::now(), name));
+        }
+    }
+
+    /// When the API server first said of a pod of this revision that it had crashed or was no longer ready.
+    pub fn trouble(&self, revision: &str) -> Option<Timestamp> {
+        self.seen().troubles.iter().find(|(_, pod)| pod.contains(revision)).map(|(at, _)| *at)
     }
 
     /// The containers that ended by themselves.
