@@ -1,13 +1,14 @@
 //! The operator is killed (-9) before every write of a release with a database, after every write, or hears of none of
-//! them: the files are applied once, one backup is made for each release, and what is taken back is taken back once.
+//! them: the files are applied once and the seed, too, one backup is made for each release, what is taken back is taken
+//! back once, by down files and by a restore, and one approval is enough.
 
-use serde_json::json;
-use servicerelease::api::{DatabaseTask, Phase, SchemaState, WorkOutcome};
+use serde_json::{Value, json};
+use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome};
 
 use crate::{
     harness::{
         Scenario, World,
-        database::{Ground, file, files},
+        database::{Ground, LONG, config_map, file, files},
         note,
         own::OwnOperator,
         proxy::Harm,
@@ -36,7 +37,8 @@ async fn database_answer_to_every_write_lost(world: World) {
 
 const SPEC: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE}}, strategy: {blueGreen: {}},
     flags: {configMap: shop-flags, values: {beta: 'on'}},
-    database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {}, verify: {tables: [effects]},
+    database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {},
+    seed: {sql: {configMap: shop-seed, set: seed}}, verify: {tables: [effects]},
     migration: {previousRevisionCompatible: false}, onRollback: MigrateDown,
     migrationDown: {sql: {configMap: shop-migrations}, verify: {tables: [effects]}}}}";
 
@@ -53,7 +55,10 @@ async fn migrated_in_spite_of(world: World, harm: Harm) {
             )
             .await;
     }
+    let (_, seed) = file("seed", "SELECT 1");
+    config_map(&world, "shop-seed", vec![("001_seed.sql".to_owned(), seed)]).await;
     let ground = Ground::start(&world, SPEC).await;
+    assert_eq!(ground.effects().await, "001,seed");
     ground.release("v2", &[file("002", "CREATE TABLE notes (id int)")], "{}").await;
     let status = ground.healthy().await;
     let known = status.database.unwrap();
@@ -67,30 +72,71 @@ async fn migrated_in_spite_of(world: World, harm: Harm) {
         let work = known.last(task).unwrap_or_else(|| panic!("{task:?}"));
         assert_eq!((work.outcome, work.attempt), (WorkOutcome::Done, 1), "{work:?}");
     }
-    assert_eq!(ground.effects().await, "001,002");
+    assert_eq!(ground.effects().await, "001,002,seed");
     assert_eq!(volume.files(".dump").len(), 2, "one of each release");
     ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
     ground.key_becomes("shop-flags", "beta", "on").await;
     ground.is_sound().await;
 
-    // Taken back because of the new code: with the schema, once.
-    let third = file("003", "CREATE TABLE tags (id int)");
-    let down =
-        "DROP TABLE tags;\nDELETE FROM effects WHERE version = '003';\nINSERT INTO effects VALUES ('003-down');\n";
-    let down = ("003_file.down.sql".to_owned(), down.to_owned());
-    files(&world, &[file("002", "CREATE TABLE notes (id int)"), third, down]).await;
-    let never = json!([{ "name": "never", "http": { "path": "/health", "expect": { "status": 204 } } }]);
-    let change = json!({ "spec": { "checks": never, "database": { "migration": { "version": "v3" } } } });
-    ground.shop.release_with("v3", change).await;
-    let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
-    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
-    assert_eq!(ground.effects().await, "001,002,003-down");
-    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
-    ground.key_becomes("shop-flags", "beta", "on").await;
-    ground.load.answered_only_by("v2").await;
-    ground.is_sound().await;
+    taken_back_by_files(&ground).await;
+    restored(&ground).await;
     operator.assert_running().await;
     let harmed = operator.proxy.harmed();
     assert!(harmed > 30, "only {harmed} writes were harmed");
     note(format!("{harmed} times harmed"));
+}
+
+/// A check that fails, whatever the new code is like.
+fn never() -> Value {
+    json!([{ "name": "never", "http": { "path": "/health", "expect": { "status": 204 } } }])
+}
+
+/// Because of the new code: with the schema, once.
+async fn taken_back_by_files(ground: &Ground) {
+    let third = file("003", "CREATE TABLE tags (id int)");
+    let down =
+        "DROP TABLE tags;\nDELETE FROM effects WHERE version = '003';\nINSERT INTO effects VALUES ('003-down');\n";
+    let down = ("003_file.down.sql".to_owned(), down.to_owned());
+    files(&ground.world, &[file("002", "CREATE TABLE notes (id int)"), third, down]).await;
+    let change = json!({ "spec": { "checks": never(), "database": { "migration": { "version": "v3" } } } });
+    ground.shop.release_with("v3", change).await;
+    let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
+    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+    is_as_v2_left_it(ground).await;
+}
+
+/// The same by the backup that the release made, approved by a person, as the migration was.
+async fn restored(ground: &Ground) {
+    files(&ground.world, &[file("002", "CREATE TABLE notes (id int)"), file("004", "CREATE TABLE tags (id int)")])
+        .await;
+    let database = json!({ "onRollback": "Restore", "migrationDown": null, "migration": {
+        "version": "v4", "approval": "Required",
+    } });
+    ground.shop.release_with("v4", json!({ "spec": { "checks": never(), "database": database } })).await;
+    for kind in ["Migration", "Restore"] {
+        let waits = |status: &ServiceReleaseStatus| {
+            status.phase == Phase::AwaitingApproval && status.reason == format!("{kind}AwaitsApproval")
+        };
+        ground.shop.reaches_within(LONG, &format!("the {kind} waits for approval"), waits).await;
+        ground.approve(kind).await;
+    }
+    let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
+    let known = status.database.unwrap();
+    assert_eq!(known.schema, SchemaState::Undone);
+    for task in [DatabaseTask::Migration, DatabaseTask::Restore] {
+        let work = known.last(task).unwrap_or_else(|| panic!("{task:?}"));
+        assert_eq!((work.outcome, work.attempt), (WorkOutcome::Done, 1), "{work:?}");
+    }
+    let beside = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'";
+    assert_eq!(ground.postgres.sql(beside).await, "1", "what was there stays beside, once");
+    is_as_v2_left_it(ground).await;
+}
+
+async fn is_as_v2_left_it(ground: &Ground) {
+    assert_eq!(ground.effects().await, "001,002,003-down,seed");
+    assert_eq!(ground.postgres.sql("SELECT to_regclass('tags') IS NULL").await, "t");
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    ground.key_becomes("shop-flags", "beta", "on").await;
+    ground.load.answered_only_by("v2").await;
+    ground.is_sound().await;
 }
