@@ -1,5 +1,5 @@
--- Creates the ReleaseCommand for an action. `name`, `action` and `full` are set in a line that is
--- put before this one.
+-- Creates the ReleaseCommand for an action. `name`, `action`, `full` and `approval` are set in a line
+-- that is put before this one.
 
 local os = require("os")
 local status = obj.status or {}
@@ -23,6 +23,11 @@ elseif action == "Retry" and spec.revision == nil then
       spec.revision = failed.revision
     end
   end
+end
+
+-- A plan for the database is approved by its hash: the one that waits when the button is pressed.
+if approval then
+  spec.approval = { kind = approval, planHash = (status.database or {}).planHash }
 end
 
 local command = {

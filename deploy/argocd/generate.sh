@@ -5,11 +5,12 @@ cd "$(dirname "$(readlink -f "$0")")"
 
 indent() { sed "s/^\(.\)/$1\1/"; }
 
-# One definition: the action's name in Argo CD, the command's action, and for Promote whether full.
+# One definition: the action's name in Argo CD, the command's action, for Promote whether full, and for Approve which
+# plan.
 definition() {
     echo "- name: $1"
     echo "  action.lua: |"
-    { echo "local name, action, full = \"$1\", \"$2\", ${3:-nil}"; cat command.lua; } | indent '    '
+    { echo "local name, action, full, approval = \"$1\", \"$2\", ${3:-nil}, ${4:-nil}"; cat command.lua; } | indent '    '
 }
 
 {
@@ -23,6 +24,8 @@ definition() {
     definition undo Undo
     definition retry Retry
     definition approve Approve
+    definition approve-migration Approve nil '"Migration"'
+    definition approve-restore Approve nil '"Restore"'
     definition pause Pause
     definition resume Resume
     definition skip Skip

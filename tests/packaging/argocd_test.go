@@ -21,6 +21,7 @@ type moment struct {
 	Followed map[string]struct {
 		Revision *string
 		Step     *int
+		Plan     *string
 	}
 }
 
@@ -251,6 +252,10 @@ func TestArgoActionsCreateTheCommandThatIsFollowed(t *testing.T) {
 			if step, _ := command.at("spec", "step").(float64); followed.Step == nil && step != 0 ||
 				followed.Step != nil && int(step) != *followed.Step {
 				t.Errorf("%s: %s names step %v", moment.Case, name, step)
+			}
+			if plan, _ := command.at("spec", "approval", "planHash").(string); followed.Plan == nil && plan != "" ||
+				followed.Plan != nil && plan != *followed.Plan {
+				t.Errorf("%s: %s approves plan %q", moment.Case, name, plan)
 			}
 			if command.at("spec", "full") != any(nil) != (name == "promote-full") {
 				t.Errorf("%s: %s has full=%v", moment.Case, name, command.at("spec", "full"))

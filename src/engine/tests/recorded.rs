@@ -2,27 +2,33 @@
 //! that read a ServiceRelease without the engine (`deploy/argocd`) are tested over this record, so
 //! that they cannot drift from it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::world::World;
 use crate::{
-    api::{Action, CommandPhase, Phase, ServiceReleaseSpec, WorkOutcome},
-    engine::{Report, Task},
+    api::{Action, ApprovalKind, CommandApproval, CommandPhase, Phase, ServiceReleaseSpec, WorkOutcome},
+    engine::{ConfigMap, ObjectVersion, Report, Task},
 };
 
 const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packaging/argocd/recorded.json");
 
-/// A command as an Argo CD action gives it: its name there, what it says, and whether in full.
-const COMMANDS: [(&str, Action, bool); 9] = [
-    ("promote", Action::Promote, false),
-    ("promote-full", Action::Promote, true),
-    ("abort", Action::Abort, false),
-    ("undo", Action::Undo, false),
-    ("retry", Action::Retry, false),
-    ("approve", Action::Approve, false),
-    ("pause", Action::Pause, false),
-    ("resume", Action::Resume, false),
-    ("skip", Action::Skip, false),
+/// A command as an Argo CD action gives it: its name there, what it says, whether in full, and the plan it approves.
+type Command = (&'static str, Action, bool, Option<ApprovalKind>);
+
+const COMMANDS: [Command; 11] = [
+    ("promote", Action::Promote, false, None),
+    ("promote-full", Action::Promote, true, None),
+    ("abort", Action::Abort, false, None),
+    ("undo", Action::Undo, false, None),
+    ("retry", Action::Retry, false, None),
+    ("approve", Action::Approve, false, None),
+    ("approve-migration", Action::Approve, false, Some(ApprovalKind::Migration)),
+    ("approve-restore", Action::Approve, false, Some(ApprovalKind::Restore)),
+    ("pause", Action::Pause, false, None),
+    ("resume", Action::Resume, false, None),
+    ("skip", Action::Skip, false, None),
 ];
 
 /// v2 on its way, over v1, by these steps.
@@ -99,13 +105,27 @@ fn observing(good: bool) -> World {
 
 /// v2 on its way with a migration, whose Jobs report this.
 fn migrating(report: fn(&Task) -> Option<Report>) -> World {
+    migrating_with(&json!({}), report)
+}
+
+/// The same with more of spec.database.
+fn migrating_with(more: &Value, report: fn(&Task) -> Option<Report>) -> World {
     let mut world = World::healthy(json!({"blueGreen": {}}), 3);
     world.report = report;
-    let database = json!({
+    let mut database = json!({
         "urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "DATABASE_URL"}},
         "migration": {"sql": {"configMap": "shop-2"}, "previousRevisionCompatible": true},
     });
-    world.edit(|spec| spec.database = serde_json::from_value(database).expect("a database"));
+    database.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    world.seen.config_maps.push(ConfigMap {
+        object: ObjectVersion { name: "shop-mode".into(), ..ObjectVersion::default() },
+        data: BTreeMap::from([("MAINTENANCE".to_owned(), "false".to_owned())]),
+    });
+    let maintenance = json!({"configMap": {"name": "shop-mode", "key": "MAINTENANCE"}});
+    world.edit(|spec| {
+        spec.maintenance = serde_json::from_value(maintenance).expect("a maintenance mode");
+        spec.database = serde_json::from_value(database).expect("a database");
+    });
     world.set_image("v2");
     settled(world)
 }
@@ -144,6 +164,21 @@ fn cases() -> Vec<Case> {
                 _ => None,
             })
         }),
+        ("migration-awaits-approval", || {
+            let migration =
+                json!({"sql": {"configMap": "shop-2"}, "previousRevisionCompatible": true, "approval": "Required"});
+            migrating_with(&json!({"migration": migration}), |_| {
+                Some(Report { outcome: WorkOutcome::Done, ..Report::default() })
+            })
+        }),
+        ("restore-awaits-approval", || {
+            let back = json!({"onRollback": "Restore", "verify": {"tables": ["orders"]},
+                "backup": {"persistentVolumeClaim": {"claimName": "backups"}}});
+            migrating_with(&back, |task| {
+                let outcome = if matches!(task, Task::Verify(_)) { WorkOutcome::Failed } else { WorkOutcome::Done };
+                Some(Report { outcome, ..Report::default() })
+            })
+        }),
         ("timed-pause", || settled(releasing(json!([{"setWeight": 25}, {"pause": {"duration": "5m"}}])))),
         ("awaiting-approval", || settled(releasing(json!([{"setWeight": 25}, {"approval": {}}])))),
         ("open-pause", open_pause),
@@ -176,8 +211,9 @@ fn cases() -> Vec<Case> {
 
 /// What the command says of revision and step, if it is followed. Commands that move a release
 /// forward name what a person sees; the others mean whatever is there.
-fn tried(mut world: World, action: Action, full: bool) -> Option<Value> {
+fn tried(mut world: World, (_, action, full, approves): Command) -> Option<Value> {
     let status = world.status();
+    let plan = status.database.map(|database| database.plan_hash).filter(|_| approves.is_some());
     let latched = status.failed_revisions.into_iter().rfind(|failed| failed.latched).map(|failed| failed.revision);
     // What failed after the promotion is stable.
     let failed = status.observation.is_some_and(|observation| observation.failure.is_some());
@@ -193,10 +229,11 @@ fn tried(mut world: World, action: Action, full: bool) -> Option<Value> {
     world.say(action, |command| {
         command.revision.clone_from(&revision);
         (command.step, command.full) = (step, full);
+        command.approval = approves.map(|kind| CommandApproval { kind, plan_hash: plan.clone() });
     });
     world.pass();
     let followed = world.status().commands.last()?.phase == CommandPhase::Applied;
-    followed.then(|| json!({"revision": revision, "step": step}))
+    followed.then(|| json!({"revision": revision, "step": step, "plan": plan}))
 }
 
 fn record() -> Value {
@@ -204,10 +241,8 @@ fn record() -> Value {
     for (name, make) in self::cases() {
         let mut object = serde_json::to_value(make().release).unwrap();
         object["metadata"]["uid"] = "6c1f7e4c-0000-4000-8000-000000000001".into();
-        let followed: Map<_, _> = COMMANDS
-            .iter()
-            .filter_map(|(name, action, full)| Some(((*name).to_owned(), tried(make(), *action, *full)?)))
-            .collect();
+        let followed: Map<_, _> =
+            COMMANDS.iter().filter_map(|command| Some((command.0.to_owned(), tried(make(), *command)?))).collect();
         cases.push(json!({"case": name, "object": object, "followed": followed}));
     }
     cases.into()
