@@ -62,7 +62,7 @@ func TestOptionsSwitchWhatTheySay(t *testing.T) {
 		normal, on, off int
 	}{
 		{"CustomResourceDefinition", 4, 4, 0},
-		{"ClusterAnalysisTemplate", 0, 5, 0},
+		{"ClusterAnalysisTemplate", 0, 6, 0},
 		{"PodDisruptionBudget", 1, 1, 0},
 		{"NetworkPolicy", 1, 1, 0},
 		{"ServiceMonitor", 0, 1, 0},
