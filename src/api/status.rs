@@ -1,5 +1,5 @@
 //! `ServiceRelease.status`: what was observed, what is intended (`desired`), and the record of
-//! decisions. Bounded: under 16 KiB as a rule, under 112 KiB if every field has all that it may (INVARIANTS S5).
+//! decisions. Bounded: under 16 KiB as a rule, under 128 KiB if every field has all that it may (INVARIANTS S5).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Entries that [`ServiceReleaseStatus::timeline`] keeps.
-pub const MAX_TIMELINE: usize = 20;
+pub const MAX_TIMELINE: usize = 30;
 /// Entries that [`ServiceReleaseStatus::commands`] keeps.
 pub const MAX_COMMANDS: usize = 20;
 /// Entries that [`ServiceReleaseStatus::failed_revisions`] keeps.
@@ -116,7 +116,7 @@ pub struct ServiceReleaseStatus {
     pub commands: Vec<CommandRecord>,
     /// What happened, oldest first; the newest entries are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = 30))]
     pub timeline: Vec<TimelineEntry>,
     /// How many older entries the timeline no longer shows.
     #[serde(default, skip_serializing_if = "is_zero")]
