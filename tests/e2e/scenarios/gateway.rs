@@ -2,6 +2,7 @@
 //! or back costs none of them.
 
 use kube::api::DeleteParams;
+use serde_json::json;
 use servicerelease::api::{Phase, ServiceReleaseStatus};
 
 use crate::{
@@ -16,6 +17,7 @@ pub const ALL: &[Scenario] = scenarios! {
     a_route_of_the_users, Together, Gateway;
     somebody_sets_the_weights, Together, Gateway;
     a_gateway_that_is_not_there, Together, Gateway;
+    a_mistake_in_the_gateways_name, Together, Gateway;
     given_back_in_the_middle, Together, Gateway;
     a_grpc_route, Together, Gateway;
     the_examples, Together, Gateway;
@@ -167,6 +169,33 @@ async fn a_gateway_that_is_not_there(world: World) {
     assert_eq!(status.reason, "RouteNotAccepted");
     assert!(!is(&status, "Ready"), "{status:?}");
     shop.reaches("the deadline", |status| status.reason == "RouteNotAccepted").await;
+}
+
+/// Beside a new version, under a client: the route stays where it was accepted until it is accepted where it is to be.
+async fn a_mistake_in_the_gateways_name(world: World) {
+    let spec = "{progressDeadlineSeconds: 15, strategy: {canary: {steps: [{setWeight: 50}]}}}";
+    let shop = world.routed_shop("GATEWAY", spec).await;
+    let load = world.load_through_gateway().await;
+    let gateway = |name: &str| {
+        let parents = json!([{"name": name, "namespace": "gateway"}]);
+        json!({"spec": {"traffic": {"router": {"gateway": {"parentRefs": parents}}}}})
+    };
+    shop.release_with("v2", gateway("edgy")).await;
+    let status = shop.reaches("RolledBack", |status| status.phase == Phase::RolledBack).await;
+    assert_eq!(status.reason, "RouteNotAccepted", "{}", status.message);
+    assert!(status.message.contains("serves by what was accepted before"), "{}", status.message);
+    assert!(status.next_action.contains("parentRefs right"), "{}", status.next_action);
+    assert!(!is(&status, "Ready") && is(&status, "Available"), "{:?}", status.conditions);
+    load.assert_share("v2", 0.0).await;
+
+    // Put right, nothing else is needed for what serves; the version has to be asked for once more.
+    shop.patch(&gateway("edge").to_string()).await;
+    let right = |status: &ServiceReleaseStatus| !status.next_action.contains("parentRefs");
+    shop.reaches("the mistake is no longer told", right).await;
+    shop.say("Retry").await;
+    shop.healthy().await;
+    load.assert_exact_share("v2", 100.0).await;
+    load.assert_no_failed_requests().await;
 }
 
 const ADOPTING: &str = "
