@@ -11,6 +11,7 @@ pub mod database;
 pub mod database_status;
 pub mod evidence;
 pub mod http_check;
+pub mod progress_status;
 pub mod release;
 pub mod router;
 pub mod scalar;
@@ -43,6 +44,9 @@ pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
 };
 pub use http_check::{CaSource, Expect, Header, HttpCheck, Method, Scheme, SecretKey, SecretSource, Target};
+pub use progress_status::{
+    Draining, Hold, RollbackCause, RollbackStatus, StepName, StepProgress, StepStatus, Suspension,
+};
 pub use release::{
     Observation, PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic,
     WorkloadKind, WorkloadRef,
@@ -52,9 +56,8 @@ pub use scalar::{Duration, Timestamp};
 pub use shares::{RouteStatus, WeightShare, Weights};
 pub use sql_check::{ExpectedRows, ExpectedValue, SqlCheck, SqlExpect};
 pub use status::{
-    CommandRecord, Draining, FailedRevision, Hold, ObservationStatus, Phase, PodProblem, RecordedRevision,
-    ReleaseStatus, RevisionStatus, RollbackCause, RollbackStatus, ServiceReleaseStatus, StepName, StepProgress,
-    StepStatus, Suspension, TimelineEntry, WorkloadStatus,
+    CommandRecord, FailedRevision, ObservationStatus, Phase, PodProblem, RecordedRevision, ReleaseStatus,
+    RevisionStatus, ServiceReleaseStatus, TimelineEntry, WorkloadStatus,
 };
 pub use strategy::{
     Approval, BlueGreen, Canary, CanaryStep, DynamicStableScale, HeaderMatch, HeaderMatchType, HeaderRoute,
