@@ -7,6 +7,7 @@ use cel::{Context, ExecutionError, Program, Value as Cel};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use super::loops;
 use crate::api::Expect;
 
 /// An HTTP answer.
@@ -106,31 +107,21 @@ fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-/// The functions that look at each element of a list. One in another takes as long as the list is long, squared: it
-/// would keep the operator busy for minutes with a body of 1 MiB.
-const LOOPS: [&str; 5] = [".all", ".exists", ".exists_one", ".filter", ".map"];
-
-/// Refuses what would take too much stack or time.
-fn is_bounded(text: &str) -> Result<(), String> {
-    // Of each bracket that is open, whether it is that of a loop.
-    let mut open: Vec<bool> = Vec::new();
-    let mut quote = None;
-    for (place, letter) in text.char_indices() {
+/// Refuses what would take too much stack to parse. Brackets that open count in words, too, those that close do not: no
+/// word hides a bracket.
+fn is_shallow(text: &str) -> Result<(), String> {
+    let (mut open, mut quote, mut letters) = (0_usize, None, text.chars());
+    while let Some(letter) = letters.next() {
         match (quote, letter) {
-            (Some(end), letter) => quote = (letter != end).then_some(end),
+            (Some(_), '\\') => drop(letters.next()),
+            (Some(end), letter) if letter == end => quote = None,
             (None, '"' | '\'') => quote = Some(letter),
-            (None, '(' | '[' | '{') => {
-                let before = text[..place].trim_end();
-                open.push(letter == '(' && LOOPS.iter().any(|name| before.ends_with(name)));
-            }
-            (None, ')' | ']' | '}') => drop(open.pop()),
+            (_, '(' | '[' | '{') => open += 1,
+            (None, ')' | ']' | '}') => open = open.saturating_sub(1),
             _ => {}
         }
-        if open.len() > DEEPEST {
+        if open > DEEPEST {
             return Err(format!("more than {DEEPEST} brackets in each other"));
-        }
-        if open.iter().filter(|looped| **looped).count() > 1 {
-            return Err("all, exists, filter and map inside each other take too long".into());
         }
     }
     Ok(())
@@ -142,7 +133,7 @@ fn is_bounded(text: &str) -> Result<(), String> {
 const MOST_WORK: usize = 64 << 20;
 
 /// Refuses answers that are too long for an expression.
-fn is_affordable(text: &str, body: usize, json: &Value) -> Result<(), String> {
+fn is_affordable(program: &Program, text: &str, body: usize, json: &Value) -> Result<(), String> {
     fn count(json: &Value) -> usize {
         1 + match json {
             Value::Array(list) => list.iter().map(count).sum(),
@@ -153,7 +144,7 @@ fn is_affordable(text: &str, body: usize, json: &Value) -> Result<(), String> {
     let values = count(json);
     let size = values.saturating_mul(size_of::<Cel>()).saturating_add(body);
     let joined = size.saturating_mul(1 + text.matches('+').count());
-    let looped = LOOPS.iter().any(|name| text.contains(name));
+    let looped = loops::depth(program.expression()) > 0;
     let work = if looped { joined.saturating_mul(values) } else { joined };
     if work <= MOST_WORK {
         return Ok(());
@@ -163,17 +154,26 @@ fn is_affordable(text: &str, body: usize, json: &Value) -> Result<(), String> {
 }
 
 fn program(text: &str) -> Result<Program, String> {
-    is_bounded(text)?;
-    Program::compile(text).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+    is_shallow(text)?;
+    let told = |error: cel::ParseErrors| error.to_string().lines().next().unwrap_or_default().to_owned();
+    let program = Program::compile(text).map_err(told)?;
+    // One in another takes as long as the list is long, squared: minutes with a body of 1 MiB.
+    if loops::depth(program.expression()) > 1 {
+        return Err("all, exists, filter and map inside each other take too long".into());
+    }
+    Ok(program)
 }
 
 fn evaluate(text: &str, response: &Response, json: &Value) -> Result<bool, String> {
     let Response { status, headers, body } = response;
-    is_affordable(text, body.len(), json)?;
-    let work = || match execute(&program(text)?, *status, headers, json) {
-        Ok(Cel::Bool(answer)) => Ok(answer),
-        Ok(_) => Err("it is neither true nor false".into()),
-        Err(Lack::Data(why) | Lack::Sense(why)) => Err(why),
+    let work = || {
+        let program = program(text)?;
+        is_affordable(&program, text, body.len(), json)?;
+        match execute(&program, *status, headers, json) {
+            Ok(Cel::Bool(answer)) => Ok(answer),
+            Ok(_) => Err("it is neither true nor false".into()),
+            Err(Lack::Data(why) | Lack::Sense(why)) => Err(why),
+        }
     };
     apart(work).unwrap_or_else(|| Err("it cannot be evaluated".into()))
 }
@@ -212,7 +212,7 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
         }
         Err(_) => Value::Null,
     };
-    is_affordable(text, body.len(), &json).map_err(Lack::Sense)?;
+    is_affordable(&program, text, body.len(), &json).map_err(Lack::Sense)?;
     doubles(&mut json);
     #[expect(clippy::cast_precision_loss, reason = "what is measured has no use for more than 53 bits")]
     match execute(&program, *status, headers, &json)? {
@@ -328,6 +328,8 @@ mod tests {
     #[case::a_whole_in_a_loop("json.all(x, x != json)", false)]
     #[case::a_search_in_a_loop("json.all(x, !(json in json))", false)]
     #[case::joined_in_a_loop("json.map(x, json + json).size() > 0", false)]
+    #[case::hidden_by_a_space("json. map(x, json + json).size() > 0", false)]
+    #[case::by_another_name("json.existsOne(x, json == x)", false)]
     #[case::joined_often("(JOINED).size() > 0", false)]
     #[case::at_a_place("json[0] == 0", true)]
     #[case::its_size("json.size() > 100", true)]
@@ -357,6 +359,7 @@ mod tests {
     #[case("json.a.filter(x, x > 1).size() > 0 && json.b.all(x, x.c == ')')", true)]
     #[case("json.a.all(x, json.b .exists (y, y == x))", false)]
     #[case("json.a.map(x, [json.a.map(y, y)])", false)]
+    #[case("json. all(x, json. all(y, true))", false)]
     #[case("json.a == '.all(.all('", true)]
     fn what_is_no_expression_is_told(#[case] text: &str, #[case] good: bool) {
         assert_eq!(compiles(text).is_ok(), good);

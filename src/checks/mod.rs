@@ -6,6 +6,7 @@ mod hosts;
 mod http;
 pub mod keys;
 pub mod logs;
+mod loops;
 mod sound;
 
 pub use database::wrappable;
