@@ -53,11 +53,12 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: Option<i32>,
-    /// How long after an answer it is asked again, at least 100ms. Default 2s.
+    /// How long after an answer that decides nothing yet it is asked again, at least 100ms. Default 2s. Also of a standing
+    /// probe: with failureThreshold 3 and interval 1m what is probed was bad for two minutes.
     #[serde(default = "interval")]
     pub interval: Duration,
-    /// While the release is observed (spec.observation), how long after an answer it is asked again, at least
-    /// 1s: a standing probe.
+    /// While the release is observed (spec.observation), how long after it has passed it is asked again, at least 1s: a
+    /// standing probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
     /// How long an answer may take: of http and logs at most 60s, default 5s; of job, keys and sql at most 24h, default 10m.

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::Duration;
 
 /// An HTTP request to pods or a Service of the release. Redirects are not followed.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[x_kube(validation = Rule::new("!has(self.host) || !has(self.headers) || !self.headers.exists(it, it.name.lowerAscii() == 'host')").message("beside host a Host header is not sent: the platform allows hosts by their names"))]
 #[serde(rename_all = "camelCase")]
 pub struct HttpCheck {
     /// Whom to ask. Default Candidate.

@@ -20,6 +20,12 @@ pub fn check((index, check): (usize, &Check)) -> Vec<Violation> {
     if check.logs.as_ref().is_some_and(|logs| logs.max.is_some_and(|max| logs.min > max)) {
         found.push(violation(at(".logs"), "logs.min must not be above logs.max"));
     }
+    if let Some(http) = check.http.as_ref().filter(|http| http.host.is_some())
+        && http.headers.iter().any(|header| header.name.eq_ignore_ascii_case("host"))
+    {
+        let message = "beside host a Host header is not sent: the platform allows hosts by their names";
+        found.push(violation(at(".http"), message));
+    }
     let sources =
         [check.http.is_some(), check.job.is_some(), !check.keys.is_empty(), check.logs.is_some(), check.sql.is_some()];
     if sources.into_iter().filter(|there| *there).count() != 1 {

@@ -302,6 +302,8 @@ mod tests {
                 it["spec"]["checks"] = json!([
                     {"name": "a", "http": {}, "logs": {"pattern": "x"}},
                     {"name": "b", "keys": [{"keys": ["A"]}]},
+                    {"name": "c", "http": {"host": "a.example", "headers": [{"name": "hOST", "value": "b.example"}]}},
+                    {"name": "d", "http": {"headers": [{"name": "Host", "value": "b.example"}]}},
                 ]);
             }),
             release(|it| {
@@ -417,7 +419,7 @@ mod tests {
                 vec!["spec.strategy.canary.steps[0].check"],
                 vec!["spec.checks[0]"],
                 vec!["spec.checks[0].interval", "spec.checks[0].every", "spec.checks[0].logs"],
-                vec!["spec.checks[0]", "spec.checks[1].keys[0]"],
+                vec!["spec.checks[0]", "spec.checks[1].keys[0]", "spec.checks[2].http"],
                 vec!["spec.checks[0].sql", "spec.checks[1].sql", "spec.checks[1].sql.value", "spec.checks[1].sql.rows"],
                 vec![
                     "spec.database",
