@@ -97,7 +97,8 @@ pub struct ServiceReleaseSpec {
     #[schemars(range(min = 0, max = 20))]
     pub revision_history_limit: i32,
 
-    /// Holds a release where it is; a new template starts no pod while it is set. Rollbacks go on.
+    /// Holds a release where it is; a new template starts no pod while it is set. What watches it goes on (pods, metrics,
+    /// in an observation checks too), and what fails there takes it back. An observation does not end before it is false.
     #[serde(default)]
     pub paused: bool,
 
@@ -283,7 +284,7 @@ const fn default_scale_down_delay() -> Duration {
 /// dryRun); a measurement without data or answer is none, unless noData is Ignore. Where one has not, it goes on until it
 /// has, for as long again and at least for ten times analysis.interval: the phase stays Observing with the reason
 /// Unproven. After that nothing is measured any more, nothing goes back, and the reason Unproven stays until the next
-/// release.
+/// release. While spec.paused is set it does not end; what fails takes it back all the same.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {

@@ -57,7 +57,7 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
             without_room(pass, policy, check, &mut state);
             overdue(pass, policy, check, &mut state);
         }
-        if state.outcome == CheckOutcome::Running && may_advance(pass) {
+        if state.outcome == CheckOutcome::Running && may_ask(pass) {
             inquire(pass, check, &mut state);
         }
         let (outcome, message) = (state.outcome, state.message.clone());
@@ -76,6 +76,14 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
 
 /// The check as it stands since this step began, or a new beginning.
 fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
+/// Whether it is asked now. What is observed is also watched while spec.paused is set.
+fn may_ask(pass: &Pass<'_>) -> bool {
+    match pass.status.observation {
+        Some(_) => pass.obstacle.is_none() && !pass.awaits_trial(),
+        None => may_advance(pass),
+    }
+}
+
     let release = pass.status.release.as_ref()?.number;
     let last = pass.status.checks.iter().find(|known| known.name == check.name && known.release == release);
     let known = last.filter(|known| known.step == at.step && known.started_at >= at.since);
@@ -189,7 +197,7 @@ fn without_room(pass: &Pass<'_>, policy: &Policy, check: &Check, state: &mut Che
 
 /// A check that comes to no end fails.
 fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut CheckStatus) {
-    if state.outcome != CheckOutcome::Running || !may_advance(pass) {
+    if state.outcome != CheckOutcome::Running || !may_ask(pass) {
         return;
     }
     // A Job ends by itself when its time is over.

@@ -36,7 +36,7 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
         after_rollback(pass);
         return false;
     };
-    if state.failure.is_some() || pass.release.spec.paused {
+    if state.failure.is_some() {
         return false;
     }
     let policy = pass.policy();
@@ -49,7 +49,7 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
     }
     let mut open = false;
     for check in policy.checks.iter().filter(|check| is_asked(check)) {
-        let since = due(pass, check, &state);
+        let since = due(pass, check, &state, &policy);
         let at = checks::At { when: Moment::AfterPromotion, step: 0, since };
         match checks::ask(pass, &policy, at, std::slice::from_ref(&check.name)) {
             Ok(passed) => open |= !passed,
@@ -60,7 +60,8 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
         }
     }
     pass.wake_at(state.until);
-    if open || state.until > pass.now {
+    // As in a canary, spec.paused keeps it from going on, and not from going back.
+    if open || state.until > pass.now || pass.release.spec.paused {
         return false;
     }
     if policy.observation.is_none() {
@@ -133,13 +134,15 @@ fn is_asked(check: &Check) -> bool {
 }
 
 /// Since when an answer counts: a standing probe is asked anew when its time has come.
-fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus) -> Timestamp {
+fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus, policy: &Policy) -> Timestamp {
     let Some(every) = check.every else { return state.started_at };
+    let end = if state.unproven.is_some() { latest(policy, state) } else { state.until };
+    let goes_on = pass.now < end || pass.release.spec.paused;
     let known = pass.status.checks.iter().find(|known| known.name == check.name && known.step == 0);
     let last = known.filter(|known| known.outcome != CheckOutcome::Running).and_then(|known| known.answered_at);
     match last {
         // Nothing begins that observation would not see the end of.
-        Some(last) if last >= state.started_at && pass.elapsed(last, every) && pass.now < state.until => pass.now,
+        Some(last) if goes_on && last >= state.started_at && pass.elapsed(last, every) => pass.now,
         _ => state.started_at,
     }
 }

@@ -95,6 +95,11 @@ fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report
         let next = ways.iter().map(|words| command(pass, words)).collect::<Vec<_>>().join(" | ");
         return Report::new(Phase::Observing, "ObservationFailed", message).next(next);
     }
+    if pass.release.spec.paused {
+        let message =
+            format!("{stable} serves all traffic and is observed until {}, and while spec.paused is set", state.until);
+        return Report::new(Phase::Observing, "SpecPaused", message).next("set spec.paused to false".into());
+    }
     if let Some(why) = &state.unproven {
         let (until, latest) = (state.until, observation::latest(&pass.policy(), state));
         let message = format!(

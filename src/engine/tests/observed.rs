@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::world::{World, right, wrong};
 use crate::{
     api::{Action, Phase, Timestamp},
     engine::{Ended, Pod, Question, Reply, Selection},
@@ -360,5 +360,62 @@ fn a_metric_that_failed_is_measured_anew_when_a_person_says_retry() {
     world.settle();
     assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Observing, "Observing"), "{}", world.answer());
     seconds(&mut world, 360);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v3"), "{}", world.status().message);
+}
+
+fn metric_fails(question: &Question) -> Option<Reply> {
+    Some(if question.id.starts_with("metric/") { Reply::Value(1.0) } else { right() })
+}
+
+fn probe_fails(question: &Question) -> Option<Reply> {
+    Some(if question.id.starts_with("metric/") { Reply::Value(0.0) } else { wrong() })
+}
+
+fn all_is_well(question: &Question) -> Option<Reply> {
+    Some(if question.id.starts_with("metric/") { Reply::Value(0.0) } else { right() })
+}
+
+/// v2 observed under a metric and a standing probe, with spec.paused set.
+fn paused() -> World {
+    let mut world = measured(&json!({}), all_is_well);
+    world.edit(|spec| {
+        spec.checks =
+            serde_json::from_value(json!([{"name": "live", "when": [], "every": "20s", "http": {}}])).unwrap();
+    });
+    world.set_image("v3");
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Observing, "v3"), "{}", world.status().message);
+    world.edit(|spec| spec.paused = true);
+    seconds(&mut world, 100);
+    world
+}
+
+#[rstest]
+#[case::pods("CrashLoopBackOff", |world: &mut World| world.touch = |image: &str, pod: &mut Pod| if image == "v3" { crash(pod); })]
+#[case::a_metric("AnalysisFailed", |world: &mut World| world.reply = metric_fails)]
+#[case::a_probe("CheckFailed", |world: &mut World| world.reply = probe_fails)]
+fn what_fails_is_taken_back_while_spec_paused_is_set(#[case] reason: &str, #[case] happen: fn(&mut World)) {
+    let mut world = paused();
+    happen(&mut world);
+    seconds(&mut world, 120);
+    let status = world.status();
+    assert_eq!(world.stable(), "v2", "{}", status.message);
+    assert_eq!(status.rollback.unwrap().reason, reason);
+}
+
+#[test]
+fn an_observation_does_not_end_while_spec_paused_is_set() {
+    let mut world = paused();
+    seconds(&mut world, 600);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "SpecPaused"), "{}", status.message);
+    assert!(status.message.ends_with(", and while spec.paused is set"), "{}", status.message);
+    assert_eq!((status.next_action.as_str(), world.condition("Ready")), ("set spec.paused to false", "True".into()));
+    let asked = |world: &World| world.status().checks[0].answered_at.unwrap();
+    let last = asked(&world);
+    seconds(&mut world, 40);
+    assert!(asked(&world) > last, "it is asked on");
+    world.edit(|spec| spec.paused = false);
+    seconds(&mut world, 10);
     assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v3"), "{}", world.status().message);
 }
