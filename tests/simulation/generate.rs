@@ -12,7 +12,7 @@ use crate::{
         cluster::{Lag, Propagation},
     },
     rng::Rng,
-    setup::{BEFORE_ALL, BOUNDS, CHECKS, RouterKind, STRATEGIES, Setup, WITH_JOBS},
+    setup::{AFTERWARDS, BEFORE_ALL, BOUNDS, CHECKS, RouterKind, STRATEGIES, Setup, WITH_JOBS},
 };
 
 /// One case, made from its seed alone.
@@ -85,6 +85,36 @@ impl Case {
                 4 => pass(&mut rng),
                 5 if rng.chance(30) => pods(&mut rng),
                 _ => Event::Settle(rng.pick(&[4, 6, 12])),
+            });
+        }
+        case.events = events;
+        case
+    }
+
+    /// A case in which what was promoted is observed: releases that come so far, and what becomes of them then.
+    pub fn observed(seed: u64, length: usize) -> Self {
+        let mut case = if seed.is_multiple_of(3) { Self::routed(seed, length) } else { Self::generate(seed, length) };
+        let mut rng = Rng::new(seed ^ 0x6f62_7365_7276);
+        let setup = &mut case.setup;
+        setup.observation = Some(rng.pick(&[5, 20, 20, 40]));
+        setup.metric = rng.chance(70).then(|| rng.pick(&metrics::KINDS));
+        setup.checks = if rng.chance(70) { rng.pick(&AFTERWARDS) } else { 0 };
+        (setup.strategy, setup.replicas) = (rng.pick(&[0, 1, 5, 5, 8]), Some(rng.pick(&[2, 3, 4])));
+        (setup.traffic, setup.router_later, setup.automatic) = (true, false, rng.chance(75));
+        (setup.first, setup.keep_previous) = ('A', rng.pick(&[None, Some(20), Some(60)]));
+        let mut events = vec![Event::Settle(18)];
+        while events.len() < length {
+            events.push(match rng.below(40) {
+                0..6 => Event::Template(rng.pick(&['A', 'B', 'C', 'B', 'C', 'X', 'O'])),
+                6 => command(&mut rng),
+                7 => Event::Command { action: Action::Retry, aim: Aim::Right, full: false },
+                8 | 9 => pass(&mut rng),
+                10 | 11 => pods(&mut rng),
+                12 => Event::Paused(rng.chance(40)),
+                13 => edit(&mut rng),
+                14 if rng.chance(20) => event(&mut rng, &case.setup),
+                15 => Event::DeleteJob(u8::try_from(rng.below(4)).unwrap_or(0)),
+                _ => Event::Settle(rng.pick(&[2, 6, 12, 18])),
             });
         }
         case.events = events;
@@ -418,6 +448,7 @@ fn simplify_setup(setup: &Setup) -> Vec<Setup> {
     add(&|it| it.database = it.database.min(1));
     add(&|it| it.checks = it.checks.min(1));
     add(&|it| it.checks = 0);
+    add(&|it| it.observation = None);
     add(&|it| it.metric = None);
     add(&|it| it.metric = it.metric.and(Some(metrics::Watched::Threshold)));
     add(&|it| it.keep_previous = None);

@@ -171,6 +171,25 @@ fn the_engine_keeps_every_invariant_with_a_database() {
     }
 }
 
+/// The same of cases in which releases are observed after their promotion.
+const LEAST_CELLS_OBSERVED: usize = 120;
+
+#[test]
+fn the_engine_keeps_every_invariant_under_observation() {
+    let seed = env("SIM_SEED", 11_000_000);
+    let steps = env("SIM_STEPS", 60_000);
+    match sweep(Case::observed, seed, steps) {
+        Ok(coverage) => {
+            println!("{}", coverage.table());
+            assert!(coverage.len() >= LEAST_CELLS_OBSERVED, "only {} cells were reached", coverage.len());
+        }
+        Err(trace) => panic!("{trace}"),
+    }
+    let (ends, missing) = checks::ends();
+    println!("{ends}");
+    assert!(missing.is_empty(), "never seen: {missing:?}");
+}
+
 /// Cases that a mutant may survive.
 const PATIENCE: u64 = 400;
 
@@ -191,7 +210,8 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     let checked = mutants::CHECKED.iter().map(|mutant| (Case::checked as Make, mutant));
     let analysed = mutants::ANALYSED.iter().map(|mutant| (Case::analysed as Make, mutant));
     let database = mutants::database::ALL.iter().map(|mutant| (Case::with_database as Make, mutant));
-    let all = plain.chain(routed).chain(checked).chain(analysed).chain(database);
+    let observed = mutants::observation::ALL.iter().map(|mutant| (Case::observed as Make, mutant));
+    let all = plain.chain(routed).chain(checked).chain(analysed).chain(database).chain(observed);
     for (make, mutant) in all.filter(|(_, mutant)| only().is_none_or(|rule| rule == mutant.rule)) {
         let case = killed(make, mutant);
         println!(

@@ -114,6 +114,48 @@ pub fn measured(id: &str, measure: &Measure) -> Reply {
     }
 }
 
+/// How what is measured or asked after the promotion goes on, of each metric and check of a release another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    Well,
+    Badly,
+    /// Well at first, and then not.
+    Worse,
+    /// Now like this, now like that.
+    AtRandom,
+    /// Nothing is measured, and nobody answers.
+    Silent,
+    /// The provider is out of order.
+    Broken,
+    /// Too little, and then enough.
+    Late,
+}
+
+/// The course of what a question is about.
+pub fn course(id: &str) -> Course {
+    use Course::{AtRandom, Badly, Broken, Late, Silent, Well, Worse};
+    let about: Vec<&str> = id.split('/').take(3).collect();
+    let courses = [Well, Well, Well, Well, Badly, Worse, Worse, AtRandom, AtRandom, Silent, Silent, Broken, Late];
+    let place = usize::try_from(rng::dice(&about.join("/")) % courses.len() as u64).unwrap_or(0);
+    courses[place]
+}
+
+/// What is measured after the promotion.
+pub fn measured_after(id: &str, measure: &Measure) -> Reply {
+    // How many measurements there were, those before the promotion among them.
+    let count: u64 = id.rsplit('/').next().and_then(|count| count.parse().ok()).unwrap_or(0);
+    let early = count % 8 < 5;
+    match course(id) {
+        Course::Badly => answer(measure, 1_000, 0.9),
+        Course::Worse if !early => answer(measure, 1_000, 0.9),
+        Course::AtRandom => measured(id, measure),
+        Course::Silent => Reply::NoData("nobody called".into()),
+        Course::Broken => Reply::ProviderError("no connection".into()),
+        Course::Late if early => answer(measure, 3, 0.0),
+        Course::Well | Course::Worse | Course::Late => well(measure),
+    }
+}
+
 /// An answer that all is well.
 pub fn well(measure: &Measure) -> Reply {
     answer(measure, 1_000, 0.0)

@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
     Analysis, AnalysisTemplateSpec, Approval, BlueGreen, Canary, CanaryStep, Check, Duration, DynamicStableScale,
     GatewayRoute, HeaderMatch, HeaderRoute, HttpCheck, HttpRouteRef, JobCheck, Maintenance, MirrorRoute, Moment,
-    OnFailure, ParentRef, Pause, Rollback, Router, Scale, Selector, ServiceReleaseSpec, Strategy, TemplateRef, Traffic,
-    WorkloadRef,
+    Observation, OnFailure, ParentRef, Pause, Rollback, Router, Scale, Selector, ServiceReleaseSpec, Strategy,
+    TemplateRef, Traffic, WorkloadRef,
 };
 use servicerelease::{checks::incomparable, engine::NamedTemplate};
 
@@ -66,6 +66,8 @@ pub struct Setup {
     pub metric: Option<Watched>,
     /// Which kind of database the manifest has.
     pub database: u8,
+    /// How long a release is observed after its promotion, in seconds.
+    pub observation: Option<u64>,
 }
 
 impl Setup {
@@ -90,6 +92,7 @@ impl Setup {
             checks: 0,
             metric: None,
             database: 0,
+            observation: None,
         }
     }
 
@@ -145,6 +148,7 @@ impl Setup {
             flags: database::flags(self.database, 1),
             // The template comes without a draw of its own, so that seeds keep their cases.
             analysis: self.watched().map(|kind| analysis(kind, self.checks % 2 == 1)),
+            observation: self.observation.map(|seconds| Observation { duration: Duration::from_secs(seconds) }),
             rollback: Rollback {
                 automatic: self.automatic,
                 keep_previous: self.keep_previous.map(Duration::from_secs),
@@ -244,12 +248,13 @@ impl fmt::Display for Setup {
         let preview = if self.traffic && self.candidate_service { " and a candidate Service" } else { "" };
         write!(
             f,
-            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, checks {}, metric {:?}, database {}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
+            "{source} {}, replicas {:?}, {}, {service}{preview}{router}, checks {}, metric {:?}, observation {:?}, database {}, minReadySeconds {}, rollback.automatic {}, keepPrevious {:?}, history {}",
             self.first,
             self.replicas,
             describe(self.strategy, self.bounds),
             self.checks,
             self.metric,
+            self.observation,
             self.database,
             self.min_ready,
             self.automatic,
@@ -266,6 +271,8 @@ pub const WITH_JOBS: u8 = 4;
 
 /// The list with a Job that is asked before all else, also where there is no candidate.
 pub const BEFORE_ALL: u8 = 5;
+/// The lists of what is asked after the promotion: once, again and again, and by Jobs.
+pub const AFTERWARDS: [u8; 3] = [6, 7, 8];
 
 /// The metric, written in the release or in a template that it names.
 fn analysis(kind: Watched, in_template: bool) -> Analysis {
@@ -310,7 +317,17 @@ fn checks(index: u8) -> Vec<Check> {
     };
     let template = serde_json::json!({"spec": {"containers": [{"name": "smoke", "image": "smoke:1"}]}});
     let job = |check: Check| Check { http: None, job: Some(JobCheck { template: template.clone() }), ..check };
+    let every = |seconds: u64, check: Check| Check { every: Some(Duration::from_secs(seconds)), ..check };
     match index {
+        6 => vec![
+            check("after", &[Moment::AfterPromotion, Moment::AfterRollback], 2, 1, OnFailure::Rollback),
+            every(5, check("told", &[Moment::BeforeTraffic], 1, 1, OnFailure::Ignore)),
+        ],
+        7 => vec![
+            every(4, check("probe", &[], 1, 2, OnFailure::Rollback)),
+            check("after", &[Moment::AfterPromotion], 1, 1, OnFailure::Hold),
+        ],
+        8 => vec![every(6, job(check("probe", &[Moment::AfterPromotion], 1, 1, OnFailure::Rollback)))],
         BEFORE_ALL => vec![job(check("schema", &[Moment::Preflight], 1, 1, OnFailure::Rollback))],
         WITH_JOBS => vec![
             job(check("smoke", &[Moment::BeforeTraffic, Moment::EachStep], 2, 2, OnFailure::Rollback)),

@@ -288,8 +288,7 @@ impl World<'_> {
             }
             let next = controllers::next_change(&self.cluster);
             let alarm = wake.map(|at| at.as_millis() - self.clock);
-            let staying =
-                self.cluster.live.release.is_none() || self.may_stay(status.phase) || self.waits_for_a_bad_deployment();
+            let staying = self.cluster.live.release.is_none() || self.may_stay() || self.waits_for_a_bad_deployment();
             if next.is_none() && alarm.is_none() {
                 return Some(Rest::Quiet);
             }
@@ -315,10 +314,9 @@ impl World<'_> {
         None
     }
 
-    fn may_stay(&self, phase: Phase) -> bool {
+    fn may_stay(&self) -> bool {
         let deleting = self.cluster.live.release.as_ref().is_some_and(|it| it.deleting.is_some());
-        let waits = matches!(phase, Phase::Paused | Phase::AwaitingApproval);
-        !deleting && (waits || matches!(phase, Phase::Healthy | Phase::RolledBack | Phase::Halted | Phase::Invalid))
+        !deleting && checks::may_stay(&self.cluster)
     }
 
     /// A hand-back keeps our pods as long as the Deployment's own do not come up, and says so.
@@ -332,8 +330,10 @@ impl World<'_> {
 
     fn may_flap(&self) -> bool {
         // While it waits for a person, or for a valid manifest, it goes on measuring.
-        let measures = self.cluster.live.release.as_ref().is_some_and(|it| it.spec.analysis.is_some());
-        let waits = matches!(self.status().phase, Phase::Paused | Phase::AwaitingApproval | Phase::Invalid);
+        let spec = self.cluster.live.release.as_ref().map(|it| &it.spec);
+        let measures = spec.is_some_and(|it| it.analysis.is_some() || it.observation.is_some());
+        let waits = matches!(self.status().phase, Phase::Paused | Phase::AwaitingApproval | Phase::Invalid)
+            || checks::is_held_open(&self.cluster);
         if measures && waits {
             return true;
         }
@@ -354,6 +354,9 @@ impl World<'_> {
             let effects = decision.before.len() + decision.after.len();
             self.checker.require(same && effects == 0, "L2", || {
                 format!("{later} ms into the rest it writes: status {same}, {effects} effects")
+            });
+            self.checker.require(decision.questions.is_empty(), "L2", || {
+                format!("{later} ms into the rest it asks {:?}", decision.questions)
             });
             self.checker.require(decision.events.is_empty(), "L2", || {
                 format!("{later} ms into the rest it says {:?}", decision.events)
@@ -430,6 +433,7 @@ impl World<'_> {
                 Phase::Paused if status.hold.is_some() && self.works_on_the_database() => Action::Retry,
                 Phase::Paused if status.hold.is_some() => Action::Skip,
                 Phase::Paused => Action::Resume,
+                Phase::Observing => Action::Retry,
                 Phase::Halted if status.database.is_some() => self.looks_after_the_database(),
                 _ => break,
             };

@@ -125,7 +125,8 @@ impl Checker {
             Action::Retry if old.failed_revisions.is_empty() && old.hold.is_none() => {
                 let contested = old.route.as_ref().is_some_and(|route| route.contested_by.is_some());
                 let halted = old.phase == Phase::Halted && old.database.is_some();
-                (new.failed_revisions.is_empty() && new.hold.is_none() && !contested && !halted)
+                let observed = old.observation.as_ref().is_some_and(|state| state.failure.is_some());
+                (new.failed_revisions.is_empty() && new.hold.is_none() && !contested && !halted && !observed)
                     .then(|| "nothing failed".to_owned())
             }
             _ => None,

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     Checker, Judged, database, desired,
     limits::{self, Allowed},
-    reliable, replicas, route, stored,
+    observation, reliable, replicas, route, stored,
 };
 
 /// What is true when an effect is about to be carried out.
@@ -127,6 +127,7 @@ impl Checker {
                     added(&scene, &set.hash, *replicas, set.replicas)
                 };
                 judged.extend(held(&scene, &set.hash, *replicas > set.replicas));
+                judged.extend(observation::kept(&scene, &set.hash, *replicas < set.replicas));
                 judged
             }
             Effect::DeleteReplicaSet { object } => {
@@ -135,6 +136,7 @@ impl Checker {
                 };
                 let taken = if routed { route::taken_away } else { taken_away };
                 let mut judged = taken(&scene, &object.name, 0);
+                judged.extend(observation::kept(&scene, &set.hash, true));
                 if !deleting {
                     judged.extend(kept(&scene, &set.hash));
                 }

@@ -4,6 +4,7 @@ mod commands;
 mod database;
 mod effects;
 mod limits;
+mod observation;
 mod rest;
 mod route;
 mod status;
@@ -12,7 +13,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use servicerelease::{
-    api::{CommandPhase, ServiceReleaseSpec, ServiceReleaseStatus},
+    api::{CommandPhase, ServiceReleaseSpec, ServiceReleaseStatus, Timestamp},
     engine::Effect,
 };
 
@@ -21,7 +22,8 @@ use crate::{
     operator::{Work, Write},
 };
 
-pub use rest::Rest;
+pub use observation::ends;
+pub use rest::{Rest, is_held_open, may_stay};
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct Checker {
     doubled: bool,
     /// How many of the things that changed the database were looked at.
     deeds: usize,
+    /// When something was answered last as it should be, by what was asked in which release.
+    shown: BTreeMap<String, Timestamp>,
 }
 
 /// What an effect would break, if it is carried out.
@@ -124,6 +128,7 @@ impl Checker {
     /// Looks at a decision before anything of it is carried out.
     pub fn on_decision(&mut self, cluster: &Cluster, work: &Work) {
         self.remember(cluster);
+        self.show(work);
         self.decision_order(work);
         self.decision_size(work);
     }
@@ -148,6 +153,7 @@ impl Checker {
         self.admit(&work.decision.status);
         self.status_rules(cluster, work);
         self.step_rules(cluster, work);
+        self.observation_rules(cluster, work);
         self.revision_rules(cluster, work);
         self.command_rules(work);
         self.approvals(work);

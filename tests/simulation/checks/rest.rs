@@ -19,12 +19,20 @@ pub enum Rest {
     Flapping,
 }
 
-/// Phases in which a release may stay.
-pub fn may_stay(phase: Phase) -> bool {
+/// Whether a release may stay as it is.
+pub fn may_stay(cluster: &Cluster) -> bool {
+    let status = stored(cluster);
     matches!(
-        phase,
+        status.phase,
         Phase::Healthy | Phase::RolledBack | Phase::Halted | Phase::Invalid | Phase::Paused | Phase::AwaitingApproval
-    )
+    ) || (status.phase == Phase::Observing && status.observation.is_some_and(|it| it.failure.is_some()))
+        || is_held_open(cluster)
+}
+
+/// Whether an observation goes on because spec.paused is set.
+pub fn is_held_open(cluster: &Cluster) -> bool {
+    let paused = cluster.live.release.as_ref().is_some_and(|release| release.spec.paused);
+    paused && stored(cluster).observation.is_some()
 }
 
 impl Checker {
@@ -37,7 +45,7 @@ impl Checker {
             self.fail("L1", format!("the deletion does not end: {}", status.message));
             return;
         }
-        self.require(may_stay(status.phase), "L1", || {
+        self.require(may_stay(cluster), "L1", || {
             format!("it stays in {:?} ({}): {}", status.phase, status.reason, status.message)
         });
         let open = cluster.live.commands.values().find(|it| it.status.is_none());
@@ -77,6 +85,9 @@ impl Checker {
                 self.pods_at_rest(cluster, &status, wanted, rest);
             }
             _ => {}
+        }
+        if rest == Rest::Quiet {
+            self.observed_at_rest(&status);
         }
         self.kept_revisions(cluster, &status, release.spec.revision_history_limit);
         self.database_at_rest(cluster, &status, &release.spec);

@@ -104,7 +104,9 @@ impl Checker {
         let (target, stable) = (target(work), letter(new));
         if condition(new, "Ready") == Some(true) {
             let pods = new.stable.as_ref().map_or(0, |it| reliable(cluster, work, &it.revision));
-            self.require(new.phase == Phase::Healthy, "S2", || format!("Ready in phase {:?}", new.phase));
+            self.require(matches!(new.phase, Phase::Healthy | Phase::Observing), "S2", || {
+                format!("Ready in phase {:?}", new.phase)
+            });
             self.require(target.is_some() && target == stable, "S2", || {
                 format!("Ready, but stable is {stable:?} and the spec asks for {target:?}")
             });
@@ -187,7 +189,7 @@ impl Checker {
         let text = serde_json::to_string(status).unwrap_or_default();
         self.require(text.len() < MOST, "S5", || format!("{} bytes of status", text.len()));
         let lists = [
-            (status.timeline.len(), 20),
+            (status.timeline.len(), 30),
             (status.commands.len(), 20),
             (status.failed_revisions.len(), 5),
             (status.history.len(), 20),
@@ -289,7 +291,8 @@ impl Checker {
         };
         let candidate = old.candidate.as_ref().is_some_and(|it| it.revision == after);
         let back = new.rollback.as_ref().or(old.rollback.as_ref());
-        let undone = back.is_some_and(|it| it.cause == RollbackCause::Undone);
+        let observed = old.observation.is_some() && old.candidate.is_none();
+        let undone = back.is_some_and(|it| it.cause == RollbackCause::Undone || observed);
         if !undone {
             let wanted = replicas(&work.view.release.spec, old);
             let least = wanted - limits::in_force(cluster, wanted).unavailable;

@@ -2,6 +2,7 @@
 //! names the rule that has to catch it.
 
 pub mod database;
+pub mod observation;
 
 use servicerelease::{
     api::{
@@ -264,7 +265,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("never forgets the timeline", "S5", |release, seen, now| {
         let mut decision = decide(release, seen, now);
         if let Some(last) = decision.status.timeline.last().cloned() {
-            decision.status.timeline.resize(30, last);
+            decision.status.timeline.resize(40, last);
         }
         decision
     }),
