@@ -204,7 +204,8 @@ pub struct LogsCheck {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub min: i64,
-    /// The container. Default: the first of the pod.
+    /// The container. Default: the first of the pod. Where it was started again since the last look, what it said before
+    /// counts too, as far as the kubelet keeps it: of several restarts between two looks, the log before the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub container: Option<String>,

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use crate::{
     api::{self, Timestamp},
-    engine::{LogsQuestion, Reply},
+    engine::{LogOfPod, LogsQuestion, Reply},
 };
 
 /// How much of a pod's log is read at once, in bytes.
@@ -36,25 +36,35 @@ async fn count(client: &Client, question: &LogsQuestion) -> Result<usize, String
     let mut lines = 0;
     for pod in &question.pods {
         let mut since = question.since.inner();
-        while let Some(log) = read(&api, pod, question, since).await? {
-            let (counted, rest) = page(&log, since, &pattern, MOST)?;
-            lines += counted;
-            let Some(rest) = rest else { break };
-            since = rest;
+        // What stands in both logs (until the container runs again, they are the same one) counts once: the later one is
+        // read from the end of the earlier one on. Of several restarts since the last look the kubelet keeps one log.
+        for previous in [true, false].into_iter().filter(|previous| pod.restarted || !previous) {
+            while let Some(log) = read(&api, pod, previous, question, since).await? {
+                let (counted, rest) = page(&log, since, &pattern, MOST)?;
+                lines += counted;
+                since = rest.or_else(|| last(&log)).map_or(since, |last| last.max(since));
+                if rest.is_none() {
+                    break;
+                }
+            }
         }
     }
     Ok(lines)
 }
 
-/// The beginning of a pod's log from a time on, at most [`MOST`] bytes; none if the pod has said nothing.
+/// The beginning of a pod's log, or of that before its container's last restart, from a time on, at most [`MOST`] bytes;
+/// none if there is none.
 async fn read(
     api: &Api<Pod>,
-    pod: &str,
+    pod: &LogOfPod,
+    previous: bool,
     question: &LogsQuestion,
     since: jiff::Timestamp,
 ) -> Result<Option<String>, String> {
+    let pod = &pod.name;
     let params = LogParams {
         container: question.logs.container.clone(),
+        previous,
         limit_bytes: Some(MOST),
         since_time: Some(since),
         // sinceTime knows seconds only.
@@ -66,6 +76,8 @@ async fn read(
         // A pod that is gone, or has not begun, has said nothing.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(kube::Error::Api(status)) if status.code == 400 && status.message.contains("waiting to start") => Ok(None),
+        // The kubelet has removed it.
+        Err(kube::Error::Api(status)) if status.code == 400 && previous => Ok(None),
         Err(kube::Error::Api(status)) => Err(format!("log of pod {pod}: {}", status.message)),
         Err(error) => Err(format!("log of pod {pod}: {error}")),
     }
@@ -85,11 +97,15 @@ fn page(
     }
     // The last line may be half of one.
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-    let last = whole.lines().rev().find_map(|line| line.split_once(' ')?.0.parse().ok());
-    let rest = last.filter(|last| *last > since);
+    let rest = last(whole).filter(|last| *last > since);
     let rest =
         rest.ok_or_else(|| format!("more than {} MiB of log in a second: too much to be looked at", most >> 20))?;
     Ok((count(whole), Some(rest)))
+}
+
+/// When the last line of a log was written.
+fn last(log: &str) -> Option<jiff::Timestamp> {
+    log.lines().rev().find_map(|line| line.split_once(' ')?.0.parse().ok())
 }
 
 /// Whether a pattern is one, or what is wrong with it.
@@ -139,6 +155,57 @@ mod tests {
         logs.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
         let logs: api::LogsCheck = serde_json::from_value(logs).unwrap();
         assert_eq!(logs.fault(lines).as_deref(), fault);
+    }
+
+    /// A container that crashed with a word and was started again; until then both logs are the same one.
+    #[rstest::rstest]
+    #[case::it_runs_again(true, "", "2026-01-01T00:00:07Z error again\n", 2)]
+    #[case::it_waits_to_be_started(
+        true,
+        "",
+        "2026-01-01T00:00:04Z error before\n2026-01-01T00:00:05Z error at the end\n",
+        1
+    )]
+    #[case::nobody_has_looked_since(false, "", "2026-01-01T00:00:07Z error again\n", 1)]
+    #[case::it_is_gone(true, "previous terminated container \"app\" in pod \"shop-1\" not found", "", 0)]
+    #[tokio::test]
+    async fn what_was_said_before_a_crash_counts_once(
+        #[case] restarted: bool,
+        #[case] refused: &'static str,
+        #[case] now: &'static str,
+        #[case] expected: usize,
+    ) {
+        use kube::client::Body;
+        let before = "2026-01-01T00:00:04Z error before\n2026-01-01T00:00:05Z error at the end\n";
+        let (service, mut handle) = tower_test::mock::pair::<http::Request<Body>, http::Response<Body>>();
+        let server = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            while let Some((request, respond)) = handle.next_request().await {
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                let previous = query.contains("previous=true");
+                let (code, text) = match previous && !refused.is_empty() {
+                    true => {
+                        (400, serde_json::json!({"code": 400, "message": refused, "status": "Failure"}).to_string())
+                    }
+                    false => (200, if previous { before } else { now }.to_owned()),
+                };
+                asked.push(previous);
+                respond
+                    .send_response(http::Response::builder().status(code).body(Body::from(text.into_bytes())).unwrap());
+            }
+            asked
+        });
+        let question = LogsQuestion {
+            namespace: "shop".into(),
+            pods: vec![LogOfPod { name: "shop-1".into(), restarted }],
+            logs: serde_json::from_value(serde_json::json!({"pattern": "error", "container": "app"})).unwrap(),
+            since: Timestamp::new("2026-01-01T00:00:04.5Z".parse().unwrap()),
+            timeout: api::Duration::from_secs(5),
+        };
+        let client = Client::new(service, "shop");
+        assert_eq!(count(&client, &question).await, Ok(expected));
+        drop(client);
+        assert_eq!(server.await.unwrap(), if restarted { vec![true, false] } else { vec![false] });
     }
 
     /// As the API server cuts it, by whole seconds and after so many bytes.

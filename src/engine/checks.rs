@@ -10,7 +10,8 @@ use super::{
     addresses::{addresses, request},
     effect::Event,
     forward::may_advance,
-    inquiry::{Ask, HttpQuestion, LogsQuestion, Question, Reply},
+    inquiry::{Ask, HttpQuestion, LogOfPod, LogsQuestion, Question, Reply},
+    observed::{Container, Pod, Revision},
     pass::Pass,
     plan::Policy,
     runs,
@@ -245,12 +246,16 @@ fn inquire_http(pass: &Pass<'_>, check: &Check, http: &HttpCheck, state: &CheckS
 }
 
 fn inquire_logs(pass: &Pass<'_>, check: &Check, logs: &LogsCheck, state: &CheckStatus) -> Option<Ask> {
-    let pods = pass.subject().map(|candidate| candidate.pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>());
-    let pods = pods.filter(|pods| !pods.is_empty())?;
+    let subject = pass.subject().filter(|subject| !subject.pods.is_empty())?;
     let namespace = pass.release.metadata.namespace.clone()?;
     let began = pass.status.release.as_ref().map(|release| release.started_at);
     let since = state.since.or(began).unwrap_or(state.started_at);
-    let (logs, timeout) = (logs.clone(), check.timeout());
+    let container = logs.container.clone().or_else(|| first_container(subject));
+    let restarted =
+        |pod: &Pod| pod.containers.iter().any(|it| Some(&it.name) == container.as_ref() && ended(it, since));
+    let pods = subject.pods.iter();
+    let pods = pods.map(|pod| LogOfPod { name: pod.name.clone(), restarted: restarted(pod) }).collect();
+    let (logs, timeout) = (LogsCheck { container: container.clone(), ..logs.clone() }, check.timeout());
     Some(Ask::Logs(Box::new(LogsQuestion { namespace, pods, logs, since, timeout })))
 }
 
@@ -267,6 +272,17 @@ fn record(pass: &mut Pass<'_>, state: CheckStatus) {
     match known {
         Some(known) => *known = state,
         None => pass.status.checks.push(state),
+/// The API server takes no pod of several containers without the name of one.
+fn first_container(revision: &Revision) -> Option<String> {
+    Some(revision.template.to_value().pointer("/spec/containers/0/name")?.as_str()?.to_owned())
+}
+
+/// Whether a container was started again after an end that nobody has looked at. The kubelet's times have whole seconds.
+fn ended(container: &Container, since: Timestamp) -> bool {
+    let at = container.ended.as_ref().and_then(|ended| ended.at);
+    container.restarts > 0 && at.is_none_or(|at| at.plus(Duration::from_secs(1)) > since)
+}
+
     }
     let excess = pass.status.checks.len().saturating_sub(MAX_CHECKS);
     pass.status.checks.drain(..excess);

@@ -109,14 +109,23 @@ pub struct SqlQuestion {
 pub struct LogsQuestion {
     /// The namespace of the pods.
     pub namespace: String,
-    /// Their names.
-    pub pods: Vec<String>,
-    /// What is looked for.
+    /// The pods.
+    pub pods: Vec<LogOfPod>,
+    /// What is looked for, in a container that has a name.
     pub logs: LogsCheck,
     /// From when on.
     pub since: Timestamp,
     /// How long the answer may take.
     pub timeout: Duration,
+}
+
+/// A pod whose log is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOfPod {
+    /// Its name.
+    pub name: String,
+    /// Whether its container was started again since then: what it said before its end stands in another log.
+    pub restarted: bool,
 }
 
 /// What came of a question.

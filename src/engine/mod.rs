@@ -48,7 +48,7 @@ pub use database::{Due, identity as migration};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
 pub use inquiry::{
-    Answer, Ask, Counters, HttpQuestion, LogsQuestion, Measure, Question, Reply, SqlQuestion, with_time,
+    Answer, Ask, Counters, HttpQuestion, LogOfPod, LogsQuestion, Measure, Question, Reply, SqlQuestion, with_time,
 };
 pub use observed::{
     Command, ConfigMap, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway,
