@@ -62,6 +62,8 @@ pub enum CheckOutcome {
     Passed,
     /// Too many wrong ones, or no end in sight.
     Failed,
+    /// It was not asked, and nothing follows: the message says why.
+    Skipped,
 }
 
 /// Entries of [`VerdictStatus::segments`].

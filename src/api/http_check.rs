@@ -92,10 +92,11 @@ pub enum Target {
     Candidate,
     /// Each ready pod of the candidate, in every attempt.
     EachPod,
-    /// Stable's ready pods in turn.
+    /// Stable's ready pods in turn. Before there is a stable revision the check is Skipped.
     Stable,
     /// The release's ready pods that traffic.service leads to, in turn, at what its port leads to, with its name as
-    /// Host. Its name and its cluster IP are not asked: behind them may be what is none of the release's.
+    /// Host. Its name and its cluster IP are not asked: behind them may be what is none of the release's. Before there is a
+    /// stable revision (also in an adoption, whose Deployment's pods are none of the release's) the check is Skipped.
     Service,
 }
 

@@ -55,6 +55,7 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
         let Some(mut state) = begun(pass, check, at) else { return Ok(false) };
         if state.outcome == CheckOutcome::Running {
             listen(pass, check, &mut state);
+            without_stable(pass, check, &mut state);
             without_room(pass, policy, check, &mut state);
             overdue(pass, policy, check, &mut state);
         }
@@ -75,8 +76,6 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
     Ok(done)
 }
 
-/// The check as it stands since this step began, or a new beginning.
-fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
 /// Whether it is asked now. What is observed is also watched while spec.paused is set.
 fn may_ask(pass: &Pass<'_>) -> bool {
     match pass.status.observation {
@@ -85,6 +84,8 @@ fn may_ask(pass: &Pass<'_>) -> bool {
     }
 }
 
+/// The check as it stands since this step began, or a new beginning.
+fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
     let release = pass.status.release.as_ref()?.number;
     let last = pass.status.checks.iter().find(|known| known.name == check.name && known.release == release);
     let known = last.filter(|known| known.step == at.step && known.started_at >= at.since);
@@ -180,6 +181,18 @@ fn judge_latency(check: &Check, state: &mut CheckStatus) {
     }
 }
 
+/// Before anything is stable, a check of what serves has nobody to ask: pods of an adopted Deployment are not the
+/// release's, and what it promotes is asked by other checks.
+fn without_stable(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
+    let of_stable = check.http.as_ref().is_some_and(|http| http.host.is_none() && !http.is_of_candidate());
+    if of_stable && pass.status.stable.is_none() {
+        state.outcome = CheckOutcome::Skipped;
+        state.message =
+            "not asked: no revision of this release serves yet, and other pods are not asked (target Stable and Service)"
+                .into();
+    }
+}
+
 /// A check of a candidate that gets no pod beside stable's fails, rather than let it have traffic unasked.
 fn without_room(pass: &Pass<'_>, policy: &Policy, check: &Check, state: &mut CheckStatus) {
     if pass.status.candidate.is_none() {
@@ -259,19 +272,6 @@ fn inquire_logs(pass: &Pass<'_>, check: &Check, logs: &LogsCheck, state: &CheckS
     Some(Ask::Logs(Box::new(LogsQuestion { namespace, pods, logs, since, timeout })))
 }
 
-/// Puts it into the status, and tells of an outcome.
-fn record(pass: &mut Pass<'_>, state: CheckStatus) {
-    let known = pass.status.checks.iter_mut().find(|known| known.name == state.name);
-    let was = known.as_ref().filter(|known| known.started_at == state.started_at).map(|known| known.outcome);
-    if state.outcome != CheckOutcome::Running && was != Some(state.outcome) {
-        let failed = state.outcome == CheckOutcome::Failed;
-        let reason = if failed { "CheckFailed" } else { "CheckPassed" };
-        let note = format!("check {}, {} answers: {}", state.name, state.attempts, state.message);
-        pass.events.push(Event { warning: failed, reason: reason.into(), action: "Checking".into(), note });
-    }
-    match known {
-        Some(known) => *known = state,
-        None => pass.status.checks.push(state),
 /// The API server takes no pod of several containers without the name of one.
 fn first_container(revision: &Revision) -> Option<String> {
     Some(revision.template.to_value().pointer("/spec/containers/0/name")?.as_str()?.to_owned())
@@ -283,6 +283,19 @@ fn ended(container: &Container, since: Timestamp) -> bool {
     container.restarts > 0 && at.is_none_or(|at| at.plus(Duration::from_secs(1)) > since)
 }
 
+/// Puts it into the status, and tells of an outcome.
+fn record(pass: &mut Pass<'_>, state: CheckStatus) {
+    let known = pass.status.checks.iter_mut().find(|known| known.name == state.name);
+    let was = known.as_ref().filter(|known| known.started_at == state.started_at).map(|known| known.outcome);
+    if state.outcome != CheckOutcome::Running && was != Some(state.outcome) {
+        let failed = state.outcome == CheckOutcome::Failed;
+        let reason = format!("Check{:?}", state.outcome);
+        let note = format!("check {}, {} answers: {}", state.name, state.attempts, state.message);
+        pass.events.push(Event { warning: failed, reason, action: "Checking".into(), note });
+    }
+    match known {
+        Some(known) => *known = state,
+        None => pass.status.checks.push(state),
     }
     let excess = pass.status.checks.len().saturating_sub(MAX_CHECKS);
     pass.status.checks.drain(..excess);

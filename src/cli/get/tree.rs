@@ -192,6 +192,7 @@ impl Canvas<'_> {
         let line = |check: &CheckStatus| {
             let (tone, word) = match check.outcome {
                 CheckOutcome::Failed => (Tone::Bad, "failed"),
+                CheckOutcome::Skipped => (Tone::Warn, "skipped"),
                 _ => (Tone::Warn, "asked"),
             };
             format!("{} {}: {}", self.paint.text(tone, word), check.name, check.message)

@@ -6,10 +6,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::world::{World, right, wrong};
+use super::world::{World, adopted, right, wrong};
 use crate::{
-    api::{Action, CheckOutcome, Phase},
-    engine::{Ask, Endpoint, Question, Reply, Selection, Service, decide},
+    api::{Action, CheckOutcome, Phase, Timestamp},
+    engine::{Ask, Ended, Endpoint, Question, Reply, Selection, Service, decide},
 };
 
 const STEPS: &str = r#"{"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}"#;
@@ -360,4 +360,45 @@ fn a_service_leads_to_its_pods_in_turn_and_to_no_others() {
         asked.len() > 1 && asked.iter().all(|it| it.starts_with("198.18.0.") && it.ends_with(":8080")),
         "{asked:?}"
     );
+}
+
+/// Nobody of the release serves yet, and an adopted Deployment's pods are not the release's to ask.
+#[rstest]
+#[case::of_the_service("Preflight", "Service", false)]
+#[case::of_the_service_of_an_adopted_deployment("Preflight", "Service", true)]
+#[case::of_stable("BeforeTraffic", "Stable", false)]
+fn what_serves_is_not_asked_before_anything_of_the_release_does(
+    #[case] when: &str,
+    #[case] target: &str,
+    #[case] is_adopted: bool,
+) {
+    let mut world = if is_adopted { adopted() } else { World::new(json!({"canary": {}}), 2) };
+    let check = json!({"name": "front", "when": [when], "http": {"target": target}});
+    world.edit(|spec| spec.checks = serde_json::from_value(json!([check])).unwrap());
+    world.reply = |question| panic!("{question:?}");
+    world.settle();
+    assert_eq!(outcome(&world, "front"), (CheckOutcome::Skipped, 0), "{}", world.status().message);
+    assert!(world.status().checks[0].message.starts_with("not asked: no revision of this release serves yet"));
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v1"), "{}", world.status().message);
+}
+
+#[test]
+fn the_log_before_a_restart_is_read_where_nobody_has_looked_since() {
+    let mut world = with_checks(json!([{"name": "log", "when": ["EachStep"], "logs": {"pattern": "ERROR"}}]));
+    // One was started again a moment ago, one before the release began.
+    world.touch = |_, pod| {
+        let second = if pod.name.ends_with("-0") { 1_000_000 } else { 900_000 };
+        let at = Some(Timestamp::from_millis(second * 1000));
+        pod.containers[0].restarts = 1;
+        pod.containers[0].ended = Some(Ended { reason: "Error".into(), exit_code: 1, signal: None, at });
+    };
+    world.reply = |question| {
+        let Ask::Logs(logs) = &question.ask else { panic!("{question:?}") };
+        let restarted: Vec<bool> = logs.pods.iter().map(|pod| pod.restarted).collect();
+        assert_eq!((logs.logs.container.as_deref(), restarted), (Some("app"), vec![true, false]));
+        Some(right())
+    };
+    world.set_image("v2");
+    go(&mut world);
+    assert_eq!(outcome(&world, "log"), (CheckOutcome::Passed, 1), "{}", world.status().message);
 }

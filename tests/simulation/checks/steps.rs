@@ -375,7 +375,7 @@ fn answered(work: &Work, plan: &Plan, place: usize, index: i32, since: Timestamp
     match state.outcome {
         CheckOutcome::Passed => shown && state.successes >= check.attempts.unwrap_or(1),
         CheckOutcome::Failed => ignored,
-        CheckOutcome::Running => false,
+        CheckOutcome::Running | CheckOutcome::Skipped => false,
     }
 }
 
