@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
 
 use crate::{
-    harness::{Load, Scenario, Shop, World},
+    harness::{Load, Scenario, Shop, World, postgres::Postgres},
     scenarios,
 };
 
@@ -16,6 +16,7 @@ pub const ALL: &[Scenario] = scenarios! {
     found_by_comparison, Together, Prometheus;
     found_by_limits, Together, Prometheus;
     found_by_checks, Together, Gateway;
+    found_by_questions_to_the_database, Together, Gateway;
 };
 
 /// The shop behind the gateway, which Prometheus scrapes. Bad candidates never get beyond their tenth: every pause is
@@ -136,8 +137,10 @@ async fn found_by_checks(world: World) {
     let checks = json!([
         {"name": "health", "when": ["EachStep"], "http": health},
         {"name": "log", "when": ["EachStep"], "logs": {"pattern": "ERROR"}},
+        {"name": "env", "when": ["EachStep"], "keys": [{"secret": "shop-env", "keys": ["TOKEN"]}]},
         job("smoke", "30s", &["load", "--url", url, "--rate", "20", "--duration", "1s", "--fail-on-error"]),
     ]);
+    world.apply("{apiVersion: v1, kind: Secret, metadata: {name: shop-env}, stringData: {TOKEN: abc}}").await;
     let (shop, load) = shop(&world, json!({"checks": checks})).await;
     shop.release("v2", &[]).await;
     shop.step("4/5 pause", Phase::Paused).await;
@@ -149,10 +152,34 @@ async fn found_by_checks(world: World) {
     load.assert_no_failed_requests().await;
     taken_back(&shop, "v5", &[("ERROR_RATE", "0.5")], "CheckFailed", "check smoke failed: exit code 1").await;
 
+    let removed = world.kubectl("patch secret shop-env --type=json -p [{\"op\":\"remove\",\"path\":\"/data/TOKEN\"}]");
+    removed.await.expect_success();
+    let told = "check env failed: exit code 1: Secret shop-env has no key TOKEN";
+    taken_back(&shop, "v6", &[], "CheckFailed", told).await;
+
     // One that never ends.
     let checks = json!({"spec": {"checks": [job("endless", "5s", &["load", "--url", url])]}});
     shop.patch(&checks.to_string()).await;
-    taken_back(&shop, "v6", &[], "CheckFailed", "check endless failed: ").await;
+    taken_back(&shop, "v7", &[], "CheckFailed", "check endless failed: ").await;
     let still = world.kubectl("get pods -l job-name --field-selector status.phase=Running -o name").await;
     assert_eq!(still.text.trim(), "", "no Job runs on");
+}
+
+/// What the candidate's requests make of the data, asked by a step of its own.
+async fn found_by_questions_to_the_database(world: World) {
+    let postgres = Postgres::start(&world).await;
+    postgres.sql("CREATE TABLE orders (paid bool)").await;
+    let url = json!({"secretKeyRef": {"name": "shop-db", "key": "DATABASE_URL"}});
+    let sql = json!({"query": "SELECT 1 FROM orders WHERE NOT paid", "urlFrom": url});
+    let steps = json!([{"setWeight": 10}, {"check": ["unpaid"]}, {"pause": {}}]);
+    let check = json!({"name": "unpaid", "when": [], "sql": sql});
+    let (shop, load) = shop(&world, json!({"checks": [check], "strategy": {"canary": {"steps": steps}}})).await;
+    shop.release("v2", &[]).await;
+    shop.step("4/5 pause", Phase::Paused).await;
+    shop.say("Promote").await;
+    shop.healthy().await;
+    postgres.sql("INSERT INTO orders VALUES (false)").await;
+    let told = "check unpaid failed: exit code 1: expected no rows, but there is 1 row";
+    taken_back(&shop, "v3", &[], "CheckFailed", told).await;
+    load.assert_no_failed_requests().await;
 }
