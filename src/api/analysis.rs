@@ -97,6 +97,15 @@ pub struct Metric {
     pub provider_error: ProviderError,
 }
 
+impl Metric {
+    /// The field that says whom it asks, and the name that stands there; none where nobody is asked.
+    #[must_use]
+    pub fn provider(&self) -> Option<(&'static str, &str)> {
+        let prometheus = self.prometheus.as_ref().map(|it| ("prometheus", it.provider.as_str()));
+        prometheus.or_else(|| Some(("web", self.web.as_ref()?.provider.as_str())))
+    }
+}
+
 const fn one() -> i32 {
     1
 }
@@ -120,7 +129,8 @@ pub struct Workload {
 /// burnRate `{{service}}` is service, `{{pods}}` stands for the pods of all revisions, `{{revision}}` for the candidate.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prometheus {
-    /// The name of the Prometheus in the operator's configuration (chart value `providers`). Default default.
+    /// The name of the Prometheus in the operator's configuration (chart value `providers`). Default default. Where there is
+    /// none of this name, no release begins; where it is taken away under one, that is held.
     #[serde(default = "default_provider")]
     #[schemars(length(min = 1, max = 63))]
     pub provider: String,

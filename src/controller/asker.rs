@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, task::AbortHandle};
 use crate::{
     api::Timestamp,
     checks,
-    engine::{Answer, Ask, Question, Reply},
+    engine::{Answer, Ask, KnownProviders, Question, Reply},
     metrics::Providers,
 };
 
@@ -34,6 +34,7 @@ pub struct Asker {
     hosts: checks::AllowedHosts,
     cluster: kube::Client,
     providers: Providers,
+    known_providers: Arc<KnownProviders>,
 }
 
 /// Who asks how much at the same time.
@@ -92,7 +93,14 @@ impl Asker {
         hosts: checks::AllowedHosts,
     ) -> reqwest::Result<Self> {
         let http = checks::Client::new()?;
-        Ok(Self { open: Mutex::default(), queue, turns: Turns::default(), http, hosts, cluster, providers })
+        let known_providers = Arc::new(providers.fields());
+        let turns = Turns::default();
+        Ok(Self { open: Mutex::default(), queue, turns, http, hosts, cluster, providers, known_providers })
+    }
+
+    /// The providers that metrics may name.
+    pub fn known_providers(&self) -> Arc<KnownProviders> {
+        self.known_providers.clone()
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Key, HashMap<String, Entry>>> {

@@ -52,6 +52,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         commands: world.commands.of(key).filter_map(command).collect(),
         route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
         preview: Claim::preview(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
+        providers: None,
         router_refused: None,
         answers: Vec::new(),
         jobs: world.jobs.of(key).filter(|job| *job.owner == *uid).map(|job| observe_job(world, key, job)).collect(),

@@ -198,4 +198,6 @@ pub enum Reply {
     NoData(String),
     /// There is no answer, or none that makes sense, and why.
     ProviderError(String),
+    /// The platform has set up no such provider, in words.
+    NoProvider(String),
 }

@@ -15,7 +15,7 @@ use super::{
     database,
     observed::{Service, TemplateCheck},
     pass::Pass,
-    route, templates,
+    providers, route, templates,
     traffic::{self, Traffics},
     unroutable,
 };
@@ -53,6 +53,7 @@ pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
         .or_else(|| services(pass))
         .or_else(|| unsound(pass))
         .or_else(|| templates::fault(pass))
+        .or_else(|| providers::fault(pass))
         .or_else(|| unroutable::find(pass))
         .or_else(|| database::faults::find(pass))
 }

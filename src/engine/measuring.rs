@@ -40,13 +40,17 @@ pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
 /// What is to be asked for the next measurement; none for `workload`, which nobody is asked about.
 #[must_use]
 pub fn asked(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<Ask> {
+    let (_, provider) = metric.provider()?;
+    Some(Ask::Metric { provider: provider.to_owned(), measure: Box::new(measure(metric, sides, state)?) })
+}
+
+fn measure(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<Measure> {
     let Sides { candidate, stable, both } = sides;
-    if let Some(Web { provider, path, value }) = &metric.web {
-        let measure = Measure::Web { path: candidate.fill_encoded(path), value: value.clone() };
-        return Some(Ask::Metric { provider: provider.clone(), measure: Box::new(measure) });
+    if let Some(Web { path, value, .. }) = &metric.web {
+        return Some(Measure::Web { path: candidate.fill_encoded(path), value: value.clone() });
     }
-    let Prometheus { provider, query, requests, total, .. } = metric.prometheus.as_ref()?;
-    let measure = match (query, total) {
+    let Prometheus { query, requests, total, .. } = metric.prometheus.as_ref()?;
+    Some(match (query, total) {
         (Some(query), _) => Measure::Value {
             query: candidate.fill(query),
             requests: requests.as_ref().map(|text| candidate.fill(text)),
@@ -59,8 +63,7 @@ pub fn asked(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<As
             Measure::Counts { candidate: counters(metric, candidate)?, stable: of_stable(metric, stable)?, since }
         }
         (None, None) => return None,
-    };
-    Some(Ask::Metric { provider: provider.clone(), measure: Box::new(measure) })
+    })
 }
 
 /// The counters of a side, if the metric has some.
@@ -110,6 +113,9 @@ pub fn take_in(metric: &Metric, weight: i32, answer: &Answer, state: &mut Verdic
             };
             (outcome, format!("{}: {why} ({})", source(metric), limit(metric)))
         }
+        // Whoever names one that there is not is told before the release begins: the platform has taken it away since. That
+        // says nothing of the candidate, whatever providerError says.
+        (Reply::NoProvider(why), ..) => (VerdictOutcome::Inconclusive, why.clone()),
         _ => (VerdictOutcome::Inconclusive, "the answer is none to this metric".into()),
     };
     if outcome == VerdictOutcome::Pass {
@@ -121,7 +127,9 @@ pub fn take_in(metric: &Metric, weight: i32, answer: &Answer, state: &mut Verdic
 
 /// Who is asked, for people.
 fn source(metric: &Metric) -> String {
-    let prometheus = metric.prometheus.as_ref().map(|it| format!("Prometheus {}", it.provider));
-    let web = || metric.web.as_ref().map(|it| format!("provider {}", it.provider));
-    prometheus.or_else(web).unwrap_or_default()
+    match metric.provider() {
+        Some(("prometheus", name)) => format!("Prometheus {name}"),
+        Some((_, name)) => format!("provider {name}"),
+        None => String::new(),
+    }
 }

@@ -23,6 +23,7 @@ mod parents;
 mod pass;
 pub mod plan;
 pub mod preview;
+mod providers;
 pub mod ratio;
 mod report;
 mod rest;
@@ -51,9 +52,11 @@ pub use inquiry::{
     Answer, Ask, Counters, HttpQuestion, LogOfPod, LogsQuestion, Measure, Question, Reply, SqlQuestion, with_time,
 };
 pub use observed::{
-    Command, ConfigMap, Container, Ended, Endpoint, Job, JobEnd, NamedTemplate, ObjectVersion, Observed, ParentGateway,
-    Plan, Pod, Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck, Workload,
+    Command, ConfigMap, Container, Ended, Endpoint, Job, JobEnd, KnownProviders, NamedTemplate, ObjectVersion,
+    Observed, ParentGateway, Plan, Pod, Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck,
+    Workload,
 };
+pub use providers::unknown as no_provider;
 pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, SqlRun, Task, TaskPod, Wrapped};
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};

@@ -29,6 +29,8 @@ pub struct Observed {
     pub candidate_service: Option<Service>,
     /// The HTTPRoute, or other object, that the router uses, if it exists.
     pub route: Option<Route>,
+    /// The providers of metrics that the platform has set up; none if nobody knows.
+    pub providers: Option<Arc<KnownProviders>>,
     /// Why a custom router cannot be used, whatever objects there are.
     pub router_refused: Option<String>,
     /// The HTTPRoute of the preview, if it exists.
@@ -56,6 +58,9 @@ pub struct Observed {
     /// What the API server refused in the last pass, with its reason.
     pub refusal: Option<String>,
 }
+
+/// By its name, the field of a metric that asks a provider.
+pub type KnownProviders = BTreeMap<String, &'static str>;
 
 /// A pod template as canonical JSON: keys sorted, no white space, without the labels
 /// `servicerelease.io/release` and `servicerelease.io/revision`.

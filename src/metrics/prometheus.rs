@@ -1,6 +1,6 @@
 //! Prometheus's HTTP API (`/api/v1/query`), as far as measurements need it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
@@ -78,6 +78,14 @@ impl Provider for Prometheus {
 }
 
 impl Prometheus {
+    /// One that asks over a connection.
+    ///
+    /// # Errors
+    /// None: any address will do.
+    pub(super) fn open(connection: Connection) -> Result<Arc<dyn Provider>, String> {
+        Ok(Arc::new(Self(connection)))
+    }
+
     /// Measures as at a moment that may be past, or says why not.
     pub async fn measure_at(&self, measure: &Measure, at: Timestamp) -> Reply {
         let now = at.as_millis();

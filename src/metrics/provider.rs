@@ -11,28 +11,41 @@ use std::{
 
 use reqwest::Url;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::engine::{Measure, Reply};
+use crate::engine::{self, KnownProviders, Measure, Reply};
 
 use super::{Provider, connection::Connection, prometheus::Prometheus, web::Web};
 
 /// How long a provider may take for an answer, unless its configuration says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A kind of provider.
+struct Kind {
+    /// The field of a metric that asks it, and the one in the operator's configuration that has its address.
+    field: &'static str,
+    /// What asks over a connection, or what is wrong with the address.
+    open: fn(Connection) -> Result<Arc<dyn Provider>, String>,
+}
+
+/// The kinds that there are.
+const KINDS: [Kind; 2] = [Kind { field: "prometheus", open: Prometheus::open }, Kind { field: "web", open: Web::open }];
+
+/// A provider, and the field of metrics that ask it.
+#[derive(Clone, Debug)]
+struct Known {
+    field: &'static str,
+    provider: Arc<dyn Provider>,
+}
+
 /// The providers by the names under which metrics ask for them.
 #[derive(Clone, Debug, Default)]
-pub struct Providers(BTreeMap<String, Arc<dyn Provider>>);
+pub struct Providers(BTreeMap<String, Known>);
 
-/// A provider as it is written.
+/// How a provider is reached, as it is written beside its address.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
-    /// The address of a Prometheus, or of whatever has its API.
-    #[serde(default)]
-    prometheus: Option<String>,
-    /// The address of a web API, in place of `prometheus`: paths of metrics are put behind it.
-    #[serde(default)]
-    web: Option<String>,
     /// A file whose text is sent as a bearer token. Read at each question, so that it may be rotated.
     #[serde(default)]
     bearer_token_file: Option<PathBuf>,
@@ -68,36 +81,38 @@ impl FromStr for Providers {
             return Ok(Self::default());
         }
         crate::controller::use_ring();
-        let all: BTreeMap<String, Written> =
+        let all: BTreeMap<String, Map<String, Value>> =
             serde_json::from_str(text).map_err(|error| format!("providers: {error}; see the chart's values.yaml"))?;
-        let build = |(name, written): (String, Written)| match written.build() {
-            Ok(provider) => Ok((name, provider)),
-            Err((field, why)) => Err(format!("providers.{name}{field}: {why}")),
+        let build = |(name, fields): (String, Map<String, Value>)| match build(fields) {
+            Ok(known) => Ok((name, known)),
+            Err(("", why)) => Err(format!("providers.{name}: {why}")),
+            Err((field, why)) => Err(format!("providers.{name}.{field}: {why}")),
         };
         let built = all.into_iter().map(build);
         Ok(Self(built.collect::<Result<_, String>>()?))
     }
 }
 
-/// A field, such as `.prometheus`, and what is wrong with it.
+/// A field, such as `prometheus`, or none, and what is wrong with it.
 type Wrong = (&'static str, String);
 
-impl Written {
-    fn build(self) -> Result<Arc<dyn Provider>, Wrong> {
-        let (field, text) = match (&self.prometheus, &self.web) {
-            (Some(text), None) => (".prometheus", text.clone()),
-            (None, Some(text)) => (".web", text.clone()),
-            _ => return Err(("", "exactly one of prometheus and web is needed, an address".into())),
-        };
-        let is_web = self.web.is_some();
-        let connection = self.connect(field, &text)?;
-        let address = &connection.address;
-        if is_web && (address.query().is_some() || address.fragment().is_some()) {
-            return Err((field, "the address must have no query and no fragment; use headers".into()));
-        }
-        Ok(if is_web { Arc::new(Web(connection)) } else { Arc::new(Prometheus(connection)) })
-    }
+/// What the fields of a provider stand for.
+fn build(mut fields: Map<String, Value>) -> Result<Known, Wrong> {
+    let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| fields.contains_key(kind.field)).collect();
+    let [Kind { field, open }] = kinds.as_slice() else {
+        let all = KINDS.map(|kind| kind.field).join(" and ");
+        return Err(("", format!("exactly one of {all} is needed, an address")));
+    };
+    let Some(Value::String(address)) = fields.remove(*field) else {
+        return Err((field, "it is the address, as text".into()));
+    };
+    let written: Written = serde_json::from_value(Value::Object(fields))
+        .map_err(|error| ("", format!("{error}; see the chart's values.yaml")))?;
+    let connection = written.connect(field, &address)?;
+    Ok(Known { field, provider: open(connection).map_err(|why| (*field, why))? })
+}
 
+impl Written {
     /// A client for an address; asks nothing yet.
     fn connect(self, field: &'static str, text: &str) -> Result<Connection, Wrong> {
         let address = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -114,7 +129,7 @@ impl Written {
             client = client.tls_certs_only([]);
         }
         if let Some(file) = self.ca_file {
-            let told = |error: &dyn std::fmt::Display| (".caFile", format!("{}: {error}", file.display()));
+            let told = |error: &dyn std::fmt::Display| ("caFile", format!("{}: {error}", file.display()));
             let text = std::fs::read(&file).map_err(|error| told(&error))?;
             for certificate in reqwest::Certificate::from_pem_bundle(&text).map_err(|error| told(&error))? {
                 client = client.add_root_certificate(certificate);
@@ -139,17 +154,17 @@ fn identity(certificate: Option<&Path>, key: Option<&Path>) -> Result<Option<req
     let read = |field, file: &Path| {
         std::fs::read(file).map_err(|error: std::io::Error| (field, format!("{}: {error}", file.display())))
     };
-    let mut pem = read(".certFile", certificate)?;
-    pem.extend(read(".keyFile", key)?);
+    let mut pem = read("certFile", certificate)?;
+    pem.extend(read("keyFile", key)?);
     let identity = reqwest::Identity::from_pem(&pem);
     // The error quotes nothing of the key.
-    Ok(Some(identity.map_err(|error| (".keyFile", format!("{}: {error}", key.display())))?))
+    Ok(Some(identity.map_err(|error| ("keyFile", format!("{}: {error}", key.display())))?))
 }
 
 /// A Prometheus that a person names, with this proxy environment, these headers and certificates.
 ///
 /// # Errors
-/// The field that is wrong (`.prometheus`, `.caFile`), and why.
+/// The field that is wrong (`prometheus`, `caFile`), and why.
 pub fn open(
     address: &str,
     headers: BTreeMap<String, String>,
@@ -159,18 +174,22 @@ pub fn open(
     crate::controller::use_ring();
     let timeout_seconds = Some(timeout_seconds);
     let written = Written { headers, ca_file, timeout_seconds, by_proxy: true, ..Written::default() };
-    Ok(Prometheus(written.connect(".prometheus", address)?))
+    Ok(Prometheus(written.connect("prometheus", address)?))
 }
 
 impl Providers {
+    /// The fields of metrics by the names that they may give.
+    #[must_use]
+    pub fn fields(&self) -> KnownProviders {
+        self.0.iter().map(|(name, known)| (name.clone(), known.field)).collect()
+    }
+
     /// Measures, or says why not.
     pub async fn measure(&self, name: &str, measure: &Measure) -> Reply {
-        let Some(provider) = self.0.get(name) else {
-            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Reply::ProviderError(format!("the operator knows no provider {name}; those set up: {known}"));
+        let Some(known) = self.0.get(name) else {
+            return Reply::NoProvider(engine::no_provider(name, &self.fields()));
         };
-        provider.measure(measure).await
+        known.provider.measure(measure).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! A web API: one GET below the address that the platform has set up, and a number in its answer.
 
+use std::sync::Arc;
+
 use futures::{FutureExt as _, future::BoxFuture};
 use reqwest::Url;
 
@@ -33,6 +35,18 @@ impl Provider for Web {
 }
 
 impl Web {
+    /// One that asks over a connection.
+    ///
+    /// # Errors
+    /// What is wrong with its address.
+    pub(super) fn open(connection: Connection) -> Result<Arc<dyn Provider>, String> {
+        let address = &connection.address;
+        if address.query().is_some() || address.fragment().is_some() {
+            return Err("the address must have no query and no fragment; use headers".into());
+        }
+        Ok(Arc::new(Self(connection)))
+    }
+
     async fn ask(&self, path: &str, value: &str) -> Result<Reply, String> {
         let url = join(&self.0.address, path)?;
         let (response, _turn) = self.0.exchange(self.0.client.get(url), MOST).await?;

@@ -31,7 +31,7 @@ impl Source {
         let headers = headers(&args.headers)?;
         let opened = metrics::open(&args.address, headers, args.ca_file.clone(), TIMEOUT_SECONDS);
         let prometheus = opened.map_err(|(field, why)| match field {
-            ".caFile" => CliError::Usage {
+            "caFile" => CliError::Usage {
                 what: format!("--ca-file {why}"),
                 remedy: "give a file of certificates in PEM".to_owned(),
             },
@@ -49,7 +49,7 @@ impl Source {
     /// When there is no answer, or none that makes sense: of a metric (its name is for the message).
     pub async fn measure(&self, metric: &str, measure: &Measure, at: Timestamp) -> Result<Reply, CliError> {
         match self.prometheus.measure_at(measure, at).await {
-            Reply::ProviderError(why) => Err(self.fault(metric, &why)),
+            Reply::ProviderError(why) | Reply::NoProvider(why) => Err(self.fault(metric, &why)),
             reply => Ok(reply),
         }
     }

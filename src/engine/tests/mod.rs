@@ -10,6 +10,7 @@ mod contested;
 mod held;
 mod judged;
 mod observed;
+mod providers;
 mod recorded;
 mod releases;
 mod rollbacks;

@@ -154,6 +154,7 @@ fn observe(
             .and_then(|traffic| traffic.router.as_ref())
             .and_then(|_| Some(seen[&Kind::Route].route.as_ref()?.seen())),
         gateways: Vec::new(),
+        providers: None,
         router_refused: None,
         preview: None,
         rivals: others.rivals.clone(),
