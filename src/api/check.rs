@@ -193,7 +193,7 @@ const fn one_byte() -> i64 {
 #[x_kube(validation = Rule::new("!has(self.max) || !has(self.min) || self.min <= self.max").message("logs.min must not be above logs.max"))]
 #[serde(rename_all = "camelCase")]
 pub struct LogsCheck {
-    /// A regular expression (RE2 syntax), such as `(?i)error|panic`.
+    /// A regular expression (RE2 syntax), such as `(?i)error|panic`. Looked for in the first 64 KiB of a line.
     #[schemars(length(min = 1, max = 1024))]
     pub pattern: String,
     /// How many lines may match. Default 0, and with min as many as there are.

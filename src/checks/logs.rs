@@ -13,12 +13,16 @@ use crate::{
 
 /// How much of a pod's log is read at once, in bytes.
 const MOST: i64 = 4 << 20;
+/// How much of a line is looked at, in bytes; the rest of a longer one has no say.
+const LONGEST_LINE: usize = 64 << 10;
+/// How large a compiled pattern may be, in bytes: of what some need most a line of [`LONGEST_LINE`] takes a second.
+const MOST_PATTERN: usize = 128 << 10;
 
 /// Counts the lines that match, in the logs of all pods together.
 pub async fn ask(client: &Client, question: &LogsQuestion) -> Reply {
     let started = Instant::now();
     let limit = Duration::from_millis(question.timeout.as_millis());
-    let counted = tokio::time::timeout(limit, count(client, question)).await;
+    let counted = tokio::time::timeout(limit, count(client, question, started + limit)).await;
     let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let pods = question.pods.len();
     let seen = format!("logs of {pods} pods in {took}ms");
@@ -30,7 +34,24 @@ pub async fn ask(client: &Client, question: &LogsQuestion) -> Reply {
     Reply::Check { fault, seen, took: api::Duration::from_millis(took) }
 }
 
-async fn count(client: &Client, question: &LogsQuestion) -> Result<usize, String> {
+/// Counts the lines of the beginning of a log where it holds up no other task: until when it goes, and whether there is
+/// more of it.
+async fn looked_through(
+    log: String,
+    since: jiff::Timestamp,
+    pattern: &Regex,
+    until: Instant,
+) -> Result<(usize, jiff::Timestamp, bool), String> {
+    let pattern = pattern.clone();
+    let looking = tokio::task::spawn_blocking(move || {
+        let (counted, rest) = page(&log, since, &pattern, MOST, until)?;
+        let end = rest.or_else(|| last(&log)).map_or(since, |last| last.max(since));
+        Ok((counted, end, rest.is_some()))
+    });
+    looking.await.unwrap_or_else(|_| Err("the log cannot be looked through".into()))
+}
+
+async fn count(client: &Client, question: &LogsQuestion, until: Instant) -> Result<usize, String> {
     let pattern = compile(&question.logs.pattern)?;
     let api: Api<Pod> = Api::namespaced(client.clone(), &question.namespace);
     let mut lines = 0;
@@ -40,10 +61,9 @@ async fn count(client: &Client, question: &LogsQuestion) -> Result<usize, String
         // read from the end of the earlier one on. Of several restarts since the last look the kubelet keeps one log.
         for previous in [true, false].into_iter().filter(|previous| pod.restarted || !previous) {
             while let Some(log) = read(&api, pod, previous, question, since).await? {
-                let (counted, rest) = page(&log, since, &pattern, MOST)?;
-                lines += counted;
-                since = rest.or_else(|| last(&log)).map_or(since, |last| last.max(since));
-                if rest.is_none() {
+                let (counted, end, more) = looked_through(log, since, &pattern, until).await?;
+                (lines, since) = (lines + counted, end);
+                if !more {
                     break;
                 }
             }
@@ -90,17 +110,18 @@ fn page(
     since: jiff::Timestamp,
     pattern: &Regex,
     most: i64,
+    until: Instant,
 ) -> Result<(usize, Option<jiff::Timestamp>), String> {
-    let count = |log: &str| matching(log, Timestamp::new(since), pattern);
+    let count = |log: &str| matching(log, Timestamp::new(since), pattern, until);
     if i64::try_from(log.len()).is_ok_and(|length| length < most) {
-        return Ok((count(log), None));
+        return Ok((count(log)?, None));
     }
     // The last line may be half of one.
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
     let rest = last(whole).filter(|last| *last > since);
     let rest =
         rest.ok_or_else(|| format!("more than {} MiB of log in a second: too much to be looked at", most >> 20))?;
-    Ok((count(whole), Some(rest)))
+    Ok((count(whole)?, Some(rest)))
 }
 
 /// When the last line of a log was written.
@@ -113,7 +134,7 @@ fn last(log: &str) -> Option<jiff::Timestamp> {
 /// # Errors
 /// What is wrong, in a line.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
-    let built = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build();
+    let built = regex::RegexBuilder::new(pattern).size_limit(MOST_PATTERN).build();
     built.map_err(|error| {
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default().trim();
@@ -121,26 +142,50 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-fn matching(log: &str, since: Timestamp, pattern: &Regex) -> usize {
+/// How many lines match, before it is too late.
+fn matching(log: &str, since: Timestamp, pattern: &Regex, until: Instant) -> Result<usize, String> {
     let newer = |line: &&str| {
-        let (time, text) = line.split_once(' ').unwrap_or((line, ""));
-        let later = time.parse::<jiff::Timestamp>().is_ok_and(|time| time > since.inner());
-        later && pattern.is_match(text)
+        let (time, _) = line.split_once(' ').unwrap_or((line, ""));
+        time.parse::<jiff::Timestamp>().is_ok_and(|time| time > since.inner())
     };
-    log.lines().filter(newer).count()
+    let mut lines = 0;
+    for line in log.lines().filter(newer) {
+        if Instant::now() > until {
+            return Err("pattern takes too long with so much log: make it simpler, or timeout longer".into());
+        }
+        let (_, text) = line.split_once(' ').unwrap_or((line, ""));
+        lines += usize::from(pattern.is_match(&text[..text.floor_char_boundary(LONGEST_LINE)]));
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(600)
+    }
+
+    /// A pattern that no automaton of a bearable size decides, and a log of nothing but what it has to think about.
+    #[test]
+    fn a_pattern_does_not_take_longer_than_the_check_may() {
+        let pattern = compile("[01]*1[01]{300}x").unwrap();
+        let line = format!("2026-01-01T00:00:01Z {}\n", "01".repeat(LONGEST_LINE));
+        let log = line.repeat(200);
+        let found = matching(&log, Timestamp::from_millis(0), &pattern, Instant::now() + Duration::from_millis(500));
+        assert!(found.unwrap_err().starts_with("pattern takes too long"));
+        assert!(compile("[01]{5000}").is_err(), "one of any size");
+    }
+
     #[test]
     fn lines_count_from_a_time_on() {
         let log = "2026-01-01T00:00:00.5Z ERROR before\n2026-01-01T00:00:01.25Z ERROR then\n\
                    2026-01-01T00:00:01.250000001Z an Error after\n2026-01-01T00:00:02Z fine\nnonsense error\n";
         let since = Timestamp::new("2026-01-01T00:00:01.25Z".parse().unwrap());
-        assert_eq!(matching(log, since, &compile("(?i)error").unwrap()), 1);
-        assert_eq!(matching(log, Timestamp::from_millis(0), &compile("(?i)error").unwrap()), 3);
+        let pattern = compile("(?i)error").unwrap();
+        assert_eq!(matching(log, since, &pattern, later()), Ok(1));
+        assert_eq!(matching(log, Timestamp::from_millis(0), &pattern, later()), Ok(3));
     }
 
     #[rstest::rstest]
@@ -203,7 +248,7 @@ mod tests {
             timeout: api::Duration::from_secs(5),
         };
         let client = Client::new(service, "shop");
-        assert_eq!(count(&client, &question).await, Ok(expected));
+        assert_eq!(count(&client, &question, later()).await, Ok(expected));
         drop(client);
         assert_eq!(server.await.unwrap(), if restarted { vec![true, false] } else { vec![false] });
     }
@@ -223,7 +268,8 @@ mod tests {
         for most in [130, 200, 500, 5000] {
             let (mut since, mut lines, mut pages) = ("2026-01-01T00:00:00Z".parse().unwrap(), 0, 0);
             loop {
-                let (counted, rest) = page(&log(since, most), since, &pattern, i64::try_from(most).unwrap()).unwrap();
+                let (counted, rest) =
+                    page(&log(since, most), since, &pattern, i64::try_from(most).unwrap(), later()).unwrap();
                 (lines, pages) = (lines + counted, pages + 1);
                 let Some(rest) = rest else { break };
                 since = rest;
@@ -231,7 +277,7 @@ mod tests {
             assert_eq!((lines, pages > 1), (40, most < 5000), "{most}");
         }
         let short = log("2026-01-01T00:00:00Z".parse().unwrap(), 20);
-        let found = page(&short, "2026-01-01T00:00:00Z".parse().unwrap(), &pattern, 20);
+        let found = page(&short, "2026-01-01T00:00:00Z".parse().unwrap(), &pattern, 20, later());
         assert_eq!(found, Err("more than 0 MiB of log in a second: too much to be looked at".into()));
     }
 

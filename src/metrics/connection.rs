@@ -24,6 +24,9 @@ pub struct Connection {
     pub bearer_token_file: Option<PathBuf>,
     pub headers: BTreeMap<String, String>,
     pub header_files: BTreeMap<String, PathBuf>,
+    /// How old a sample is before it is counted: one that is being written is not there yet, and has the time at which
+    /// its scrape began.
+    pub settling_millis: i64,
 }
 
 impl Connection {

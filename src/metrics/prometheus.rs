@@ -24,9 +24,6 @@ const MOST: usize = 16 << 20;
 const LOOKBACK_SECONDS: i64 = 300;
 /// The longest time that is counted at once; after a longer break what lies before is lost.
 const LONGEST_SECONDS: i64 = 6 * 3600;
-/// How old a sample is before it is counted: one that is being written is not there yet.
-const SETTLING_MILLIS: i64 = 1000;
-
 /// Windows up to this are counted by every sample, longer ones by one sample in [`COARSE_SECONDS`]: all samples of
 /// days would be more than Prometheus gives. What a counter counts between the last of those and a restart is lost.
 const FINE_SECONDS: i64 = 3600;
@@ -93,10 +90,12 @@ impl Prometheus {
             Measure::Value { query, requests: None } => self.query(query, now).await.map(value),
             Measure::Value { query, requests: Some(requests) } => self.share(query, requests, now).await,
             Measure::Counts { candidate, stable, since } => {
-                let until = now - SETTLING_MILLIS;
+                let until = now - self.0.settling_millis;
                 self.counts(candidate, stable, since.as_millis(), until).await
             }
-            Measure::Windows { counters, windows } => self.windows(counters, windows, now - SETTLING_MILLIS).await,
+            Measure::Windows { counters, windows } => {
+                self.windows(counters, windows, now - self.0.settling_millis).await
+            }
             Measure::Web { .. } => {
                 Err("it is a Prometheus: web needs the name of a web API, or use prometheus with a query".into())
             }

@@ -20,6 +20,9 @@ use super::{Provider, connection::Connection, prometheus::Prometheus, web::Web};
 /// How long a provider may take for an answer, unless its configuration says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For a Prometheus that scrapes what answers at once, and is asked itself.
+const SETTLING: u32 = 1;
+
 /// A kind of provider.
 struct Kind {
     /// The field of a metric that asks it, and the one in the operator's configuration that has its address.
@@ -67,6 +70,9 @@ struct Written {
     /// Seconds that an answer may take.
     #[serde(default)]
     timeout_seconds: Option<u64>,
+    /// Seconds after which a sample is there for whoever asks. Counters are counted up to then.
+    #[serde(default)]
+    settle_seconds: Option<u32>,
     /// Whether HTTP_PROXY and its like count: for people, not for the operator.
     #[serde(skip)]
     by_proxy: bool,
@@ -140,7 +146,8 @@ impl Written {
         }
         let client = client.build().map_err(|error| (field, error.to_string()))?;
         let Self { bearer_token_file, headers, header_files, .. } = self;
-        Ok(Connection { client, address, bearer_token_file, headers, header_files })
+        let settling_millis = i64::from(self.settle_seconds.unwrap_or(SETTLING)) * 1000;
+        Ok(Connection { client, address, bearer_token_file, headers, header_files, settling_millis })
     }
 }
 

@@ -106,6 +106,23 @@ async fn the_ready_made_templates_count_what_was_served() {
     }
 }
 
+/// What comes late is counted by who waits for it.
+#[tokio::test]
+async fn samples_are_counted_when_they_have_settled() {
+    let served = |requests| Served { requests, errors: 0, slow: 0 };
+    let exporter = Exporter::start(page(1, [served(100), served(100)])).await;
+    let prometheus = Prometheus::start(&exporter, None);
+    let providers = prometheus.providers("http", json!({"settleSeconds": 300}));
+    scraped(&providers, 1.0).await;
+    let since = now();
+    exporter.show(page(2, [served(150), served(150)]));
+    scraped(&providers, 2.0).await;
+    let all = metrics("http-server", json!([]));
+    let (provider, measure) = asked(&all[0], since);
+    let Reply::Counts { candidate, until, .. } = providers.measure(&provider, &measure).await else { panic!() };
+    assert_eq!((candidate.requests, until), (0, since), "nothing yet, and nothing lost");
+}
+
 #[tokio::test]
 async fn the_fullest_pod_counts() {
     let served = |requests| Served { requests, errors: 0, slow: 0 };
