@@ -66,6 +66,10 @@ pub struct DatabaseStatus {
     /// Whether data are lost by one of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loses_data: bool,
+    /// Since when a scratch database of a proof or a rehearsal may be there: its Job has begun, and has not told yet that it
+    /// is gone. On the way out of the release a Job removes it; where that failed, this stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_since: Option<Timestamp>,
     /// The backup of this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
@@ -140,6 +144,8 @@ pub enum DatabaseTask {
     BackupBeforeRestore,
     /// Restores the backup.
     Restore,
+    /// Removes what a proof or a rehearsal left that was broken off.
+    CleanUp,
 }
 
 impl DatabaseTask {
@@ -158,6 +164,7 @@ impl DatabaseTask {
             Self::VerificationDown => "verification of the way down",
             Self::BackupBeforeRestore => "backup before the restore",
             Self::Restore => "restore",
+            Self::CleanUp => "clean-up",
         }
     }
 }

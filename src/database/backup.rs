@@ -124,11 +124,22 @@ pub async fn take(url: &str, directory: &Path, name: &str, owner: &Owner) -> Res
 
 /// One that is there whole. What is not is removed, but for what its record says is something else.
 fn there_already(directory: &Path, name: &str) -> Result<Option<Backup>, String> {
-    let record = directory.join(format!("{name}.json"));
-    if record.exists() {
+    if directory.join(format!("{name}.json")).exists() {
         let backup = known(directory, name)?;
         whole(directory, &backup)?;
         return Ok(Some(backup));
+    }
+    remove_unfinished(directory, name)?;
+    Ok(None)
+}
+
+/// Removes what a backup that was broken off left. One that is on record stays.
+///
+/// # Errors
+/// Which file is left.
+pub fn remove_unfinished(directory: &Path, name: &str) -> Result<(), String> {
+    if directory.join(format!("{name}.json")).exists() {
+        return Ok(());
     }
     for left in [format!("{name}.dump"), format!(".{name}.dump.part"), format!(".{name}.json.part")] {
         let left = directory.join(left);
@@ -139,7 +150,7 @@ fn there_already(directory: &Path, name: &str) -> Result<Option<Backup>, String>
             _ => {}
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Whether a file is what its record says.

@@ -51,7 +51,7 @@ async fn all(connection: &mut PgConnection, places: &Places, planned: &[Planned]
     }
     let restored = planned.contains(&Planned::Restore);
     if planned.iter().any(|what| matches!(what, Planned::Proof | Planned::Rehearsal)) {
-        let server = Server::of(&places.url, places.scratch.as_deref())?;
+        let server = Server::of(&places.url, places.scratch.as_deref(), "")?;
         let mut there = server.connect().await.map_err(|why| format!("the server for scratch databases: {why}"))?;
         let remedy = "name a superuser's URL in backup.scratchUrlFrom, or say proof: Skip, without a rehearsal";
         faults.extend(making(&mut there, "backup.scratchUrlFrom names another server").await.map_err(failed)?);

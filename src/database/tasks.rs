@@ -43,8 +43,8 @@ impl Places {
         Secrets::known(&[&self.url, self.scratch.as_deref().unwrap_or_default()])
     }
 
-    fn scratch(&self) -> Result<scratch::Server, String> {
-        scratch::Server::of(&self.url, self.scratch.as_deref())
+    fn scratch(&self, release: &str) -> Result<scratch::Server, String> {
+        scratch::Server::of(&self.url, self.scratch.as_deref(), release)
     }
 }
 
@@ -66,18 +66,38 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
                 () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
             }
         }
-        Task::Backup { name, of, proof, keep, max_age, spared } => {
+        Task::Backup { name, of, release, proof, keep, max_age, spared } => {
             let not_before = max_age.and_then(|age| jiff::Timestamp::now().checked_sub(duration(age)).ok());
             let kept = keep.map(|count| Kept {
                 count: usize::try_from(count).unwrap_or(1).max(1),
                 not_before,
                 spared: spared.as_deref(),
             });
-            unless_stopped(places, &mut stop, back_up(places, name, of, *proof, kept)).await
+            let server = match places.scratch(release) {
+                Ok(server) => server,
+                Err(why) => return report::not_begun(why),
+            };
+            let made = back_up(places, &server, name, of, *proof, kept);
+            let report = unless_stopped(&server, &mut stop, made).await;
+            Report { left: server.is_left(), ..report }
         }
-        Task::Rehearse { name, sql, verify, timeout } => {
+        Task::Rehearse { name, release, sql, verify, timeout } => {
             let tried = sql.as_ref().map_or(Tried::Command, Tried::Sql);
-            rehearse(places, name, tried, verify.as_ref(), duration(*timeout), &mut stop).await
+            let server = match places.scratch(release) {
+                Ok(server) => server,
+                Err(why) => return report::not_begun(why),
+            };
+            let tried = rehearsal::rehearse(places, &server, name, tried, verify.as_ref());
+            let report = within(&server, duration(*timeout), &mut stop, tried).await;
+            Report { left: server.is_left(), ..report }
+        }
+        Task::CleanUp { release, unfinished, timeout } => {
+            let cleaned = clean_up(places, release, unfinished);
+            let late = |_| Err(format!("it is not done within {timeout}"));
+            match tokio::time::timeout(duration(*timeout), cleaned).await.unwrap_or_else(late) {
+                Ok(()) => report::of(WorkOutcome::Done, "nothing is left of proofs and rehearsals"),
+                Err(why) => Report { left: true, ..report::failed(why) },
+            }
         }
         Task::Migrate(run) => migrate(places, run, &mut stop).await,
         Task::Down { run, of } => tokio::select! {
@@ -161,7 +181,14 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>, watched: 
     report
 }
 
-async fn back_up(places: &Places, name: &str, of: &str, proof: bool, kept: Option<Kept<'_>>) -> Report {
+async fn back_up(
+    places: &Places,
+    server: &scratch::Server,
+    name: &str,
+    of: &str,
+    proof: bool,
+    kept: Option<Kept<'_>>,
+) -> Report {
     let directory = &places.backups;
     let made = async {
         let owner = Owner::of(&places.url, of).await?;
@@ -169,7 +196,7 @@ async fn back_up(places: &Places, name: &str, of: &str, proof: bool, kept: Optio
         if !proof || taken.proven_at.is_some() {
             return Ok((owner, taken));
         }
-        let proven = backup::prove(&places.scratch()?, directory, name).await;
+        let proven = backup::prove(server, directory, name).await;
         proven.map(|proven| (owner, proven)).map_err(|why| format!("{name} is no backup: {why}"))
     };
     let (owner, known) = match made.await {
@@ -194,31 +221,22 @@ async fn back_up(places: &Places, name: &str, of: &str, proof: bool, kept: Optio
 }
 
 /// Does something that leaves a scratch database behind if it is told to end.
-async fn unless_stopped(places: &Places, stop: &mut Stop, done: impl Future<Output = Report>) -> Report {
+async fn unless_stopped(server: &scratch::Server, stop: &mut Stop, done: impl Future<Output = Report>) -> Report {
     tokio::select! {
         done = done => return done,
         () = stop.asked() => {}
     }
-    let cleared = match places.scratch() {
-        Ok(server) => server.clear().await,
-        Err(why) => Err(why),
-    };
+    let cleared = server.clear().await;
     report::failed(cleared.map_or_else(|left| format!("{TOLD_TO_END}; {left}"), |()| TOLD_TO_END.to_owned()))
 }
 
-async fn rehearse(
-    places: &Places,
-    name: &str,
-    tried: Tried<'_>,
-    wanted: Option<&api::Verify>,
+/// The same of a rehearsal, which has its time.
+async fn within(
+    server: &scratch::Server,
     timeout: Duration,
     stop: &mut Stop,
+    tried: impl Future<Output = Report>,
 ) -> Report {
-    let server = match places.scratch() {
-        Ok(server) => server,
-        Err(why) => return report::not_begun(why),
-    };
-    let tried = rehearsal::rehearse(places, &server, name, tried, wanted);
     let why = tokio::select! {
         done = tokio::time::timeout(timeout, tried) => match done {
             Ok(report) => return report,
@@ -228,6 +246,15 @@ async fn rehearse(
     };
     let cleared = server.clear().await;
     report::failed(cleared.map_or_else(|left| format!("{why}; {left}"), |()| why.clone()))
+}
+
+/// Removes what proofs and rehearsals of a release left: its scratch database, and of backups that were broken off the files.
+async fn clean_up(places: &Places, release: &str, unfinished: &[String]) -> Result<(), String> {
+    let files = unfinished.iter().map(|name| backup::remove_unfinished(&places.backups, name));
+    let files: Vec<String> = files.filter_map(Result::err).collect();
+    // The database first: it may be large, and is on a server that others need.
+    places.scratch(release)?.clear().await?;
+    if files.is_empty() { Ok(()) } else { Err(files.join("; ")) }
 }
 
 async fn migrate(places: &Places, run: &SqlRun, stop: &mut Stop) -> Report {

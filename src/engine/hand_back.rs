@@ -22,6 +22,8 @@ pub enum Waiting {
     ForEndpoints,
     /// A migration under way: the name of its Job.
     ForMigration(String),
+    /// The Job that removes what a proof or a rehearsal left.
+    ForCleanUp(String),
     /// The release's own pods are going.
     ForPods,
     /// Nothing: all is given back.
@@ -33,6 +35,8 @@ pub fn drive(pass: &mut Pass<'_>) -> Waiting {
     if let Some(job) = database::undo::outstanding(pass) {
         return Waiting::ForMigration(job);
     }
+    // Beside all else: nothing but the finalizer waits for it.
+    let left = database::clean_up::drive(pass);
     if !route_is_back(pass) {
         return Waiting::ForEndpoints;
     }
@@ -40,6 +44,9 @@ pub fn drive(pass: &mut Pass<'_>) -> Waiting {
         Some(workload) if pass.release.spec.workload_ref.is_some() => to_workload(pass, workload),
         _ => let_go(pass),
     };
+    if let Some(job) = left.filter(|_| waiting == Waiting::Done) {
+        return Waiting::ForCleanUp(job);
+    }
     if waiting == Waiting::Done {
         // Nothing is looked at again after this: a Service that a stale view shows as given back would keep
         // the operator's keys, and reach no pod.

@@ -31,6 +31,16 @@ impl Report {
     pub fn next(self, action: String) -> Self {
         Self { next_action: action, ..self }
     }
+
+    /// Tells of something else, too.
+    pub fn append(&mut self, message: &str, action: &str) {
+        for (text, more) in [(&mut self.message, message), (&mut self.next_action, action)] {
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(more);
+        }
+    }
 }
 
 /// Completes the status of a pass.
@@ -65,6 +75,8 @@ pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
         Waiting::ForEndpoints => Report::new(phase, "HandingBack", "waiting for the Service to reach the pods that stay".into()),
         Waiting::ForMigration(job) => Report::new(phase, "HandingBack", format!("waiting for the migration's Job {job}: what becomes of the database must be known before this object goes"))
             .next(format!("{kubectl} logs job/{job} --all-containers")),
+        Waiting::ForCleanUp(job) => Report::new(phase, "HandingBack", database::clean_up::words(job))
+            .next(format!("{kubectl} logs job/{job} --all-containers; it goes on by itself")),
         Waiting::ForPods => Report::new(phase, "HandingBack", "the release's own pods are going".into()),
         Waiting::Done => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
     };
@@ -118,7 +130,7 @@ fn find(pass: &mut Pass<'_>) -> Report {
         return Report::new(phase, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
     }
     if !pass.is_under_way() {
-        return resting(pass);
+        return database::report::with_left_behind(pass, resting(pass));
     }
     let mut report = progressing(pass);
     if pass.policy() != pass.next_policy() {

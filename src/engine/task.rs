@@ -64,6 +64,9 @@ pub enum Task {
         /// Namespace and name of the release, as `ns/name`: of others that share the directory nothing is removed.
         #[serde(default)]
         of: String,
+        /// Namespace, name and number of the release: whose scratch database it is.
+        #[serde(default)]
+        release: String,
         /// Whether it is restored, and its rows counted.
         proof: bool,
         /// How many of its database are kept; without it nothing is removed.
@@ -81,10 +84,25 @@ pub enum Task {
     Rehearse {
         /// The backup.
         name: String,
+        /// Namespace, name and number of the release: whose scratch database it is.
+        #[serde(default)]
+        release: String,
         /// With SQL files; without, the command of the user's that is wrapped is run with the scratch database's URL.
         sql: Option<SqlRun>,
         /// What must be there after it.
         verify: Option<Verify>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Remove what proofs and rehearsals of a release left that were killed: end their sessions, and drop the scratch
+    /// database; remove the files of backups that were broken off.
+    #[serde(rename_all = "camelCase")]
+    CleanUp {
+        /// Namespace, name and number of the release.
+        release: String,
+        /// The backups that were not finished.
+        #[serde(default)]
+        unfinished: Vec<String>,
         /// How long it may take.
         timeout: Duration,
     },
@@ -230,6 +248,9 @@ pub struct Report {
     /// The size of the database.
     #[serde(skip_serializing_if = "is_zero")]
     pub size_bytes: i64,
+    /// Whether a scratch database may be left that it made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
     /// The backup that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,

@@ -304,6 +304,7 @@ async fn the_api_server_takes_every_kind_of_pod_under_the_restricted_standard() 
     cluster.create(claim).await;
     let check = serde_json::from_value(json!({ "template": tool() })).unwrap();
     let backup = Task::Backup {
+        release: String::new(),
         name: "shop-1".into(),
         of: "ns/shop".into(),
         proof: true,

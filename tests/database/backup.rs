@@ -108,9 +108,9 @@ async fn a_proof_may_be_on_another_server() {
     server.sql(DATA).await;
     let directory = tempfile::tempdir().unwrap();
     take(&server.url(), directory.path(), "shop").await.unwrap();
-    let elsewhere = scratch::Server::of(&server.url(), Some(&other.url())).unwrap();
+    let elsewhere = scratch::Server::of(&server.url(), Some(&other.url()), "production/shop#1").unwrap();
     // Both at once, as two releases would that share a server for scratch databases.
-    let same = scratch::Server::of(&server.url(), Some(&other.url())).unwrap();
+    let same = scratch::Server::of(&server.url(), Some(&other.url()), "production/shop#1").unwrap();
     let both = (backup::prove(&elsewhere, directory.path(), "shop"), backup::prove(&same, directory.path(), "shop"));
     let (one, two) = futures::join!(both.0, both.1);
     assert!(one.unwrap().proven_at.is_some() && two.unwrap().proven_at.is_some());
@@ -141,7 +141,7 @@ async fn a_proof_that_is_told_to_end_leaves_nothing() {
 }
 
 async fn prove(url: &str, directory: &Path, name: &str) -> Result<Backup, String> {
-    backup::prove(&scratch::Server::of(url, None).unwrap(), directory, name).await
+    backup::prove(&scratch::Server::of(url, None, "production/shop#1").unwrap(), directory, name).await
 }
 
 fn rewrite(directory: &Path, change: impl FnOnce(&mut Backup)) {

@@ -207,3 +207,97 @@ async fn what_a_killed_rehearsal_left_is_in_nobodys_way() {
     let report = job::perform_in(&server.url(), task, None, Some(backups.path()), &["true"]).await;
     assert_eq!((report.outcome, server.number(LEFT).await), (WorkOutcome::Done, 0), "{report:?}");
 }
+
+/// A rehearsal that is killed while its command sleeps in the scratch database.
+async fn killed(server: &Server, backups: &std::path::Path) {
+    let task = json!({"rehearse": {"name": "shop", "release": RELEASE, "timeout": "1m"}});
+    let script = "psql -X -q \"$DATABASE_URL\" -c 'SELECT pg_sleep(100)'";
+    let job = job::Job::start(&server.url(), &task, None, Some(backups), &["sh", "-c", script]);
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await;
+    job.signal("9");
+    assert!(job.wait().report.is_none());
+}
+
+const RELEASE: &str = "production/shop#3-abcde";
+
+fn clean_up(release: &str, unfinished: &[&str]) -> Value {
+    json!({"cleanUp": {"release": release, "unfinished": unfinished, "timeout": "30s"}})
+}
+
+#[tokio::test]
+async fn what_a_killed_rehearsal_left_is_removed_with_its_sessions() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    let backups = tempfile::tempdir().unwrap();
+    take(&server.url(), backups.path(), "shop").await.unwrap();
+    killed(&server, backups.path()).await;
+    assert_eq!(server.number(LEFT).await, 1);
+    assert_eq!(server.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await, 1);
+    for _ in 0..2 {
+        let report = job::perform(&server.url(), clean_up(RELEASE, &[]), None, &[]).await;
+        assert_eq!((report.outcome, report.left), (WorkOutcome::Done, false), "{report:?}");
+        assert_eq!(server.number(LEFT).await, 0);
+        assert_eq!(server.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await, 0);
+    }
+    assert_eq!(server.number("SELECT count(*) FROM users").await, 1000);
+}
+
+/// The session that makes a scratch database, as it stays when its client is gone and the server was not told.
+async fn holder(server: &Server, backups: &std::path::Path) -> sqlx::PgConnection {
+    let Ok(Some(name)) = scratch_names(server, backups).await else { panic!("there is one") };
+    let mut session = server.connect().await;
+    sqlx::query("SELECT set_config('application_name', $1, false)").bind(&name.0).execute(&mut session).await.unwrap();
+    let lock = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
+    sqlx::query(lock).bind(&name.1).execute(&mut session).await.unwrap();
+    session
+}
+
+/// What the session is called that rehearses, and the scratch database.
+async fn scratch_names(server: &Server, backups: &std::path::Path) -> Result<Option<(String, String)>, sqlx::Error> {
+    let task = json!({"rehearse": {"name": "shop", "release": RELEASE, "timeout": "1m"}});
+    let script = "psql -X -q \"$DATABASE_URL\" -c 'SELECT pg_sleep(100)'";
+    let job = job::Job::start(&server.url(), &task, None, Some(backups), &["sh", "-c", script]);
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await;
+    let query = "SELECT application_name, (SELECT datname::text FROM pg_database WHERE datname LIKE 'servicerelease_scratch_%') \
+                 FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/scratch %'";
+    let found = sqlx::query_as(query).fetch_optional(&mut server.connect().await).await;
+    job.signal("9");
+    assert!(job.wait().report.is_none());
+    found
+}
+
+#[tokio::test]
+async fn a_session_that_outlives_its_client_makes_nothing_after_the_clean_up() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    let backups = tempfile::tempdir().unwrap();
+    take(&server.url(), backups.path(), "shop").await.unwrap();
+    let mut session = holder(&server, backups.path()).await;
+    // Another release waits for its own turn, and ends nobody's session.
+    let report = job::perform(&server.url(), clean_up("production/other#1-abcde", &[]), None, &[]).await;
+    assert_eq!((report.outcome, server.number(LEFT).await), (WorkOutcome::Done, 1), "{report:?}");
+    assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_ok());
+    let report = job::perform(&server.url(), clean_up(RELEASE, &[]), None, &[]).await;
+    assert_eq!((report.outcome, server.number(LEFT).await), (WorkOutcome::Done, 0), "{report:?}");
+    assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err(), "it has ended first");
+}
+
+#[tokio::test]
+async fn what_cannot_be_cleared_up_is_told() {
+    let server = Server::start().await;
+    let nobody = format!("postgres://shop@127.0.0.1:1/{}", "postgres");
+    let report = job::perform(&nobody, json!({"cleanUp": {"release": RELEASE, "timeout": "2s"}}), None, &[]).await;
+    assert_eq!((report.outcome, report.left), (WorkOutcome::Failed, true), "{report:?}");
+    // Files of a backup that was broken off go, those of a whole one stay.
+    let backups = tempfile::tempdir().unwrap();
+    take(&server.url(), backups.path(), "whole").await.unwrap();
+    for name in [".half.dump.part", "half.dump"] {
+        fs::write(backups.path().join(name), "x").unwrap();
+    }
+    let task = clean_up(RELEASE, &["half", "whole"]);
+    let report = job::perform_in(&server.url(), task, None, Some(backups.path()), &[]).await;
+    assert_eq!((report.outcome, report.left), (WorkOutcome::Done, false), "{report:?}");
+    let mut left: Vec<_> = fs::read_dir(backups.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["whole.dump", "whole.json"]);
+}

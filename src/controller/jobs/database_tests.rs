@@ -255,6 +255,7 @@ fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_
         (settle, "Ignore"),
         (
             Task::Backup {
+                release: String::new(),
                 name: "shop-3".into(),
                 of: "ns/shop".into(),
                 proof: true,

@@ -1,6 +1,6 @@
 //! A release without a candidate: the migration changed, and the pod template did not. Stable is looked after meanwhile.
 
-use crate::api::SchemaState;
+use crate::api::{RollbackCause, SchemaState};
 
 use super::{
     super::{Flow, contest, forward, pass::Pass, rest, retreat, route, rules},
@@ -76,10 +76,9 @@ fn superseded(pass: &mut Pass<'_>) -> bool {
     if same || pass.obstacle.is_some() || super::schema(pass) != SchemaState::Unchanged || !switches::open(pass) {
         return false;
     }
-    pass.status.step = None;
-    pass.status.hold = None;
-    pass.status.suspended = None;
-    pass.status.note(pass.now, "Superseded", "the plan changed before the database was touched", None);
+    // By the way back, which clears up behind a backup or a rehearsal that is broken off.
+    let message = "the plan changed before the database was touched";
+    retreat::begin(pass, RollbackCause::Superseded, "Superseded", message, None);
     true
 }
 

@@ -3,6 +3,7 @@
 //! `switches` maintenance mode and feature flags.
 
 pub mod alone;
+pub mod clean_up;
 pub mod faults;
 mod image;
 pub mod report;

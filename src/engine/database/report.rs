@@ -1,6 +1,6 @@
 //! How the database's part of a release stands, as phase, reason, message and next action.
 
-use crate::api::{DatabaseTask, Phase, RollbackStatus, SchemaState, WorkOutcome, conditions};
+use crate::api::{DatabaseTask, Phase, RollbackCause, RollbackStatus, SchemaState, WorkOutcome, conditions};
 
 use super::{
     super::{
@@ -55,7 +55,9 @@ pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
     Some(match pass.standing.as_ref()? {
         Standing::Clear => return None,
         Standing::Waits(what) => {
-            Report::new(Phase::RollingBack, &rollback.reason, format!("{}; {what}", rollback.message))
+            let superseded = rollback.cause == RollbackCause::Superseded;
+            let phase = if superseded { Phase::Progressing } else { Phase::RollingBack };
+            Report::new(phase, &rollback.reason, format!("{}; {what}", rollback.message))
         }
         Standing::Asks(what) => {
             let next = format!("{} --restore {plan}", command(pass, "approve"));
@@ -67,6 +69,14 @@ pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
             Report::new(Phase::Halted, reason, message).next(words::commands(pass))
         }
     })
+}
+
+/// What is told of a release at rest, with what could not be removed.
+pub fn with_left_behind(pass: &Pass<'_>, mut report: Report) -> Report {
+    if let Some((message, command)) = words::left_behind(pass) {
+        report.append(&message, &command);
+    }
+    report
 }
 
 /// Whether the database is as the last release that touched it meant it to be. Absent where none did.

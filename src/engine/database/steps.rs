@@ -16,7 +16,7 @@ use super::{
         revision,
         task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Wrapped},
     },
-    image, image_from, pinned, template,
+    clean_up, image, image_from, pinned, template,
     work::{self, Order, Progress},
 };
 
@@ -48,13 +48,10 @@ pub fn state<'a>(pass: &'a mut Pass<'_>) -> &'a mut DatabaseStatus {
     pass.status.database.get_or_insert_default()
 }
 
-/// What a step's Job is.
-pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Timestamp) -> Option<Order> {
+/// A Job that can reach all that there is.
+pub fn plain(database: &Database) -> DatabaseJob {
     let backup = database.backup.as_ref();
-    let sql = |change: &Change| change.sql.as_ref().map(|sql| (sql.config_map.clone(), sql.set.clone()));
-    let migration = database.migration.as_ref();
-    let files = migration.and_then(|migration| sql(&migration.change));
-    let plain = DatabaseJob {
+    DatabaseJob {
         task: None,
         pod: TaskPod::Own,
         url: database.direct().clone(),
@@ -63,7 +60,16 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         files: None,
         backups: backup.and_then(|backup| backup.persistent_volume_claim.clone()),
         runner: database.runner.clone().unwrap_or_default(),
-    };
+    }
+}
+
+/// What a step's Job is.
+pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Timestamp) -> Option<Order> {
+    let backup = database.backup.as_ref();
+    let sql = |change: &Change| change.sql.as_ref().map(|sql| (sql.config_map.clone(), sql.set.clone()));
+    let migration = database.migration.as_ref();
+    let files = migration.and_then(|migration| sql(&migration.change));
+    let plain = plain(database);
     let without = DatabaseJob { scratch: None, backups: None, ..plain.clone() };
     let attempt = work::attempt(pass, task, since);
     let (job, timeout) = match task {
@@ -99,6 +105,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 let task = Task::Backup {
                     name,
                     of: number.split('#').next().unwrap_or_default().to_owned(),
+                    release: number.clone(),
                     proof: backup.proof == Proof::Restore,
                     keep: retention.map(|retention| retention.keep),
                     max_age: retention.and_then(|retention| retention.max_age),
@@ -111,7 +118,8 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let (rehearsal, migration) = (database.rehearsed()?, migration?);
             let run = sql_run(pass, &migration.change, &number(pass)).filter(|_| migration.change.sql.is_some());
             let name = backup_name(pass, DatabaseTask::Backup);
-            let task = Task::Rehearse { name, sql: run, verify: database.verify.clone(), timeout: rehearsal.timeout };
+            let (verify, timeout) = (database.verify.clone(), rehearsal.timeout);
+            let task = Task::Rehearse { name, release: number(pass), sql: run, verify, timeout };
             let job = with_change(pass, &migration.change, task, plain);
             (job, rehearsal.timeout)
         }
@@ -154,8 +162,9 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let task = Task::Restore { name, suffix: format!("_before_{release}") };
             (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
         }
+        DatabaseTask::CleanUp => clean_up::job(pass, plain),
     };
-    Some(Order { task, since, timeout, job })
+    Some(Order { task, since, timeout, job, takes: None })
 }
 
 /// What preflight looks whether it could be done, with a migration that is due or without.
@@ -184,7 +193,7 @@ pub fn number(pass: &Pass<'_>) -> String {
 }
 
 /// The name of this release's backup: no other object's, whatever claim they share.
-fn backup_name(pass: &Pass<'_>, task: DatabaseTask) -> String {
+pub fn backup_name(pass: &Pass<'_>, task: DatabaseTask) -> String {
     let metadata = &pass.release.metadata;
     let (namespace, name) =
         (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());

@@ -5,7 +5,7 @@ use crate::api::{ApprovalKind, Database, DatabaseTask, OnRollback, SchemaState, 
 
 use super::{
     super::{pass::Pass, task::DatabaseJob},
-    pinned,
+    clean_up, pinned,
     steps::{self, order, settle, settle_job, state},
     switches, words,
     work::{self, Order, Progress},
@@ -50,17 +50,24 @@ pub fn may_move(pass: &mut Pass<'_>) -> bool {
 
 /// Does what is next, and says how it stands. `moved`: all traffic is on stable.
 pub fn drive(pass: &mut Pass<'_>, moved: bool) -> Standing {
-    let standing = if concerned(pass) { schema(pass, moved) } else { Standing::Clear };
+    let concerned = concerned(pass);
+    let left = if concerned { clean_up::drive(pass) } else { None };
+    let standing = if concerned { schema(pass, moved, left.is_some()) } else { Standing::Clear };
     let standing = match standing {
         Standing::Clear if !moved => Standing::Clear,
         Standing::Clear if !switches::open(pass) => Standing::Waits("maintenance mode is taken off".into()),
         other => other,
     };
+    // Nothing but the end of the release waits for it.
+    let standing = match (standing, left) {
+        (Standing::Clear, Some(job)) => Standing::Waits(clean_up::words(&job)),
+        (other, _) => other,
+    };
     pass.standing = Some(standing.clone());
     standing
 }
 
-fn schema(pass: &mut Pass<'_>, moved: bool) -> Standing {
+fn schema(pass: &mut Pass<'_>, moved: bool, cleaning: bool) -> Standing {
     let Some(database) = pinned(pass) else { return Standing::Clear };
     if let Some(waits) = finish_seed(pass, &database) {
         return waits;
@@ -84,6 +91,8 @@ fn schema(pass: &mut Pass<'_>, moved: bool) -> Standing {
             OnRollback::Halt => Standing::Halted { reason: "SchemaChanged", message: words::changed(pass) },
             _ if !moved => Standing::Waits("traffic goes back first".into()),
             OnRollback::MigrateDown => migrate_down(pass, &database),
+            // It makes a backup, which has a scratch database of its own.
+            OnRollback::Restore if cleaning => Standing::Waits("what a proof or a rehearsal left goes first".into()),
             OnRollback::Restore => restore(pass, &database),
         },
     }

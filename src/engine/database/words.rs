@@ -21,6 +21,7 @@ pub const fn subject(task: DatabaseTask) -> &'static str {
         DatabaseTask::VerificationDown => "verification of the schema after the migration was taken back",
         DatabaseTask::BackupBeforeRestore => "backup of what is there, before the restore",
         DatabaseTask::Restore => "restore of the backup",
+        DatabaseTask::CleanUp => "removal of what a proof or a rehearsal left",
     }
 }
 
@@ -35,6 +36,7 @@ pub const fn doing(task: DatabaseTask) -> &'static str {
         DatabaseTask::Verification | DatabaseTask::VerificationDown => "Verifying",
         DatabaseTask::MigrationDown => "MigratingDown",
         DatabaseTask::Restore => "Restoring",
+        DatabaseTask::CleanUp => "CleaningUp",
     }
 }
 
@@ -50,6 +52,7 @@ pub const fn failure(task: DatabaseTask, outcome: WorkOutcome) -> &'static str {
         (DatabaseTask::Verification, _) => "VerificationFailed",
         (DatabaseTask::MigrationDown | DatabaseTask::VerificationDown, _) => "MigrationDownFailed",
         (DatabaseTask::Restore, _) => "RestoreFailed",
+        (DatabaseTask::CleanUp, _) => "CleanUpFailed",
     }
 }
 
@@ -98,6 +101,30 @@ pub fn restore(pass: &Pass<'_>) -> String {
     format!("backup {name}{at} is to be restored: what was written since then is kept only in the database beside it")
 }
 
+/// The command that opens a database.
+fn psql(pass: &Pass<'_>, url: &SecretSource) -> String {
+    let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
+    let SecretSource { secret_key_ref: key } = url;
+    format!(
+        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}')\"",
+        key.name, key.key
+    )
+}
+
+/// That a scratch database may be left, and the command that tells which statement removes it.
+pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
+    let known = pass.status.database.as_ref().filter(|known| known.scratch_since.is_some())?;
+    let why = known.last(DatabaseTask::CleanUp).map(|work| format!(": {}", bounded(&work.message, 300)));
+    let message = format!("a scratch database may be left on the server{}", why.unwrap_or_default());
+    let database = pinned(pass).unwrap_or_default();
+    let elsewhere = database.backup.as_ref().and_then(|backup| backup.scratch_url_from.as_ref());
+    let psql = psql(pass, elsewhere.unwrap_or(database.direct()));
+    let command = format!(
+        "remove what is left, unless another release is at work on it: {psql} -Atc \"SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database WHERE datname ~ '^servicerelease_scratch_'\" (it prints the statement)"
+    );
+    Some((message, command))
+}
+
 /// The exact commands for the person who looks.
 pub fn commands(pass: &Pass<'_>) -> String {
     let metadata = &pass.release.metadata;
@@ -108,14 +135,10 @@ pub fn commands(pass: &Pass<'_>) -> String {
     let log =
         job.map(|work| format!("kubectl -n {namespace} logs job/{} --all-containers; ", work.job)).unwrap_or_default();
     let url = pinned(pass).map(|database| database.direct().clone()).unwrap_or_default();
-    let SecretSource { secret_key_ref: key } = url;
     let files = pinned(pass).and_then(|database| database.migration).is_some_and(|it| it.change.sql.is_some());
     // What is known of tools stands in a schema of its own.
     let schema = if files { "" } else { "servicerelease." };
-    let psql = format!(
-        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}')\" -c 'SELECT * FROM {schema}servicerelease_ledger'",
-        key.name, key.key
-    );
+    let psql = format!("{} -c 'SELECT * FROM {schema}servicerelease_ledger'", psql(pass, &url));
     let look = format!("{log}{psql}");
     if !retreat::under_way(pass) {
         return look;

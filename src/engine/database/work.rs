@@ -7,12 +7,15 @@ use crate::api::{
     status::bounded,
 };
 
-use super::super::{
-    effect::{Effect, Event, NewJob, Run},
-    observed::Job,
-    pass::Pass,
-    retreat, revision, runs,
-    task::{DatabaseJob, Report, TaskPod},
+use super::{
+    super::{
+        effect::{Effect, Event, NewJob, Run},
+        observed::Job,
+        pass::Pass,
+        retreat, revision, runs,
+        task::{DatabaseJob, Report, Task, TaskPod},
+    },
+    clean_up,
 };
 
 /// How long a pod may take to start.
@@ -36,6 +39,8 @@ pub struct Order {
     pub timeout: Duration,
     /// The Job.
     pub job: DatabaseJob,
+    /// The name of a Job that is not to be made any more: this one takes it.
+    pub takes: Option<String>,
 }
 
 /// How it stands.
@@ -59,6 +64,16 @@ const fn changes(task: DatabaseTask) -> bool {
     )
 }
 
+/// Whether a task goes on whatever becomes of the object: what it leaves would stay.
+const fn outlives(task: DatabaseTask) -> bool {
+    changes(task) || matches!(task, DatabaseTask::CleanUp)
+}
+
+/// Whether a Job makes what may be left: a scratch database, or the file of a backup.
+const fn leaves(job: &DatabaseJob) -> bool {
+    matches!(job.task, Some(Task::Backup { .. } | Task::Rehearse { .. }))
+}
+
 /// In a Job's name.
 const fn word(task: DatabaseTask) -> &'static str {
     match task {
@@ -73,6 +88,7 @@ const fn word(task: DatabaseTask) -> &'static str {
         DatabaseTask::VerificationDown => "verify-down",
         DatabaseTask::BackupBeforeRestore => "backup-now",
         DatabaseTask::Restore => "restore",
+        DatabaseTask::CleanUp => "clean-up",
     }
 }
 
@@ -104,7 +120,7 @@ fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
             outcome: WorkOutcome::Running,
             attempt,
             lost: 0,
-            job: name(pass, order.task, attempt, pass.now),
+            job: order.takes.clone().unwrap_or_else(|| name(pass, order.task, attempt, pass.now)),
             started_at: pass.now,
             ended_at: None,
             message: String::new(),
@@ -164,8 +180,17 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     };
     work.ended_at = Some(end.at.max(work.started_at).min(pass.now));
     match report.filter(|report| report.outcome != WorkOutcome::Running) {
+        // Not done: the next one tries it again, while there is time.
+        Some(report) if report.left && order.task == DatabaseTask::CleanUp => {
+            without_report(pass, order, work, &report.message);
+        }
         Some(report) => {
-            work.outcome = report.outcome;
+            // The Job whose name a clean-up takes may have come first, and have ended well or badly: nothing is left of it.
+            let clean = order.task == DatabaseTask::CleanUp;
+            work.outcome = if clean { WorkOutcome::Done } else { report.outcome };
+            if (clean || leaves(&order.job)) && !report.left {
+                pass.status.database.get_or_insert_default().scratch_since = None;
+            }
             work.message = bounded(&report.message, MOST_TOLD);
             take_in(pass, order.task, report);
             if order.task == DatabaseTask::Preflight {
@@ -199,7 +224,10 @@ fn overdue(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     // Its Job is ended before that: what is given up on here does not begin afterwards.
     let longest = order.timeout.as_millis().saturating_add(START.as_millis());
     let each = longest.saturating_add(pass.policy().deadline.as_millis());
-    let limit = Duration::from_millis(each.saturating_mul(attempts));
+    let limit = match order.task {
+        DatabaseTask::CleanUp => clean_up::LIMIT,
+        _ => Duration::from_millis(each.saturating_mul(attempts)),
+    };
     if !pass.elapsed(work.started_at, limit) {
         return;
     }
@@ -210,13 +238,16 @@ fn overdue(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
 
 /// Has its Job made, unless it is there.
 fn make(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
+    if leaves(&order.job) {
+        pass.status.database.get_or_insert_default().scratch_since = Some(work.started_at);
+    }
     if pass.seen.jobs.iter().any(|job| job.object.name == work.job && !job.deleting) {
         return;
     }
     let timeout = Duration::from_millis(order.timeout.as_millis().saturating_add(START.as_millis()));
     let run = Run::Database(Box::new(order.job.clone()));
     let new = runs::new_job(pass, work.job.clone(), run, timeout);
-    pass.after.push(Effect::CreateJob(Box::new(NewJob { owned: !changes(order.task), ..new })));
+    pass.after.push(Effect::CreateJob(Box::new(NewJob { owned: !outlives(order.task), ..new })));
     if work.message.is_empty() {
         work.message = format!("Job {} is made", work.job);
     }
@@ -290,10 +321,15 @@ pub fn end_open_work(pass: &mut Pass<'_>) {
 /// release is on its way back, or over.
 pub fn is_broken_off(pass: &Pass<'_>, job: &Job) -> bool {
     let work = pass.status.database.iter().flat_map(|database| &database.work);
-    let known = work.into_iter().find(|work| work.job == job.object.name && !changes(work.task));
+    let of_job = work.filter(|work| work.job == job.object.name && !changes(work.task));
+    // A clean-up may have the name of the one that it clears up behind.
+    let known = of_job.max_by_key(|work| (work.task == DatabaseTask::CleanUp, work.started_at));
     let back = retreat::under_way(pass) || !pass.is_under_way();
     known.is_some_and(|work| {
-        let of_way_back = matches!(work.task, DatabaseTask::VerificationDown | DatabaseTask::BackupBeforeRestore);
+        let of_way_back = matches!(
+            work.task,
+            DatabaseTask::VerificationDown | DatabaseTask::BackupBeforeRestore | DatabaseTask::CleanUp
+        );
         match work.outcome {
             WorkOutcome::Running => back && !(of_way_back && pass.is_under_way()),
             _ => job.end.is_none(),

@@ -230,6 +230,12 @@ impl Checker {
         self.require(!cluster.server.is_busy(), "L1", || {
             format!("in {:?} somebody works on the database", status.phase)
         });
+        // What is held is tried again in the same place, or removed when it is given up.
+        let held = status.step.is_some() && matches!(status.phase, Phase::Paused | Phase::Invalid);
+        let told = status.message.contains("a scratch database may be left") || held;
+        self.require(!cluster.server.scratch || told, "L1", || {
+            format!("a scratch database is left over in {:?}: {}", status.phase, status.message)
+        });
         let settled = matches!(status.phase, Phase::Healthy | Phase::RolledBack);
         let key = |key: &str| cluster.live.config_map.as_ref().and_then(|map| map.data.get(key)).map(String::as_str);
         let on = key(MAINTENANCE) == Some("true");

@@ -153,6 +153,9 @@ impl Checker {
         self.require(job.is_none() && !cluster.server.is_busy(), "L1", || {
             format!("the object is gone, and Job {job:?} is left over")
         });
+        self.require(!cluster.server.scratch, "L1", || {
+            "the object is gone, and a scratch database is left over".into()
+        });
         if let Some(service) = cluster.live.services.get(SERVICE) {
             let key = service.selector.keys().find(|key| key.contains('/'));
             let ours = service.owner.is_some();

@@ -2,16 +2,16 @@
 //! commits with its row; a command of the user's has a row as begun before it, and one as ended after it. A client that is
 //! killed leaves a server process behind, which holds the lock until it has ended what it had begun.
 
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use servicerelease::{
     api::{BackupStatus, RehearsalStatus, WorkOutcome},
-    engine::{DatabaseJob, NewJob, Report, Run, Task, TaskPod, Wrapped},
+    engine::{DatabaseJob, Report, Task, TaskPod, Wrapped},
 };
 
 use crate::rng;
-
-use super::cluster::Cluster;
 
 /// The ConfigMap with flags and maintenance mode.
 pub const CONFIG: &str = "shop-config";
@@ -76,6 +76,8 @@ pub struct Server {
     pub backups: BTreeMap<String, Data>,
     /// How often the contents of ConfigMaps were changed behind their names.
     pub edited: u32,
+    /// Whether there is a scratch database, of a proof or a rehearsal.
+    pub scratch: bool,
     /// What was done to it, in its order.
     pub deeds: Vec<Deed>,
     workers: Vec<Worker>,
@@ -115,9 +117,13 @@ enum Stage {
     Working,
 }
 
-fn fate(name: &str, right: bool) -> Fate {
+fn fate(name: &str, right: bool, cleans: bool) -> Fate {
     match rng::dice(name) % 24 {
         _ if right => Fate::Well,
+        // Tried often enough for one of them to do it.
+        0 if cleans => Fate::Fails,
+        1..4 if cleans => Fate::Killed,
+        _ if cleans => Fate::Well,
         0 | 1 => Fate::Fails,
         2..5 => Fate::Killed,
         5 if rng::dice(&format!("{name}/never")).is_multiple_of(3) => Fate::NeverStarts,
@@ -139,8 +145,19 @@ impl Worker {
     fn locks(&self) -> bool {
         !matches!(
             self.task(),
-            None | Some(Task::Preflight { .. } | Task::Backup { .. } | Task::Rehearse { .. } | Task::Verify(_))
+            None | Some(
+                Task::Preflight { .. }
+                    | Task::Backup { .. }
+                    | Task::Rehearse { .. }
+                    | Task::Verify(_)
+                    | Task::CleanUp { .. }
+            )
         )
+    }
+
+    /// Whether it makes a scratch database.
+    fn makes_scratch(&self) -> bool {
+        matches!(self.task(), Some(Task::Backup { proof: true, .. } | Task::Rehearse { .. }))
     }
 
     /// The files that are mounted, as the ledger names them.
@@ -233,7 +250,25 @@ impl Server {
             ));
         };
         let done = report(WorkOutcome::Done, "done");
+        if worker.makes_scratch() {
+            // What it finds in the place of its own goes first.
+            self.scratch = first && !fails;
+            if self.scratch {
+                return Next::More;
+            }
+        }
         match &task {
+            Task::CleanUp { .. } if fails => {
+                Next::Ended(Report { left: true, ..report(WorkOutcome::Failed, "no way") })
+            }
+            Task::CleanUp { .. } => {
+                // Their sessions end first.
+                for other in self.workers.iter_mut().filter(|other| !other.alive && other.makes_scratch()) {
+                    other.deeds = u32::MAX;
+                }
+                self.scratch = false;
+                Next::Ended(done)
+            }
             _ if fails && !matches!(task, Task::Migrate(_) | Task::Wrap(_) | Task::Settle(_) | Task::SettleSql(_)) => {
                 Next::Ended(report(WorkOutcome::NotBegun, "as the dice fell"))
             }
@@ -383,113 +418,6 @@ impl Server {
                 let record = Record { state: State::Failed, release, image: String::new(), attempt, begun: false };
                 self.data.runs.insert(wrapped.plan.clone(), record);
                 report(WorkOutcome::NotBegun, "it was never begun")
-            }
-        }
-    }
-}
-
-impl Cluster {
-    /// A Job that works on the database gets its pod.
-    pub fn start_worker(&mut self, new: &NewJob, uid: &str) {
-        let Run::Database(order) = &new.run else { return };
-        let timeout = i64::try_from(new.timeout.as_millis()).unwrap_or(i64::MAX);
-        let fate = fate(&new.name, self.jobs_right);
-        let until = self.now + timeout;
-        self.server.workers.push(Worker {
-            job: new.name.clone(),
-            uid: uid.to_owned(),
-            order: (**order).clone(),
-            fate,
-            killed_after: u32::try_from(rng::dice(&format!("{}/deeds", new.name)) % 3).unwrap_or(0),
-            at: if fate == Fate::NeverStarts { until } else { self.now + START },
-            until,
-            stage: Stage::Starting,
-            deeds: 0,
-            alive: true,
-        });
-    }
-
-    /// Kills the pod of a Job (-9), or of any.
-    pub fn kill_worker(&mut self, n: usize) -> Option<String> {
-        let count = self.server.workers.iter().filter(|worker| worker.alive).count();
-        let index = (count > 0).then(|| n % count)?;
-        let worker = self.server.workers.iter_mut().filter(|worker| worker.alive).nth(index)?;
-        (worker.fate, worker.killed_after) = (Fate::Killed, 0);
-        worker.at = self.now;
-        Some(worker.job.clone())
-    }
-
-    /// What happens in the database until now.
-    pub fn run_database(&mut self) {
-        loop {
-            self.end_orphans();
-            let due = self.server.workers.iter().enumerate().filter(|(_, worker)| worker.at <= self.now);
-            let Some(index) = due.min_by_key(|(_, worker)| worker.at).map(|(index, _)| index) else { return };
-            let at = self.server.workers[index].at;
-            self.step_worker(index, at);
-        }
-    }
-
-    /// Pods whose Jobs are gone are ended.
-    fn end_orphans(&mut self) {
-        let now = self.now;
-        let jobs = &self.live.jobs;
-        let gone = |worker: &Worker| jobs.get(&worker.job).is_none_or(|job| job.uid != worker.uid);
-        self.server.workers.retain(|worker| !(gone(worker) && worker.alive && worker.stage == Stage::Starting));
-        for worker in self.server.workers.iter_mut().filter(|worker| worker.alive && gone(worker)) {
-            worker.alive = false;
-            worker.at = now + LINGER;
-        }
-    }
-
-    fn step_worker(&mut self, index: usize, at: i64) {
-        let mut worker = self.server.workers[index].clone();
-        if worker.alive && (worker.fate == Fate::NeverStarts || at >= worker.until) {
-            self.end_job(&worker.job, &worker.uid, at, None);
-            self.server.workers.remove(index);
-            return;
-        }
-        let killed = worker.fate == Fate::Killed && worker.deeds >= worker.killed_after;
-        if worker.alive && killed && worker.stage == Stage::Working {
-            self.end_job(&worker.job, &worker.uid, at, None);
-            worker.alive = false;
-            worker.at = at + LINGER;
-            self.server.workers[index] = worker;
-            return;
-        }
-        if worker.stage == Stage::Starting {
-            if worker.locks() && self.server.is_locked(index) {
-                worker.at = at + LOOK;
-            } else {
-                (worker.stage, worker.at) = (Stage::Working, at + DEED);
-            }
-            self.server.workers[index] = worker;
-            return;
-        }
-        if !worker.alive {
-            // What was on its way to the server when the client went may have been carried out. How a command ended is
-            // noted by the client.
-            let going_on = match worker.task() {
-                Some(Task::Migrate(_) | Task::Down { .. }) => true,
-                Some(Task::Wrap(_)) => worker.deeds < 2,
-                _ => false,
-            };
-            if going_on && rng::dice(&format!("{}/{}", worker.uid, worker.deeds)).is_multiple_of(2) {
-                worker.fate = Fate::Well;
-                self.server.work(&mut worker, self.jobs_right);
-            }
-            self.server.workers.remove(index);
-            return;
-        }
-        let next = self.server.work(&mut worker, self.jobs_right);
-        match next {
-            Next::More => {
-                worker.at = at + DEED;
-                self.server.workers[index] = worker;
-            }
-            Next::Ended(report) => {
-                self.end_job(&worker.job, &worker.uid, at, Some(&report));
-                self.server.workers.remove(index);
             }
         }
     }

@@ -93,6 +93,13 @@ pub const ALL: &[Mutant] = &[
     mutant("does not wait for the outcome of a migration that is aborted", "L1", |release, seen, now| {
         with_seen(release, seen, now, |seen| seen.jobs.clear())
     }),
+    mutant("leaves the scratch database of what is killed or broken off", "L1", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            if let Some(known) = &mut status.database {
+                known.scratch_since = None;
+            }
+        })
+    }),
     mutant("sets flags, and leaves them", "S4", |release, seen, now| {
         let mut decision = decide(release, seen, now);
         if decision.status.rollback.is_some() {

@@ -45,7 +45,8 @@ fn what_only_read_is_broken_off_by_an_abort_and_not_left_as_under_way() {
     let status = world.status();
     let work = status.database.unwrap().last(DatabaseTask::Backup).unwrap().clone();
     assert_eq!((status.phase, work.outcome), (Phase::RolledBack, WorkOutcome::NotBegun), "{}", status.message);
-    assert!(world.seen.jobs.iter().all(|job| job.object.name != work.job), "its Job is ended");
+    let ends = |effect: &Effect| matches!(effect, Effect::DeleteJob { object } if object.name == work.job);
+    assert!(world.log.iter().any(ends), "its Job is ended");
 }
 
 #[test]

@@ -177,4 +177,5 @@ fn end(world: &mut World, report: Report) {
 // After the macro that they use.
 mod back;
 mod forward;
+mod left;
 mod plans;

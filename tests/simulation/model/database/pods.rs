@@ -1,0 +1,117 @@
+//! Pods that work on the database: when they start and what ends them.
+
+use servicerelease::engine::{NewJob, Run, Task};
+
+use crate::{model::cluster::Cluster, rng};
+
+use super::{DEED, Fate, LINGER, LOOK, Next, START, Stage, Worker, fate};
+
+impl Cluster {
+    /// A Job that works on the database gets its pod.
+    pub fn start_worker(&mut self, new: &NewJob, uid: &str) {
+        let Run::Database(order) = &new.run else { return };
+        let timeout = i64::try_from(new.timeout.as_millis()).unwrap_or(i64::MAX);
+        let cleans = matches!(order.task, Some(Task::CleanUp { .. }));
+        let fate = fate(&new.name, self.jobs_right, cleans);
+        let until = self.now + timeout;
+        self.server.workers.push(Worker {
+            job: new.name.clone(),
+            uid: uid.to_owned(),
+            order: (**order).clone(),
+            fate,
+            killed_after: u32::try_from(rng::dice(&format!("{}/deeds", new.name)) % 3).unwrap_or(0),
+            at: if fate == Fate::NeverStarts { until } else { self.now + START },
+            until,
+            stage: Stage::Starting,
+            deeds: 0,
+            alive: true,
+        });
+    }
+
+    /// Kills the pod of a Job (-9), or of any.
+    pub fn kill_worker(&mut self, n: usize) -> Option<String> {
+        let count = self.server.workers.iter().filter(|worker| worker.alive).count();
+        let index = (count > 0).then(|| n % count)?;
+        let worker = self.server.workers.iter_mut().filter(|worker| worker.alive).nth(index)?;
+        (worker.fate, worker.killed_after) = (Fate::Killed, 0);
+        worker.at = self.now;
+        Some(worker.job.clone())
+    }
+
+    /// What happens in the database until now.
+    pub fn run_database(&mut self) {
+        loop {
+            self.end_orphans();
+            let due = self.server.workers.iter().enumerate().filter(|(_, worker)| worker.at <= self.now);
+            let Some(index) = due.min_by_key(|(_, worker)| worker.at).map(|(index, _)| index) else { return };
+            let at = self.server.workers[index].at;
+            self.step_worker(index, at);
+        }
+    }
+
+    /// Pods whose Jobs are gone are ended.
+    fn end_orphans(&mut self) {
+        let now = self.now;
+        let jobs = &self.live.jobs;
+        let gone = |worker: &Worker| jobs.get(&worker.job).is_none_or(|job| job.uid != worker.uid);
+        self.server.workers.retain(|worker| !(gone(worker) && worker.alive && worker.stage == Stage::Starting));
+        for worker in self.server.workers.iter_mut().filter(|worker| worker.alive && gone(worker)) {
+            worker.alive = false;
+            worker.at = now + LINGER;
+        }
+    }
+
+    fn step_worker(&mut self, index: usize, at: i64) {
+        let mut worker = self.server.workers[index].clone();
+        if worker.alive && (worker.fate == Fate::NeverStarts || at >= worker.until) {
+            self.end_job(&worker.job, &worker.uid, at, None);
+            self.server.workers.remove(index);
+            return;
+        }
+        let killed = worker.fate == Fate::Killed && worker.deeds >= worker.killed_after;
+        if worker.alive && killed && worker.stage == Stage::Working {
+            self.end_job(&worker.job, &worker.uid, at, None);
+            worker.alive = false;
+            worker.at = at + LINGER;
+            self.server.workers[index] = worker;
+            return;
+        }
+        if worker.stage == Stage::Starting {
+            if worker.locks() && self.server.is_locked(index) {
+                worker.at = at + LOOK;
+            } else {
+                (worker.stage, worker.at) = (Stage::Working, at + DEED);
+            }
+            self.server.workers[index] = worker;
+            return;
+        }
+        if !worker.alive {
+            // What was on its way to the server when the client went may have been carried out. How a command ended is
+            // noted by the client.
+            let going_on = match worker.task() {
+                Some(Task::Migrate(_) | Task::Down { .. }) => true,
+                // CREATE DATABASE.
+                _ if worker.makes_scratch() => worker.deeds == 0,
+                Some(Task::Wrap(_)) => worker.deeds < 2,
+                _ => false,
+            };
+            if going_on && rng::dice(&format!("{}/{}", worker.uid, worker.deeds)).is_multiple_of(2) {
+                worker.fate = Fate::Well;
+                self.server.work(&mut worker, self.jobs_right);
+            }
+            self.server.workers.remove(index);
+            return;
+        }
+        let next = self.server.work(&mut worker, self.jobs_right);
+        match next {
+            Next::More => {
+                worker.at = at + DEED;
+                self.server.workers[index] = worker;
+            }
+            Next::Ended(report) => {
+                self.end_job(&worker.job, &worker.uid, at, Some(&report));
+                self.server.workers.remove(index);
+            }
+        }
+    }
+}
