@@ -378,7 +378,8 @@ pub enum OnRollback {
     /// migrationDown is run.
     MigrateDown,
     /// The backup of this release is restored, in maintenance mode, after a new backup, once a person has approved. With its
-    /// owners and rights, or not at all: preflight says what the role needs for that.
+    /// owners and rights, or not at all: preflight says what the role needs for that. Then it is verified: the database has
+    /// the tables and rows that were counted when the backup was made.
     Restore,
 }
 

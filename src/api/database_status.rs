@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ApprovalKind, Timestamp};
 
 /// Entries of [`DatabaseStatus::work`].
-pub const MAX_WORK: usize = 12;
+pub const MAX_WORK: usize = 13;
 /// Entries of [`DatabaseStatus::migrations`].
 pub const MAX_MIGRATIONS: usize = 8;
 /// Entries of any list of files, tables or statements.
@@ -32,7 +32,7 @@ pub struct DatabaseStatus {
     pub partly: bool,
     /// What Jobs did in this release, oldest first: of each kind the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 12))]
+    #[schemars(length(max = 13))]
     pub work: Vec<DatabaseWork>,
     /// The server's version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -144,6 +144,8 @@ pub enum DatabaseTask {
     BackupBeforeRestore,
     /// Restores the backup.
     Restore,
+    /// Looks whether what was restored has the tables and rows that the backup was made of.
+    VerificationRestore,
     /// Removes what a proof or a rehearsal left that was broken off.
     CleanUp,
 }
@@ -164,6 +166,7 @@ impl DatabaseTask {
             Self::VerificationDown => "verification of the way down",
             Self::BackupBeforeRestore => "backup before the restore",
             Self::Restore => "restore",
+            Self::VerificationRestore => "verification of the restore",
             Self::CleanUp => "clean-up",
         }
     }

@@ -305,19 +305,37 @@ async fn restored(url: &str, place: &Path, flags: &[&str]) -> Result<BTreeMap<St
 }
 
 fn compare(meant: &BTreeMap<String, i64>, found: &BTreeMap<String, i64>) -> Result<(), String> {
-    let lacking = meant.iter().filter_map(|(table, rows)| match found.get(table) {
-        None => Some(format!("table {table} is missing")),
-        Some(there) if there != rows => Some(format!("table {table} has {there} rows, not {rows}")),
-        Some(_) => None,
-    });
-    let new = found.keys().filter(|table| !meant.contains_key(*table)).map(|table| format!("table {table} is new"));
-    let mut differing: Vec<String> = lacking.chain(new).collect();
-    let more = differing.len().saturating_sub(TOLD);
-    differing.truncate(TOLD);
-    if more > 0 {
-        differing.push(format!("and {more} more"));
-    }
+    let (lacking, more) = differences(meant, found);
+    let differing = few(lacking.into_iter().chain(more).collect());
     if differing.is_empty() { Ok(()) } else { Err(format!("what was restored differs: {}", differing.join("; "))) }
+}
+
+/// Tables and rows that are not there, and those that are there beyond what is meant; of both the first few.
+pub(super) fn differences(meant: &BTreeMap<String, i64>, found: &BTreeMap<String, i64>) -> (Vec<String>, Vec<String>) {
+    let (mut lacking, mut more) = (Vec::new(), Vec::new());
+    for (table, rows) in meant {
+        match found.get(table) {
+            None => lacking.push(format!("table {table} is missing")),
+            Some(there) if there == rows => {}
+            Some(there) => {
+                let list = if there < rows { &mut lacking } else { &mut more };
+                list.push(format!("table {table} has {there} rows, not {rows}"));
+            }
+        }
+    }
+    let new = found.keys().filter(|table| !meant.contains_key(*table));
+    more.extend(new.map(|table| format!("table {table} is new")));
+    (few(lacking), few(more))
+}
+
+/// The first of several things, and how many there are beyond them.
+fn few(mut all: Vec<String>) -> Vec<String> {
+    let more = all.len().saturating_sub(TOLD);
+    all.truncate(TOLD);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    all
 }
 
 impl Backup {

@@ -116,6 +116,10 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             Err(why) => report::not_begun(why),
         },
         Task::Restore { name, suffix } => restore::restore(places, name, suffix).await,
+        Task::VerifyRestored { name, suffix } => match restore::verify(places, name, suffix).await {
+            Ok(told) => report::of(WorkOutcome::Done, told),
+            Err(why) => report::not_begun(why),
+        },
     }
 }
 

@@ -135,6 +135,14 @@ pub enum Task {
         /// What the database that was there is called afterwards: its name, and this.
         suffix: String,
     },
+    /// Look whether the database is the one that was restored, and has the tables and rows that the backup was made of.
+    #[serde(rename_all = "camelCase")]
+    VerifyRestored {
+        /// The backup.
+        name: String,
+        /// As in the restore.
+        suffix: String,
+    },
 }
 
 /// What preflight found, and is compared under the lock: where it is something else by then, nothing is begun. What is empty

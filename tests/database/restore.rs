@@ -96,6 +96,27 @@ async fn a_backup_takes_the_databases_place_with_all_that_it_is() {
     assert!(sqlx::query("SELECT 1").execute(&mut reader).await.is_ok());
     let rights = "SELECT has_table_privilege('reader', 'sales.orders', 'SELECT')";
     assert!(sqlx::query_scalar::<_, bool>(rights).fetch_one(&mut reader).await.unwrap());
+    let verify = json!({"verifyRestored": {"name": "shop-1", "suffix": "_before_3"}});
+    let url = server.url_of("owner", "shop");
+    let verified = async || job::perform_in(&url, verify.clone(), None, Some(backups.path()), &[]).await;
+    let report = verified().await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert!(report.message.starts_with("1 tables with 100 rows, as the backup shop-1 of "), "{report:?}");
+    // Somebody writes to it already.
+    sql(&server, "owner", "INSERT INTO sales.orders VALUES (101); CREATE TABLE sales.new (n int)").await;
+    let report = verified().await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let since = "; since then: table sales.orders has 101 rows, not 100; table sales.new is new";
+    assert!(report.message.ends_with(since), "{report:?}");
+    sql(&server, "owner", "DROP TABLE sales.new; DELETE FROM sales.orders WHERE n > 99").await;
+    let report = verified().await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert_eq!(report.message, "what was restored lacks: table sales.orders has 99 rows, not 100");
+    sql(&server, "owner", "INSERT INTO sales.orders VALUES (100)").await;
+    let before = server.url_of("owner", "shop_before_3");
+    let report = job::perform_in(&before, verify.clone(), None, Some(backups.path()), &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.starts_with("the URL does not lead to what was restored"), "{report:?}");
     // Made twice: it is done.
     let again = restore(&server, backups.path()).await;
     assert_eq!(again.outcome, WorkOutcome::Done, "{again:?}");

@@ -2,6 +2,7 @@
 //! there are says how far it came, so that whoever is killed between any two steps is gone on from by the next one.
 
 mod traits;
+mod verified;
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use super::{
     report, rights,
     scratch::beside,
 };
+
+pub use verified::verify;
 
 /// Databases that every server has, one of which is not the one in question.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
@@ -80,7 +83,7 @@ pub async fn restore(places: &Places, name: &str, suffix: &str) -> Report {
     let mut work = Work {
         places,
         names: Names::of(database, suffix),
-        mark: format!("servicerelease: restored {suffix} {}", backup.sha256),
+        mark: mark(suffix, &backup),
         backup,
         maintenance,
         lost: Vec::new(),
@@ -98,6 +101,11 @@ pub async fn restore(places: &Places, name: &str, suffix: &str) -> Report {
         Err(Stop::NotBegun(why)) => report::not_begun(why),
         Err(Stop::Unknown(why)) => report::unknown(format!("{why}; run it again: it goes on from where it is")),
     }
+}
+
+/// What the comment of a database that was restored whole ends with.
+fn mark(suffix: &str, backup: &Backup) -> String {
+    format!("servicerelease: restored {suffix} {}", backup.sha256)
 }
 
 /// A connection to another database of the server.

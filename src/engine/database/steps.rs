@@ -157,14 +157,21 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             (DatabaseJob { task: Some(Task::Verify(verify)), ..without }, LOOK)
         }
         DatabaseTask::Restore => {
-            let release = pass.status.release.as_ref().map_or(0, |release| release.number);
-            let name = backup_name(pass, DatabaseTask::Backup);
-            let task = Task::Restore { name, suffix: format!("_before_{release}") };
+            let task = Task::Restore { name: backup_name(pass, DatabaseTask::Backup), suffix: suffix(pass) };
+            (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
+        }
+        DatabaseTask::VerificationRestore => {
+            let task = Task::VerifyRestored { name: backup_name(pass, DatabaseTask::Backup), suffix: suffix(pass) };
             (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
         }
         DatabaseTask::CleanUp => clean_up::job(pass, plain),
     };
     Some(Order { task, since, timeout, job, takes: None })
+}
+
+/// What the database that was there is called after a restore, behind its name.
+fn suffix(pass: &Pass<'_>) -> String {
+    format!("_before_{}", pass.status.release.as_ref().map_or(0, |release| release.number))
 }
 
 /// What preflight looks whether it could be done, with a migration that is due or without.

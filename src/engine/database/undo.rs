@@ -210,12 +210,12 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
     if !switches::close(pass) {
         return not_closed(pass);
     }
-    for task in [DatabaseTask::BackupBeforeRestore, DatabaseTask::Restore] {
+    for task in [DatabaseTask::BackupBeforeRestore, DatabaseTask::Restore, DatabaseTask::VerificationRestore] {
         if let Some(standing) = step(pass, database, task) {
             return standing;
         }
     }
-    undone(pass, "the backup was restored");
+    undone(pass, "the backup was restored, and the database has its tables and rows");
     Standing::Clear
 }
 

@@ -21,6 +21,7 @@ pub const fn subject(task: DatabaseTask) -> &'static str {
         DatabaseTask::VerificationDown => "verification of the schema after the migration was taken back",
         DatabaseTask::BackupBeforeRestore => "backup of what is there, before the restore",
         DatabaseTask::Restore => "restore of the backup",
+        DatabaseTask::VerificationRestore => "verification of what was restored",
         DatabaseTask::CleanUp => "removal of what a proof or a rehearsal left",
     }
 }
@@ -33,7 +34,7 @@ pub const fn doing(task: DatabaseTask) -> &'static str {
         DatabaseTask::Rehearsal => "Rehearsing",
         DatabaseTask::Migration | DatabaseTask::Settlement => "Migrating",
         DatabaseTask::Seed => "Seeding",
-        DatabaseTask::Verification | DatabaseTask::VerificationDown => "Verifying",
+        DatabaseTask::Verification | DatabaseTask::VerificationDown | DatabaseTask::VerificationRestore => "Verifying",
         DatabaseTask::MigrationDown => "MigratingDown",
         DatabaseTask::Restore => "Restoring",
         DatabaseTask::CleanUp => "CleaningUp",
@@ -52,6 +53,7 @@ pub const fn failure(task: DatabaseTask, outcome: WorkOutcome) -> &'static str {
         (DatabaseTask::Verification, _) => "VerificationFailed",
         (DatabaseTask::MigrationDown | DatabaseTask::VerificationDown, _) => "MigrationDownFailed",
         (DatabaseTask::Restore, _) => "RestoreFailed",
+        (DatabaseTask::VerificationRestore, _) => "RestoreNotVerified",
         (DatabaseTask::CleanUp, _) => "CleanUpFailed",
     }
 }

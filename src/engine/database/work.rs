@@ -88,6 +88,7 @@ const fn word(task: DatabaseTask) -> &'static str {
         DatabaseTask::VerificationDown => "verify-down",
         DatabaseTask::BackupBeforeRestore => "backup-now",
         DatabaseTask::Restore => "restore",
+        DatabaseTask::VerificationRestore => "verify-back",
         DatabaseTask::CleanUp => "clean-up",
     }
 }
@@ -328,7 +329,10 @@ pub fn is_broken_off(pass: &Pass<'_>, job: &Job) -> bool {
     known.is_some_and(|work| {
         let of_way_back = matches!(
             work.task,
-            DatabaseTask::VerificationDown | DatabaseTask::BackupBeforeRestore | DatabaseTask::CleanUp
+            DatabaseTask::VerificationDown
+                | DatabaseTask::BackupBeforeRestore
+                | DatabaseTask::VerificationRestore
+                | DatabaseTask::CleanUp
         );
         match work.outcome {
             WorkOutcome::Running => back && !(of_way_back && pass.is_under_way()),

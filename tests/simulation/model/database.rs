@@ -150,6 +150,7 @@ impl Worker {
                     | Task::Backup { .. }
                     | Task::Rehearse { .. }
                     | Task::Verify(_)
+                    | Task::VerifyRestored { .. }
                     | Task::CleanUp { .. }
             )
         )
@@ -373,6 +374,10 @@ impl Server {
                     (true, false) => WorkOutcome::Failed,
                 };
                 Next::Ended(Report { applied, ..report(outcome, "settled") })
+            }
+            Task::VerifyRestored { name, .. } => {
+                let same = self.backups.get(name).is_some_and(|data| *data == self.data);
+                Next::Ended(if same { done } else { report(WorkOutcome::NotBegun, "rows are missing") })
             }
             Task::Restore { name, .. } => {
                 let Some(data) = self.backups.get(name).cloned() else {

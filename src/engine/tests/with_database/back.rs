@@ -159,7 +159,7 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
         command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
     });
     world.settle();
-    assert_eq!(made(&world), ["backup", "restore"], "what is there is backed up first");
+    assert_eq!(made(&world), ["backup", "restore", "verifyRestored"], "what is there is backed up first");
     let retention = |effect: &Effect| match effect {
         Effect::CreateJob(new) => match &new.run {
             Run::Database(job) => match &job.task {
@@ -180,6 +180,33 @@ fn a_backup_is_restored_only_once_a_person_has_approved_it() {
         (world.phase(), schema(&world), maintenance(&world)),
         (Phase::RolledBack, SchemaState::Undone, "false".into())
     );
+}
+
+#[test]
+fn a_restore_that_lacks_something_halts_with_maintenance_on() {
+    let back = json!({"onRollback": "Restore", "backup": backup()});
+    let mut world = breaking(&back, |task| match task {
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "as it happens")),
+        Task::VerifyRestored { .. } => Some(reported(WorkOutcome::NotBegun, "what was restored lacks: table a")),
+        _ => well(task),
+    });
+    world.settle();
+    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
+    world.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
+    });
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "RestoreNotVerified"), "{}", status.message);
+    assert!(status.message.contains("lacks: table a") && maintenance(&world) == "true", "{}", status.message);
+    // A person has looked, and asks again: nothing is restored once more.
+    world.log.clear();
+    world.report = well;
+    world.wait(1);
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    assert_eq!((made(&world), schema(&world)), (vec!["verifyRestored".to_owned()], SchemaState::Undone));
 }
 
 #[test]
