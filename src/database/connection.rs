@@ -1,6 +1,6 @@
 //! The way to a database, by a URL that is never told.
 
-use std::{borrow::Cow, str::FromStr as _, time::Duration};
+use std::{borrow::Cow, path::PathBuf, str::FromStr as _, time::Duration};
 
 use reqwest::Url;
 use sqlx::{
@@ -9,6 +9,8 @@ use sqlx::{
 };
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::engine::task::{CA, NO_AUTHORITY, ROOT_CERT};
 
 /// Parameters of a URL that PostgreSQL's own programs know too. Others are meant for somebody else.
 const KNOWN: [&str; 12] = [
@@ -39,6 +41,9 @@ pub enum Connecting {
     /// The URL is none.
     #[error("the URL of the database is none: {0}; write postgres://USER:PASSWORD@HOST:5432/NAME, percent-encoded")]
     Url(&'static str),
+    /// What the server's certificate is to be checked by is not there: nobody connects without that.
+    #[error("{NO_AUTHORITY} ({0})")]
+    Authority(String),
     /// The server does not let it in, or is not there.
     #[error("no connection to {place}: {why}")]
     Refused {
@@ -93,6 +98,12 @@ pub async fn open(url: &str, program: &str) -> Result<PgConnection, Connecting> 
 /// # Errors
 /// Who was refused where, and why.
 pub async fn connect(options: &PgConnectOptions, within: Duration) -> Result<PgConnection, Connecting> {
+    if let Some(path) = std::env::var_os(ROOT_CERT).map(PathBuf::from).filter(|path| path.starts_with(CA)) {
+        // Its volume is optional, so that its absence is told and not waited for.
+        if !path.exists() {
+            return Err(Connecting::Authority(path.display().to_string()));
+        }
+    }
     let refused = |why: String| Connecting::Refused { place: place(options), why };
     let deadline = Instant::now() + within;
     let mut last = None;

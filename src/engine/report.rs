@@ -32,10 +32,15 @@ impl Report {
         Self { next_action: action, ..self }
     }
 
+    /// For another reason.
+    pub fn because(self, reason: &str) -> Self {
+        Self { reason: reason.to_owned(), ..self }
+    }
+
     /// Tells of something else, too.
     pub fn append(&mut self, message: &str, action: &str) {
         for (text, more) in [(&mut self.message, message), (&mut self.next_action, action)] {
-            if !text.is_empty() {
+            if !text.is_empty() && !more.is_empty() {
                 text.push_str("; ");
             }
             text.push_str(more);
@@ -79,6 +84,10 @@ pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
             .next(format!("{kubectl} logs job/{job} --all-containers; it goes on by itself")),
         Waiting::ForPods => Report::new(phase, "HandingBack", "the release's own pods are going".into()),
         Waiting::Done => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
+    };
+    let report = match waiting {
+        Waiting::ForMigration(_) | Waiting::ForCleanUp(_) => database::report::with_lacking(pass, report),
+        _ => report,
     };
     apply(pass, report);
 }

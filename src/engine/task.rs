@@ -24,6 +24,10 @@ pub const FILES: &str = "/var/run/servicerelease/files";
 pub const BACKUPS: &str = "/var/run/servicerelease/backups";
 /// Where the certificates of authorities are mounted, and the variable by which libpq and the runner know the file.
 pub const CA: &str = "/var/run/servicerelease/ca";
+/// What the runner says where the files are not there: that object, or the key of it, does not exist.
+pub const NO_AUTHORITY: &str = "the certificates of the server's authority are not there";
+/// The same of SQL files.
+pub const NO_FILES: &str = "there is no file whose name ends in .sql";
 /// See [`CA`].
 pub const ROOT_CERT: &str = "PGSSLROOTCERT";
 /// Where the operator's program is put beside a wrapped command: `install --to` this directory, by an init container.

@@ -173,8 +173,10 @@ pub(super) fn ca_variable() -> Value {
 /// The volume that has them.
 pub(super) fn ca_volume(source: &CaSource) -> Value {
     let item = |key: &str| json!([{ "key": key, "path": CA_VOLUME.1 }]);
-    let map = |it: &SecretKey| json!({ "configMap": { "name": it.name, "items": item(&it.key) } });
-    let secret = |it: &SecretKey| json!({ "secret": { "secretName": it.name, "items": item(&it.key) } });
+    // One that is not there is told by the runner, which connects to nothing without it.
+    let map = |it: &SecretKey| json!({ "configMap": { "name": it.name, "items": item(&it.key), "optional": true } });
+    let secret =
+        |it: &SecretKey| json!({ "secret": { "secretName": it.name, "items": item(&it.key), "optional": true } });
     let found = source.config_map_key_ref.as_ref().map(map).or_else(|| source.secret_key_ref.as_ref().map(secret));
     let mut volume = found.unwrap_or_else(|| json!({ "emptyDir": {} }));
     volume["name"] = json!(CA_VOLUME.0);

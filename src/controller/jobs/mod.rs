@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(container["volumeMounts"][0]["mountPath"], "/var/run/servicerelease/ca");
         let items = json!([{"key": "db.pem", "path": "ca.crt"}]);
         let volume = &body["spec"]["template"]["spec"]["volumes"][0];
-        assert_eq!(volume["configMap"], json!({"name": "authorities", "items": items}));
+        assert_eq!(volume["configMap"], json!({"name": "authorities", "items": items, "optional": true}));
         let told: SqlQuestion = serde_json::from_str(container["args"][2].as_str().unwrap()).unwrap();
         assert_eq!(told, question);
     }

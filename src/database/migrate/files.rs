@@ -38,7 +38,7 @@ pub enum Body {
 #[derive(Debug, Error)]
 pub enum Wrong {
     /// There are none.
-    #[error("there is no file whose name ends in .sql")]
+    #[error("{}", crate::engine::task::NO_FILES)]
     None,
     /// A name without a number.
     #[error("{0}: the name must begin with the number of its place, such as 001_orders.sql or V1__orders.sql")]

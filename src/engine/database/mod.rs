@@ -6,6 +6,7 @@ pub mod alone;
 pub mod clean_up;
 pub mod faults;
 mod image;
+pub mod lacking;
 pub mod report;
 pub mod steps;
 pub mod switches;

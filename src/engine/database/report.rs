@@ -8,6 +8,7 @@ use super::{
         plan::Step,
         report::{Report, command},
     },
+    lacking::{self, Lacking},
     steps,
     undo::Standing,
     words,
@@ -18,7 +19,8 @@ pub fn forward(pass: &Pass<'_>, step: &Step, place: &str) -> Report {
     match step {
         Step::Database(task) => {
             let phase = if *task == DatabaseTask::Preflight { Phase::Preflight } else { Phase::Database };
-            Report::new(phase, words::doing(*task), format!("{place}: {}", words::progress(pass, *task)))
+            let report = Report::new(phase, words::doing(*task), format!("{place}: {}", words::progress(pass, *task)));
+            with_lacking(pass, report)
         }
         _ if steps::awaits_approval(pass) => approval(pass, place),
         _ => Report::new(Phase::Database, "Approved", format!("{place}: nobody has to approve the migration")),
@@ -57,7 +59,7 @@ pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
         Standing::Waits(what) => {
             let superseded = rollback.cause == RollbackCause::Superseded;
             let phase = if superseded { Phase::Progressing } else { Phase::RollingBack };
-            Report::new(phase, &rollback.reason, format!("{}; {what}", rollback.message))
+            with_lacking(pass, Report::new(phase, &rollback.reason, format!("{}; {what}", rollback.message)))
         }
         Standing::Asks(what) => {
             let next = format!("{} --restore {plan}", command(pass, "approve"));
@@ -69,6 +71,14 @@ pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
             Report::new(Phase::Halted, reason, message).next(words::commands(pass))
         }
     })
+}
+
+/// What is told where a Job is at work, with what its pod waits for.
+pub fn with_lacking(pass: &Pass<'_>, report: Report) -> Report {
+    let Some(Lacking { reason, message, remedy }) = lacking::waited_for(pass) else { return report };
+    let mut report = if reason.is_empty() { report } else { report.because(reason) };
+    report.append(&message, &remedy);
+    report
 }
 
 /// What is told of a release at rest, with what could not be removed.

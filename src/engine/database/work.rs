@@ -15,7 +15,7 @@ use super::{
         retreat, revision, runs,
         task::{DatabaseJob, Report, Task, TaskPod},
     },
-    clean_up,
+    clean_up, lacking, pinned,
 };
 
 /// How long a pod may take to start.
@@ -192,7 +192,8 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
             if (clean || leaves(&order.job)) && !report.left {
                 pass.status.database.get_or_insert_default().scratch_since = None;
             }
-            work.message = bounded(&report.message, MOST_TOLD);
+            let told = pinned(pass).map(|database| lacking::told(pass, &database, &order.job, &report.message));
+            work.message = bounded(told.as_ref().unwrap_or(&report.message), MOST_TOLD);
             take_in(pass, order.task, report);
             if order.task == DatabaseTask::Preflight {
                 let image = end.image.as_deref().filter(|_| matches!(order.job.pod, TaskPod::Wrapped { .. }));
@@ -205,7 +206,16 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
 
 /// A pod that was killed, evicted or never there: whoever comes next finds out, under the lock, what became of it.
 fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, why: &str) {
-    let note = format!("Job {} ended without a report: {}", work.job, bounded(why, 200));
+    let waited = work.message.strip_prefix(&format!("Job {} waits: ", work.job)).map(str::to_owned);
+    let lacks = waited.as_ref().and_then(|words| lacking::find(pass, &pinned(pass)?, words));
+    if let Some(lacks) = lacks.filter(|_| !outlives(order.task)) {
+        // Its pod never ran, and the next one would not either.
+        work.outcome = WorkOutcome::NotBegun;
+        work.message = bounded(&lacks.message, MOST_TOLD);
+        return;
+    }
+    let waited = waited.map(|words| format!("; its pod waited: {}", bounded(&words, 120))).unwrap_or_default();
+    let note = format!("Job {} ended without a report: {}{waited}", work.job, bounded(why, 160));
     if work.lost >= MOST_LOST {
         work.outcome = if changes(order.task) { WorkOutcome::Unknown } else { WorkOutcome::Failed };
         work.message = bounded(&format!("{note}, like the {} before it", work.lost), MOST_TOLD);

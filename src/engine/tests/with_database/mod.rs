@@ -177,5 +177,6 @@ fn end(world: &mut World, report: Report) {
 // After the macro that they use.
 mod back;
 mod forward;
+mod lacking;
 mod left;
 mod plans;
