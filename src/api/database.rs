@@ -170,8 +170,11 @@ pub struct Backup {
     /// Where `pg_dump --format=custom` writes it, with its rows counted, its checksum, and the record of both beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<BackupClaim>,
-    /// A Job of yours in its place: to an object store, by pgBackRest, a snapshot. It has DATABASE_URL in its environment,
-    /// and what it leaves as its termination message is told as where the backup is.
+    /// A Job of yours in its place: to an object store, by pgBackRest, a snapshot. It has DATABASE_URL in its environment.
+    /// As its termination message (/dev/termination-log, at most 2 KiB) it leaves where the backup is: a text, or JSON such
+    /// as `{"name": "s3://backups/shop.dump", "bytes": 1048576, "sha256": "64 hexadecimal digits"}`, of which bytes and
+    /// sha256 may be absent. That is told in status.database.backup as the Job says it: nobody has restored it here, so
+    /// that it never counts as proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobCheck>,
     /// How long it may take, with its proof. Default 30m.

@@ -249,6 +249,10 @@ pub struct BackupStatus {
     /// When it was restored, and had all its rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proven_at: Option<Timestamp>,
+    /// Why nobody knows whether it can be restored; empty where it was.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub not_proven: String,
 }
 
 /// What a rehearsal found.

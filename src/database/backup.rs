@@ -353,6 +353,7 @@ impl Backup {
             started_at: Some(api::Timestamp::new(self.started_at)),
             ended_at: Some(api::Timestamp::new(self.ended_at)),
             proven_at: self.proven_at.map(api::Timestamp::new),
+            not_proven: String::new(),
         }
     }
 }

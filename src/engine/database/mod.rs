@@ -8,6 +8,7 @@ pub mod faults;
 mod image;
 pub mod lacking;
 pub mod report;
+mod reported;
 pub mod steps;
 pub mod switches;
 pub mod undo;

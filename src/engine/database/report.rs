@@ -41,6 +41,10 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
             facts.push(rehearsal.locks.join(", "));
         }
     }
+    // Whoever approves relies on it.
+    if let Some(backup) = known.backup.as_ref().filter(|backup| !backup.not_proven.is_empty()) {
+        facts.push(format!("backup {} is {}", backup.name, backup.not_proven));
+    }
     if !known.image.is_empty() {
         facts.push(format!("image {}", known.image));
     }

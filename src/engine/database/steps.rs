@@ -4,9 +4,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::{
-    BackupStatus, Change, Database, DatabaseStatus, DatabaseTask, Duration, MigratedStatus, Migration,
-    MigrationApproval, OnFailure, OnRollback, Proof, SchemaState, Timestamp, WorkOutcome,
-    database_status::MAX_MIGRATIONS, status::bounded,
+    Change, Database, DatabaseStatus, DatabaseTask, Duration, MigratedStatus, Migration, MigrationApproval, OnFailure,
+    OnRollback, Proof, SchemaState, Timestamp, WorkOutcome, database_status::MAX_MIGRATIONS,
 };
 
 use super::{
@@ -373,14 +372,20 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
             let hash = database.migration.as_ref().map(|migration| plan_hash(pass, &migration.change));
             state(pass).plan_hash = hash.unwrap_or_default();
         }
-        DatabaseTask::Backup if database.backup.as_ref().is_some_and(|backup| backup.job.is_some()) => {
+        // Of a Job of the user's nobody says when.
+        DatabaseTask::Backup => {
             let work = state(pass).last(task).cloned();
-            state(pass).backup = work.map(|work| BackupStatus {
-                name: bounded(&work.message, 256),
-                started_at: Some(work.started_at),
-                ended_at: work.ended_at,
-                ..BackupStatus::default()
-            });
+            if let (Some(backup), Some(work)) = (&mut state(pass).backup, work) {
+                backup.started_at = backup.started_at.or(Some(work.started_at));
+                backup.ended_at = backup.ended_at.or(work.ended_at);
+            }
+        }
+        // It restored the backup, and counted its rows.
+        DatabaseTask::Rehearsal => {
+            if let Some(backup) = &mut state(pass).backup {
+                backup.proven_at.get_or_insert(now);
+                backup.not_proven.clear();
+            }
         }
         DatabaseTask::Seed => state(pass).seeded_at = Some(now),
         _ => {}

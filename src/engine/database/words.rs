@@ -100,7 +100,11 @@ pub fn restore(pass: &Pass<'_>) -> String {
     let backup = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
     let (name, at) = backup.map(|backup| (backup.name.clone(), backup.ended_at)).unwrap_or_default();
     let at = at.map(|at| format!(" of {at}")).unwrap_or_default();
-    format!("backup {name}{at} is to be restored: what was written since then is kept only in the database beside it")
+    let not_proven = backup.map(|backup| backup.not_proven.clone()).filter(|why| !why.is_empty());
+    let not_proven = not_proven.map(|why| format!(", {why},")).unwrap_or_default();
+    format!(
+        "backup {name}{at}{not_proven} is to be restored: what was written since then is kept only in the database beside it"
+    )
 }
 
 /// The command that opens a database.

@@ -15,7 +15,7 @@ use super::{
         retreat, revision, runs,
         task::{DatabaseJob, Report, Task, TaskPod},
     },
-    clean_up, lacking, pinned,
+    clean_up, lacking, pinned, reported,
 };
 
 /// How long a pod may take to start.
@@ -172,12 +172,8 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     };
     let report = match order.job.task {
         Some(_) => end.report.as_ref().and_then(|text| serde_json::from_str::<Report>(text).ok()),
-        // A pod of the user's that makes no report: its exit code is all there is.
-        None => Some(Report {
-            outcome: if end.succeeded { WorkOutcome::Done } else { WorkOutcome::Failed },
-            message: bounded(end.report.as_deref().filter(|_| end.succeeded).unwrap_or(&end.message).trim(), 320),
-            ..Report::default()
-        }),
+        // A pod of the user's: its exit code, and what it says.
+        None => Some(reported::of(end)),
     };
     work.ended_at = Some(end.at.max(work.started_at).min(pass.now));
     match report.filter(|report| report.outcome != WorkOutcome::Running) {
@@ -314,6 +310,11 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         backup.name = bounded(&backup.name, 256);
         backup.sha256 = bounded(&backup.sha256, 64);
         backup.server_version = bounded(&backup.server_version, 64);
+        backup.not_proven = match backup.proven_at {
+            Some(_) => String::new(),
+            None if backup.not_proven.is_empty() => reported::SKIPPED.into(),
+            None => bounded(&backup.not_proven, 256),
+        };
         database.backup = Some(backup);
     }
 }

@@ -7,7 +7,7 @@ mod pods;
 use std::collections::{BTreeMap, BTreeSet};
 
 use servicerelease::{
-    api::{BackupStatus, RehearsalStatus, WorkOutcome},
+    api::{BackupStatus, RehearsalStatus, Timestamp, WorkOutcome},
     engine::{DatabaseJob, Report, Task, TaskPod, Wrapped},
 };
 
@@ -283,7 +283,8 @@ impl Server {
             }
             Task::Backup { name, .. } => {
                 self.backups.entry(name.clone()).or_insert_with(|| self.data.clone());
-                let backup = BackupStatus { name: name.clone(), ..BackupStatus::default() };
+                let proven_at = worker.makes_scratch().then_some(Timestamp::from_millis(worker.at));
+                let backup = BackupStatus { name: name.clone(), proven_at, ..BackupStatus::default() };
                 Next::Ended(Report { backup: Some(backup), ..done })
             }
             Task::Rehearse { .. } => Next::Ended(Report { rehearsal: Some(RehearsalStatus::default()), ..done }),
