@@ -180,6 +180,10 @@ pub struct Backup {
     /// How long it may take, with its proof. Default 30m.
     #[serde(default = "half_an_hour")]
     pub timeout: Duration,
+    /// How old it may be when the migration begins, which may have waited for an approval: an older one is made anew first,
+    /// without another rehearsal or approval, and before maintenance mode goes on. Default 1h.
+    #[serde(default = "an_hour")]
+    pub max_age: Duration,
     /// Whether it is restored into a scratch database beside the real one, and its rows are counted there. Default Restore.
     #[serde(default)]
     pub proof: Proof,
@@ -449,6 +453,10 @@ fn default_set() -> String {
 
 const fn half_an_hour() -> Duration {
     Duration::from_secs(1_800)
+}
+
+const fn an_hour() -> Duration {
+    Duration::from_secs(3_600)
 }
 
 const fn quarter_of_an_hour() -> Duration {

@@ -263,7 +263,9 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failur
         Step::Database(task) => database::steps::complete(pass, task)?,
         Step::MigrationApproval => !database::steps::awaits_approval(pass),
         // For a migration by all that maintenance mode is; for a switch alone by the route.
-        Step::Maintenance if database::needs_maintenance(pass) => database::switches::close(pass),
+        Step::Maintenance if database::needs_maintenance(pass) => {
+            database::renewal::is_fresh(pass)? && database::switches::close(pass)
+        }
         Step::Maintenance => {
             let weight = pass.desired_weight();
             route::settled(pass, weight)

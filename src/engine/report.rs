@@ -274,7 +274,8 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     let trouble = refusal.iter().fold(trouble, |all, refusal| format!("{all}; {}", refusal.text));
     let empty = route::without_pods(pass, pass.desired_weight()).filter(|_| policy.is_routed());
     let trouble = empty.iter().fold(trouble, |all, service| format!("{all}; Service {service} shows no ready pod"));
-    if let Step::Database(_) | Step::MigrationApproval = step {
+    let renews = step == Step::Maintenance && database::renewal::is_under_way(pass);
+    if renews || matches!(step, Step::Database(_) | Step::MigrationApproval) {
         return database::report::forward(pass, &step, &place);
     }
     if let Step::Approval | Step::Pause(_) = step {

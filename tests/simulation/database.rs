@@ -49,7 +49,9 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
     let more = match kind {
         1 => json!({"migration": files(&compatible), "verify": verify}),
         2 => json!({
-            "backup": claim, "rehearsal": {"timeout": "20s"}, "migration": files(&breaking), "verify": verify,
+            // An approval takes longer than that, sometimes.
+            "backup": merged(claim, &json!({"maxAge": "4s"})), "rehearsal": {"timeout": "20s"},
+            "migration": files(&breaking), "verify": verify,
             "onRollback": "Restore",
         }),
         3 => json!({
@@ -66,7 +68,8 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
             "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
         }),
         7 => json!({
-            "backup": claim, "migration": files(&merged(compatible, &json!({"approval": "Required"}))),
+            "backup": merged(claim, &json!({"maxAge": "2s"})),
+            "migration": files(&merged(compatible, &json!({"approval": "Required"}))),
             "verify": verify, "onRollback": "Restore",
         }),
         8 => json!({"backup": claim, "verify": {"tables": ["v0"]}}),

@@ -12,7 +12,7 @@ use super::{
         task::{DatabaseJob, Task},
     },
     pinned,
-    steps::{backup_name, number, order},
+    steps::{new_backup, number, order},
     words::left_behind,
     work,
 };
@@ -58,10 +58,11 @@ pub fn job(pass: &Pass<'_>, plain: DatabaseJob) -> (DatabaseJob, Duration) {
         let work = pass.status.database.as_ref().and_then(|known| known.last(*task));
         work.is_some_and(|work| work.outcome != WorkOutcome::Done)
     };
+    let since = pass.status.step.as_ref().map_or(pass.now, |step| step.started_at);
     let makers = [DatabaseTask::Backup, DatabaseTask::BackupBeforeRestore];
     let claimed = plain.backups.is_some();
     let unfinished: Vec<String> =
-        makers.into_iter().filter(|task| claimed && not_done(task)).map(|task| backup_name(pass, task)).collect();
+        makers.into_iter().filter(|task| claimed && not_done(task)).map(|task| new_backup(pass, task, since)).collect();
     // A volume that is not needed is nothing to wait for.
     let backups = plain.backups.filter(|_| !unfinished.is_empty());
     let task = Task::CleanUp { release: number(pass), unfinished, timeout: TIMEOUT };

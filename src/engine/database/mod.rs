@@ -7,6 +7,7 @@ pub mod clean_up;
 pub mod faults;
 mod image;
 pub mod lacking;
+pub mod renewal;
 pub mod report;
 mod reported;
 pub mod steps;

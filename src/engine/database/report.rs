@@ -9,7 +9,7 @@ use super::{
         report::{Report, command},
     },
     lacking::{self, Lacking},
-    steps,
+    renewal, steps,
     undo::Standing,
     words,
 };
@@ -17,6 +17,10 @@ use super::{
 /// A step on the way forward.
 pub fn forward(pass: &Pass<'_>, step: &Step, place: &str) -> Report {
     match step {
+        _ if renewal::is_under_way(pass) => {
+            let message = format!("{place}: {}", words::progress(pass, DatabaseTask::Backup));
+            with_lacking(pass, Report::new(Phase::Database, words::doing(DatabaseTask::Backup), message))
+        }
         Step::Database(task) => {
             let phase = if *task == DatabaseTask::Preflight { Phase::Preflight } else { Phase::Database };
             let report = Report::new(phase, words::doing(*task), format!("{place}: {}", words::progress(pass, *task)));

@@ -15,7 +15,7 @@ use super::{
         revision,
         task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Wrapped},
     },
-    clean_up, image, image_from, pinned, template,
+    clean_up, image, image_from, pinned, renewal, template,
     work::{self, Order, Progress},
 };
 
@@ -33,6 +33,10 @@ pub fn complete(pass: &mut Pass<'_>, task: DatabaseTask) -> Result<bool, Failure
     }
     let since = step.started_at;
     if task == DatabaseTask::Migration {
+        // With maintenance mode it was looked at before that went on.
+        if !super::needs_maintenance(pass) && !renewal::is_fresh(pass)? {
+            return Ok(false);
+        }
         state(pass).schema = SchemaState::Changing;
     }
     let Some(order) = order(pass, &database, task, since) else { return Ok(true) };
@@ -96,7 +100,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             if let Some(job) = backup.job.clone().filter(|_| task == DatabaseTask::Backup) {
                 (DatabaseJob { pod: TaskPod::User(job), ..without }, backup.timeout)
             } else {
-                let name = backup_name(pass, task);
+                let name = new_backup(pass, task, since);
                 // One that is made before another is restored takes nobody's place: least of all that other one's.
                 let retention = Some(&backup.retention).filter(|_| task == DatabaseTask::Backup);
                 let known = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
@@ -116,7 +120,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         DatabaseTask::Rehearsal => {
             let (rehearsal, migration) = (database.rehearsed()?, migration?);
             let run = sql_run(pass, &migration.change, &number(pass)).filter(|_| migration.change.sql.is_some());
-            let name = backup_name(pass, DatabaseTask::Backup);
+            let name = made_backup(pass);
             let (verify, timeout) = (database.verify.clone(), rehearsal.timeout);
             let task = Task::Rehearse { name, release: number(pass), sql: run, verify, timeout };
             let job = with_change(pass, &migration.change, task, plain);
@@ -156,11 +160,11 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             (DatabaseJob { task: Some(Task::Verify(verify)), ..without }, LOOK)
         }
         DatabaseTask::Restore => {
-            let task = Task::Restore { name: backup_name(pass, DatabaseTask::Backup), suffix: suffix(pass) };
+            let task = Task::Restore { name: made_backup(pass), suffix: suffix(pass) };
             (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
         }
         DatabaseTask::VerificationRestore => {
-            let task = Task::VerifyRestored { name: backup_name(pass, DatabaseTask::Backup), suffix: suffix(pass) };
+            let task = Task::VerifyRestored { name: made_backup(pass), suffix: suffix(pass) };
             (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
         }
         DatabaseTask::CleanUp => clean_up::job(pass, plain),
@@ -198,14 +202,23 @@ pub fn number(pass: &Pass<'_>) -> String {
     format!("{namespace}/{name}#{number}-{}", &object[..object.floor_char_boundary(5)])
 }
 
-/// The name of this release's backup: no other object's, whatever claim they share.
-pub fn backup_name(pass: &Pass<'_>, task: DatabaseTask) -> String {
+/// The name of the backup that this release has.
+fn made_backup(pass: &Pass<'_>) -> String {
+    let known = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
+    known.map(|backup| backup.name.clone()).unwrap_or_default()
+}
+
+/// The name of one that is made in a step of this release: no other object's, whatever claim they share, and one that is
+/// made anew has another one than the one before it.
+pub fn new_backup(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> String {
     let metadata = &pass.release.metadata;
     let (namespace, name) =
         (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
     let release = pass.status.release.as_ref();
     let number = release.map_or(0, |release| release.number);
-    let began = release.map(|release| release.started_at.to_string()).unwrap_or_default();
+    let again = task == DatabaseTask::Backup && renewal::is_later(pass);
+    let began = if again { Some(since) } else { release.map(|release| release.started_at) };
+    let began = began.map(|began| began.to_string()).unwrap_or_default();
     let began: String = began.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(15).collect();
     let suffix = if task == DatabaseTask::Backup { "" } else { "-before-restore" };
     format!("{namespace}.{name}-{number}-{began}{suffix}")
@@ -328,7 +341,12 @@ fn hash(pass: &Pass<'_>, change: &Change, found: Option<&DatabaseStatus>) -> Str
 }
 
 /// What the end of a step's work means.
-fn ended(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask, outcome: WorkOutcome) -> Result<bool, Failure> {
+pub fn ended(
+    pass: &mut Pass<'_>,
+    database: &Database,
+    task: DatabaseTask,
+    outcome: WorkOutcome,
+) -> Result<bool, Failure> {
     settle(pass, task, outcome);
     if outcome == WorkOutcome::Done {
         done(pass, database, task);

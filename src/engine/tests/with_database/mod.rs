@@ -180,3 +180,4 @@ mod forward;
 mod lacking;
 mod left;
 mod plans;
+mod renewed;

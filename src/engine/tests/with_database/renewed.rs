@@ -1,0 +1,137 @@
+//! A backup is as old as an approval takes: one that is too old is made anew before the migration begins.
+
+use super::*;
+
+/// v1 serves, and the migration that comes with v2 waits for approval.
+fn awaiting(more: &Value) -> World {
+    let sql = json!({"sql": {"configMap": "shop-2"}, "previousRevisionCompatible": true, "approval": "Required"});
+    let spec = json!({"backup": merged(backup(), more), "rehearsal": {}, "migration": sql});
+    let mut world = healthy(database(&json!({})), &json!({}));
+    world.edit(|it| it.database = serde_json::from_value(database(&spec)).unwrap());
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(world.phase(), Phase::AwaitingApproval, "{}", world.status().message);
+    world
+}
+
+fn approve(world: &mut World) {
+    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
+    world.log.clear();
+    world.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind: ApprovalKind::Migration, plan_hash: Some(plan) });
+    });
+    world.settle();
+}
+
+/// The database's Jobs that were made.
+fn tasks(world: &World) -> Vec<String> {
+    made(world).into_iter().filter(|what| what != "pods").collect()
+}
+
+fn name(world: &World) -> String {
+    world.status().database.unwrap().backup.unwrap().name
+}
+
+#[test]
+fn one_that_is_young_enough_is_the_one() {
+    let mut world = awaiting(&json!({}));
+    world.wait(3_600);
+    approve(&mut world);
+    assert_eq!((world.phase(), tasks(&world)), (Phase::Healthy, vec!["migrate".into(), "verify".into()]));
+    let mut world = awaiting(&json!({"maxAge": "72h"}));
+    world.wait(48 * 3_600);
+    approve(&mut world);
+    assert_eq!(tasks(&world), ["migrate", "verify"]);
+}
+
+#[test]
+fn one_that_an_approval_made_old_is_made_anew_and_nothing_else_is() {
+    let mut world = awaiting(&json!({}));
+    let (first, plan) = (name(&world), world.status().database.unwrap().plan_hash);
+    world.wait(2 * 24 * 3_600);
+    approve(&mut world);
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()), "{}", world.status().message);
+    assert_eq!(tasks(&world), ["backup", "migrate", "verify"], "no second rehearsal, no second approval");
+    let known = world.status().database.unwrap();
+    assert_eq!(known.plan_hash, plan);
+    assert_ne!(name(&world), first, "another file than the old one's");
+    assert!(world.status().timeline.iter().any(|entry| entry.kind == "BackupRenewed"));
+}
+
+#[test]
+fn it_is_told_while_it_is_made_and_fails_as_a_backup() {
+    let mut world = awaiting(&json!({}));
+    world.wait(7_200);
+    world.report = |task| match task {
+        Task::Backup { .. } => None,
+        _ => well(task),
+    };
+    approve(&mut world);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Database, "BackingUp"), "{}", status.message);
+    assert_eq!(schema(&world), SchemaState::Unchanged);
+    // Longer than its age may be: it is made once.
+    world.wait(5_000);
+    end(&mut world, reported(WorkOutcome::Failed, "no space"));
+    assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Unchanged));
+    assert!(!tasks(&world).contains(&"migrate".to_owned()) && world.status().reason == "BackupFailed");
+}
+
+#[test]
+fn one_that_takes_longer_than_its_age_is_made_once() {
+    let mut world = awaiting(&json!({"maxAge": "1s"}));
+    world.wait(60);
+    world.report = |task| match task {
+        Task::Backup { .. } => None,
+        _ => well(task),
+    };
+    approve(&mut world);
+    world.report = well;
+    world.wait(600);
+    let name = "shop-renewed".to_owned();
+    let backup = Some(BackupStatus { name, ..BackupStatus::default() });
+    end(&mut world, Report { backup, ..reported(WorkOutcome::Done, "done") });
+    assert_eq!((world.phase(), tasks(&world).len()), (Phase::Healthy, 3), "{:?}", tasks(&world));
+}
+
+#[test]
+fn with_maintenance_mode_it_is_made_before_that_goes_on() {
+    let more = json!({"onRollback": "Restore", "backup": backup()});
+    let mut world = breaking(&more, well);
+    world.edit(|spec| {
+        let migration = spec.database.as_mut().unwrap().migration.as_mut().unwrap();
+        migration.approval = Some(crate::api::MigrationApproval::Required);
+    });
+    world.settle();
+    world.wait(7_200);
+    world.report = |task| match task {
+        Task::Backup { .. } => None,
+        _ => well(task),
+    };
+    approve(&mut world);
+    assert_eq!((world.status().reason.as_str(), maintenance(&world)), ("BackingUp", "false".into()));
+    world.report = bad!(Task::Verify(_), Failed);
+    let name = "the-second".to_owned();
+    let backup = Some(BackupStatus { name, ..BackupStatus::default() });
+    end(&mut world, Report { backup, ..reported(WorkOutcome::Done, "done") });
+    assert_eq!(world.status().reason, "RestoreAwaitsApproval", "{}", world.status().message);
+    assert!(world.status().message.contains("the-second"), "{}", world.status().message);
+    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
+    world.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
+    });
+    world.settle();
+    let restored = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => match &job.task {
+                Some(Task::Restore { name, .. }) => Some(name.clone()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    assert_eq!(world.log.iter().find_map(restored).as_deref(), Some("the-second"), "the last one is restored");
+}
