@@ -115,7 +115,7 @@ fn finish(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
     }
 }
 
-/// The object is being deleted: the Job of a migration under way, whose outcome is to be known first. Then maintenance mode
+/// The object is being deleted: the Job of a migration, or of its way back, whose outcome is to be known first. Then maintenance mode
 /// goes off, if the code that serves can live with the schema.
 pub fn outstanding(pass: &mut Pass<'_>) -> Option<String> {
     let database = pinned(pass)?;
@@ -128,10 +128,22 @@ pub fn outstanding(pass: &mut Pass<'_>) -> Option<String> {
     if super::schema(pass) == SchemaState::Changing && finish(pass, &database).is_some() {
         return job(pass, DatabaseTask::Migration);
     }
+    for task in [DatabaseTask::MigrationDown, DatabaseTask::Restore] {
+        if end_of(pass, &database, task) == Some(Progress::Running) {
+            return job(pass, task);
+        }
+    }
     if is_safe_for_stable(pass) {
         switches::open(pass);
     }
     None
+}
+
+/// How one that is under way stands: between two names of a database, or two files, nobody breaks it off.
+fn end_of(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) -> Option<Progress> {
+    let known = pass.status.database.as_ref()?.last(task)?.clone();
+    let order = order(pass, database, task, known.started_at).filter(|_| known.outcome == WorkOutcome::Running)?;
+    Some(work::drive(pass, order))
 }
 
 /// The same of a seed.

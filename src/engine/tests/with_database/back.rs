@@ -344,6 +344,31 @@ fn an_undo_over_a_breaking_migration_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_object_goes_only_once_its_restore_has_ended() {
+    let back = json!({"onRollback": "Restore", "backup": backup()});
+    let mut world = breaking(&back, |task| match task {
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "as it happens")),
+        Task::Restore { .. } => None,
+        _ => well(task),
+    });
+    world.settle();
+    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
+    world.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
+    });
+    world.settle();
+    world.release.metadata.deletion_timestamp = world.release.metadata.creation_timestamp.clone();
+    world.settle();
+    let job = world.status().database.unwrap().last(DatabaseTask::Restore).unwrap().job.clone();
+    assert!(world.release.metadata.finalizers.is_some() && world.status().message.contains(&job));
+    let ends = |effect: &Effect| matches!(effect, Effect::DeleteJob { object } if object.name == job);
+    assert!(!world.log.iter().any(ends), "there may be no database of this name at the moment");
+    end(&mut world, reported(WorkOutcome::Done, "done"));
+    assert!(world.release.metadata.finalizers.is_none(), "{}", world.status().message);
+}
+
+#[test]
 fn an_object_goes_only_once_the_outcome_of_its_migration_is_known() {
     let mut world = world(database(&json!({})));
     world.report = |task| match task {
