@@ -45,6 +45,8 @@ pub struct Pass<'a> {
     pub unproven: Option<(&'static str, String)>,
     /// How the database stands on the way back.
     pub standing: Option<Standing>,
+    /// Whether traffic waits for maintenance mode on its way back.
+    pub held: bool,
     wake: Option<Timestamp>,
 }
 
@@ -64,6 +66,7 @@ impl<'a> Pass<'a> {
             questions: Vec::new(),
             unproven: None,
             standing: None,
+            held: false,
             wake: None,
         }
     }

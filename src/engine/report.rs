@@ -155,6 +155,10 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
         let message = format!("{revision} is to be taken back ({}), but {}", rollback.message, contested.message);
         return Report::new(Phase::Halted, contested.reason, message).next(contested.remedy);
     }
+    // Whatever stable has, traffic waits for something else.
+    if let Some(report) = pass.held.then(|| database::report::way_back(pass, rollback)).flatten() {
+        return report;
+    }
     if retreat::stuck(pass) {
         let stable = pass.stable_hash().unwrap_or_default();
         let available = pass.stable().map_or(0, super::observed::Revision::warm);

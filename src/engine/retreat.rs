@@ -55,7 +55,8 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         return drive_without_stable(pass);
     }
     if !database::undo::may_move(pass) {
-        database::undo::drive(pass, false);
+        come_closer(pass, &policy);
+        database::undo::hold(pass);
         return Flow::Settled;
     }
     let (safer, planned) = (pass.before.len(), pass.after.len());
@@ -83,6 +84,21 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         return Flow::Again;
     }
     Flow::Settled
+}
+
+/// Traffic stays until maintenance mode is on: the route leads to the page, and stable's pods come meanwhile, where no
+/// request reaches them before the Service is switched.
+fn come_closer(pass: &mut Pass<'_>, policy: &Policy) {
+    if !matches!(policy.shift, Shift::Ratio { .. })
+        && let Some(entry) = pass.status.stable.clone()
+    {
+        let wanted = pass.replicas().max(pass.stable().map_or(0, |stable| stable.replicas));
+        apply_sizes(pass, policy, vec![(entry, wanted)]);
+    }
+    if !contest::misleads(pass) {
+        let effect = route::set(pass, database::switches::weight(pass));
+        pass.after.splice(0..0, effect);
+    }
 }
 
 /// The first revision of all goes back to nothing.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::api::{ConfigMapSwitch, FlagValue, FlagsStatus};
 
 use super::{
-    super::{effect::Effect, observed::ConfigMap, pass::Pass, route},
+    super::{effect::Effect, observed::ConfigMap, pass::Pass, retreat, route},
     steps::state,
 };
 
@@ -38,8 +38,14 @@ pub fn close(pass: &mut Pass<'_>) -> bool {
         pass.status.note(now, "MaintenanceOn", "maintenance mode is put on", None);
     }
     let switched = switch(pass).is_none_or(|switch| set(pass, &switch, &switch.on));
-    let weight = pass.desired_weight();
+    let weight = weight(pass);
     switched && (!is_routed(pass) || route::settled(pass, weight))
+}
+
+/// The weight at which the route leads to the page. On the way back it is the one that is there: it moves once stable is warm.
+pub fn weight(pass: &Pass<'_>) -> i32 {
+    let now = route::weight(pass).filter(|_| retreat::under_way(pass));
+    now.unwrap_or_else(|| pass.desired_weight())
 }
 
 /// Takes maintenance mode off, if this release put it on. Says whether it is off.

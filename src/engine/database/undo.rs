@@ -48,6 +48,16 @@ pub fn may_move(pass: &mut Pass<'_>) -> bool {
     !concerned(pass) || is_safe_for_stable(pass) || pass.status.stable.is_none() || switches::close(pass)
 }
 
+/// Traffic waits for maintenance mode: does what can be done meanwhile.
+pub fn hold(pass: &mut Pass<'_>) {
+    let standing = drive(pass, false);
+    let known = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
+    if known && !matches!(standing, Standing::Halted { .. }) {
+        pass.standing = Some(not_closed(pass));
+    }
+    pass.held = true;
+}
+
 /// Does what is next, and says how it stands. `moved`: all traffic is on stable.
 pub fn drive(pass: &mut Pass<'_>, moved: bool) -> Standing {
     let concerned = concerned(pass);
@@ -235,11 +245,12 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
 fn not_closed(pass: &mut Pass<'_>) -> Standing {
     let known = pass.status.database.as_ref();
     let approved = known.and_then(|known| known.approvals.iter().map(|approval| approval.at).max());
-    let since = approved.max(known.and_then(|known| known.asked_again_at));
+    let begun = pass.status.rollback.as_ref().map(|rollback| rollback.started_at);
+    let since = approved.max(known.and_then(|known| known.asked_again_at)).max(begun);
     let deadline = pass.policy().deadline;
     if since.is_some_and(|since| pass.elapsed(since, deadline)) {
-        let message = "maintenance mode does not come on, and without it nothing is restored: look at the ConfigMap \
-                       and the route";
+        let message = "maintenance mode does not come on, and without it neither requests nor data go back: look at the \
+                       ConfigMap and the route";
         return Standing::Halted { reason: "MaintenanceNotReached", message: message.into() };
     }
     Standing::Waits("maintenance mode is put on".into())

@@ -236,6 +236,7 @@ impl Checker {
         self.require(!cluster.server.scratch || told, "L1", || {
             format!("a scratch database is left over in {:?}: {}", status.phase, status.message)
         });
+        self.way_back_at_rest(cluster, status, spec);
         let settled = matches!(status.phase, Phase::Healthy | Phase::RolledBack);
         let key = |key: &str| cluster.live.config_map.as_ref().and_then(|map| map.data.get(key)).map(String::as_str);
         let on = key(MAINTENANCE) == Some("true");
@@ -258,5 +259,27 @@ impl Checker {
             let wanted = flags.wanted.iter().find(|flag| flag.key == FLAG).and_then(|flag| flag.value.as_deref());
             self.require(key(FLAG) == wanted, "S4", || format!("flag {:?} at rest, {wanted:?} was meant", key(FLAG)));
         }
+    }
+
+    /// A way back over a migration that old code cannot live with: who says at rest that it cannot go on has done for it what
+    /// there is to do.
+    fn way_back_at_rest(&mut self, cluster: &Cluster, status: &ServiceReleaseStatus, spec: &ServiceReleaseSpec) {
+        let held = matches!(status.reason.as_str(), "StableUnavailable" | "MaintenanceNotReached");
+        let changed = status.database.as_ref().is_some_and(|known| known.schema == SchemaState::Changed);
+        let breaking = spec.database.as_ref().is_some_and(breaks);
+        if status.phase != Phase::Halted || !held || !changed || !breaking || !goes_back(status) {
+            return;
+        }
+        let paged = spec.traffic.as_ref().is_some_and(|traffic| traffic.maintenance.is_some());
+        let leads = cluster.live.route.as_ref().is_none_or(|route| gateway::is_maintained(&route.spec));
+        self.require(!paged || leads, "L1", || {
+            format!("{}, and the route was not asked to lead to the page: {}", status.reason, status.message)
+        });
+        let stable = status.stable.as_ref().map(|stable| stable.revision.as_str());
+        let set = cluster.live.sets.values().find(|set| Some(set.hash.as_str()) == stable);
+        let asked = set.map_or(0, |set| set.replicas);
+        self.require(asked >= super::replicas(spec, status), "L1", || {
+            format!("{} with {asked} pods of stable asked for: {}", status.reason, status.message)
+        });
     }
 }

@@ -180,4 +180,5 @@ mod forward;
 mod lacking;
 mod left;
 mod plans;
+mod page;
 mod renewed;
