@@ -53,8 +53,9 @@ pub fn drive(pass: &mut Pass<'_>) -> Waiting {
         let services = [&pass.seen.service, &pass.seen.candidate_service];
         let others = services.into_iter().flatten().filter(|service| !service.owned);
         pass.after.extend(others.map(|service| Effect::ConfirmService { object: service.object.clone() }));
-        // What outlived the object until now.
+        // What outlived the object until now. One whose end did not come in time goes some time after it.
         let jobs = pass.seen.jobs.iter().filter(|job| database::is_of_database(pass, job) && !job.deleting);
+        let jobs = jobs.filter(|job| database::undo::may_go(pass, job));
         let jobs: Vec<_> = jobs.map(|job| Effect::DeleteJob { object: job.object.clone() }).collect();
         pass.after.extend(jobs);
         pass.after.push(Effect::RemoveFinalizer);

@@ -4,7 +4,7 @@
 use crate::api::{ApprovalKind, Database, DatabaseTask, OnRollback, SchemaState, WorkOutcome};
 
 use super::{
-    super::{pass::Pass, task::DatabaseJob},
+    super::{observed::Job, pass::Pass, task::DatabaseJob},
     clean_up, pinned,
     steps::{self, order, settle, settle_job, state},
     switches, words,
@@ -138,6 +138,9 @@ pub fn outstanding(pass: &mut Pass<'_>) -> Option<String> {
     if super::schema(pass) == SchemaState::Changing && finish(pass, &database).is_some() {
         return job(pass, DatabaseTask::Migration);
     }
+    if super::schema(pass) == SchemaState::Unknown && ask_again(pass, &database).is_some() {
+        return job(pass, DatabaseTask::Settlement);
+    }
     for task in [DatabaseTask::MigrationDown, DatabaseTask::Restore] {
         if end_of(pass, &database, task) == Some(Progress::Running) {
             return job(pass, task);
@@ -154,6 +157,14 @@ fn end_of(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) -> Optio
     let known = pass.status.database.as_ref()?.last(task)?.clone();
     let order = order(pass, database, task, known.started_at).filter(|_| known.outcome == WorkOutcome::Running)?;
     Some(work::drive(pass, order))
+}
+
+/// Whether a Job may be ended with the object: one that changes the database comes to its own end, even where its time is over
+/// and nobody waits for it any more.
+pub fn may_go(pass: &Pass<'_>, job: &Job) -> bool {
+    let known = pass.status.database.iter().flat_map(|database| &database.work);
+    let changes = known.filter(|work| work.job == job.object.name).any(|work| work::changes(work.task));
+    job.end.is_some() || !changes
 }
 
 /// The same of a seed.

@@ -53,7 +53,7 @@ pub enum Progress {
 }
 
 /// Whether a task changes something that garbage collection must not break off.
-const fn changes(task: DatabaseTask) -> bool {
+pub const fn changes(task: DatabaseTask) -> bool {
     matches!(
         task,
         DatabaseTask::Migration

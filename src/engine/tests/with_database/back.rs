@@ -369,6 +369,46 @@ fn an_object_goes_only_once_its_restore_has_ended() {
 }
 
 #[test]
+fn an_object_that_goes_ends_no_job_that_is_at_work_on_the_database() {
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"sql": {"configMap": "shop-2"}}});
+    let mut world = breaking(&down, |task| match task {
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "as it happens")),
+        Task::Down { .. } => None,
+        _ => well(task),
+    });
+    world.settle();
+    let job = world.status().database.unwrap().last(DatabaseTask::MigrationDown).unwrap().job.clone();
+    world.release.metadata.deletion_timestamp = world.release.metadata.creation_timestamp.clone();
+    world.settle();
+    assert!(world.release.metadata.finalizers.is_some() && world.status().message.contains(&job));
+    // Whoever ends Jobs whose time is over does not.
+    world.wait(100_000);
+    world.settle();
+    assert!(world.release.metadata.finalizers.is_none(), "{}", world.status().message);
+    let ended = |effect: &Effect| matches!(effect, Effect::DeleteJob { object } if object.name == job);
+    assert!(!world.log.iter().any(ended), "it is killed in the middle");
+    let others = |effect: &Effect| matches!(effect, Effect::DeleteJob { object } if object.name != job);
+    assert!(world.log.iter().any(others), "what has ended goes");
+}
+
+#[test]
+fn an_object_waits_for_the_search_for_what_became_of_its_migration() {
+    let mut world = breaking(&json!({}), bad!(Task::Migrate(_), Unknown));
+    world.settle();
+    assert_eq!(world.status().reason, "MigrationUnknown", "{}", world.status().message);
+    world.report = |task| if matches!(task, Task::SettleSql(_)) { None } else { well(task) };
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    world.release.metadata.deletion_timestamp = world.release.metadata.creation_timestamp.clone();
+    world.settle();
+    let job = world.status().database.unwrap().last(DatabaseTask::Settlement).unwrap().job.clone();
+    assert!(world.release.metadata.finalizers.is_some() && world.status().message.contains(&job));
+    end(&mut world, reported(WorkOutcome::NotBegun, "none of its files is applied"));
+    assert!(world.release.metadata.finalizers.is_none(), "{}", world.status().message);
+    assert_eq!(maintenance(&world), "false", "the old code can live with the schema");
+}
+
+#[test]
 fn an_object_goes_only_once_the_outcome_of_its_migration_is_known() {
     let mut world = world(database(&json!({})));
     world.report = |task| match task {
