@@ -18,15 +18,23 @@ const MOST: u64 = 16 << 20;
 /// # Errors
 /// Those of the connection.
 pub async fn database(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let server = server(connection).await?;
+    let name = text(connection, "SELECT current_database()::text").await?;
+    Ok(format!("{name}@{server}"))
+}
+
+/// The server of a connection, as it stands behind the name of each of its databases.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn server(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     let allowed = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')::int::text";
     let server = if text(connection, allowed).await? == "1" {
         "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
     } else {
         "SELECT coalesce(pg_catalog.host(pg_catalog.inet_server_addr()), 'local')"
     };
-    let server = text(connection, server).await?;
-    let name = text(connection, "SELECT current_database()::text").await?;
-    Ok(format!("{name}@{server}"))
+    text(connection, server).await
 }
 
 /// Why it is not what was meant; none if it is.

@@ -2,15 +2,18 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use sqlx::Connection as _;
+
 use crate::{
     api::{self, WorkOutcome},
-    engine::{Planned, Report, SqlRun, Task, Wrapped},
+    engine::{Meant, Planned, Report, SqlRun, Task, Wrapped},
 };
 
 use super::{
     Secrets,
     backup::{self, Kept, Owner},
     command::{self, stop::Stop},
+    connection::{self, told},
     meant,
     migrate::{self, files, pending, risks},
     preflight::{self, Wanted},
@@ -115,7 +118,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             },
             Err(why) => report::not_begun(why),
         },
-        Task::Restore { name, suffix } => restore::restore(places, name, suffix).await,
+        Task::Restore { name, suffix, meant } => restore::restore(places, name, suffix, meant).await,
         Task::VerifyRestored { name, suffix } => match restore::verify(places, name, suffix).await {
             Ok(told) => report::of(WorkOutcome::Done, told),
             Err(why) => report::not_begun(why),
@@ -321,6 +324,9 @@ async fn stopped(places: &Places, run: &SqlRun, files: &[files::File]) -> Report
 
 /// What became of SQL files whose Job is gone.
 async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
+    if let Some(why) = elsewhere(places, &run.meant).await {
+        return report::unknown(why);
+    }
     let files = match files::read(&places.files) {
         Ok(files) => files,
         Err(wrong) => return report::unknown(wrong.to_string()),
@@ -339,9 +345,27 @@ async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
     Report { applied: settled.applied, partly: settled.partly, count, ..report::of(outcome, message) }
 }
 
+/// Why a settlement would learn nothing: the URL leads to another database by now, whose ledger says nothing of this run.
+async fn elsewhere(places: &Places, meant: &Meant) -> Option<String> {
+    let meant = Meant { database: meant.database.clone(), ..Meant::default() };
+    let mut connection = match connection::open(&places.url, "servicerelease/settle").await {
+        Ok(connection) => connection,
+        Err(error) => return Some(error.to_string()),
+    };
+    let differs = meant::differs(&mut connection, &meant).await;
+    let _ = connection.close().await;
+    differs.unwrap_or_else(|error| Some(told(&error)))
+}
+
 async fn settle(places: &Places, wrapped: &Wrapped, stop: &mut Stop) -> Report {
+    let settled = async {
+        match elsewhere(places, &wrapped.meant).await {
+            Some(why) => report::unknown(why),
+            None => command::settle(places, wrapped).await,
+        }
+    };
     tokio::select! {
-        settled = command::settle(places, wrapped) => settled,
+        settled = settled => settled,
         () = stop.asked() => report::unknown(format!("{TOLD_TO_END}; run it again")),
     }
 }

@@ -138,6 +138,9 @@ pub enum Task {
         name: String,
         /// What the database that was there is called afterwards: its name, and this.
         suffix: String,
+        /// The database that is meant: another one of the same name on another server keeps its place.
+        #[serde(default)]
+        meant: Meant,
     },
     /// Look whether the database is the one that was restored, and has the tables and rows that the backup was made of.
     #[serde(rename_all = "camelCase")]

@@ -283,3 +283,26 @@ async fn the_provider_of_the_locale_is_kept() {
     let icu = "SELECT count(*) FROM pg_database WHERE datname IN ('icu', 'icu_before_3') AND datlocprovider = 'i' AND daticulocale = 'de-AT'";
     assert_eq!(server.number(icu).await, 2);
 }
+
+#[tokio::test]
+async fn a_database_of_the_same_name_on_another_server_keeps_its_place() {
+    let ((server, backups), (other, _)) = (tenant().await, tenant().await);
+    let url = other.url_of("owner", "shop");
+    let refused = async |task: Value, why: &str| {
+        let report = job::perform_in(&url, task, None, Some(backups.path()), &[]).await;
+        assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+        assert!(report.message.contains(why), "{report:?}");
+        assert_eq!(other.number("SELECT count(*) FROM pg_database WHERE NOT datistemplate").await, 2, "{report:?}");
+    };
+    let preflight = json!({"preflight": {"minVersion": null, "session": true, "limits": {}, "set": null}});
+    let meant = job::perform_in(&server.url_of("owner", "shop"), preflight, None, None, &[]).await.database;
+    assert!(meant.starts_with("shop@"), "{meant}");
+    let with_meant = json!({"restore": {"name": "shop-1", "suffix": "_before_3", "meant": {"database": meant}}});
+    refused(with_meant.clone(), "the Secret changed since").await;
+    refused(task(), "the backup shop-1.dump is of database").await;
+    assert_eq!(orders(&other, "shop").await, 7);
+    let url = server.url_of("owner", "shop");
+    let report = job::perform_in(&url, with_meant, None, Some(backups.path()), &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+}

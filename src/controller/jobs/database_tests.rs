@@ -8,7 +8,7 @@ use crate::{
     api::{ANNOTATION_OWNER_UID, ANNOTATION_REPORTS, Duration, LABEL_JOB, LABEL_RELEASE, RunnerPod, ServiceRelease},
     checks::AllowedHosts,
     database::expand,
-    engine::{NewJob, Run, SqlRun, Wrapped},
+    engine::{Meant, NewJob, Run, SqlRun, Wrapped},
 };
 
 fn release() -> ServiceRelease {
@@ -243,7 +243,7 @@ fn a_pod_of_the_users_that_makes_a_backup_is_left_as_it_is() {
 
 #[test]
 fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_anew() {
-    let restore = Task::Restore { name: "shop-3".into(), suffix: "_before_3".into() };
+    let restore = Task::Restore { name: "shop-3".into(), suffix: "_before_3".into(), meant: Meant::default() };
     let settle = match wrap() {
         Task::Wrap(wrapped) => Task::Settle(wrapped),
         _ => unreachable!(),

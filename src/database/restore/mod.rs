@@ -10,13 +10,16 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::time::{Instant, sleep};
 
-use crate::{api::WorkOutcome, engine::Report};
+use crate::{
+    api::WorkOutcome,
+    engine::{Meant, Report},
+};
 
 use super::{
     Places,
     backup::{self, Backup},
     connection::{self, told},
-    hexadecimal,
+    hexadecimal, meant,
     migrate::ledger,
     report, rights,
     scratch::beside,
@@ -66,7 +69,7 @@ enum Stop {
 }
 
 /// Restores a backup; what was there stays under its name and a suffix.
-pub async fn restore(places: &Places, name: &str, suffix: &str) -> Report {
+pub async fn restore(places: &Places, name: &str, suffix: &str, meant: &Meant) -> Report {
     let options = match connection::options(&places.url, "servicerelease/restore") {
         Ok(options) => options,
         Err(error) => return report::not_begun(error.to_string()),
@@ -84,6 +87,7 @@ pub async fn restore(places: &Places, name: &str, suffix: &str) -> Report {
         places,
         names: Names::of(database, suffix),
         mark: mark(suffix, &backup),
+        meant,
         backup,
         maintenance,
         lost: Vec::new(),
@@ -126,6 +130,7 @@ struct Work<'a> {
     names: Names,
     /// The comment of a database that was restored whole.
     mark: String,
+    meant: &'a Meant,
     backup: Backup,
     maintenance: PgConnection,
     /// What of the database could not be given to the new one.
@@ -157,6 +162,9 @@ impl Work<'_> {
             .map_err(early)?
         {
             sleep(PAUSE).await;
+        }
+        if let Some(why) = self.elsewhere().await.map_err(early)? {
+            return Err(Stop::NotBegun(why));
         }
         loop {
             let there = self.there().await.map_err(early)?;
@@ -192,6 +200,26 @@ impl Work<'_> {
                 }
             }
         }
+    }
+
+    /// Why the database in question is not the one that the backup is of, or that the release began with. Between two names
+    /// there is none to be asked: its server is.
+    async fn elsewhere(&mut self) -> Result<Option<String>, sqlx::Error> {
+        let (current, meant) = (&self.names.current, &self.meant.database);
+        let server = meant::server(&mut self.maintenance).await?;
+        if !meant.is_empty() && *meant != format!("{current}@{server}") {
+            return Ok(Some(format!(
+                "the URL leads to database {current}@{server}, and the release began with {meant}: the Secret changed since; \
+                 nothing was restored. Let it lead to that database again"
+            )));
+        }
+        let owner = self.backup.owner.as_ref().map(|owner| owner.database.as_str());
+        let (Some(owner), true) = (owner, is_identifier(&server)) else { return Ok(None) };
+        // A backup that knows its server by the way to it alone says nothing of that.
+        let known = owner.split_once('/').is_some_and(|(of, _)| is_identifier(of));
+        Ok((known && owner != format!("{server}/{current}")).then(|| {
+            format!("the backup {} is of database {owner}, and the URL leads to {server}/{current}", self.backup.file)
+        }))
     }
 
     async fn there(&mut self) -> Result<There, sqlx::Error> {
@@ -344,6 +372,11 @@ impl Work<'_> {
 /// Runs a statement.
 async fn run(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
     connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.map(|_| ())
+}
+
+/// Whether a server is known by the number that it has for life.
+fn is_identifier(server: &str) -> bool {
+    !server.is_empty() && server.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// A name as SQL has it.

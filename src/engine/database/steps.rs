@@ -160,7 +160,8 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             (DatabaseJob { task: Some(Task::Verify(verify)), ..without }, LOOK)
         }
         DatabaseTask::Restore => {
-            let task = Task::Restore { name: made_backup(pass), suffix: suffix(pass) };
+            let meant = Meant { database: known_database(pass), ..Meant::default() };
+            let task = Task::Restore { name: made_backup(pass), suffix: suffix(pass), meant };
             (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
         }
         DatabaseTask::VerificationRestore => {

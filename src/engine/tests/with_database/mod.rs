@@ -89,6 +89,7 @@ fn well(task: &Task) -> Option<Report> {
             pending: vec!["001_orders.sql".into()],
             server_version: "15.18".into(),
             size_bytes: 7_000,
+            database: "shop@7".into(),
             ..done
         },
         Task::Backup { name, .. } => Report {
@@ -179,6 +180,6 @@ mod back;
 mod forward;
 mod lacking;
 mod left;
-mod plans;
 mod page;
+mod plans;
 mod renewed;

@@ -126,12 +126,13 @@ fn with_maintenance_mode_it_is_made_before_that_goes_on() {
     let restored = |effect: &Effect| match effect {
         Effect::CreateJob(new) => match &new.run {
             Run::Database(job) => match &job.task {
-                Some(Task::Restore { name, .. }) => Some(name.clone()),
+                Some(Task::Restore { name, meant, .. }) => Some((name.clone(), meant.database.clone())),
                 _ => None,
             },
             _ => None,
         },
         _ => None,
     };
-    assert_eq!(world.log.iter().find_map(restored).as_deref(), Some("the-second"), "the last one is restored");
+    let wanted = ("the-second".to_owned(), "shop@7".to_owned());
+    assert_eq!(world.log.iter().find_map(restored), Some(wanted), "the last one is restored, where preflight looked");
 }
