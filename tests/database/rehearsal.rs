@@ -169,6 +169,50 @@ async fn what_a_command_does_is_seen_from_outside() {
     assert_eq!(server.number(LEFT).await, 0);
 }
 
+/// A rehearsal of a command on a database of its own.
+async fn of_command(server: &Server, words: &[&str]) -> Report {
+    let backups = tempfile::tempdir().unwrap();
+    let url = server.url_of("shop", "orders");
+    take(&url, backups.path(), "shop").await.unwrap();
+    let task = json!({"rehearse": {"name": "shop", "timeout": "1m"}});
+    job::perform_in(&url, task, None, Some(backups.path()), words).await
+}
+
+#[tokio::test]
+async fn a_command_that_goes_to_the_real_database_fails_its_rehearsal() {
+    let server = Server::start().await;
+    server.sql("CREATE DATABASE orders").await;
+    let columns = async || {
+        let mut real = server.connect_as("shop", "orders").await.unwrap();
+        let query = "SELECT count(*) FROM pg_class WHERE relname = 'made'";
+        sqlx::query_scalar::<_, i64>(query).fetch_one(&mut real).await.unwrap()
+    };
+    let url = server.url_of("shop", "orders");
+    // What can be seen is not run.
+    let literal = format!("psql -X -q '{url}' -c 'CREATE TABLE made ()'");
+    for script in [literal.as_str(), "PGDATABASE=orders psql -X -q -c 'CREATE TABLE made ()'"] {
+        let report = of_command(&server, &["sh", "-c", script]).await;
+        assert_eq!((report.outcome, columns().await), (WorkOutcome::Failed, 0), "{report:?}");
+        let told = "it is not run: argument 2 of the command leads to the real database; let the command take the URL from DATABASE_URL";
+        assert!(report.message.starts_with(told), "{report:?}");
+    }
+    // What cannot is found out afterwards, and nobody is asked to approve on the strength of it.
+    let hidden = url.replace("orders", "ord$(printf ers)");
+    for script in [format!("psql -X -q \"{hidden}\" -c 'CREATE TABLE made ()'"), "true".to_owned()] {
+        let report = of_command(&server, &["sh", "-c", &script]).await;
+        assert_eq!((report.outcome, report.rehearsal.is_some()), (WorkOutcome::Failed, true), "{report:?}");
+        let told = "it ended well, and was never connected to the database of the rehearsal";
+        assert!(report.message.starts_with(told) && report.message.contains("rehearsal.mode: Skip"), "{report:?}");
+    }
+    assert_eq!(columns().await, 1);
+    // However quick it is, whoever was there is counted.
+    for _ in 0..3 {
+        let report = of_command(&server, &["sh", "-c", "psql -X -q \"$DATABASE_URL\" -c 'SELECT 1'"]).await;
+        assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    }
+    assert_eq!(server.number(LEFT).await, 0);
+}
+
 #[tokio::test]
 async fn a_rehearsal_that_is_told_to_end_ends_its_command_and_leaves_nothing() {
     let server = Server::start().await;
@@ -204,7 +248,8 @@ async fn what_a_killed_rehearsal_left_is_in_nobodys_way() {
     job.signal("9");
     assert!(job.wait().report.is_none());
     assert_eq!(server.number(LEFT).await, 1);
-    let report = job::perform_in(&server.url(), task, None, Some(backups.path()), &["true"]).await;
+    let looks = ["sh", "-c", "psql -X -q \"$DATABASE_URL\" -c 'SELECT 1'"];
+    let report = job::perform_in(&server.url(), task, None, Some(backups.path()), &looks).await;
     assert_eq!((report.outcome, server.number(LEFT).await), (WorkOutcome::Done, 0), "{report:?}");
 }
 

@@ -1,6 +1,7 @@
 //! A rehearsal: the migration on a restored backup, so that whoever approves it knows what it will do and how long that
 //! takes.
 
+mod astray;
 mod outside;
 mod schema;
 

@@ -23,7 +23,9 @@ use crate::{
 };
 
 use super::{
-    Found, in_order,
+    Found,
+    astray::{Real, Watch},
+    in_order,
     schema::{Lost, Schema},
     strength,
 };
@@ -45,22 +47,35 @@ async fn observed(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i6
     let mut connection = opened.map_err(|error| error.to_string())?;
     let before = Schema::look(&mut connection).await.map_err(|error| told(&error))?;
     let variables = variables(std::env::vars_os(), &places.url, &scratch.url)?;
+    let others = std::env::vars_os().filter(|(name, _)| !is_known(name, &variables));
+    if let Some(why) = Real::of(&places.url)?.reached_by(others, &places.command) {
+        return Err(why);
+    }
+    // Whoever restored it, and counted, is to be gone first.
+    gone(&mut connection).await?;
+    let mut watch = Watch::begin(&mut connection).await.map_err(|error| told(&error))?;
     let mut child = Child::spawn(&places.command, &variables, &places.secrets())
         .map_err(|error| format!("the command {} cannot be run: {error}", places.command[0].display()))?;
     let mut locks: HashMap<i64, String> = HashMap::new();
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            () = sleep(LOOK) => note_locks(&mut connection, &mut locks).await.map_err(|error| told(&error))?,
+            () = sleep(LOOK) => {
+                note_locks(&mut connection, &mut locks).await.map_err(|error| told(&error))?;
+                watch.look(&mut connection).await.map_err(|error| told(&error))?;
+            }
         }
     };
     let said = child.last_words().await;
-    let fault = match status {
+    let mut fault = match status {
         Ok(status) if status.success() => None,
         Ok(status) => Some(format!("on the backup it fails: {}: {said}", child::told(status))),
         Err(error) => Some(error.to_string()),
     };
     gone(&mut connection).await?;
+    if fault.is_none() {
+        fault = watch.elsewhere(&mut connection).await?;
+    }
     let after = Schema::look(&mut connection).await.map_err(|error| told(&error))?;
     let counted = backup::rows(&mut connection).await?;
     let _ = connection.close().await;
@@ -106,6 +121,12 @@ fn variables(
         }
     }
     Ok(changed)
+}
+
+/// Whether a variable is not the command's, or leads to the scratch database by now.
+fn is_known(name: &OsString, changed: &[(String, OsString)]) -> bool {
+    let own = [database::URL, database::SCRATCH_URL, database::WRAPPER_URL];
+    name.to_str().is_some_and(|name| own.contains(&name) || changed.iter().any(|(known, _)| known == name))
 }
 
 /// The name of the database of a URL, also in the words of JDBC.
