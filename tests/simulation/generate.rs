@@ -160,6 +160,26 @@ impl Case {
         case
     }
 
+    /// A migration that old code cannot live with, promoted behind a Gateway with a page and then undone.
+    pub fn undone(seed: u64, _: usize) -> Self {
+        let mut rng = Rng::new(seed ^ 0x756e_646f);
+        let mut case = Self::routed(seed, 1);
+        let setup = &mut case.setup;
+        (setup.router, setup.router_later, setup.adopted) = (Some(RouterKind::Gateway), false, false);
+        (setup.replicas, setup.first, setup.checks, setup.metric) = (Some(2), 'A', 0, None);
+        (setup.database, setup.strategy) = (rng.pick(&[2, 3]), 5);
+        let right = |action: Action| Event::Command { action, aim: Aim::Right, full: false };
+        let mut events = Vec::new();
+        for migration in [None, Some([Event::Migration(2), Event::Template('B')])] {
+            events.extend(migration.into_iter().flatten());
+            events.extend([Event::Settle(30), right(Action::Approve), Event::Settle(50)]);
+        }
+        events.extend([right(Action::Undo), Event::Settle(rng.pick(&[1, 3, 9, 30])), pass(&mut rng)]);
+        events.extend([Event::Settle(30), right(Action::Approve), Event::Settle(60)]);
+        (case.events, case.forward) = (events, false);
+        case
+    }
+
     /// Migrations that come to their end, or nearly so, one after the other: each with what may become of it, and now and
     /// then something that breaks it off.
     fn calm(rng: &mut Rng, length: usize) -> Vec<Event> {

@@ -190,6 +190,17 @@ fn the_engine_keeps_every_invariant_under_observation() {
     assert!(missing.is_empty(), "never seen: {missing:?}");
 }
 
+/// What was promoted with a migration that old code cannot live with, and is undone behind a page.
+#[test]
+fn the_engine_keeps_every_invariant_when_a_migration_is_undone() {
+    let seed = env("SIM_SEED", 13_000_000);
+    let steps = env("SIM_STEPS", 20_000);
+    match sweep(Case::undone, seed, steps) {
+        Ok(coverage) => assert!(coverage.phases().contains(&Phase::RolledBack), "nothing was undone"),
+        Err(trace) => panic!("{trace}"),
+    }
+}
+
 /// Cases that a mutant may survive.
 const PATIENCE: u64 = 400;
 
@@ -211,7 +222,8 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     let analysed = mutants::ANALYSED.iter().map(|mutant| (Case::analysed as Make, mutant));
     let database = mutants::database::ALL.iter().map(|mutant| (Case::with_database as Make, mutant));
     let observed = mutants::observation::ALL.iter().map(|mutant| (Case::observed as Make, mutant));
-    let all = plain.chain(routed).chain(checked).chain(analysed).chain(database).chain(observed);
+    let undone = mutants::database::UNDONE.iter().map(|mutant| (Case::undone as Make, mutant));
+    let all = plain.chain(routed).chain(checked).chain(analysed).chain(database).chain(observed).chain(undone);
     for (make, mutant) in all.filter(|(_, mutant)| only().is_none_or(|rule| rule == mutant.rule)) {
         let case = killed(make, mutant);
         println!(

@@ -96,17 +96,6 @@ pub const ALL: &[Mutant] = &[
     mutant("does not wait for the outcome of a migration that is aborted", "L1", |release, seen, now| {
         with_seen(release, seen, now, |seen| seen.jobs.clear())
     }),
-    mutant("waits on the way back for a page that it has put into no route", "L1", |release, seen, now| {
-        let mut decision = decide(release, seen, now);
-        let changed = decision.status.database.as_ref().is_some_and(|known| known.schema == SchemaState::Changed);
-        let back = decision.status.rollback.as_ref().is_some_and(|rollback| rollback.completed_at.is_none());
-        if changed && back {
-            let of_route =
-                |effect: &Effect| matches!(effect, Effect::ReplaceRoute { .. } | Effect::SetRouteWeights { .. });
-            decision.after.retain(|effect| !of_route(effect));
-        }
-        decision
-    }),
     mutant("leaves the scratch database of what is killed or broken off", "L1", |release, seen, now| {
         with_status(release, seen, now, |status| {
             if let Some(known) = &mut status.database {
@@ -133,6 +122,20 @@ fn with_tasks(release: &ServiceRelease, seen: &Observed, now: Timestamp, change:
             && let Some(task) = &mut order.task
         {
             change(task);
+/// Mutants that take back badly what was promoted.
+pub const UNDONE: &[Mutant] =
+    &[mutant("waits on the way back for a page that it has put into no route", "L1", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let changed = decision.status.database.as_ref().is_some_and(|known| known.schema == SchemaState::Changed);
+        let back = decision.status.rollback.as_ref().is_some_and(|rollback| rollback.completed_at.is_none());
+        if changed && back {
+            let of_route =
+                |effect: &Effect| matches!(effect, Effect::ReplaceRoute { .. } | Effect::SetRouteWeights { .. });
+            decision.after.retain(|effect| !of_route(effect));
+        }
+        decision
+    })];
+
         }
     })
 }
