@@ -417,6 +417,10 @@ pub struct ConfigMapSwitch {
     #[serde(default = "off")]
     #[schemars(length(max = 253))]
     pub off: String,
+    /// How long after the key was set pods may still go by what it was: a mounted ConfigMap follows with the kubelet's next sync
+    /// (1m), by a cache of its own. Nothing that old code cannot live with begins before. Default 90s.
+    #[serde(default = "kubelets_sync")]
+    pub propagation_delay: Duration,
 }
 
 /// Keys of a ConfigMap that are set when a release is promoted, and set back when it is taken back or undone. The ConfigMap
@@ -449,6 +453,10 @@ fn off() -> String {
 
 fn default_set() -> String {
     "default".into()
+}
+
+const fn kubelets_sync() -> Duration {
+    Duration::from_secs(90)
 }
 
 const fn half_an_hour() -> Duration {

@@ -90,6 +90,9 @@ pub struct DatabaseStatus {
     /// Since when maintenance mode is on for this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_since: Option<Timestamp>,
+    /// Since when the key of spec.maintenance is seen as it is in maintenance mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_key_since: Option<Timestamp>,
     /// The last migrations that ended well and were not taken back, of whatever release, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

@@ -172,7 +172,8 @@ fn installs(container: &Container) -> Option<String> {
 }
 
 fn config_map(cached: &CachedConfigMap) -> ConfigMap {
-    ConfigMap { object: cached.meta().object(), data: cached.data.clone() }
+    let changed_by = cached.changed_by.as_deref().map(str::to_owned);
+    ConfigMap { object: cached.meta().object(), data: cached.data.clone(), changed_by }
 }
 
 fn since(from: Timestamp, to: Timestamp) -> u64 {

@@ -2,8 +2,8 @@
 //! (status.step, status.weights.desired) is written before what it does to traffic.
 
 use crate::api::{
-    Hold, Moment, OnFailure, PodProblem, RecordedRevision, ReleaseStatus, RollbackCause, SchemaState, StepProgress,
-    StepStatus, Timestamp, status::MAX_HISTORY,
+    Duration, Hold, Moment, OnFailure, PodProblem, RecordedRevision, ReleaseStatus, RollbackCause, SchemaState,
+    StepProgress, StepStatus, Timestamp, status::MAX_HISTORY,
 };
 
 use super::{
@@ -432,7 +432,10 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     }
     let step = pass.status.step.clone()?;
     let since = step.progress.map_or(step.started_at, |progress| progress.at.max(step.started_at));
-    if !pass.elapsed(since, policy.deadline) {
+    // Of a key nobody expects that pods go by it earlier.
+    let waits = current(pass, policy) == Step::Maintenance && database::needs_maintenance(pass);
+    let delay = if waits { database::switches::delay(pass).as_millis() } else { 0 };
+    if !pass.elapsed(since, Duration::from_millis(policy.deadline.as_millis().saturating_add(delay))) {
         return None;
     }
     let (wanted, _) = wanted(pass, policy);

@@ -266,6 +266,8 @@ pub struct ConfigMap {
     pub object: ObjectVersion,
     /// Its data.
     pub data: BTreeMap<String, String>,
+    /// Who wrote to it last, if that was not the operator.
+    pub changed_by: Option<String>,
 }
 
 /// A plan pinned in a ControllerRevision.

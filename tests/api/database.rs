@@ -126,7 +126,7 @@ async fn a_config_map_of_another_release_is_neither_seen_nor_written() {
     let made = cluster.create(switches("other")).await;
     let text = |field: &str| made["metadata"][field].as_str().unwrap().to_owned();
     let object = ObjectVersion { name: text("name"), uid: text("uid"), resource_version: text("resourceVersion") };
-    let map = ConfigMap { object, data: Default::default() };
+    let map = ConfigMap { object, data: Default::default(), changed_by: None };
     let (decide, eyes) = mind(move |_, _| set(&map).into_iter().collect());
     let _operator = operator(&cluster, &proxy, decide).await;
     cluster.create(release("shop")).await;

@@ -12,6 +12,8 @@ pub const KINDS: u8 = 8;
 
 /// The key that is maintenance mode.
 pub const MAINTENANCE: &str = "MAINTENANCE";
+/// How long pods go by what it was, in milliseconds.
+pub const SYNC: i64 = 5_000;
 /// The flag.
 pub const FLAG: &str = "NEW_CHECKOUT";
 
@@ -80,8 +82,8 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
 
 /// spec.maintenance that goes with it.
 pub fn maintenance(kind: u8) -> Option<MaintenanceMode> {
-    let switch =
-        ConfigMapSwitch { name: CONFIG.into(), key: MAINTENANCE.into(), on: "true".into(), off: "false".into() };
+    let switch = json!({"name": CONFIG, "key": MAINTENANCE, "propagationDelay": format!("{}ms", SYNC.unsigned_abs())});
+    let switch: ConfigMapSwitch = serde_json::from_value(switch).expect("spec.maintenance");
     (breaks(kind) || kind == 7).then_some(MaintenanceMode { config_map: switch })
 }
 

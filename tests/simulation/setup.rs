@@ -190,7 +190,7 @@ impl Setup {
         if self.database > 0 {
             let version = cluster.fresh();
             let data = [(database::MAINTENANCE.to_owned(), "false".to_owned())].into();
-            cluster.live.config_map = Some(ConfigMapObject { version, data });
+            cluster.live.config_map = Some(ConfigMapObject { version, switched_at: 0, data });
             cluster.touch(Kind::Others);
         }
         if self.router == Some(RouterKind::HttpRoute) {

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use crate::api::{LABEL_RELEASE, status::bounded};
+use crate::{
+    api::{LABEL_RELEASE, status::bounded},
+    controller::FIELD_MANAGER,
+};
 
 use super::entry::{Cached, Kind, Meta, RawMeta};
 
@@ -19,6 +22,8 @@ pub struct CachedConfigMap {
     release: Arc<str>,
     /// Its keys, and their values up to 1024 characters; of a longer one the beginning.
     pub data: BTreeMap<String, String>,
+    /// Who wrote to it last, if that was not the operator.
+    pub changed_by: Option<Arc<str>>,
 }
 
 /// The fields of a ConfigMap that are read.
@@ -36,6 +41,7 @@ impl Cached for CachedConfigMap {
         let data = raw.data.unwrap_or_default();
         Some(Self {
             meta: meta.slim(),
+            changed_by: meta.written_by(FIELD_MANAGER).map(Into::into),
             release: meta.label(LABEL_RELEASE)?.into(),
             data: data.into_iter().map(|(key, value)| (key, bounded(&value, MOST_KEPT))).collect(),
         })

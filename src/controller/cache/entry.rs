@@ -378,6 +378,13 @@ impl RawMeta {
             .or_else(|| self.set_by(own, |spec| spec.use_default_gateways.is_some()))
     }
 
+    /// Who wrote to the object last; none if that was `own`.
+    #[must_use]
+    pub fn written_by(&self, own: &str) -> Option<&str> {
+        let last = self.managed_fields.iter().flatten().max_by_key(|manager| manager.time)?;
+        Some(last.manager.as_str()).filter(|manager| *manager != own && !manager.is_empty())
+    }
+
     fn set_by(&self, own: &str, field: impl Fn(&RawSpecFields) -> bool) -> Option<&RawManager> {
         let sets = |manager: &&RawManager| manager.spec().is_some_and(&field);
         let managers: Vec<&RawManager> = self.managed_fields.iter().flatten().filter(sets).collect();

@@ -15,7 +15,7 @@ use super::{
         revision,
         task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Wrapped},
     },
-    clean_up, image, image_from, pinned, renewal, template,
+    clean_up, image, image_from, pinned, renewal, switches, template,
     work::{self, Order, Progress},
 };
 
@@ -32,6 +32,9 @@ pub fn complete(pass: &mut Pass<'_>, task: DatabaseTask) -> Result<bool, Failure
         return Ok(true);
     }
     let since = step.started_at;
+    if super::needs_maintenance(pass) && switches::is_closed(pass) && !stays_closed(pass, task, since)? {
+        return Ok(false);
+    }
     if task == DatabaseTask::Migration {
         // With maintenance mode it was looked at before that went on.
         if !super::needs_maintenance(pass) && !renewal::is_fresh(pass)? {
@@ -44,6 +47,25 @@ pub fn complete(pass: &mut Pass<'_>, task: DatabaseTask) -> Result<bool, Failure
         Progress::Running => Ok(false),
         Progress::Ended(outcome) => ended(pass, &database, task, outcome),
     }
+}
+
+/// Whether the key of maintenance mode is still on. Before a migration has begun it does not begin without.
+fn stays_closed(pass: &mut Pass<'_>, task: DatabaseTask, since: Timestamp) -> Result<bool, Failure> {
+    let work = pass.status.database.as_ref().and_then(|known| known.last(task));
+    if work.is_some_and(|work| work.started_at >= since && work.outcome == WorkOutcome::Done) {
+        // Without a candidate it goes off in the last of these steps.
+        return Ok(true);
+    }
+    let held = switches::hold(pass);
+    if held || task != DatabaseTask::Migration || super::schema(pass) != SchemaState::Unchanged {
+        return Ok(true);
+    }
+    let limit = pass.policy().deadline.as_millis().saturating_add(switches::delay(pass).as_millis());
+    if !pass.elapsed(since, Duration::from_millis(limit)) {
+        return Ok(false);
+    }
+    let message = "somebody takes maintenance mode off, and the migration does not begin without it".to_owned();
+    Err(Failure { then: OnFailure::Rollback, reason: "MaintenanceNotReached", message })
 }
 
 /// The status of the database.

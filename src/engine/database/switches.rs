@@ -3,10 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{ConfigMapSwitch, FlagValue, FlagsStatus};
+use crate::api::{ConfigMapSwitch, Duration, FlagValue, FlagsStatus, LABEL_RELEASE};
 
 use super::{
-    super::{effect::Effect, observed::ConfigMap, pass::Pass, retreat, route},
+    super::{
+        effect::{Effect, Event},
+        observed::ConfigMap,
+        pass::Pass,
+        retreat, route,
+    },
     steps::state,
 };
 
@@ -26,8 +31,44 @@ fn set(pass: &mut Pass<'_>, switch: &ConfigMapSwitch, value: &str) -> bool {
         return true;
     }
     let values = BTreeMap::from([(switch.key.clone(), Some(value.to_owned()))]);
-    pass.after.push(Effect::SetKeys { object: map.object.clone(), values });
+    let effect = Effect::SetKeys { object: map.object.clone(), values };
+    // Traffic and the schema may both ask for it in one pass.
+    if !pass.after.contains(&effect) {
+        pass.after.push(effect);
+    }
     false
+}
+
+/// Sees to it that the key is as it is in maintenance mode, and says whether all pods go by it. What somebody set back, such as
+/// a sync from a repository, is put back, and told.
+pub fn hold(pass: &mut Pass<'_>) -> bool {
+    let Some(switch) = switch(pass) else { return true };
+    let now = pass.now;
+    if set(pass, &switch, &switch.on) {
+        let since = *state(pass).maintenance_key_since.get_or_insert(now);
+        return pass.elapsed(since, switch.propagation_delay);
+    }
+    if state(pass).maintenance_key_since.take().is_some() {
+        let by = map(pass, &switch.name).and_then(|map| map.changed_by.clone());
+        let who = by.clone().map(|by| format!(" by {by}")).unwrap_or_default();
+        let note = format!("key {} of ConfigMap {} was set back{who}, and is put on again", switch.key, switch.name);
+        pass.status.note(now, "MaintenancePutBack", &note, by.as_deref());
+        let (reason, action) = ("MaintenancePutBack".into(), "Maintenance".into());
+        pass.events.push(Event { warning: true, reason, action, note });
+    }
+    false
+}
+
+/// How long it takes until pods go by the key.
+pub fn delay(pass: &Pass<'_>) -> Duration {
+    switch(pass).map(|switch| switch.propagation_delay).unwrap_or_default()
+}
+
+/// Whether what is switched cannot be found, so that nobody knows how it stands.
+pub fn lacking(pass: &Pass<'_>) -> Option<String> {
+    let name = switch(pass).map(|switch| switch.name).filter(|name| map(pass, name).is_none())?;
+    let release = pass.release.metadata.name.as_deref().unwrap_or_default();
+    Some(format!("there is no ConfigMap {name} with the label {LABEL_RELEASE}={release}"))
 }
 
 /// Puts maintenance mode on, by all that it is. Says whether it is on.
@@ -37,7 +78,7 @@ pub fn close(pass: &mut Pass<'_>) -> bool {
         state(pass).maintenance_since = Some(now);
         pass.status.note(now, "MaintenanceOn", "maintenance mode is put on", None);
     }
-    let switched = switch(pass).is_none_or(|switch| set(pass, &switch, &switch.on));
+    let switched = hold(pass);
     let weight = weight(pass);
     switched && (!is_routed(pass) || route::settled(pass, weight))
 }
@@ -54,7 +95,9 @@ pub fn open(pass: &mut Pass<'_>) -> bool {
     if !on {
         return true;
     }
-    let open = switch(pass).is_none_or(|switch| map(pass, &switch.name).is_none() || set(pass, &switch, &switch.off));
+    // Of one that is not to be found nobody knows what pods go by.
+    let open = switch(pass).is_none_or(|switch| set(pass, &switch, &switch.off));
+    state(pass).maintenance_key_since = None;
     if open {
         state(pass).maintenance_since = None;
         pass.status.note(pass.now, "MaintenanceOff", "maintenance mode is taken off", None);

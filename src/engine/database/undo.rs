@@ -1,7 +1,7 @@
 //! The way back: what becomes of the schema (PRODUCT.md, rules of behaviour). Nothing changes the database here unless the
 //! manifest says how, and what nobody knows halts the release (INVARIANTS D3, D4).
 
-use crate::api::{ApprovalKind, Database, DatabaseTask, OnRollback, SchemaState, WorkOutcome};
+use crate::api::{ApprovalKind, Database, DatabaseTask, Duration, OnRollback, SchemaState, WorkOutcome};
 
 use super::{
     super::{observed::Job, pass::Pass, task::DatabaseJob},
@@ -45,7 +45,18 @@ pub fn is_safe_for_stable(pass: &Pass<'_>) -> bool {
 
 /// Whether traffic may move back: onto code that cannot live with the schema only behind maintenance mode.
 pub fn may_move(pass: &mut Pass<'_>) -> bool {
-    !concerned(pass) || is_safe_for_stable(pass) || pass.status.stable.is_none() || switches::close(pass)
+    !concerned(pass)
+        || is_safe_for_stable(pass)
+        || pass.status.stable.is_none()
+        || switches::close(pass)
+        || is_at_work(pass)
+}
+
+/// Whether a Job takes the schema back: it is watched to its end, also where somebody takes maintenance mode off meanwhile.
+fn is_at_work(pass: &Pass<'_>) -> bool {
+    let work = pass.status.database.iter().flat_map(|known| &known.work);
+    let back = [DatabaseTask::MigrationDown, DatabaseTask::Restore];
+    work.into_iter().any(|work| back.contains(&work.task) && work.outcome == WorkOutcome::Running)
 }
 
 /// Traffic waits for maintenance mode: does what can be done meanwhile.
@@ -65,7 +76,7 @@ pub fn drive(pass: &mut Pass<'_>, moved: bool) -> Standing {
     let standing = if concerned { schema(pass, moved, left.is_some()) } else { Standing::Clear };
     let standing = match standing {
         Standing::Clear if !moved => Standing::Clear,
-        Standing::Clear if !switches::open(pass) => Standing::Waits("maintenance mode is taken off".into()),
+        Standing::Clear if !switches::open(pass) => not_opened(pass),
         other => other,
     };
     // Nothing but the end of the release waits for it.
@@ -240,7 +251,7 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
     if !is_restore_approved(pass) {
         return Standing::Asks(words::restore(pass));
     }
-    if !switches::close(pass) {
+    if !switches::close(pass) && !is_at_work(pass) {
         return not_closed(pass);
     }
     for task in [DatabaseTask::BackupBeforeRestore, DatabaseTask::Restore, DatabaseTask::VerificationRestore] {
@@ -252,17 +263,25 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
     Standing::Clear
 }
 
+/// Maintenance mode is not off yet.
+fn not_opened(pass: &Pass<'_>) -> Standing {
+    let Some(lacks) = switches::lacking(pass) else { return Standing::Waits("maintenance mode is taken off".into()) };
+    let message = format!("maintenance mode cannot be taken off: {lacks}; make it, and it goes on by itself");
+    Standing::Halted { reason: "ConfigMapMissing", message }
+}
+
 /// Maintenance mode is not on yet; it has its time.
 fn not_closed(pass: &mut Pass<'_>) -> Standing {
     let known = pass.status.database.as_ref();
     let approved = known.and_then(|known| known.approvals.iter().map(|approval| approval.at).max());
     let begun = pass.status.rollback.as_ref().map(|rollback| rollback.started_at);
     let since = approved.max(known.and_then(|known| known.asked_again_at)).max(begun);
-    let deadline = pass.policy().deadline;
-    if since.is_some_and(|since| pass.elapsed(since, deadline)) {
-        let message = "maintenance mode does not come on, and without it neither requests nor data go back: look at the \
-                       ConfigMap and the route";
-        return Standing::Halted { reason: "MaintenanceNotReached", message: message.into() };
+    let deadline = pass.policy().deadline.as_millis().saturating_add(switches::delay(pass).as_millis());
+    if since.is_some_and(|since| pass.elapsed(since, Duration::from_millis(deadline))) {
+        let lacks = switches::lacking(pass).unwrap_or_else(|| "look at the ConfigMap and the route".into());
+        let message =
+            format!("maintenance mode does not come on, and without it neither requests nor data go back: {lacks}");
+        return Standing::Halted { reason: "MaintenanceNotReached", message };
     }
     Standing::Waits("maintenance mode is put on".into())
 }

@@ -291,6 +291,7 @@ impl World {
             }
             Effect::SetKeys { object, values } => {
                 let map = self.seen.config_maps.iter_mut().find(|map| map.object == *object).unwrap();
+                map.changed_by = None;
                 for (key, value) in values {
                     match value {
                         Some(value) => map.data.insert(key.clone(), value.clone()),

@@ -90,7 +90,7 @@ async fn a_dump_that_is_not_what_was_written(world: World) {
         data: {MAINTENANCE_MODE: 'false'}}",
         )
         .await;
-    let spec = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE}},
+    let spec = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 2s}},
         database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, onRollback: Restore,
         migration: {previousRevisionCompatible: false}}, strategy: {blueGreen: {}}}";
     let ground = Ground::start(&world, spec).await;

@@ -35,7 +35,7 @@ async fn database_answer_to_every_write_lost(world: World) {
     migrated_in_spite_of(world, Harm::LoseAnswer).await;
 }
 
-const SPEC: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE}}, strategy: {blueGreen: {}},
+const SPEC: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 2s}}, strategy: {blueGreen: {}},
     flags: {configMap: shop-flags, values: {beta: 'on'}},
     database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {},
     seed: {sql: {configMap: shop-seed, set: seed}}, verify: {tables: [effects]},

@@ -52,6 +52,10 @@ pub(super) fn example(text: &str) -> Vec<Value> {
         if object["kind"] == "ServiceRelease" {
             object["spec"]["template"]["spec"] = pods["spec"]["template"]["spec"].clone();
             object["spec"]["traffic"]["scaleDownDelay"] = json!("2s");
+            // No pod here reads the key from a file.
+            if let Some(switch) = object["spec"].pointer_mut("/maintenance/configMap") {
+                switch["propagationDelay"] = json!("2s");
+            }
         }
         object
     });

@@ -10,7 +10,7 @@ use servicerelease::{
 };
 
 use crate::{
-    database::{FLAG, MAINTENANCE},
+    database::{FLAG, MAINTENANCE, SYNC},
     model::{
         cluster::{Cluster, RELEASE},
         database::{Deed, What},
@@ -100,6 +100,12 @@ pub fn is_closed(cluster: &Cluster, spec: &ServiceReleaseSpec) -> bool {
     let key = cluster.live.config_map.as_ref().and_then(|map| map.data.get(MAINTENANCE));
     let switched = spec.maintenance.is_some() && key.is_some_and(|value| value == "true");
     switched || cluster.live.route.as_ref().is_some_and(|route| gateway::is_maintained(&route.spec))
+}
+
+/// Whether the key has been set for as long as pods may go by what it was.
+fn is_heard(cluster: &Cluster, spec: &ServiceReleaseSpec) -> bool {
+    let map = cluster.live.config_map.as_ref().filter(|_| spec.maintenance.is_some());
+    map.is_none_or(|map| cluster.now - map.switched_at >= SYNC)
 }
 
 /// Why an approval of a plan cannot be followed.
@@ -209,6 +215,9 @@ impl Checker {
                 let alone = status.stable.is_none() || !breaks(database);
                 self.require(alone || is_closed(cluster, spec), "D2", || {
                     format!("{what} is run while old code serves that cannot live with it")
+                });
+                self.require(alone || is_heard(cluster, spec), "D2", || {
+                    format!("{what} is run before pods go by the key of maintenance mode")
                 });
             }
             What::Seeded => {}

@@ -108,6 +108,8 @@ pub struct CommandObject {
 #[derive(Clone, Debug)]
 pub struct ConfigMapObject {
     pub version: u64,
+    /// When the key of maintenance mode was set last.
+    pub switched_at: i64,
     pub data: BTreeMap<String, String>,
 }
 

@@ -281,6 +281,7 @@ fn as_config_map(map: &ConfigMapObject) -> ConfigMap {
             resource_version: map.version.to_string(),
         },
         data: map.data.clone(),
+        changed_by: None,
     }
 }
 

@@ -138,10 +138,13 @@ impl Cluster {
     }
 
     fn set_keys(&mut self, object: &ObjectVersion, values: &BTreeMap<String, Option<String>>) -> Result<(), Refusal> {
-        let next = self.fresh();
+        let (next, now) = (self.fresh(), self.now);
         let map = self.live.config_map.as_mut().ok_or(Refusal::NotFound)?;
         super::cluster::check(precondition(object), &object.uid, map.version)?;
         map.version = next;
+        if values.contains_key(crate::database::MAINTENANCE) {
+            map.switched_at = now;
+        }
         for (key, value) in values {
             match value {
                 Some(value) => drop(map.data.insert(key.clone(), value.clone())),

@@ -2,8 +2,8 @@
 
 use servicerelease::{
     api::{
-        ApprovalKind, DatabaseApproval, OnRollback, SchemaState, ServiceRelease, ServiceReleaseSpec, Timestamp,
-        WorkOutcome,
+        ApprovalKind, DatabaseApproval, Duration, OnRollback, SchemaState, ServiceRelease, ServiceReleaseSpec,
+        Timestamp, WorkOutcome,
     },
     engine::{Decision, Effect, Observed, Report, Run, Task, decide},
 };
@@ -30,6 +30,13 @@ pub const ALL: &[Mutant] = &[
             let migration = spec.database.as_mut().and_then(|database| database.migration.as_mut());
             if let Some(migration) = migration {
                 migration.previous_revision_compatible = true;
+            }
+        })
+    }),
+    mutant("begins as soon as the key of maintenance mode is set", "D2", |release, seen, now| {
+        with_specs(release, seen, now, |spec| {
+            if let Some(mode) = &mut spec.maintenance {
+                mode.config_map.propagation_delay = Duration::default();
             }
         })
     }),
@@ -115,13 +122,6 @@ pub const ALL: &[Mutant] = &[
     }),
 ];
 
-fn with_tasks(release: &ServiceRelease, seen: &Observed, now: Timestamp, change: impl Fn(&mut Task)) -> Decision {
-    with_effects(release, seen, now, |effect| {
-        if let Effect::CreateJob(new) = effect
-            && let Run::Database(order) = &mut new.run
-            && let Some(task) = &mut order.task
-        {
-            change(task);
 /// Mutants that take back badly what was promoted.
 pub const UNDONE: &[Mutant] =
     &[mutant("waits on the way back for a page that it has put into no route", "L1", |release, seen, now| {
@@ -136,6 +136,13 @@ pub const UNDONE: &[Mutant] =
         decision
     })];
 
+fn with_tasks(release: &ServiceRelease, seen: &Observed, now: Timestamp, change: impl Fn(&mut Task)) -> Decision {
+    with_effects(release, seen, now, |effect| {
+        if let Effect::CreateJob(new) = effect
+            && let Run::Database(order) = &mut new.run
+            && let Some(task) = &mut order.task
+        {
+            change(task);
         }
     })
 }

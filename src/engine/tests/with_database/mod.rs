@@ -34,7 +34,7 @@ fn backup() -> Value {
 }
 
 fn maintained() -> Value {
-    json!({"configMap": {"name": "shop-config", "key": "MAINTENANCE"}})
+    json!({"configMap": {"name": "shop-config", "key": "MAINTENANCE", "propagationDelay": "0s"}})
 }
 
 /// A release of v1 that has a database, before its first pass.
@@ -55,6 +55,7 @@ fn with(database: Value, more: &Value) -> World {
     world.seen.config_maps.push(ConfigMap {
         object: ObjectVersion { name: "shop-config".into(), ..ObjectVersion::default() },
         data: BTreeMap::from([("MAINTENANCE".to_owned(), "false".to_owned())]),
+        changed_by: None,
     });
     world.report = well;
     world
@@ -178,6 +179,7 @@ fn end(world: &mut World, report: Report) {
 // After the macro that they use.
 mod back;
 mod forward;
+mod keys;
 mod lacking;
 mod left;
 mod page;
