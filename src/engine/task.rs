@@ -209,8 +209,8 @@ pub struct Wrapped {
     pub plan: String,
     /// Namespace, name and number of the release.
     pub release: String,
-    /// Which try of this release it is: a pod that was made twice for one try finds in the ledger that it failed, and does
-    /// not run it again; the next try does.
+    /// Which try of this release it is, of those that it or a person has ordered: a pod that was made twice for one try, or
+    /// after another one was lost, finds in the ledger that it failed, and does not run it again; the next try does.
     #[serde(default)]
     pub attempt: i32,
     /// Whether it may be run although an earlier run of it is on record as begun and not ended.

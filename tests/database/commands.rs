@@ -147,6 +147,25 @@ async fn a_command_that_fails_is_told_in_its_own_words_without_the_password() {
 }
 
 #[tokio::test]
+async fn a_command_that_failed_is_not_run_again_because_its_report_was_lost() {
+    let server = server().await;
+    // Its pod is evicted: the wrapper notes that it failed, and nobody reads what it reports.
+    let directory = tempfile::tempdir().unwrap();
+    let job = start(&server, &wrap(1, false), &paced(directory.path()));
+    there(&directory.path().join("here")).await;
+    job.signal("TERM");
+    job.wait();
+    assert_eq!(row(&server).await, "command p Failed");
+    // The Job that follows is of the same try, and so is one of a try before it that comes late.
+    for attempt in [1, 0] {
+        let (report, _) = run(&server, &wrap(attempt, false), &psql(false, COUNT));
+        assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+        assert!(report.message.contains("it was told to end (SIGTERM)"), "{report:?}");
+    }
+    assert_eq!(server.number(RAN).await, 1);
+}
+
+#[tokio::test]
 async fn a_command_knows_its_limits_where_it_listens() {
     let server = Server::start().await;
     let ask = "CREATE TABLE seen AS SELECT current_setting('application_name') AS name, current_setting('lock_timeout') AS locks, \

@@ -44,9 +44,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether it is of the same try of the same release.
+    /// Whether it is of the same try of the same release, or of a later one: then the try that is asked about is over.
     pub fn is_of(&self, wrapped: &Wrapped) -> bool {
-        self.release == wrapped.release && self.run.attempt == wrapped.attempt
+        self.release == wrapped.release && self.run.attempt >= wrapped.attempt
     }
 }
 

@@ -96,7 +96,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
     let files = migration.and_then(|migration| sql(&migration.change));
     let plain = plain(database);
     let without = DatabaseJob { scratch: None, backups: None, ..plain.clone() };
-    let attempt = work::attempt(pass, task, since);
+    let attempt = work::ordered(pass, task, since);
     let (job, timeout) = match task {
         DatabaseTask::Preflight => {
             let due = pass.status.release.as_ref().is_some_and(|release| release.migration.is_some());

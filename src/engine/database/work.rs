@@ -130,9 +130,21 @@ fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
 }
 
 /// Which Job of its kind in the release is the one under way, or the one that is to be made.
-pub fn attempt(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> i32 {
+fn attempt(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> i32 {
     let known = pass.status.database.as_ref().and_then(|database| database.last(task));
     known.map_or(1, |known| known.attempt + i32::from(known.started_at < since))
+}
+
+/// Which try of its kind in the release is the one under way, or the one that is to be made. A try is what the release, or a
+/// person by Retry, has ordered; it has the number of its first Job. Those that follow lost ones are of the same try: what
+/// is on record as failed is not run again because nobody heard of it.
+pub fn ordered(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> i32 {
+    let known = pass.status.database.as_ref().and_then(|database| database.last(task));
+    known.map_or(1, |known| if known.started_at < since { known.attempt + 1 } else { first_job(known) })
+}
+
+fn first_job(work: &DatabaseWork) -> i32 {
+    work.attempt - i32::try_from(work.lost).unwrap_or(0)
 }
 
 /// Has it done, and takes in what came of it.

@@ -185,3 +185,4 @@ mod left;
 mod page;
 mod plans;
 mod renewed;
+mod tries;
