@@ -139,9 +139,11 @@ async fn a_command_that_fails_is_told_in_its_own_words_without_the_password() {
     assert!(report.outcome == WorkOutcome::Failed && report.message.contains("exit code 3"), "{report:?}");
     let (report, _) = run(&server, &settle(1), &[]);
     assert!(report.outcome == WorkOutcome::Failed && report.message.contains("exit code 3"), "{report:?}");
+    // Of a try that was ordered after it and has not begun, the release is asked about all the same; it is over then.
     let (report, _) = run(&server, &settle(2), &[]);
-    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
-    assert_eq!(server.number(RAN).await, 0);
+    assert!(report.outcome == WorkOutcome::Failed && report.message.contains("exit code 3"), "{report:?}");
+    let (report, _) = run(&server, &wrap(2, false), &psql(false, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Failed, 0), "{report:?}");
     let (report, _) = run(&server, &wrap(3, false), &psql(false, COUNT));
     assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 1), "{report:?}");
 }
@@ -237,6 +239,28 @@ async fn a_person_says_what_became_of_an_unknown_run() {
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     let (report, _) = run(&server, &wrap(1, false), &psql(true, COUNT));
     assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 1), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_a_person_noted_as_failed_is_never_told_as_not_begun() {
+    let server = server().await;
+    let gate = gate(&server).await;
+    let first = start(&server, &wrap(1, false), &psql(true, GATED));
+    server.until(AT_THE_GATE).await;
+    first.signal("9");
+    first.wait();
+    open(gate).await;
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    server.sql("UPDATE servicerelease.servicerelease_ledger SET state = 'Failed'").await;
+    // Whatever number whoever asks has: the row is of the release.
+    for attempt in [1, 0, 4] {
+        let (report, _) = run(&server, &settle(attempt), &[]);
+        assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+        assert!(report.message.ends_with("): a person has noted that it failed"), "{report:?}");
+    }
+    let (report, _) = run(&server, &wrap(4, false), &psql(true, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Failed, 1), "{report:?}");
 }
 
 #[tokio::test]

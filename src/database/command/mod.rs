@@ -94,7 +94,7 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
                 }
             }
             _ if row.is_of(wrapped) && row.run.begun => {
-                return Ok(Err(report::failed(format!("it failed (begun by {}): {}", row.by, row.run.why))));
+                return Ok(Err(report::failed(row.failed())));
             }
             _ if row.is_of(wrapped) => return Ok(Err(report::not_begun(row.run.why))),
             _ => {}

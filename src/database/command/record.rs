@@ -48,6 +48,12 @@ impl Row {
     pub fn is_of(&self, wrapped: &Wrapped) -> bool {
         self.release == wrapped.release && self.run.attempt >= wrapped.attempt
     }
+
+    /// That it failed, and why.
+    pub fn failed(&self) -> String {
+        let why = if self.run.why.is_empty() { "a person has noted that it failed" } else { &self.run.why };
+        format!("it failed (begun by {}): {why}", self.by)
+    }
 }
 
 /// The rows of commands.

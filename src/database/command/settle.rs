@@ -19,6 +19,8 @@ use super::{
     session::Session,
 };
 
+/// What is said of one that has not begun.
+const NEVER: &str = "it was never begun";
 /// The longest that is told of where to look, in bytes.
 const LOOK: usize = 190;
 
@@ -47,20 +49,27 @@ async fn read(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resul
             Ok(report::of(WorkOutcome::Done, format!("the ledger has it as applied (begun by {})", row.by)))
         }
         Some(row) if row.state == "Started" => left(session, wrapped, &row, until).await,
-        Some(row) if row.is_of(wrapped) && row.run.begun => {
-            Ok(report::failed(format!("it failed (begun by {}): {}", row.by, row.run.why)))
-        }
-        Some(row) if row.is_of(wrapped) => Ok(report::not_begun("it was never begun")),
+        // What is on record of this release is so, whichever try of it that was.
+        Some(row) if row.release == wrapped.release => over(session, wrapped, row).await,
         _ => {
-            // A pod that comes late finds this, and does not begin either.
             let why = "it was settled that it had not begun".to_owned();
-            let run = Run { attempt: wrapped.attempt, why, ..Run::default() };
-            if !records.write(connection, wrapped, "Failed", &run).await? {
-                return Ok(report::unknown("the lock of the migration was lost"));
-            }
-            Ok(report::not_begun("it was never begun"))
+            bar(session, wrapped, Run { why, ..Run::default() }, report::not_begun(NEVER)).await
         }
     }
+}
+
+/// One that failed, or was settled as not begun before.
+async fn over(session: &mut Session, wrapped: &Wrapped, row: Row) -> Result<Report, sqlx::Error> {
+    let is_barred = row.is_of(wrapped);
+    let settled = if row.run.begun { report::failed(row.failed()) } else { report::not_begun(NEVER) };
+    if is_barred { Ok(settled) } else { bar(session, wrapped, row.run, settled).await }
+}
+
+/// Notes that the try that is asked about is over: a pod that comes late finds this, and does not begin.
+async fn bar(session: &mut Session, wrapped: &Wrapped, run: Run, settled: Report) -> Result<Report, sqlx::Error> {
+    let run = Run { attempt: wrapped.attempt, ..run };
+    let barred = session.records.write(&mut session.connection, wrapped, "Failed", &run).await?;
+    Ok(if barred { settled } else { report::unknown("the lock of the migration was lost") })
 }
 
 /// A run that was begun and has no end on record: first its server processes end, then it is not known.

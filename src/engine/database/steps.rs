@@ -157,7 +157,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
         DatabaseTask::Settlement => {
             let migration = migration?;
-            (settle_job(pass, &migration.change, "migration", without), migration.change.timeout)
+            (settle_job(pass, &migration.change, DatabaseTask::Migration, without), migration.change.timeout)
         }
         DatabaseTask::Seed => {
             let seed = database.seed.as_ref()?;
@@ -277,11 +277,13 @@ fn change_job(
     with_change(pass, change, task, base)
 }
 
-/// A Job that finds out what became of a change.
-pub fn settle_job(pass: &Pass<'_>, change: &Change, what: &str, base: DatabaseJob) -> DatabaseJob {
+/// A Job that finds out what became of a change: of a seed, or of a migration. One of a command bars the tries that were
+/// ordered until now.
+pub fn settle_job(pass: &Pass<'_>, change: &Change, of: DatabaseTask, base: DatabaseJob) -> DatabaseJob {
+    let what = if of == DatabaseTask::Seed { "seed" } else { "migration" };
     let task = match sql_run(pass, change, &number(pass)) {
         Some(run) => Task::SettleSql(run),
-        None => Task::Settle(wrapped(pass, change, what, 0, false)),
+        None => Task::Settle(wrapped(pass, change, what, work::last_ordered(pass, of), false)),
     };
     let files = change.sql.as_ref().map(|sql| sql.config_map.clone());
     DatabaseJob { task: Some(task), pod: TaskPod::Own, files, ..base }

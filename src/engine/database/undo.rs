@@ -126,7 +126,7 @@ fn finish(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
     let forward = order(pass, database, DatabaseTask::Migration, begun)?;
     let migration = database.migration.as_ref()?;
     let base = DatabaseJob { task: None, files: None, ..forward.job.clone() };
-    let job = settle_job(pass, &migration.change, "migration", base);
+    let job = settle_job(pass, &migration.change, DatabaseTask::Migration, base);
     match work::drive(pass, Order { job, ..forward }) {
         Progress::Running => Some(Standing::Waits("the migration is under way: its outcome decides".into())),
         Progress::Ended(outcome) => {
@@ -186,7 +186,7 @@ fn finish_seed(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
     }
     let forward = order(pass, database, DatabaseTask::Seed, known.started_at)?;
     let base = DatabaseJob { task: None, files: None, ..forward.job.clone() };
-    let job = settle_job(pass, database.seed.as_ref()?, "seed", base);
+    let job = settle_job(pass, database.seed.as_ref()?, DatabaseTask::Seed, base);
     match work::drive(pass, Order { job, ..forward }) {
         Progress::Running => Some(Standing::Waits("the seed is under way".into())),
         Progress::Ended(outcome) => {

@@ -143,6 +143,12 @@ pub fn ordered(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> i32 {
     known.map_or(1, |known| if known.started_at < since { known.attempt + 1 } else { first_job(known) })
 }
 
+/// The last try of its kind in the release.
+pub fn last_ordered(pass: &Pass<'_>, task: DatabaseTask) -> i32 {
+    let known = pass.status.database.as_ref().and_then(|database| database.last(task));
+    known.map_or(1, first_job)
+}
+
 fn first_job(work: &DatabaseWork) -> i32 {
     work.attempt - i32::try_from(work.lost).unwrap_or(0)
 }

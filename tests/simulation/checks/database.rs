@@ -212,6 +212,9 @@ impl Checker {
                 self.require(!deed.blind || idempotent, "D1", || {
                     format!("{what} is run although nobody knows what became of an earlier run")
                 });
+                self.require(!deed.rerun, "D1", || {
+                    format!("{what} is run once more after it has failed, and nobody has ordered that")
+                });
                 let alone = status.stable.is_none() || !breaks(database);
                 self.require(alone || is_closed(cluster, spec), "D2", || {
                     format!("{what} is run while old code serves that cannot live with it")
@@ -259,6 +262,10 @@ impl Checker {
         let accepted = known.schema == SchemaState::Accepted;
         self.require(!in_doubt || accepted || !settled, "D4", || {
             format!("{:?}, and nobody knows what became of the migration", status.phase)
+        });
+        let begun = cluster.server.has_begun(&format!("production/{RELEASE}#{number}-"));
+        self.require(!begun || known.schema != SchemaState::Unchanged || !settled, "D4", || {
+            format!("{:?} with an unchanged schema, and the migration was begun", status.phase)
         });
         let wants = spec.database.as_ref().filter(|_| status.phase == Phase::Healthy);
         self.require(wants.is_none_or(|database| cluster.server.is_migrated(database)), "D2", || {

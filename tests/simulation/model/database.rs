@@ -43,6 +43,15 @@ pub struct Record {
     pub attempt: i32,
     /// Whether it was run at all.
     pub begun: bool,
+    /// Whether it was run over one of the same release that is known to have failed.
+    pub rerun: bool,
+}
+
+impl Record {
+    /// As src/database/command/record.rs has it: of the same try of the same release, or of a later one.
+    fn is_of(&self, wrapped: &Wrapped) -> bool {
+        self.release == wrapped.release && self.attempt >= wrapped.attempt
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +69,8 @@ pub struct Deed {
     pub release: String,
     /// Whether it was done over a run of the same release whose end is not known.
     pub blind: bool,
+    /// Whether it was done once more after it had failed in the same release.
+    pub rerun: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +211,19 @@ impl Server {
         self.data.runs.values().any(|run| run.state == State::Started && run.release.starts_with(release))
     }
 
+    /// Whether a command of a release was begun, as far as the ledger knows, to migrate.
+    pub fn has_begun(&self, release: &str) -> bool {
+        let of_release = |run: &Record| run.begun && run.release.starts_with(release);
+        self.data.runs.iter().any(|(plan, run)| plan.starts_with("migration/") && of_release(run))
+    }
+
+    /// A wrapper that is told to end ends its command, and notes that it failed.
+    fn told_to_end(&mut self, wrapped: &Wrapped) {
+        if let Some(run) = self.data.runs.get_mut(&wrapped.plan).filter(|run| run.state == State::Started) {
+            run.state = State::Failed;
+        }
+    }
+
     /// A person looks, and notes what became of what nobody knew.
     pub fn settle_by_hand(&mut self) {
         for run in self.data.runs.values_mut() {
@@ -234,8 +258,8 @@ impl Server {
         others.into_iter().any(|(_, worker)| worker.stage == Stage::Working && worker.locks())
     }
 
-    fn note(&mut self, what: What, release: &str, blind: bool) {
-        self.deeds.push(Deed { what, release: release.to_owned(), blind });
+    fn note(&mut self, what: What, release: &str) {
+        self.deeds.push(Deed { what, release: release.to_owned(), blind: false, rerun: false });
     }
 
     /// The next thing that a worker does. `right`: nothing goes wrong any more.
@@ -317,7 +341,7 @@ impl Server {
                 }
                 self.data.files.insert(key.clone(), run.release.clone());
                 let what = if run.set == "seed" { What::Seeded } else { What::Migrated(key.clone()) };
-                self.note(what, &run.release, false);
+                self.note(what, &run.release);
                 Next::More
             }
             Task::Down { run, of } => {
@@ -327,7 +351,7 @@ impl Server {
                 match last {
                     Some((key, true)) => {
                         self.data.files.remove(&key);
-                        self.note(What::TakenBack(key), &run.release, false);
+                        self.note(What::TakenBack(key), &run.release);
                         Next::More
                     }
                     Some(_) if self.data.files.values().any(own) => bad("a later one was applied by somebody else"),
@@ -354,7 +378,8 @@ impl Server {
                         What::Migrated(image)
                     }
                 };
-                self.note(what, &wrapped.release, blind);
+                let rerun = self.data.runs.get(&wrapped.plan).is_some_and(|run| run.rerun);
+                self.deeds.push(Deed { what, release: wrapped.release.clone(), blind, rerun });
                 Next::More
             }
             Task::Wrap(wrapped) => {
@@ -385,7 +410,7 @@ impl Server {
                     return Next::Ended(report(WorkOutcome::NotBegun, "there is no such backup"));
                 };
                 self.data = data;
-                self.note(What::Restored, "", false);
+                self.note(What::Restored, "");
                 Next::Ended(done)
             }
         }
@@ -393,8 +418,10 @@ impl Server {
 
     /// Looks in the ledger whether a command is to be run, and notes that it is.
     fn begin(&mut self, wrapped: &Wrapped, image: String) -> Option<Report> {
+        let mut rerun = false;
         if let Some(run) = self.data.runs.get(&wrapped.plan) {
-            let same = run.attempt == wrapped.attempt && run.release == wrapped.release;
+            let same = run.is_of(wrapped);
+            rerun = run.state == State::Failed && run.begun && run.release == wrapped.release;
             match run.state {
                 State::Applied => return Some(report(WorkOutcome::Done, "it is applied already")),
                 State::Started if !wrapped.again => {
@@ -406,22 +433,25 @@ impl Server {
             }
         }
         let (release, attempt) = (wrapped.release.clone(), wrapped.attempt);
-        let record = Record { state: State::Started, release, image, attempt, begun: true };
+        let record = Record { state: State::Started, release, image, attempt, begun: true, rerun };
         self.data.runs.insert(wrapped.plan.clone(), record);
         None
     }
 
     fn settle(&mut self, wrapped: &Wrapped) -> Report {
-        let run = self.data.runs.get(&wrapped.plan);
-        match run.map(|run| (run.state, run.begun)) {
-            Some((State::Applied, _)) => report(WorkOutcome::Done, "the ledger has it as applied"),
-            Some((State::Started, _)) => report(WorkOutcome::Unknown, "its end is not on record"),
-            Some((State::Failed, true)) => report(WorkOutcome::Failed, "it failed"),
-            Some((State::Failed, false)) => report(WorkOutcome::NotBegun, "it was never begun"),
-            None => {
-                // A pod that comes late finds this, and does not begin either.
+        match self.data.runs.get_mut(&wrapped.plan) {
+            Some(run) if run.state == State::Applied => report(WorkOutcome::Done, "the ledger has it as applied"),
+            Some(run) if run.state == State::Started => report(WorkOutcome::Unknown, "its end is not on record"),
+            Some(run) if run.release == wrapped.release => {
+                run.attempt = run.attempt.max(wrapped.attempt);
+                let begun = run.begun;
+                report(if begun { WorkOutcome::Failed } else { WorkOutcome::NotBegun }, "it failed, or never began")
+            }
+            _ => {
+                // A pod of the try that is asked about which comes late finds this, and does not begin either.
                 let (release, attempt) = (wrapped.release.clone(), wrapped.attempt);
-                let record = Record { state: State::Failed, release, image: String::new(), attempt, begun: false };
+                let (state, image) = (State::Failed, String::new());
+                let record = Record { state, release, image, attempt, begun: false, rerun: false };
                 self.data.runs.insert(wrapped.plan.clone(), record);
                 report(WorkOutcome::NotBegun, "it was never begun")
             }

@@ -2,21 +2,17 @@
 
 use servicerelease::{
     api::{
-        ApprovalKind, DatabaseApproval, Duration, OnRollback, SchemaState, ServiceRelease, ServiceReleaseSpec,
-        Timestamp, WorkOutcome,
+        ApprovalKind, DatabaseApproval, DatabaseTask, Duration, OnRollback, SchemaState, ServiceRelease,
+        ServiceReleaseSpec, Timestamp, WorkOutcome,
     },
-    engine::{Decision, Effect, Observed, Report, Run, Task, decide},
+    engine::{Decision, Effect, Observed, Report, Run, Task, Wrapped, decide},
 };
 
 use super::{Mutant, mutant, with_effects, with_seen, with_status};
 
 pub const ALL: &[Mutant] = &[
     mutant("runs a command once more under another name when its pod was killed", "D1", |release, seen, now| {
-        with_tasks(release, seen, now, |task| {
-            if let Task::Wrap(wrapped) = task {
-                wrapped.plan = format!("{}/{}", wrapped.plan, wrapped.attempt);
-            }
-        })
+        with_migrations(release, seen, now, |wrapped, job| wrapped.plan = format!("{}/{job}", wrapped.plan))
     }),
     mutant("takes every command for one that may be run twice", "D1", |release, seen, now| {
         with_tasks(release, seen, now, |task| {
@@ -24,6 +20,9 @@ pub const ALL: &[Mutant] = &[
                 wrapped.again = true;
             }
         })
+    }),
+    mutant("takes each Job for a try that somebody ordered", "D1", |release, seen, now| {
+        with_migrations(release, seen, now, |wrapped, job| wrapped.attempt = job)
     }),
     mutant("takes every migration for one that old code can live with", "D2", |release, seen, now| {
         with_specs(release, seen, now, |spec| {
@@ -145,6 +144,28 @@ fn with_tasks(release: &ServiceRelease, seen: &Observed, now: Timestamp, change:
             change(task);
         }
     })
+}
+
+/// Changes what is run as a migration, by the number of the Job that does it.
+fn with_migrations(
+    release: &ServiceRelease,
+    seen: &Observed,
+    now: Timestamp,
+    change: impl Fn(&mut Wrapped, i32),
+) -> Decision {
+    let mut decision = decide(release, seen, now);
+    let known = decision.status.database.as_ref().and_then(|known| known.last(DatabaseTask::Migration));
+    let job = known.map_or(1, |work| work.attempt);
+    for effect in &mut decision.after {
+        if let Effect::CreateJob(new) = effect
+            && let Run::Database(order) = &mut new.run
+            && let Some(Task::Wrap(wrapped)) = &mut order.task
+            && wrapped.plan.starts_with("migration/")
+        {
+            change(wrapped, job);
+        }
+    }
+    decision
 }
 
 fn with_specs(

@@ -80,3 +80,45 @@ fn a_retry_is_another_try() {
         told(&world).0.iter().filter(|it| it.plan.starts_with("down/")).map(|it| it.attempt).collect();
     assert_eq!(tries, [1, 1, 3, 3], "the number of a try is that of its first Job");
 }
+
+#[test]
+fn whoever_looks_for_the_end_of_a_command_asks_about_the_try_that_was_ordered() {
+    let mut world = commanded(&json!({}), silent);
+    lose(&mut world);
+    // Its Job is deleted by hand, and the release is taken back.
+    world.seen.jobs.clear();
+    world.report = bad!(Task::Settle(_), Failed);
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    let (run, looked_for) = told(&world);
+    assert_eq!((looked_for[0].plan.clone(), looked_for[0].attempt), (run[0].plan.clone(), 1));
+    assert_eq!(schema(&world), SchemaState::Partial, "{}", world.status().message);
+}
+
+#[test]
+fn a_retry_after_an_unknown_end_asks_about_the_try_that_was_ordered() {
+    let mut world = commanded(&json!({}), bad!(Task::Wrap(_), Unknown));
+    assert_eq!(world.status().reason, "MigrationUnknown", "{}", world.status().message);
+    world.report = bad!(Task::Settle(_), Failed);
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    let (run, looked_for) = told(&world);
+    assert_eq!((run.len(), looked_for.len(), looked_for[0].attempt), (1, 1, run[0].attempt));
+    assert_eq!(schema(&world), SchemaState::Partial, "{}", world.status().message);
+}
+
+#[test]
+fn the_end_of_a_seed_is_looked_for_in_the_same_way() {
+    let seed = json!({"seed": {"template": pod()}});
+    let mut world = commanded(&seed, |task| match task {
+        Task::Wrap(wrapped) if wrapped.plan.starts_with("seed/") => None,
+        _ => well(task),
+    });
+    lose(&mut world);
+    world.seen.jobs.clear();
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    let (run, looked_for) = told(&world);
+    let seeds: Vec<_> = run.iter().filter(|it| it.plan.starts_with("seed/")).collect();
+    assert_eq!((looked_for[0].plan.clone(), looked_for[0].attempt), (seeds[0].plan.clone(), 1));
+}

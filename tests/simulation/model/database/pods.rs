@@ -71,6 +71,15 @@ impl Cluster {
         let killed = worker.fate == Fate::Killed && worker.deeds >= worker.killed_after;
         if worker.alive && killed && worker.stage == Stage::Working {
             self.end_job(&worker.job, &worker.uid, at, None);
+            if let Some(Task::Wrap(wrapped)) = worker.task()
+                && worker.deeds > 0
+                && rng::dice(&format!("{}/told", worker.uid)).is_multiple_of(2)
+            {
+                // It is evicted: there is time for a note, and nobody reads the report before the pod is gone.
+                self.server.told_to_end(wrapped);
+                self.server.workers.remove(index);
+                return;
+            }
             worker.alive = false;
             worker.at = at + LINGER;
             self.server.workers[index] = worker;
