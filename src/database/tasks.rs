@@ -61,11 +61,11 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set, watched, planned } => {
+        Task::Preflight { min_version, session, limits, set, release, watched, planned } => {
             let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
             // It may be waiting for somebody's transaction. Nothing was done: the next Job looks again.
             tokio::select! {
-                looked = look(places, &wanted, set.as_deref(), watched) => looked,
+                looked = look(places, &wanted, set.as_deref().map(|set| (set, release.as_str())), watched) => looked,
                 () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
             }
         }
@@ -138,7 +138,8 @@ pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
     migrate::Settings { set, release, lock_timeout, timeout, plan, meant, observe: false }
 }
 
-async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>, watched: &[String]) -> Report {
+/// `files`: their set, and of which release they are.
+async fn look(places: &Places, wanted: &Wanted<'_>, files: Option<(&str, &str)>, watched: &[String]) -> Report {
     let (findings, mut faults) = match preflight::look(&places.url, wanted).await {
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
@@ -159,12 +160,12 @@ async fn look(places: &Places, wanted: &Wanted<'_>, set: Option<&str>, watched: 
             Err(error) => faults.push(format!("the files under {} cannot be read: {error}", watched.join(", "))),
         }
     }
-    if let Some(set) = set {
+    if let Some((set, release)) = files {
         match files::read(&places.files) {
             Err(wrong) => faults.push(wrong.to_string()),
             Ok(files) => {
                 report.files_hash = files::plan(set, &files);
-                match pending::look(&places.url, set, &files).await {
+                match pending::look(&places.url, set, release, &files).await {
                     Err(why) => faults.push(why),
                     Ok(sorted) => {
                         report.count = i64::try_from(sorted.pending.len()).unwrap_or(i64::MAX);

@@ -53,6 +53,9 @@ pub enum Task {
         limits: DatabasePreflight,
         /// The set of the SQL files that are mounted, if there are any: which are pending, and what they risk.
         set: Option<String>,
+        /// Namespace, name and number of the release: where the ledger is that knows of its files.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        release: String,
         /// Where ConfigMaps are mounted in the pod of a command of the user's: what is in them is part of the plan.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         watched: Vec<String>,

@@ -476,6 +476,26 @@ async fn one_that_was_settled_as_not_begun_does_not_begin_late() {
 }
 
 #[tokio::test]
+async fn a_schema_that_is_made_later_is_no_new_ledger() {
+    let server = server().await;
+    server
+        .sql("CREATE ROLE worker LOGIN; GRANT CREATE ON SCHEMA public TO worker; GRANT INSERT ON ran TO worker")
+        .await;
+    let url = server.url_of("worker", "postgres");
+    let command = psql(false, COUNT);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let run = |task: Value| Job::start(&url, &task, None, None, &command).wait().report.unwrap();
+    let report = run(wrap(1, false));
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    server.sql("CREATE SCHEMA servicerelease AUTHORIZATION worker").await;
+    let report = run(wrap(1, false));
+    assert!(report.message.starts_with("it is applied already"), "{report:?}");
+    server.sql("CREATE SCHEMA worker AUTHORIZATION worker; DROP SCHEMA servicerelease CASCADE").await;
+    let report = run(settle(1));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 1), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_ledger_that_was_made_for_files_alone_is_extended() {
     let server = server().await;
     server

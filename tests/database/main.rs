@@ -8,6 +8,7 @@ mod cut;
 mod down;
 mod install;
 mod job;
+mod ledgers;
 mod migrations;
 mod preflight;
 mod rehearsal;

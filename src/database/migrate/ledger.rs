@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
 use super::files::File;
 
-/// The table, in the schema that the migrations are for.
+/// The table, in the schema that the migrations are for when the first of them is run.
 pub const TABLE: &str = "servicerelease_ledger";
 /// The schema of what is recorded of tools: they refuse a schema that is not empty and has no history of theirs (Prisma,
 /// Flyway).
@@ -43,16 +43,75 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Where it is, or would be.
+    /// Where it is, or would be: in the schema that new tables are made in. What a search path begins with changes, by the URL,
+    /// by the role, by a schema of the role's name that a file makes; the ledger does not move with it, or all files would be
+    /// run again.
     pub async fn of(connection: &mut PgConnection, set: &str, release: &str) -> Result<Self, sqlx::Error> {
-        let schema: Option<String> =
-            sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(&mut *connection).await?;
-        let schema = schema.ok_or_else(|| {
-            sqlx::Error::Configuration(
-                "no schema of the search_path exists: create it, or name another one in the URL".into(),
-            )
-        })?;
-        Ok(Self { table: format!("{schema}.{TABLE}"), set: set.to_owned(), release: release.to_owned() })
+        let schema = current_schema(connection).await?;
+        let here = Self::at(&schema, set, release);
+        match here.elsewhere(connection).await? {
+            None => Ok(here),
+            Some(Other { schema, on_path: true }) => Ok(Self::at(&schema, set, release)),
+            Some(other) => {
+                let there = here.exists(connection).await?;
+                Err(sqlx::Error::Configuration(here.refusal(&schema, &other.schema, there).into()))
+            }
+        }
+    }
+
+    fn at(schema: &str, set: &str, release: &str) -> Self {
+        Self { table: format!("{schema}.{TABLE}"), set: set.to_owned(), release: release.to_owned() }
+    }
+
+    /// Where another ledger has files of this set which this release's object applied, if this one has none: schemas of the
+    /// search path come first. Releases of others, of the same set in another schema, have their own.
+    async fn elsewhere(&self, connection: &mut PgConnection) -> Result<Option<Other>, sqlx::Error> {
+        let others = format!(
+            "SELECT quote_ident(nspname), nspname = ANY (current_schemas(false)) FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE relname = '{TABLE}' AND relkind IN ('r', 'p') \
+             AND nspname !~ '^pg_' AND c.oid IS DISTINCT FROM to_regclass($1) AND has_schema_privilege(n.oid, 'USAGE') \
+             AND has_table_privilege(c.oid, 'SELECT') ORDER BY array_position(current_schemas(false), nspname), nspname"
+        );
+        let others = sqlx::query_as(AssertSqlSafe(others)).persistent(false).bind(&self.table);
+        let others: Vec<(String, bool)> = others.fetch_all(&mut *connection).await?;
+        if others.is_empty() || (self.exists(connection).await? && self.has_own(connection).await?) {
+            return Ok(None);
+        }
+        for (schema, on_path) in others {
+            if Self::at(&schema, &self.set, &self.release).has_own(connection).await? {
+                return Ok(Some(Other { schema, on_path }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it has rows of the set that are of this release's object, whatever number the release had.
+    async fn has_own(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let query = format!(
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE set_name = $1 AND split_part(release, '#', 1) = $2)",
+            self.table
+        );
+        let object = self.release.split('#').next().unwrap_or_default();
+        sqlx::query_scalar(AssertSqlSafe(query))
+            .persistent(false)
+            .bind(&self.set)
+            .bind(object)
+            .fetch_one(connection)
+            .await
+    }
+
+    /// Why files are not run where nobody knows of them.
+    fn refusal(&self, here: &str, other: &str, there: bool) -> String {
+        let (table, set) = (&self.table, &self.set);
+        let movement = match there {
+            true => format!("rows: INSERT INTO {table} SELECT * FROM {other}.{TABLE} WHERE set_name = '{set}'"),
+            false => format!("table: ALTER TABLE {other}.{TABLE} SET SCHEMA {here}"),
+        };
+        format!(
+            "the search path begins with {here}, and {other}.{TABLE} has the files of this set: they would all be run again. Either name \
+             schema {other} in the URL (?schema={other}), or have its search_path name it, or move the {movement}; files that \
+             are meant for both schemas need another set"
+        )
     }
 
     /// Whether it is there.
@@ -73,13 +132,20 @@ impl Ledger {
             let made = connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {SCHEMA}")))).await;
             match made {
                 Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(INSUFFICIENT_PRIVILEGE) => {
-                    return Self::open(connection, set, release).await;
+                    let schema = current_schema(connection).await?;
+                    return Self::at(&schema, set, release).or_elsewhere(connection).await;
                 }
                 made => made.map(|_| ())?,
             }
         }
-        let ledger = Self { table: format!("{SCHEMA}.{TABLE}"), set: set.to_owned(), release: release.to_owned() };
-        ledger.make(connection).await
+        Self::at(SCHEMA, set, release).or_elsewhere(connection).await
+    }
+
+    /// Commands do not mind the search path: the one that knows of them is theirs, wherever it is.
+    async fn or_elsewhere(self, connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let other = self.elsewhere(connection).await?;
+        let found = other.map_or_else(|| self.clone(), |other| Self::at(&other.schema, &self.set, &self.release));
+        found.make(connection).await
     }
 
     async fn make(self, connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
@@ -157,6 +223,24 @@ impl Ledger {
     pub fn settle(&self, version: &str) -> String {
         format!("UPDATE {} SET state = 'Applied' WHERE set_name = '{}' AND version = '{version}'", self.table, self.set)
     }
+}
+
+/// Another schema with a ledger.
+struct Other {
+    /// Its name, quoted.
+    schema: String,
+    /// Whether names are looked for in it.
+    on_path: bool,
+}
+
+/// The schema that new tables are made in, quoted.
+async fn current_schema(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let schema: Option<String> =
+        sqlx::query_scalar("SELECT quote_ident(current_schema())").fetch_one(connection).await?;
+    schema.ok_or_else(|| {
+        let why = "no schema of the search_path exists: create it, or name another one in the URL";
+        sqlx::Error::Configuration(why.into())
+    })
 }
 
 /// Whether this session holds the lock, in SQL.

@@ -136,17 +136,17 @@ fn down_name(name: &str) -> String {
 ///
 /// # Errors
 /// Where they cannot go together, or why the ledger cannot be read.
-pub async fn look<'a>(url: &str, set: &str, files: &'a [File]) -> Result<Sorted<'a>, String> {
+pub async fn look<'a>(url: &str, set: &str, release: &str, files: &'a [File]) -> Result<Sorted<'a>, String> {
     let opened = connection::open(url, "servicerelease/preflight").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
-    let read = read(&mut connection, set).await;
+    let read = read(&mut connection, set, release).await;
     let _ = connection.close().await;
     let (ledger, entries) = read.map_err(|error| format!("the ledger cannot be read: {}", told(&error)))?;
     sort(files, &entries, &ledger).map_err(|conflict| conflict.told())
 }
 
-async fn read(connection: &mut PgConnection, set: &str) -> Result<(Ledger, Vec<Entry>), sqlx::Error> {
-    let ledger = Ledger::of(connection, set, "").await?;
+async fn read(connection: &mut PgConnection, set: &str, release: &str) -> Result<(Ledger, Vec<Entry>), sqlx::Error> {
+    let ledger = Ledger::of(connection, set, release).await?;
     let entries = if ledger.exists(connection).await? { ledger.entries(connection).await? } else { Vec::new() };
     Ok((ledger, entries))
 }
@@ -165,7 +165,7 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
         }
         sleep(PAUSE).await;
     }
-    let read = read(&mut connection, &settings.set).await;
+    let read = read(&mut connection, &settings.set, &settings.release).await;
     let _ = connection.close().await;
     let (ledger, entries) = read.map_err(|error| told(&error))?;
     let sorted = sort(files, &entries, &ledger).map_err(|conflict| conflict.told())?;

@@ -126,7 +126,8 @@ async fn observed(
     rows: &BTreeMap<String, i64>,
 ) -> Result<Found, String> {
     // What is pending there was pending in the database.
-    let pending = migrate::pending::look(url, &run.set, files).await.map(|sorted| sorted.pending).unwrap_or_default();
+    let pending = migrate::pending::look(url, &run.set, &run.release, files).await;
+    let pending = pending.map(|sorted| sorted.pending).unwrap_or_default();
     let written = risks::of_files(pending);
     let look = async || {
         let opened = connection::open(url, "servicerelease/rehearsal").await;

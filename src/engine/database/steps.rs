@@ -106,6 +106,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 session: migration.is_some() || backup.is_some() || database.seed.is_some(),
                 limits: database.preflight.clone(),
                 set: files.as_ref().map(|(_, set)| set.clone()),
+                release: number(pass),
                 watched: migration.filter(|_| due).map(|migration| watched(&migration.change)).unwrap_or_default(),
                 planned: planned(database, due),
             };
