@@ -27,6 +27,8 @@ use super::{
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often a transaction is tried that did not get its locks, or was in the way of another.
 const TRIES: u32 = 10;
+/// How often a file is run again whose connection was lost: it may be what ends its server.
+const RERUNS: u32 = 2;
 /// The longest that is told of an error, in bytes.
 const MOST_TOLD: usize = 600;
 
@@ -100,8 +102,8 @@ impl Report {
 enum Stop {
     /// Nothing was done.
     NotBegun(String),
-    /// The connection is lost, with what was under way.
-    Lost(String),
+    /// The connection is lost, with what was under way; whether it was ended on purpose, by whoever may.
+    Lost(String, bool),
     /// A file was not applied.
     Failed(String, String),
     /// The same, and a part of it may be in effect.
@@ -110,10 +112,16 @@ enum Stop {
     Unknown(Option<String>, String),
 }
 
+impl Stop {
+    fn without_lock() -> Self {
+        Self::Lost("the lock of the migration is lost".into(), false)
+    }
+}
+
 impl From<sqlx::Error> for Stop {
     /// An error beside those of statements.
     fn from(error: sqlx::Error) -> Self {
-        if is_lost(&error) { Self::Lost(told(&error)) } else { Self::NotBegun(told(&error)) }
+        if is_lost(&error) { Self::Lost(told(&error), is_ended(&error)) } else { Self::NotBegun(told(&error)) }
     }
 }
 
@@ -138,16 +146,26 @@ impl From<sqlx::Error> for Broken {
     }
 }
 
-/// Whether the server, or the way to it, has ended a session.
+/// Whether the server, or the way to it, has ended a session. What the server said and sqlx does not know is none.
 fn is_lost(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
         // admin_shutdown, crash_shutdown, cannot_connect_now, and connection exceptions.
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| matches!(&*code, "57P01" | "57P02" | "57P03") || code.starts_with("08"))
         }
         _ => false,
     }
+}
+
+/// Whether that was pg_terminate_backend, or a server that is shut down (admin_shutdown).
+fn is_ended(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "57P01")
+}
+
+/// Since when the server has been there: a session that an administrator ended is not the server's end.
+async fn server_started(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_postmaster_start_time()::text").fetch_one(connection).await
 }
 
 /// Whether a transaction may be tried again: it waited for a lock too long, or was one of those that could not be
@@ -181,6 +199,16 @@ enum Direction<'a> {
     Up,
     Down(&'a str),
 }
+
+/// A file whose connection was lost while it was run.
+struct Lost<'a> {
+    file: &'a File,
+    times: u32,
+    why: String,
+    /// The server on which its session was ended on purpose, by since when that had been there.
+    ended_on: Option<String>,
+}
+
 struct Run<'a> {
     files: &'a [File],
     settings: &'a Settings,
@@ -194,6 +222,8 @@ struct Run<'a> {
     effects: Vec<Effects>,
     /// Whether a file was begun: from then on a lost connection leaves something to be found out.
     begun: bool,
+    /// The last file that was broken off.
+    lost: Option<Lost<'a>>,
 }
 
 impl<'a> Run<'a> {
@@ -209,6 +239,7 @@ impl<'a> Run<'a> {
             earlier: Vec::new(),
             effects: Vec::new(),
             begun: false,
+            lost: None,
         }
     }
 
@@ -223,8 +254,8 @@ impl<'a> Run<'a> {
             }
             Err(Stop::NotBegun(why)) => (WorkOutcome::Failed, None, Some(why)),
             Err(Stop::Failed(file, why) | Stop::Partly(file, why)) => (WorkOutcome::Failed, Some(file), Some(why)),
-            Err(Stop::Lost(why)) if !run.begun => (WorkOutcome::NotBegun, None, Some(why)),
-            Err(Stop::Lost(why)) => {
+            Err(Stop::Lost(why, _)) if !run.begun => (WorkOutcome::NotBegun, None, Some(why)),
+            Err(Stop::Lost(why, _)) => {
                 (WorkOutcome::Unknown, None, Some(format!("the connection is lost, and there is no other: {why}")))
             }
             Err(Stop::Unknown(file, why)) => (WorkOutcome::Unknown, file, Some(why)),
@@ -249,7 +280,7 @@ impl<'a> Run<'a> {
         let options = connection::options(url, &program).map_err(|error| Stop::NotBegun(error.to_string()))?;
         loop {
             match self.session(&options).await {
-                Err(Stop::Lost(_)) if Instant::now() + PAUSE < self.deadline => sleep(PAUSE).await,
+                Err(Stop::Lost(..)) if Instant::now() + PAUSE < self.deadline => sleep(PAUSE).await,
                 ended => return ended,
             }
         }
@@ -265,22 +296,45 @@ impl<'a> Run<'a> {
         })?;
         ledger::settings(&mut connection).await?;
         self.lock(&mut connection).await?;
+        let server = server_started(&mut connection).await?;
         if let Some(why) = meant::differs(&mut connection, &self.settings.meant).await? {
             return Err(Stop::NotBegun(why));
         }
         let ledger = Ledger::open(&mut connection, &self.settings.set, &self.settings.release).await?;
         let pending = self.pending(&mut connection, &ledger).await?;
         for file in pending {
+            self.may_run(file, &server)?;
             self.begun = true;
-            match &file.body {
-                Body::Transaction(statements) => self.together(&mut connection, &ledger, file, statements).await?,
-                Body::Alone(statements) => self.alone(&mut connection, &ledger, file, statements).await?,
-            }
+            let done = match &file.body {
+                Body::Transaction(statements) => self.together(&mut connection, &ledger, file, statements).await,
+                Body::Alone(statements) => self.alone(&mut connection, &ledger, file, statements).await,
+            };
+            done.inspect_err(|stop| self.note_loss(file, stop, &server))?;
             self.applied.push(file.name.clone());
             ledger::settings(&mut connection).await?;
         }
         let _ = connection.close().await;
         Ok(())
+    }
+
+    /// Whether a file may be run that was perhaps broken off before: as the ledger has it nothing of it is in effect.
+    fn may_run(&self, file: &File, server: &str) -> Result<(), Stop> {
+        let Some(Lost { times, why, ended_on, .. }) = self.lost.as_ref().filter(|lost| lost.file == file) else {
+            return Ok(());
+        };
+        let why = match ended_on {
+            Some(on) if on == server => format!("an administrator ended its session: {why}"),
+            _ if *times > RERUNS => format!("the connection was lost {times} times while it was run: {why}"),
+            _ => return Ok(()),
+        };
+        Err(Stop::Failed(file.name.clone(), why))
+    }
+
+    fn note_loss(&mut self, file: &'a File, stop: &Stop, server: &str) {
+        let Stop::Lost(why, ended) = stop else { return };
+        let before = self.lost.take().filter(|lost| lost.file == file).map_or(0, |lost| lost.times);
+        let ended_on = ended.then(|| server.to_owned());
+        self.lost = Some(Lost { file, times: before + 1, why: why.clone(), ended_on });
     }
 
     fn left(&self) -> Duration {
@@ -348,7 +402,7 @@ impl<'a> Run<'a> {
                 Err(broken) => broken,
             };
             if is_lost(&error) {
-                return Err(Stop::Lost(told(&error)));
+                return Err(error.into());
             }
             let pause = PAUSE * tries;
             if !is_contended(&error) || tries == TRIES || pause >= self.left() {
@@ -451,12 +505,12 @@ impl<'a> Run<'a> {
         statements: &[Statement],
     ) -> Result<(), Stop> {
         if !ledger.note(connection, file, "Started").await? {
-            return Err(Stop::Lost("the lock of the migration is lost".into()));
+            return Err(Stop::without_lock());
         }
         for (done, statement) in statements.iter().enumerate() {
             let Err((error, tries)) = self.by_itself(connection, statement).await else { continue };
             if is_lost(&error) {
-                return Err(Stop::Lost(told(&error)));
+                return Err(error.into());
             }
             let times = if tries > 1 { format!(", tried {tries} times") } else { String::new() };
             ledger.note(connection, file, "Failed").await?;
@@ -478,7 +532,7 @@ impl<'a> Run<'a> {
         }
         match ledger.note(connection, file, "Applied").await? {
             true => Ok(()),
-            false => Err(Stop::Lost("the lock of the migration is lost".into())),
+            false => Err(Stop::without_lock()),
         }
     }
 }

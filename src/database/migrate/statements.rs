@@ -54,6 +54,9 @@ pub enum Unreadable {
     /// Rows that only psql can send.
     #[error("line {0}: COPY ... FROM STDIN has its rows from psql: write INSERTs")]
     Copy(u64),
+    /// Rows that only psql would take.
+    #[error("line {0}: COPY ... TO STDOUT has psql take its rows, and nobody is there who would: take it out")]
+    CopyOut(u64),
 }
 
 /// The statements of a text, in their order.
@@ -123,6 +126,9 @@ impl Current {
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
         if words.first() == Some(&"COPY") && words.contains(&"STDIN") {
             return Err(Unreadable::Copy(first.line));
+        }
+        if words.first() == Some(&"COPY") && words.contains(&"STDOUT") {
+            return Err(Unreadable::CopyOut(first.line));
         }
         let text = text[place.offset(first)..place.offset(last)].to_owned();
         let kind = kind(&words);
@@ -224,6 +230,8 @@ mod tests {
     #[rstest]
     #[case("SELECT 1;\n\\i other.sql", "line 2: a command of psql")]
     #[case("COPY t FROM STDIN;\n1\n\\.", "line 1: COPY ... FROM STDIN")]
+    #[case("SELECT 1;\nCOPY (SELECT * FROM t) TO STDOUT", "line 2: COPY ... TO STDOUT")]
+    #[case("copy t to stdout with (format csv)", "line 1: COPY ... TO STDOUT")]
     #[case("SELECT 'no end", "Unterminated string literal")]
     fn what_no_server_could_be_sent_is_told(#[case] sql: &str, #[case] told: &str) {
         let error = split(sql).unwrap_err().to_string();
