@@ -94,3 +94,45 @@ async fn a_down_file_that_fails_is_undone_and_those_before_it_stay() {
     assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 2), "{report:?}");
     assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (0, 0));
 }
+
+#[tokio::test]
+async fn what_failed_half_way_in_no_transaction_is_not_passed_over() {
+    let server = Server::start().await;
+    let all = directory(&[
+        ("001_a.sql", "CREATE TABLE a (n int); INSERT INTO a VALUES (1), (1)"),
+        ("001_a.down.sql", "DROP TABLE a"),
+        ("002_i.sql", "CREATE INDEX CONCURRENTLY plain ON a (n);\nCREATE UNIQUE INDEX CONCURRENTLY one ON a (n)"),
+        ("002_i.down.sql", "DROP INDEX plain, one"),
+    ]);
+    let report = up(&server, all.path(), "a/b#1").await;
+    assert_eq!((report.outcome, report.partly), (WorkOutcome::Failed, true), "{report:?}");
+    let report = down(&server, all.path(), "a/b#1").await;
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    let remedy = "DELETE FROM public.servicerelease_ledger WHERE set_name = 'shop' AND version = '2'";
+    let told =
+        ["002_i.sql: it failed in no transaction (begun by a/b#1 at ", "indexes that are left invalid: one", remedy];
+    assert!(told.iter().all(|told| report.message.contains(told)), "{report:?}");
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (1, 2));
+    // A person drops what it left, and says so.
+    server.sql("DROP INDEX plain, one").await;
+    server.sql(remedy).await;
+    let report = down(&server, all.path(), "a/b#1").await;
+    assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 1), "{report:?}");
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (0, 0));
+}
+
+#[tokio::test]
+async fn what_a_person_noted_as_failed_is_undone() {
+    let server = Server::start().await;
+    let all = directory(&FILES[..2]);
+    up(&server, all.path(), "a/b#1").await;
+    // As one that was broken off, and that a person has undone and noted so, as the runner has said.
+    server
+        .sql("INSERT INTO servicerelease_ledger VALUES ('shop', '2', '002_i.sql', '', 'Started', 'a/b#1', now())")
+        .await;
+    let report = down(&server, all.path(), "a/b#1").await;
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    server.sql("UPDATE servicerelease_ledger SET state = 'Failed' WHERE version = '2'").await;
+    let report = down(&server, all.path(), "a/b#1").await;
+    assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 1), "{report:?}");
+}

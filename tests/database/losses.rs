@@ -71,3 +71,51 @@ async fn a_file_that_crashes_the_server_is_run_three_times_at_most() {
     server.until("SELECT true").await;
     assert_eq!(server.number(RAN).await, 1);
 }
+
+#[tokio::test]
+async fn what_a_release_has_begun_is_unknown_where_nothing_can_be_looked_up_any_more() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let watched = directory.path().join("settings");
+    fs::write(&watched, "one").unwrap();
+    let paths = vec![watched.display().to_string()];
+    let hash = servicerelease::database::meant::files(&paths).unwrap();
+    let meant = Meant { watched: paths, files: hash, ..Meant::default() };
+    let running = tokio::spawn({
+        let (url, files) = (server.url(), files(&[("001_slow.sql", "SELECT pg_sleep(3)")]));
+        async move { migrate::run(&url, &files, &Settings { meant, ..settings() }).await }
+    });
+    server.until(SLEEPS).await;
+    fs::write(&watched, "another").unwrap();
+    server.sql(END).await;
+    let report = running.await.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    assert!(why(&report).contains("are not those that were meant"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_file_in_no_transaction_whose_end_cannot_be_noted_is_unknown() {
+    let server = Server::start().await;
+    let table = [TABLE];
+    migrate::run(&server.url(), &files(&table), &settings()).await;
+    for state in ["Applied", "Failed"] {
+        let refuse = format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$; \
+             CREATE TRIGGER refuse BEFORE UPDATE ON servicerelease_ledger FOR EACH ROW WHEN (NEW.state = '{state}') \
+             EXECUTE FUNCTION refuse()"
+        );
+        server.sql(&refuse).await;
+        let column = if state == "Applied" { "file" } else { "nothing" };
+        let index = format!("CREATE INDEX CONCURRENTLY by_{state} ON ran ({column})");
+        let all = files(&[TABLE, ("002_index.sql", &index)]);
+        let other = Settings { release: "production/other#1".into(), ..settings() };
+        let report = migrate::run(&server.url(), &all, &other).await;
+        assert_eq!(
+            (report.outcome, report.file.as_deref()),
+            (WorkOutcome::Unknown, Some("002_index.sql")),
+            "{report:?}"
+        );
+        assert!(why(&report).contains("no room") && why(&report).contains("SET state = 'Applied'"), "{report:?}");
+        server.sql("DROP FUNCTION refuse CASCADE; DELETE FROM servicerelease_ledger WHERE version = '2'").await;
+    }
+}

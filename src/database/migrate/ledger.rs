@@ -31,6 +31,8 @@ pub struct Entry {
     pub release: String,
     /// The same, and when it was begun.
     pub by: String,
+    /// Whether the state is the word of a person about a file that was begun: what the runner ends has a time.
+    pub by_hand: bool,
 }
 
 /// The ledger of one set of files.
@@ -171,7 +173,7 @@ impl Ledger {
     pub async fn entries(&self, connection: &mut PgConnection) -> Result<Vec<Entry>, sqlx::Error> {
         let query = format!(
             "SELECT version, name, checksum, state, release, format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', \
-             'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) FROM {} WHERE set_name = $1",
+             'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')), state <> 'Started' AND finished_at IS NULL FROM {} WHERE set_name = $1",
             self.table
         );
         let rows = sqlx::query(AssertSqlSafe(query)).bind(&self.set).fetch_all(connection).await?;
@@ -183,6 +185,7 @@ impl Ledger {
                 state: row.try_get(3)?,
                 release: row.try_get(4)?,
                 by: row.try_get(5)?,
+                by_hand: row.try_get(6)?,
             })
         };
         rows.into_iter().map(entry).collect()
@@ -217,6 +220,11 @@ impl Ledger {
         let gone = format!("DELETE FROM {} WHERE set_name = $1 AND version = $2 AND {}", self.table, holds());
         let gone = sqlx::query(AssertSqlSafe(gone)).persistent(false).bind(&self.set).bind(version);
         Ok(gone.execute(connection).await?.rows_affected() == 1)
+    }
+
+    /// How a person says that nothing of a file is left.
+    pub fn erase(&self, version: &str) -> String {
+        format!("DELETE FROM {} WHERE set_name = '{}' AND version = '{version}'", self.table, self.set)
     }
 
     /// How a person says what became of a file.

@@ -89,9 +89,11 @@ pub fn sort<'a>(files: &'a [File], entries: &[Entry], ledger: &Ledger) -> Result
 /// The down files of what a release applied, the last first.
 ///
 /// # Errors
-/// A file that is missing, one that another release applied after them, or one that nobody knows about.
+/// A file that is missing, one that another release applied after them, or one of which nobody knows what of it is in effect.
+/// That is so of those that failed in no transaction, until a person has noted it: as 'Failed' once it is undone.
 pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Ledger) -> Result<Sorted<'a>, Conflict> {
-    let mut entries: Vec<&Entry> = entries.iter().filter(|entry| entry.state != "Failed").collect();
+    let undone = |entry: &&Entry| entry.state == "Failed" && (entry.release != of || entry.by_hand);
+    let mut entries: Vec<&Entry> = entries.iter().filter(|entry| !undone(entry)).collect();
     entries.sort_by(|one, other| (other.version.len(), &other.version).cmp(&(one.version.len(), &one.version)));
     let mut sorted = Sorted::default();
     let mut after: Option<&Entry> = None;
@@ -116,6 +118,14 @@ pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Le
                     format!("{} was applied after {} (by {}): take that back first", after.name, entry.name, after.by);
                 return Err(Conflict::Files(why));
             }
+            ("Failed", ..) => {
+                let why = format!(
+                    "it failed in no transaction (begun by {}), and what it did before that is in effect: drop it, then: {}",
+                    entry.by,
+                    ledger.erase(&entry.version)
+                );
+                return Err(Conflict::Unknown(entry.name.clone(), why));
+            }
             _ => {
                 let settle = ledger.settle(&entry.version);
                 let why = format!("nobody knows how far it came (begun by {}): look, then: {settle}", entry.by);
@@ -124,6 +134,16 @@ pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Le
         }
     }
     Ok(sorted)
+}
+
+/// What a person would look for who is to drop what a file left; empty if there is nothing.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn invalid_indexes(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let invalid = "SELECT coalesce('; indexes that are left invalid: ' || string_agg(indexrelid::regclass::text, ', '), '') \
+                   FROM pg_catalog.pg_index WHERE NOT indisvalid";
+    sqlx::query_scalar(invalid).persistent(false).fetch_one(connection).await
 }
 
 /// The name of the file that takes another one back.

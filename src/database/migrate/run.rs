@@ -113,6 +113,12 @@ enum Stop {
 }
 
 impl Stop {
+    /// A file in no transaction that has ended, and stands in the ledger as begun.
+    fn unnoted(ledger: &Ledger, file: &File, why: &str) -> Self {
+        let settle = ledger.settle(&file.version);
+        Self::Unknown(Some(file.name.clone()), format!("{why}; then: {settle} (or 'Failed')"))
+    }
+
     fn without_lock() -> Self {
         Self::Lost("the lock of the migration is lost".into(), false)
     }
@@ -249,6 +255,8 @@ impl<'a> Run<'a> {
         let partly = matches!(stop, Err(Stop::Partly(..)));
         let (outcome, file, why) = match stop {
             Ok(()) => (WorkOutcome::Done, None, None),
+            // The ledger was not read after that.
+            Err(Stop::NotBegun(why)) if run.begun => (WorkOutcome::Unknown, None, Some(why)),
             Err(Stop::NotBegun(why)) if run.applied.is_empty() && run.earlier.is_empty() => {
                 (WorkOutcome::NotBegun, None, Some(why))
             }
@@ -358,7 +366,15 @@ impl<'a> Run<'a> {
         let entries = ledger.entries(connection).await?;
         let Sorted { pending, applied } = match self.direction {
             Direction::Up => pending::sort(self.files, &entries, ledger)?,
-            Direction::Down(of) => pending::sort_down(self.files, &entries, of, ledger)?,
+            Direction::Down(of) => match pending::sort_down(self.files, &entries, of, ledger) {
+                Err(Conflict::Unknown(file, why)) => {
+                    return Err(Stop::Unknown(
+                        Some(file),
+                        format!("{why}{}", pending::invalid_indexes(connection).await?),
+                    ));
+                }
+                sorted => sorted?,
+            },
         };
         if self.begun {
             // What this run committed, and did not hear of.
@@ -504,8 +520,8 @@ impl<'a> Run<'a> {
         file: &File,
         statements: &[Statement],
     ) -> Result<(), Stop> {
-        if !ledger.note(connection, file, "Started").await? {
-            return Err(Stop::without_lock());
+        if let Err(why) = noted(ledger.note(connection, file, "Started").await)? {
+            return Err(Stop::Failed(file.name.clone(), format!("that it begins cannot be noted: {why}")));
         }
         for (done, statement) in statements.iter().enumerate() {
             let Err((error, tries)) = self.by_itself(connection, statement).await else { continue };
@@ -513,7 +529,7 @@ impl<'a> Run<'a> {
                 return Err(error.into());
             }
             let times = if tries > 1 { format!(", tried {tries} times") } else { String::new() };
-            ledger.note(connection, file, "Failed").await?;
+            let unnoted = noted(ledger.note(connection, file, "Failed").await)?.err();
             let before =
                 if done > 0 { format!("; the {done} statements before it are in effect") } else { String::new() };
             let why = format!(
@@ -526,14 +542,25 @@ impl<'a> Run<'a> {
                     ""
                 }
             );
+            if let Some(unnoted) = unnoted {
+                return Err(Stop::unnoted(ledger, file, &format!("{why}, which cannot be noted: {unnoted}")));
+            }
             // What makes no index leaves nothing where it fails.
             let partly = done > 0 || statement.is_concurrent();
             return Err(if partly { Stop::Partly } else { Stop::Failed }(file.name.clone(), why));
         }
-        match ledger.note(connection, file, "Applied").await? {
-            true => Ok(()),
-            false => Err(Stop::without_lock()),
-        }
+        noted(ledger.note(connection, file, "Applied").await)?
+            .map_err(|why| Stop::unnoted(ledger, file, &format!("it is done, which cannot be noted: {why}")))
+    }
+}
+
+/// Whether a note is in the ledger; else why the server refused it.
+fn noted(note: Result<bool, sqlx::Error>) -> Result<Result<(), String>, Stop> {
+    match note {
+        Ok(true) => Ok(Ok(())),
+        Ok(false) => Err(Stop::without_lock()),
+        Err(error) if is_lost(&error) => Err(error.into()),
+        Err(error) => Ok(Err(told(&error))),
     }
 }
 
