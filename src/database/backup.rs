@@ -297,7 +297,7 @@ async fn restored(url: &str, place: &Path, flags: &[&str]) -> Result<BTreeMap<St
     let flags = ["--exit-on-error", "--no-password"].iter().chain(flags);
     let arguments: Vec<&OsStr> = flags.map(OsStr::new).chain([to.as_ref(), place.as_os_str()]).collect();
     tool::run("pg_restore", &environment, &arguments).await?;
-    let opened = connection::open(url, "servicerelease/proof").await;
+    let opened = connection::open_unlimited(url, "servicerelease/proof").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let rows = rows(&mut connection).await;
     let _ = connection.close().await;
@@ -401,7 +401,7 @@ pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Ve
 }
 
 async fn connect(url: &str) -> Result<PgConnection, String> {
-    connection::open(url, "servicerelease/backup").await.map_err(|error| error.to_string())
+    connection::open_unlimited(url, "servicerelease/backup").await.map_err(|error| error.to_string())
 }
 
 async fn text(connection: &mut PgConnection, query: &'static str) -> Result<String, String> {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, path::PathBuf, str::FromStr as _, time::Duration};
 
 use reqwest::Url;
 use sqlx::{
-    ConnectOptions as _, PgConnection,
+    ConnectOptions as _, Executor as _, PgConnection,
     postgres::{PgConnectOptions, PgDatabaseError},
 };
 use thiserror::Error;
@@ -90,6 +90,27 @@ pub fn options(text: &str, program: &str) -> Result<PgConnectOptions, Connecting
 /// See [`options`] and [`connect`].
 pub async fn open(url: &str, program: &str) -> Result<PgConnection, Connecting> {
     connect(&options(url, program)?, CONNECT).await
+}
+
+/// The same for a session that holds something for others, or counts: limits of its role or of the server do not end it.
+/// Not for one that a pooler lends, who would pass that on.
+///
+/// # Errors
+/// See [`open`].
+pub async fn open_unlimited(url: &str, program: &str) -> Result<PgConnection, Connecting> {
+    let options = options(url, program)?;
+    let mut connection = connect(&options, CONNECT).await?;
+    let refused = |error| Connecting::Refused { place: place(&options), why: told(&error) };
+    unlimited(&mut connection).await.map_err(refused)?;
+    Ok(connection)
+}
+
+/// Takes the limits away that a role or a server may have for sessions, as far as the server knows them (PostgreSQL 14
+/// and 17 have new ones).
+pub async fn unlimited(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let set = "SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', \
+               'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+    connection.execute(sqlx::raw_sql(set)).await.map(|_| ())
 }
 
 /// Connects. Where nobody answers, or the server has not started yet, it tries again until the time is over: what was

@@ -78,7 +78,7 @@ impl Server {
     pub async fn clear(&self) -> Result<(), String> {
         let left = |why: String| format!("the scratch database {} may be left over: {why}", self.name);
         let mut connection =
-            connection::open(&self.url, &self.program).await.map_err(|error| left(error.to_string()))?;
+            connection::open_unlimited(&self.url, &self.program).await.map_err(|error| left(error.to_string()))?;
         if self.take_over(&mut connection).await.map_err(left)? {
             drop_database(&mut connection, &self.name).await?;
         }
@@ -114,7 +114,7 @@ impl Server {
     /// # Errors
     /// Why there is none.
     pub(super) async fn connect(&self) -> Result<PgConnection, String> {
-        connection::open(&self.url, &self.program).await.map_err(|error| error.to_string())
+        connection::open_unlimited(&self.url, &self.program).await.map_err(|error| error.to_string())
     }
 }
 

@@ -323,3 +323,15 @@ async fn a_directory_is_shared_with_other_databases() {
     assert!(next.ends_with("removed ns.a-1-20240101T000000-before-restore, ns.a-1-20240101T000000"), "{next}");
     assert_eq!(names(directory.path()).len(), 6);
 }
+
+#[tokio::test]
+async fn limits_of_the_role_do_not_end_the_sessions_of_a_backup_and_its_proof() {
+    let server = Server::start().await;
+    server.sql("CREATE TABLE many AS SELECT n FROM generate_series(1, 1000000) n").await;
+    server.sql("ALTER ROLE shop SET idle_in_transaction_session_timeout = '100ms'").await;
+    server.sql("ALTER ROLE shop SET idle_session_timeout = '2s'; ALTER ROLE shop SET statement_timeout = '5s'").await;
+    let directory = tempfile::tempdir().unwrap();
+    let backup = take(&server.url(), directory.path(), "shop-1").await.unwrap();
+    assert_eq!(backup.rows["public.many"], 1_000_000);
+    prove(&server.url(), directory.path(), "shop-1").await.unwrap();
+}

@@ -355,3 +355,16 @@ async fn without_a_server_or_the_lock_nothing_is_begun() {
     assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
     assert!(why(&report).contains("no connection to shop@127.0.0.1:"), "{report:?}");
 }
+
+#[tokio::test]
+async fn a_session_of_a_migration_is_not_ended_by_limits_of_its_role() {
+    let server = Server::start().await;
+    server.sql("ALTER ROLE shop SET idle_in_transaction_session_timeout = '1h'; ALTER ROLE shop SET idle_session_timeout = '1h'; \
+                ALTER ROLE shop SET statement_timeout = '77ms'").await;
+    let seen = "CREATE TABLE seen AS SELECT current_setting('idle_in_transaction_session_timeout') AS idle, \
+                current_setting('idle_session_timeout') AS session, current_setting('statement_timeout') AS statement";
+    let report = run(&server, &[("1.sql", seen), ("2.sql", "VACUUM seen")]).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let own = "SELECT count(*) FROM seen WHERE idle = '0' AND session = '0' AND statement NOT IN ('0', '77ms')";
+    assert_eq!(server.number(own).await, 1);
+}

@@ -2,6 +2,8 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
+use crate::database::connection;
+
 use super::files::File;
 
 /// The table, in the schema that the migrations are for when the first of them is run.
@@ -276,9 +278,11 @@ pub async fn holder(connection: &mut PgConnection) -> Result<Option<String>, sql
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_optional(connection).await
 }
 
-/// Sets what every session of a migration has: the server looks whether its client is still there (PostgreSQL 14).
+/// Sets what every session of a migration has: the server looks whether its client is still there (PostgreSQL 14), and no
+/// limit ends it while it holds the lock. Statements of files have their own.
 pub async fn settings(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let set = "RESET ALL; RESET ROLE; SELECT set_config(name, '500', false) FROM pg_catalog.pg_settings \
                WHERE name = 'client_connection_check_interval'";
-    connection.execute(sqlx::raw_sql(set)).await.map(|_| ())
+    connection.execute(sqlx::raw_sql(set)).await?;
+    connection::unlimited(connection).await
 }

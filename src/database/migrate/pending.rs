@@ -176,7 +176,7 @@ async fn read(connection: &mut PgConnection, set: &str, release: &str) -> Result
 /// # Errors
 /// Why that cannot be said.
 pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<Settled, String> {
-    let opened = connection::open(url, "servicerelease/settle").await;
+    let opened = connection::open_unlimited(url, "servicerelease/settle").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let begun = Instant::now();
     while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {

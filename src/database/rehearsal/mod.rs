@@ -106,7 +106,7 @@ fn millis(since: Instant) -> i64 {
 
 /// What was restored has no statistics: without them statements take other ways, and another time, than in earnest.
 async fn analyze(url: &str) {
-    let Ok(mut connection) = connection::open(url, "servicerelease/rehearsal").await else { return };
+    let Ok(mut connection) = connection::open_unlimited(url, "servicerelease/rehearsal").await else { return };
     let _ = connection.execute(sqlx::raw_sql("ANALYZE")).await;
     let _ = connection.close().await;
 }
@@ -130,7 +130,7 @@ async fn observed(
     let pending = pending.map(|sorted| sorted.pending).unwrap_or_default();
     let written = risks::of_files(pending);
     let look = async || {
-        let opened = connection::open(url, "servicerelease/rehearsal").await;
+        let opened = connection::open_unlimited(url, "servicerelease/rehearsal").await;
         let mut connection = opened.map_err(|error| error.to_string())?;
         let schema = Schema::look(&mut connection).await.map_err(|error| told(&error))?;
         Ok::<_, String>((connection, schema))

@@ -43,7 +43,7 @@ pub async fn run(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i64
 }
 
 async fn observed(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i64>) -> Result<Found, String> {
-    let opened = connection::open(&scratch.url, "servicerelease/rehearsal").await;
+    let opened = connection::open_unlimited(&scratch.url, "servicerelease/rehearsal").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let before = Schema::look(&mut connection).await.map_err(|error| told(&error))?;
     let variables = variables(std::env::vars_os(), &places.url, &scratch.url)?;

@@ -116,7 +116,7 @@ fn mark(suffix: &str, backup: &Backup) -> String {
 async fn maintenance(url: &str, database: &str) -> Result<PgConnection, String> {
     let mut last = String::new();
     for other in MAINTENANCE.into_iter().filter(|other| *other != database) {
-        match connection::open(&beside(url, other)?, "servicerelease/restore").await {
+        match connection::open_unlimited(&beside(url, other)?, "servicerelease/restore").await {
             Ok(connection) => return Ok(connection),
             Err(error) => last = error.to_string(),
         }
@@ -288,7 +288,7 @@ impl Work<'_> {
 
     /// A session that keeps migrations away.
     async fn no_migration(&self) -> Result<PgConnection, String> {
-        let opened = connection::open(&self.places.url, "servicerelease/restore").await;
+        let opened = connection::open_unlimited(&self.places.url, "servicerelease/restore").await;
         let mut connection = opened.map_err(|error| error.to_string())?;
         let begun = Instant::now();
         while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {

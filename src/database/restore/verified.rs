@@ -17,7 +17,7 @@ use super::mark;
 /// What is missing, or why it cannot be looked at.
 pub async fn verify(places: &Places, name: &str, suffix: &str) -> Result<String, String> {
     let backup = backup::known(&places.backups, name)?;
-    let opened = connection::open(&places.url, "servicerelease/verify").await;
+    let opened = connection::open_unlimited(&places.url, "servicerelease/verify").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let looked = look(&mut connection, &backup, suffix).await;
     let _ = connection.close().await;
