@@ -20,6 +20,8 @@ pub const CONFIG: &str = "shop-config";
 const START: i64 = 500;
 const DEED: i64 = 400;
 const LINGER: i64 = 600;
+/// How much later a pod starts whose node hears late that its Job is gone.
+const LATE: i64 = 4_000;
 /// Between two looks at the lock.
 const LOOK: i64 = 250;
 
@@ -112,6 +114,8 @@ struct Worker {
     deeds: u32,
     /// Whether the client is there; without it a server process ends what it had begun.
     alive: bool,
+    /// Whether its Job is gone, and its pod, which had not started yet, does so all the same.
+    late: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +207,7 @@ impl Server {
 
     /// Whether somebody is at work on it.
     pub fn is_busy(&self) -> bool {
-        !self.workers.is_empty()
+        self.workers.iter().any(|worker| !worker.late)
     }
 
     /// Whether a run of a release has no known end, and never will by itself.

@@ -4,7 +4,17 @@ use servicerelease::engine::{NewJob, Run, Task};
 
 use crate::{model::cluster::Cluster, rng};
 
-use super::{DEED, Fate, LINGER, LOOK, Next, START, Stage, Worker, fate};
+use super::{DEED, Fate, LATE, LINGER, LOOK, Next, START, Stage, Worker, fate};
+
+impl Worker {
+    /// Whether its pod, which has not started, does so although its Job is gone: such pods of commands stop at the ledger.
+    fn starts_late(&self) -> bool {
+        let waits = self.alive && !self.late && self.stage == Stage::Starting && self.fate != Fate::NeverStarts;
+        waits
+            && matches!(self.task(), Some(Task::Wrap(_)))
+            && rng::dice(&format!("{}/late", self.uid)).is_multiple_of(2)
+    }
+}
 
 impl Cluster {
     /// A Job that works on the database gets its pod.
@@ -25,6 +35,7 @@ impl Cluster {
             stage: Stage::Starting,
             deeds: 0,
             alive: true,
+            late: false,
         });
     }
 
@@ -54,8 +65,13 @@ impl Cluster {
         let now = self.now;
         let jobs = &self.live.jobs;
         let gone = |worker: &Worker| jobs.get(&worker.job).is_none_or(|job| job.uid != worker.uid);
-        self.server.workers.retain(|worker| !(gone(worker) && worker.alive && worker.stage == Stage::Starting));
-        for worker in self.server.workers.iter_mut().filter(|worker| worker.alive && gone(worker)) {
+        for worker in self.server.workers.iter_mut().filter(|worker| gone(worker) && worker.starts_late()) {
+            (worker.late, worker.at) = (true, worker.at + LATE);
+        }
+        let starts = |worker: &Worker| worker.alive && worker.stage == Stage::Starting && !worker.late;
+        self.server.workers.retain(|worker| !(gone(worker) && starts(worker)));
+        let goes_on = |worker: &Worker| worker.alive && !(worker.late && worker.stage == Stage::Starting);
+        for worker in self.server.workers.iter_mut().filter(|worker| goes_on(worker) && gone(worker)) {
             worker.alive = false;
             worker.at = now + LINGER;
         }
