@@ -44,18 +44,13 @@ pub struct Failure {
 /// # Errors
 /// The first check that failed and is not to be ignored.
 pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Result<bool, Failure> {
-    if pass.replicas() == 0 {
-        let note = format!("{}: there are no pods to ask, replicas is 0", bounded(&names.join(", "), 128));
-        pass.status.note(pass.now, "CheckSkipped", &note, None);
-        return Ok(true);
-    }
     let mut done = true;
     for name in names {
         let Some(check) = policy.checks.iter().find(|check| check.name == *name) else { continue };
         let Some(mut state) = begun(pass, check, at) else { return Ok(false) };
+        skip(pass, check, &mut state);
         if state.outcome == CheckOutcome::Running {
             listen(pass, check, &mut state);
-            without_stable(pass, check, &mut state);
             without_room(pass, policy, check, &mut state);
             overdue(pass, policy, check, &mut state);
         }
@@ -89,6 +84,8 @@ fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
     let release = pass.status.release.as_ref()?.number;
     let last = pass.status.checks.iter().find(|known| known.name == check.name && known.release == release);
     let known = last.filter(|known| known.step == at.step && known.started_at >= at.since);
+    // Once there is somebody to ask it is asked.
+    let known = known.filter(|known| known.outcome != CheckOutcome::Skipped || nobody(pass, check).is_some());
     Some(known.cloned().unwrap_or_else(|| CheckStatus {
         name: check.name.clone(),
         when: at.when,
@@ -181,16 +178,25 @@ fn judge_latency(check: &Check, state: &mut CheckStatus) {
     }
 }
 
-/// Before anything is stable, a check of what serves has nobody to ask: pods of an adopted Deployment are not the
-/// release's, and what it promotes is asked by other checks.
-fn without_stable(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
-    let of_stable = check.http.as_ref().is_some_and(|http| http.host.is_none() && !http.is_of_candidate());
-    if of_stable && pass.status.stable.is_none() {
+/// What is not asked, and nothing follows. It is its outcome, so that it is written once.
+fn skip(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
+    if state.outcome == CheckOutcome::Running
+        && let Some(why) = nobody(pass, check)
+    {
         state.outcome = CheckOutcome::Skipped;
-        state.message =
-            "not asked: no revision of this release serves yet, and other pods are not asked (target Stable and Service)"
-                .into();
+        state.message = format!("not asked: {why}");
     }
+}
+
+/// Why there is nobody whom a check could ask.
+fn nobody(pass: &Pass<'_>, check: &Check) -> Option<&'static str> {
+    if pass.replicas() == 0 {
+        return Some("there are no pods to ask, replicas is 0");
+    }
+    // Pods of an adopted Deployment are not the release's, and what it promotes is asked by other checks.
+    let of_stable = check.http.as_ref().is_some_and(|http| http.host.is_none() && !http.is_of_candidate());
+    (of_stable && pass.status.stable.is_none())
+        .then_some("no revision of this release serves yet, and other pods are not asked (target Stable and Service)")
 }
 
 /// A check of a candidate that gets no pod beside stable's fails, rather than let it have traffic unasked.
@@ -285,16 +291,20 @@ fn ended(container: &Container, since: Timestamp) -> bool {
 
 /// Puts it into the status, and tells of an outcome.
 fn record(pass: &mut Pass<'_>, state: CheckStatus) {
-    let known = pass.status.checks.iter_mut().find(|known| known.name == state.name);
-    let was = known.as_ref().filter(|known| known.started_at == state.started_at).map(|known| known.outcome);
+    let place = pass.status.checks.iter().position(|known| known.name == state.name);
+    let known = place.map(|place| &pass.status.checks[place]);
+    let was = known.filter(|known| known.started_at == state.started_at).map(|known| known.outcome);
     if state.outcome != CheckOutcome::Running && was != Some(state.outcome) {
         let failed = state.outcome == CheckOutcome::Failed;
         let reason = format!("Check{:?}", state.outcome);
         let note = format!("check {}, {} answers: {}", state.name, state.attempts, state.message);
+        if state.outcome == CheckOutcome::Skipped {
+            pass.status.note(pass.now, &reason, &format!("{}: {}", state.name, state.message), None);
+        }
         pass.events.push(Event { warning: failed, reason, action: "Checking".into(), note });
     }
-    match known {
-        Some(known) => *known = state,
+    match place {
+        Some(place) => pass.status.checks[place] = state,
         None => pass.status.checks.push(state),
     }
     let excess = pass.status.checks.len().saturating_sub(MAX_CHECKS);

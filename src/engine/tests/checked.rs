@@ -402,3 +402,40 @@ fn the_log_before_a_restart_is_read_where_nobody_has_looked_since() {
     go(&mut world);
     assert_eq!(outcome(&world, "log"), (CheckOutcome::Passed, 1), "{}", world.status().message);
 }
+
+/// Of what is observed and of what was taken back the checks are asked in every pass.
+#[rstest]
+#[case::after_the_promotion(json!({"when": ["AfterPromotion"], "http": {}}))]
+#[case::again_and_again(json!({"when": [], "every": "5s", "logs": {"pattern": "ERROR"}}))]
+#[case::after_a_rollback(json!({"when": ["AfterRollback"], "http": {"target": "Stable"}}))]
+fn without_pods_a_check_is_skipped_once(#[case] check: Value) {
+    let mut check = check;
+    check["name"] = json!("front");
+    let back = check["when"] == json!(["AfterRollback"]);
+    let mut world = with_checks(json!([check]));
+    world.edit(|spec| spec.replicas = Some(0));
+    world.settle();
+    world.reply = |question| panic!("{question:?}");
+    world.edit(|spec| {
+        spec.strategy = serde_json::from_value(json!({"canary": {"steps": [{"pause": {}}]}})).unwrap();
+        spec.observation = serde_json::from_value(json!({"duration": "10m"})).unwrap();
+    });
+    world.set_image("v2");
+    world.settle();
+    world.say(if back { Action::Abort } else { Action::Promote }, |_| {});
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        told.extend(world.pass().events.into_iter().map(|event| event.reason));
+    }
+    world.settle();
+    assert_eq!(world.phase(), if back { Phase::RolledBack } else { Phase::Observing }, "{}", world.answer());
+    assert_eq!(outcome(&world, "front"), (CheckOutcome::Skipped, 0));
+    assert_eq!(told.iter().filter(|reason| *reason == "CheckSkipped").count(), 1, "{told:?}");
+    let told = world.status().timeline.iter().filter(|entry| entry.kind == "CheckSkipped").count();
+    assert_eq!(told, 1, "{:?}", world.status().timeline);
+    // Once there are pods they are asked.
+    world.reply = |_| Some(right());
+    world.edit(|spec| spec.replicas = Some(2));
+    go(&mut world);
+    assert_eq!(outcome(&world, "front").0, CheckOutcome::Passed, "{}", world.status().message);
+}
