@@ -99,7 +99,7 @@ impl Case {
         setup.observation = Some(rng.pick(&[5, 20, 20, 40]));
         setup.metric = rng.chance(70).then(|| rng.pick(&metrics::KINDS));
         setup.checks = if rng.chance(70) { rng.pick(&AFTERWARDS) } else { 0 };
-        (setup.strategy, setup.replicas) = (rng.pick(&[0, 1, 5, 5, 8]), Some(rng.pick(&[2, 3, 4])));
+        (setup.strategy, setup.replicas) = (rng.pick(&[0, 1, 5, 5, 8]), Some(rng.pick(&[2, 3, 4, 2, 3, 4, 2, 0])));
         (setup.traffic, setup.router_later, setup.automatic) = (true, false, rng.chance(75));
         (setup.first, setup.keep_previous) = ('A', rng.pick(&[None, Some(20), Some(60)]));
         let mut events = vec![Event::Settle(18)];
