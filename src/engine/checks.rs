@@ -48,7 +48,7 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
     for name in names {
         let Some(check) = policy.checks.iter().find(|check| check.name == *name) else { continue };
         let Some(mut state) = begun(pass, check, at) else { return Ok(false) };
-        skip(pass, check, &mut state);
+        skip(pass, check, at, &mut state);
         if state.outcome == CheckOutcome::Running {
             listen(pass, check, &mut state);
             without_room(pass, policy, check, &mut state);
@@ -85,7 +85,7 @@ fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
     let last = pass.status.checks.iter().find(|known| known.name == check.name && known.release == release);
     let known = last.filter(|known| known.step == at.step && known.started_at >= at.since);
     // Once there is somebody to ask it is asked.
-    let known = known.filter(|known| known.outcome != CheckOutcome::Skipped || nobody(pass, check).is_some());
+    let known = known.filter(|known| known.outcome != CheckOutcome::Skipped || nobody(pass, check, at.when).is_some());
     Some(known.cloned().unwrap_or_else(|| CheckStatus {
         name: check.name.clone(),
         when: at.when,
@@ -179,18 +179,26 @@ fn judge_latency(check: &Check, state: &mut CheckStatus) {
 }
 
 /// What is not asked, and nothing follows. It is its outcome, so that it is written once.
-fn skip(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
+fn skip(pass: &Pass<'_>, check: &Check, at: At, state: &mut CheckStatus) {
     if state.outcome == CheckOutcome::Running
-        && let Some(why) = nobody(pass, check)
+        && let Some(why) = nobody(pass, check, at.when)
     {
         state.outcome = CheckOutcome::Skipped;
         state.message = format!("not asked: {why}");
     }
 }
 
+/// Whether a check is about pods of the release. A database and keys are there without any; so is what a Job or another host
+/// is asked before there are pods, where a migration may depend on it. Later both are there to try what was brought up.
+fn needs_pods(check: &Check, when: Moment) -> bool {
+    let of_pods = check.logs.is_some() || check.http.as_ref().is_some_and(|http| http.host.is_none());
+    let of_others = check.job.is_some() || check.http.is_some();
+    of_pods || (of_others && when != Moment::Preflight)
+}
+
 /// Why there is nobody whom a check could ask.
-fn nobody(pass: &Pass<'_>, check: &Check) -> Option<&'static str> {
-    if pass.replicas() == 0 {
+fn nobody(pass: &Pass<'_>, check: &Check, when: Moment) -> Option<&'static str> {
+    if pass.replicas() == 0 && needs_pods(check, when) {
         return Some("there are no pods to ask, replicas is 0");
     }
     // Pods of an adopted Deployment are not the release's, and what it promotes is asked by other checks.

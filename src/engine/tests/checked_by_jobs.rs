@@ -359,3 +359,44 @@ fn after_a_rollback_stable_is_asked_and_the_outcome_told() {
     let back = world.status().checks.into_iter().find(|check| check.name == "back").unwrap();
     assert_eq!((back.outcome, back.attempts), (CheckOutcome::Passed, 2));
 }
+
+const JOB: &str = r#"{"job": {"template": {"spec": {"containers": [{"name": "k6"}]}}}}"#;
+const SQL: &str =
+    r#"{"sql": {"urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "query": "SELECT 1", "expect": "NoRows"}}"#;
+const KEYS: &str = r#"{"keys": [{"secret": "shop", "keys": ["TOKEN"]}]}"#;
+const HOST: &str = r#"{"http": {"host": "example.com"}}"#;
+const STABLE: &str = r#"{"http": {"target": "Stable"}}"#;
+const CANDIDATE: &str = r#"{"http": {}}"#;
+const LOGS: &str = r#"{"logs": {"pattern": "ERROR"}}"#;
+
+/// What guards a migration guards it also where nothing runs; what tries the pods that come has none to try.
+#[rstest]
+#[case::a_job(JOB, "Preflight", true)]
+#[case::sql(SQL, "Preflight", true)]
+#[case::keys(KEYS, "Preflight", true)]
+#[case::a_host(HOST, "Preflight", true)]
+#[case::stable(STABLE, "Preflight", false)]
+#[case::sql_later(SQL, "BeforeTraffic", true)]
+#[case::keys_later(KEYS, "BeforeTraffic", true)]
+#[case::the_candidate_later(CANDIDATE, "BeforeTraffic", false)]
+#[case::logs_later(LOGS, "BeforeTraffic", false)]
+#[case::a_host_later(HOST, "BeforeTraffic", false)]
+#[case::a_job_later(JOB, "BeforeTraffic", false)]
+fn without_pods_what_needs_none_is_asked(#[case] check: &str, #[case] when: &str, #[case] asked: bool) {
+    let mut check: Value = serde_json::from_str(check).unwrap();
+    (check["name"], check["when"]) = (json!("guard"), json!([when]));
+    let mut world = with_checks(json!([check]));
+    world.edit(|spec| spec.replicas = Some(0));
+    world.settle();
+    world.reply = |_| Some(wrong());
+    world.set_image("v2");
+    world.settle();
+    let run = !created(&world).is_empty();
+    if run {
+        end(&mut world, 1);
+    }
+    world.settle();
+    let expected = if asked { (CheckOutcome::Failed, 1) } else { (CheckOutcome::Skipped, 0) };
+    assert_eq!((outcome(&world), run), (expected, asked && !check["http"].is_object()), "{}", world.status().message);
+    assert_eq!(world.stable() == "v1", asked || world.phase() == Phase::Paused, "{}", world.status().message);
+}

@@ -349,7 +349,9 @@ impl Checker {
 /// very pass has an answer to show for it.
 fn answered(work: &Work, plan: &Plan, place: usize, index: i32, since: Timestamp) -> bool {
     let Some(check) = plan.spec.checks.get(place) else { return false };
-    if replicas(&work.view.release.spec, &work.old) == 0 {
+    // Before there are pods a Job is there for something else.
+    let needs_pods = check.job.is_none() || !check.when.contains(&Moment::Preflight);
+    if replicas(&work.view.release.spec, &work.old) == 0 && needs_pods {
         return true;
     }
     let new = &work.decision.status;
