@@ -156,6 +156,9 @@ pub enum VerdictOutcome {
 pub struct SegmentStatus {
     /// The weight, in percent.
     pub weight: i32,
+    /// Since when the traffic was shared like that (status.weights.reachedAt).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Of the candidate.
     pub candidate: TallyStatus,
     /// Of stable.

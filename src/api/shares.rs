@@ -16,6 +16,10 @@ pub struct Weights {
     /// candidateService selects the candidate: it is not counted from requests, as no gateway tells their number
     /// in its status. A metric of spec.analysis can.
     pub observed: WeightShare,
+    /// Since when the traffic is shared as the step means it; none while it is being moved. What is counted before that
+    /// is of no weight, and proves nothing for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached_at: Option<Timestamp>,
 }
 
 /// The HTTPRoute, or other object, that shares the traffic.

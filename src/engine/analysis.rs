@@ -12,7 +12,7 @@ use super::{
     effect::Event,
     forward,
     inquiry::Question,
-    measuring,
+    measuring::{self, Shared},
     names::Sides,
     pass::Pass,
     plan::{Extras, Policy, Step},
@@ -51,7 +51,7 @@ fn failed(metric: &Metric, state: &VerdictStatus) -> String {
 }
 
 /// Whether clients reach the candidate, beside a stable that serves.
-fn is_exposed(pass: &Pass<'_>, policy: &Policy) -> bool {
+pub fn is_exposed(pass: &Pass<'_>, policy: &Policy) -> bool {
     if pass.status.observation.is_some() {
         return pass.status.stable.is_some();
     }
@@ -76,16 +76,20 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
         // Nobody knows what is to be measured: the plan is about to be pinned, or was taken away.
         return Some(("Analyzing", format!("its template {} is to be read first", template.template_name)));
     }
-    let since = pass.status.step.as_ref()?.started_at;
+    let began = asked_since(pass)?;
+    // Before the weight is reached nothing is proven.
+    let shared = shared(pass);
+    let since = shared.map(|_| began);
     let state = |metric: &Metric| pass.status.verdicts.iter().find(|state| state.name == metric.name);
-    // What is seen of the pods is judged in every pass.
-    let weight = pass.desired_weight();
     // Of what was counted, something has to be of this weight.
     let counted = |state: &VerdictStatus| {
-        state.segments.last().is_some_and(|last| last.weight == weight && last.candidate.requests > 0)
+        let last = state.segments.last().filter(|last| last.candidate.requests > 0);
+        last.is_some_and(|last| last.since.is_some() && last.since == shared.map(|shared| shared.since))
     };
+    // What is seen of the pods is judged in every pass. An answer of the moment at which the step began was asked for
+    // before it.
     let fresh = |metric: &Metric, state: &VerdictStatus| {
-        let measured = state.measured_at.is_some_and(|at| at >= since);
+        let measured = state.measured_at.zip(since).is_some_and(|(at, since)| at > since);
         let uncounted = metric.compare.is_none() || metric.no_data == NoData::Ignore;
         metric.workload.is_some() || (measured && (uncounted || counted(state)))
     };
@@ -93,7 +97,7 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
     let proven = |metric: &&Metric| known(metric).is_some_and(|it| it.outcome == VerdictOutcome::Pass);
     let open: Vec<&Metric> = analysis.metrics.iter().filter(|metric| !metric.dry_run && !proven(metric)).collect();
     // That nobody called is news once there was time to.
-    let time_to_call = since.plus(analysis.interval);
+    let time_to_call = began.plus(analysis.interval);
     let uncalled = |state: &&VerdictStatus| {
         state.outcome != VerdictOutcome::Pass && state.measured_at.is_some_and(|at| at >= time_to_call)
     };
@@ -238,9 +242,27 @@ fn begun(pass: &Pass<'_>, metric: &Metric) -> VerdictStatus {
     known.cloned().unwrap_or_else(|| measuring::begin(metric, pass.now))
 }
 
+/// Since when answers count for what is under way: the step began, and its weight is reached. What was asked before that is
+/// asked again.
+fn asked_since(pass: &Pass<'_>) -> Option<Timestamp> {
+    if let Some(observation) = &pass.status.observation {
+        return Some(observation.started_at);
+    }
+    let began = pass.status.step.as_ref()?.started_at;
+    Some(shared(pass).map_or(began, |shared| shared.since.max(began)))
+}
+
+/// How the traffic is shared, once it is as it is meant.
+fn shared(pass: &Pass<'_>) -> Option<Shared> {
+    let weights = pass.status.weights.filter(|_| pass.status.candidate.is_some())?;
+    Some(Shared { weight: weights.desired.candidate, since: weights.reached_at? })
+}
+
 fn id(pass: &Pass<'_>, state: &VerdictStatus) -> String {
     let release = pass.status.release.as_ref().map_or(0, |release| release.number);
-    format!("metric/{}/{release}/{}/{}", state.name, state.started_at.as_millis(), state.measurements)
+    let since = asked_since(pass).unwrap_or(state.started_at);
+    let began = state.started_at.as_millis();
+    format!("metric/{}/{release}/{began}/{}/{}", state.name, since.as_millis(), state.measurements)
 }
 
 /// Judges what is seen of the pods now. It is written down when it has changed.
@@ -259,16 +281,21 @@ fn look(pass: &Pass<'_>, metric: &Metric, limits: Workload, state: &mut VerdictS
 fn listen(pass: &Pass<'_>, metric: &Metric, state: &mut VerdictStatus) {
     let id = id(pass, state);
     let Some(answer) = pass.seen.answers.iter().find(|answer| answer.id == id) else { return };
-    let weight = pass.desired_weight();
-    measuring::take_in(metric, weight, answer, state);
+    measuring::take_in(metric, shared(pass), answer, state);
 }
 
 /// Measures again, when it is time.
 fn measure(pass: &mut Pass<'_>, analysis: &Analysis, metric: &Metric, state: &VerdictStatus) {
-    if !pass.elapsed(state.measured_at.unwrap_or(state.started_at), analysis.interval.max(Duration::from_secs(1))) {
+    let shared = shared(pass);
+    let last = state.measured_at.unwrap_or(state.started_at);
+    // What is counted is of a whole interval.
+    let counted_from = shared.filter(|_| metric.compare.is_some()).map(|shared| shared.since);
+    let interval = analysis.interval.max(Duration::from_secs(1));
+    if !pass.elapsed(counted_from.map_or(last, |from| from.max(last)), interval) {
         return;
     }
-    let Some(ask) = Sides::of(pass, analysis).and_then(|sides| measuring::asked(metric, &sides, state)) else { return };
+    let asked = |sides| measuring::asked(metric, &sides, shared, state);
+    let Some(ask) = Sides::of(pass, analysis).and_then(asked) else { return };
     pass.questions.push(Question { id: id(pass, state), ask });
 }
 

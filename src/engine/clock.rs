@@ -33,6 +33,9 @@ pub fn repair(pass: &mut Pass<'_>) {
         observation.retried_at = observation.retried_at.map(|at| at.min(now));
         observation.until = observation.until.min(now.plus(policy.observation.unwrap_or_default()));
     }
+    if let Some(weights) = &mut status.weights {
+        weights.reached_at = weights.reached_at.map(|at| at.min(now));
+    }
     for check in &mut status.checks {
         check.started_at = check.started_at.min(now);
         check.answered_at = check.answered_at.map(|at| at.min(now));

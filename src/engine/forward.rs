@@ -92,6 +92,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     let policy = pass.policy();
     restate(pass, &policy);
     note_progress(pass);
+    note_reached(pass, &policy);
     let failing = look_at_pods(pass).or_else(|| look_at_readiness(pass));
     if let Some((reason, message)) = failing
         && let Some(flow) = fail(pass, policy.automatic, &reason, message)
@@ -146,6 +147,28 @@ fn note_progress(pass: &mut Pass<'_>) {
         Some(known) if routed => *known = StepProgress { pods: known.pods.max(pods), at: now },
         Some(known) => *known = StepProgress { pods, at: now },
         none => *none = Some(StepProgress { pods, at: step.started_at }),
+    }
+}
+
+/// Writes down since when the traffic is shared as it is meant: pods and gateways take their time to follow a step.
+fn note_reached(pass: &mut Pass<'_>, policy: &Policy) {
+    let reached_at = pass.status.weights.and_then(|weights| weights.reached_at);
+    if reached_at.is_some() || !analysis::is_exposed(pass, policy) {
+        return;
+    }
+    let there = match current(pass, policy) {
+        Step::SetWeight(weight) => reached(pass, policy, weight),
+        Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_) => {
+            let weight = pass.desired_weight();
+            route::settled(pass, weight)
+        }
+        // Until it is over stable's share goes on changing.
+        Step::Promote => false,
+        // The step before was complete.
+        _ => true,
+    };
+    if let Some(weights) = pass.status.weights.as_mut().filter(|_| there) {
+        weights.reached_at = Some(pass.now);
     }
 }
 
@@ -206,6 +229,11 @@ pub fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
     };
     if let Some(candidate) = weight {
         pass.want_weight(candidate);
+    }
+    // Testers and copies are requests of the candidate, too.
+    let moves = matches!(step, Step::SetHeaderRoute(_) | Step::SetMirrorRoute(_));
+    if let Some(weights) = pass.status.weights.as_mut().filter(|_| moves) {
+        weights.reached_at = None;
     }
     let of = policy.count();
     let summary = summary(policy, index);

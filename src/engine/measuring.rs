@@ -12,6 +12,15 @@ use super::{
     verdict::{burnt, compared, count, enough, limit, no_data, windows, within},
 };
 
+/// How the traffic is shared. What was counted while it was shared otherwise says nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The candidate's weight, in percent.
+    pub weight: i32,
+    /// Since when it has been reached.
+    pub since: Timestamp,
+}
+
 /// A metric that is watched from a moment on, and of which nothing is known yet.
 #[must_use]
 pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
@@ -37,14 +46,15 @@ pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
     }
 }
 
-/// What is to be asked for the next measurement; none for `workload`, which nobody is asked about.
+/// What is to be asked for the next measurement; none for `workload`, which nobody is asked about, and for `compare`
+/// while nobody knows how the traffic is shared.
 #[must_use]
-pub fn asked(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<Ask> {
+pub fn asked(metric: &Metric, sides: &Sides, shared: Option<Shared>, state: &VerdictStatus) -> Option<Ask> {
     let (_, provider) = metric.provider()?;
-    Some(Ask::Metric { provider: provider.to_owned(), measure: Box::new(measure(metric, sides, state)?) })
+    Some(Ask::Metric { provider: provider.to_owned(), measure: Box::new(measure(metric, sides, shared, state)?) })
 }
 
-fn measure(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<Measure> {
+fn measure(metric: &Metric, sides: &Sides, shared: Option<Shared>, state: &VerdictStatus) -> Option<Measure> {
     let Sides { candidate, stable, both } = sides;
     if let Some(Web { path, value, .. }) = &metric.web {
         return Some(Measure::Web { path: candidate.fill_encoded(path), value: value.clone() });
@@ -59,7 +69,7 @@ fn measure(metric: &Metric, sides: &Sides, state: &VerdictStatus) -> Option<Meas
             Measure::Windows { counters: counters(metric, both)?, windows: windows() }
         }
         (None, Some(_)) => {
-            let since = state.counted_until.unwrap_or(state.started_at);
+            let since = state.counted_until.unwrap_or(state.started_at).max(shared?.since);
             Measure::Counts { candidate: counters(metric, candidate)?, stable: of_stable(metric, stable)?, since }
         }
         (None, None) => return None,
@@ -90,8 +100,8 @@ pub fn of_stable(metric: &Metric, names: &Names) -> Option<Counters> {
     })
 }
 
-/// Takes in a measurement, made while the candidate had this weight (percent), and judges.
-pub fn take_in(metric: &Metric, weight: i32, answer: &Answer, state: &mut VerdictStatus) {
+/// Takes in a measurement that was asked for while the traffic was shared like this, and judges.
+pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: &mut VerdictStatus) {
     state.measurements += 1;
     state.measured_at = Some(answer.at);
     let (outcome, message) = match (&answer.reply, &metric.threshold, &metric.compare) {
@@ -101,7 +111,9 @@ pub fn take_in(metric: &Metric, weight: i32, answer: &Answer, state: &mut Verdic
             enough(*requests, threshold, metric, state).unwrap_or_else(|| within(*value, threshold, metric, state))
         }
         (Reply::Counts { candidate, stable, until }, _, Some(compare)) => {
-            count(state, weight, *candidate, *stable);
+            if let Some(shared) = shared {
+                count(state, shared, *candidate, *stable);
+            }
             state.counted_until = Some(*until);
             compared(compare, metric, state)
         }

@@ -99,8 +99,9 @@ impl<'a> Pass<'a> {
     /// Decides the candidate's share of the traffic, in percent; the rest is stable's, if there is one.
     pub fn want_weight(&mut self, candidate: i32) {
         let stable = if self.status.stable.is_some() { 100 - candidate } else { 0 };
-        let observed = self.status.weights.map(|weights| weights.observed).unwrap_or_default();
-        self.status.weights = Some(Weights { desired: WeightShare { stable, candidate }, observed });
+        let Weights { desired, observed, reached_at } = self.status.weights.unwrap_or_default();
+        let reached_at = reached_at.filter(|_| desired.candidate == candidate);
+        self.status.weights = Some(Weights { desired: WeightShare { stable, candidate }, observed, reached_at });
     }
 
     /// How many pods serve when nothing is going on.

@@ -60,8 +60,9 @@ pub fn compose(pass: &mut Pass<'_>) {
         }
         false => pass.traffics().observed(pass.stable(), pass.candidate()),
     };
-    let desired = pass.status.weights.map(|weights| weights.desired).unwrap_or_default();
-    pass.status.weights = Some(Weights { desired, observed });
+    let Weights { desired, reached_at, .. } = pass.status.weights.unwrap_or_default();
+    let reached_at = reached_at.filter(|_| pass.status.candidate.is_some());
+    pass.status.weights = Some(Weights { desired, observed, reached_at });
     scale_status(pass);
     let report = find(pass);
     apply(pass, report);

@@ -11,6 +11,7 @@ use crate::{
     },
 };
 
+use super::measuring::Shared;
 use super::observed::{Container, Ended, Pod, Revision};
 
 /// What it means that there was nothing to measure.
@@ -72,10 +73,11 @@ pub fn within(value: f64, limits: &Threshold, metric: &Metric, state: &mut Verdi
     (outcome, format!("{} ({}){times}", shown(value), bounds(limits)))
 }
 
-/// Adds to what was counted at this weight.
-pub fn count(state: &mut VerdictStatus, weight: i32, candidate: TallyStatus, stable: TallyStatus) {
-    if state.segments.last().is_none_or(|last| last.weight != weight) {
-        state.segments.push(SegmentStatus { weight, ..SegmentStatus::default() });
+/// Adds to what was counted since the traffic has been shared like this.
+pub fn count(state: &mut VerdictStatus, shared: Shared, candidate: TallyStatus, stable: TallyStatus) {
+    let Shared { weight, since } = shared;
+    if state.segments.last().is_none_or(|last| (last.weight, last.since) != (weight, Some(since))) {
+        state.segments.push(SegmentStatus { weight, since: Some(since), ..SegmentStatus::default() });
     }
     if let Some(last) = state.segments.last_mut() {
         add(&mut last.candidate, candidate);

@@ -205,7 +205,8 @@ pub fn is_shown(kind: Watched, state: &VerdictStatus, weight: i32) -> bool {
                 .segments
                 .iter()
                 .fold([0, 0], |sum, it| [sum[0] + it.candidate.requests, sum[1] + it.candidate.events]);
-            let here = state.segments.last().is_some_and(|it| it.weight == weight && it.candidate.requests > 0);
+            let here = state.segments.last();
+            let here = here.is_some_and(|it| it.weight == weight && it.since.is_some() && it.candidate.requests > 0);
             events < FEW && requests >= ENOUGH && here
         }
         _ => true,

@@ -10,7 +10,10 @@ use crate::{
         args::SplitArgs,
         paint::{Paint, Tone},
     },
-    engine::{Answer, Reply, measuring},
+    engine::{
+        Answer, Reply,
+        measuring::{self, Shared},
+    },
 };
 
 /// What came of a metric.
@@ -88,6 +91,7 @@ pub async fn run(
 /// Whether a split fails at one of the looks, as a release would have.
 fn fails(metric: &Metric, subject: &Subject, looks: &[Timestamp], pods: &[Vec<TallyStatus>], chosen: &[usize]) -> bool {
     let mut state = measuring::begin(metric, subject.from);
+    let shared = Shared { weight: 50, since: subject.from };
     looks.iter().enumerate().any(|(look, at)| {
         let mut sides = [TallyStatus::default(); 2];
         for (pod, counts) in pods.iter().enumerate() {
@@ -97,7 +101,7 @@ fn fails(metric: &Metric, subject: &Subject, looks: &[Timestamp], pods: &[Vec<Ta
         }
         let [candidate, stable] = sides;
         let reply = Reply::Counts { candidate, stable, until: *at };
-        measuring::take_in(metric, 50, &Answer { id: String::new(), at: *at, reply }, &mut state);
+        measuring::take_in(metric, Some(shared), &Answer { id: String::new(), at: *at, reply }, &mut state);
         state.outcome == VerdictOutcome::Fail
     })
 }

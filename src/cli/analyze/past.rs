@@ -29,9 +29,10 @@ pub fn last_release(status: &ServiceReleaseStatus, now: Timestamp) -> Result<Pas
     let release = status.release.as_ref().ok_or("it has not been released yet")?;
     let number = release.number;
     let entries = || status.timeline.iter().filter(|entry| entry.release == number);
-    let weights: Vec<(Timestamp, i32)> = entries().filter_map(weight).collect();
+    let mut weights: Vec<(Timestamp, i32)> = entries().filter_map(weight).collect();
     let watched = status.verdicts.iter().map(|verdict| verdict.started_at).min();
     let shifted = weights.iter().find(|(_, weight)| *weight > 0).map(|(at, _)| *at);
+    reached(&mut weights, status);
     let from = watched.or(shifted).ok_or("its last release had no traffic beside stable")?;
     let stable = beside(status, number).ok_or("nothing was stable beside its last release")?;
     let (to, end) = match end(status, number, from) {
@@ -40,6 +41,19 @@ pub fn last_release(status: &ServiceReleaseStatus, now: Timestamp) -> Result<Pas
         None => return Err("its timeline no longer has the end of the last release"),
     };
     Ok(Past { number, candidate: release.revision.clone(), stable, from, to, weights, end })
+}
+
+/// A weight counts from when it was reached, as far as what was counted says when that was.
+fn reached(weights: &mut [(Timestamp, i32)], status: &ServiceReleaseStatus) {
+    let segments = status.verdicts.iter().flat_map(|verdict| &verdict.segments);
+    let known: Vec<(Timestamp, i32)> = segments.filter_map(|it| Some((it.since?, it.weight))).collect();
+    for place in 0..weights.len() {
+        let (at, weight) = weights[place];
+        let next = weights.get(place + 1).map(|(at, _)| *at);
+        let within = |since: Timestamp| since >= at && next.is_none_or(|next| since < next);
+        let since = known.iter().filter(|(since, of)| *of == weight && within(*since)).map(|(since, _)| *since).min();
+        weights[place].0 = since.unwrap_or(at);
+    }
 }
 
 /// The weight that a step gave, as its entry in the timeline says it: `2/6 setWeight 25`.

@@ -45,14 +45,15 @@ pub async fn replay(source: &Source, subject: &Subject, metric: &Metric) -> Resu
     let mut state = measuring::begin(metric, subject.from);
     let (mut looks, mut has_data, mut changes) = (0, false, Vec::<Change>::new());
     for at in subject.looks() {
-        let Some(Ask::Metric { measure, .. }) = measuring::asked(metric, &subject.sides, &state) else { break };
+        let shared = Some(subject.shared(at));
+        let Some(Ask::Metric { measure, .. }) = measuring::asked(metric, &subject.sides, shared, &state) else { break };
         let reply = source.measure(&metric.name, &measure, at).await?;
         has_data |= match &reply {
             Reply::Counts { candidate, .. } => candidate.requests > 0,
             Reply::Windows { windows, .. } => windows.iter().any(|window| window.requests > 0),
             reply => matches!(reply, Reply::Value(_) | Reply::Share { .. }),
         };
-        measuring::take_in(metric, subject.weight(at), &Answer { id: String::new(), at, reply }, &mut state);
+        measuring::take_in(metric, shared, &Answer { id: String::new(), at, reply }, &mut state);
         looks += 1;
         if changes.last().is_none_or(|last| last.outcome != state.outcome) {
             changes.push(Change { at, outcome: state.outcome, message: state.message.clone() });

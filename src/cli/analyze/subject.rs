@@ -16,6 +16,7 @@ use crate::{
     },
     engine::{
         NamedTemplate,
+        measuring::Shared,
         names::Sides,
         templates::{self, Fault},
     },
@@ -69,10 +70,11 @@ impl Subject {
         (1..=(to - from) / interval).map(move |look| Timestamp::from_millis(from + look * interval))
     }
 
-    /// The candidate's weight at a moment, in percent.
-    pub fn weight(&self, at: Timestamp) -> i32 {
+    /// How the traffic was shared at a moment, and since when.
+    pub fn shared(&self, at: Timestamp) -> Shared {
         let last = self.weights.iter().rev().find(|(since, _)| *since <= at);
-        last.map_or(UNKNOWN_WEIGHT, |(_, weight)| *weight)
+        let (since, weight) = last.copied().unwrap_or((self.from, UNKNOWN_WEIGHT));
+        Shared { weight, since }
     }
 }
 

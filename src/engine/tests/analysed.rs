@@ -557,3 +557,86 @@ fn what_is_no_expression_is_told_before_anything_begins() {
     assert!(status.message.starts_with("spec.analysis.metrics[0].web.value: "), "{}", status.message);
     assert_eq!((status.candidate, world.stable().as_str()), (None, "v1"));
 }
+
+/// v2 at 25% until a person says more, and then at 50%; half a minute at 25% was measured well.
+fn at_a_quarter(metric: Value) -> World {
+    let steps = json!([{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"setWeight": 75}, {"pause": {}}]);
+    let mut world = with_metric(metric);
+    world.edit(|spec| spec.strategy = serde_json::from_value(json!({"canary": {"steps": steps}})).unwrap());
+    world.reply = |question| match &question.ask {
+        Ask::Metric { measure, .. } if matches!(**measure, Measure::Value { .. }) => Some(Reply::Value(0.01)),
+        _ => Some(counts(question, (300, 3), (900, 9))),
+    };
+    world.set_image("v2");
+    world.settle();
+    world.wait(30);
+    world.settle();
+    assert_eq!((weight(&world), verdict(&world).0), (25, VerdictOutcome::Pass));
+    world
+}
+
+fn more(world: &mut World) {
+    world.say(Action::Promote, |_| {});
+    world.settle();
+    assert_eq!(weight(world), 50, "{}", world.status().message);
+}
+
+#[test]
+fn what_is_counted_begins_when_the_weight_is_reached() {
+    let mut world = at_a_quarter(against_stable());
+    world.wait(20);
+    world.settle();
+    more(&mut world);
+    let reached = world.now;
+    assert_eq!(world.status().weights.unwrap().reached_at, Some(reached));
+    // Ten seconds later is half a minute since the last look, of which most had another weight.
+    for _ in 0..2 {
+        world.wait(10);
+        world.settle();
+        assert_eq!((world.status().verdicts[0].segments.len(), weight(&world)), (1, 50));
+    }
+    world.reply = |_| None;
+    world.wait(10);
+    let asked = world.pass().questions;
+    let [Question { ask: Ask::Metric { measure, .. }, .. }] = &asked[..] else { panic!("{asked:?}") };
+    let Measure::Counts { since, .. } = &**measure else { panic!("{measure:?}") };
+    assert_eq!(*since, reached);
+    world.reply = |question| Some(counts(question, (300, 3), (300, 3)));
+    world.settle();
+    let segments = world.status().verdicts[0].segments.clone();
+    assert_eq!((segments[1].weight, segments[1].since, weight(&world)), (50, Some(reached), 75), "{segments:?}");
+    assert_eq!((segments[0].candidate.requests, segments[1].candidate.requests), (300, 300));
+}
+
+#[rstest]
+#[case::counts(against_stable())]
+#[case::a_value(error_rate(&json!({})))]
+fn what_was_asked_at_another_weight_proves_nothing(#[case] metric: Value) {
+    let mut world = at_a_quarter(metric);
+    world.reply = |_| None;
+    world.wait(30);
+    let before = world.pass().questions;
+    assert_eq!(before.len(), 1);
+    more(&mut world);
+    let after = world.pass().questions;
+    assert!(after.iter().all(|question| question.id != before[0].id), "{after:?}");
+    assert_eq!(world.status().step.unwrap().index, 4);
+}
+
+/// Requests come one in half a minute to each side, and a step takes no longer than it must.
+#[test]
+fn steps_without_pauses_go_on_after_a_look_at_each_weight() {
+    let mut world = at_a_quarter(json!({
+        "name": "errors-vs-stable",
+        "prometheus": {"total": "requests{revision=\"{{revision}}\"}", "events": "errors{service=\"{{service}}\"}"},
+        "compare": {"maxRatio": 1.0, "minRequests": 1},
+    }));
+    world.reply = |question| Some(counts(question, (1, 0), (1, 0)));
+    more(&mut world);
+    for expected in [50, 75] {
+        assert_eq!(weight(&world), expected, "{}", world.status().message);
+        world.wait(30);
+        world.settle();
+    }
+    assert_eq!(world.phase(), Phase::Paused, "{}", world.status().message);
+}

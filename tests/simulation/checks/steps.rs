@@ -151,6 +151,7 @@ impl Checker {
         self.require(to.index >= from.index, "T2", || format!("step falls from {} to {}", from.index, to.index));
         self.passed(cluster, work, plan, &steps, to.index);
         self.verdicts(work, plan, from);
+        self.reached(cluster, work, plan, steps.get(place(from.index)).copied());
         if desired(new) > desired(old) {
             let passed = (from.index..=to.index).filter_map(|index| steps.get(place(index)));
             let weights = passed.map(|step| match step {
@@ -209,6 +210,15 @@ impl Checker {
         let failed = state.is_some_and(|it| it.outcome == VerdictOutcome::Fail);
         let acted = new.rollback.as_ref().is_some_and(|it| it.release == number(new)) || new.hold.is_some();
         self.require(!failed || acted, "T2", || format!("a failed metric is left at that: {state:?}"));
+    }
+
+    /// What is counted for a weight is counted from when the traffic had it.
+    fn reached(&mut self, cluster: &Cluster, work: &Work, plan: &Plan, step: Option<Step>) {
+        let at = |status: &ServiceReleaseStatus| status.weights.and_then(|weights| weights.reached_at);
+        let news = at(&work.old).is_none() && at(&work.decision.status).is_some();
+        let Some(step) = step.filter(|step| news && matches!(step, Step::Weight(_))) else { return };
+        let there = warm(cluster, work, plan, step) && open(work, plan, step);
+        self.require(there, "T2", || format!("{step:?} is told to be reached, and is not"));
     }
 
     fn shape(&mut self, steps: &[Step], index: i32, of: i32, name: StepName) {

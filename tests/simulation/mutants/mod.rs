@@ -366,6 +366,13 @@ pub const ANALYSED: &[Mutant] = &[
             }
         })
     }),
+    mutant("counts for a weight before it is reached", "T2", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            if let Some(weights) = status.weights.as_mut().filter(|weights| weights.desired.candidate > 0) {
+                weights.reached_at = weights.reached_at.or(Some(now));
+            }
+        })
+    }),
     mutant("takes a rate of three requests for one", "T2", |release, seen, now| {
         with_seen(release, seen, now, |seen| {
             for answer in &mut seen.answers {
