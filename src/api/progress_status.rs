@@ -24,7 +24,7 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub passed_by: Option<String>,
-    /// When a person said Retry, Skip or Promote to a failure of it: what the pods said before is past.
+    /// When a person last said Retry, Skip or Promote to a failure: what pods and metrics said before is past.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_at: Option<Timestamp>,
     /// Since when it is done but for verdicts that are not all Pass: analysis.maxDuration counts from then.

@@ -234,11 +234,12 @@ pub fn raises(pass: &Pass<'_>, step: &Step) -> bool {
     }
 }
 
-/// The metric as it stands, or a new beginning: what was seen before a person said Retry is past.
+/// The metric as it stands, or a new beginning: what a person has passed over is past, and so is what was measured before
+/// the promotion.
 fn begun(pass: &Pass<'_>, metric: &Metric) -> VerdictStatus {
-    let retried = forward::retried_at(pass);
+    let past = forward::past_until(pass);
     let known = pass.status.verdicts.iter().find(|known| known.name == metric.name);
-    let known = known.filter(|known| retried.is_none_or(|at| known.started_at >= at));
+    let known = known.filter(|known| past.is_none_or(|at| known.started_at >= at));
     known.cloned().unwrap_or_else(|| measuring::begin(metric, pass.now))
 }
 

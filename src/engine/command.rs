@@ -400,7 +400,7 @@ fn promote(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         never_passed(pass, &step)?;
     }
     if pass.status.hold.take().is_some() {
-        restart_step(pass, Some(by(command)));
+        retry_step(pass, Some(by(command)));
         return Ok("what failed is passed over; traffic still waits for available pods".into());
     }
     match step {

@@ -240,6 +240,8 @@ pub fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
     if index > 1 {
         pass.status.note(pass.now, "Step", &summary, None);
     }
+    // What a person has passed over is past in all steps that follow.
+    let retried_at = pass.status.step.as_ref().and_then(|step| step.retried_at);
     pass.status.step = Some(StepStatus {
         index,
         of,
@@ -247,7 +249,7 @@ pub fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
         summary,
         started_at: pass.now,
         passed_by: None,
-        retried_at: None,
+        retried_at,
         unproven_since: None,
         progress: None,
     });
@@ -406,16 +408,18 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
     observation::begin(pass, policy);
 }
 
-/// From when on what pods say counts: since the release began, or a person said Retry.
+/// From when on what pods say counts: since the release began, or what they said before is past.
 pub fn looked_since(pass: &Pass<'_>) -> Timestamp {
     let began = pass.status.release.as_ref().map(|release| release.started_at);
-    began.max(retried_at(pass)).unwrap_or(pass.now)
+    began.max(past_until(pass)).unwrap_or(pass.now)
 }
 
-/// When a person said Retry to what failed last.
-pub fn retried_at(pass: &Pass<'_>) -> Option<Timestamp> {
+/// Until when what pods and metrics said is past: a person has passed over what failed, or the candidate was promoted
+/// over it.
+pub fn past_until(pass: &Pass<'_>) -> Option<Timestamp> {
     let step = pass.status.step.as_ref().and_then(|step| step.retried_at);
-    step.or_else(|| pass.status.observation.as_ref()?.retried_at)
+    let observation = pass.status.observation.as_ref();
+    step.max(observation.map(|it| it.retried_at.map_or(it.started_at, |at| at.max(it.started_at))))
 }
 
 /// Whether a person has passed the step under way.

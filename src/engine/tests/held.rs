@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::world::{World, adopted};
 use crate::{
-    api::{Action, Duration, Phase},
+    api::{Action, Duration, Phase, Timestamp},
     engine::{Effect, Ended, Selection, Template, decide},
 };
 
@@ -330,4 +330,35 @@ fn answers_and_deletions_come_after_traffic_and_pods() {
         matches!(effect, Effect::ScaleReplicaSet { .. } | Effect::Select { .. } | Effect::ConfirmService { .. })
     });
     assert!(others.is_some_and(|others| others < answer), "{:?}", decision.after);
+}
+
+#[rstest]
+#[case::tried_again(Action::Retry)]
+#[case::passed_over(Action::Skip)]
+#[case::promoted(Action::Promote)]
+fn what_a_person_passed_over_holds_no_later_step(#[case] action: Action) {
+    let steps = json!([{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]);
+    let mut world = World::healthy(json!({"canary": {"steps": steps}}), 4);
+    world.edit(|spec| spec.rollback.automatic = false);
+    // Killed once, when the release began.
+    world.touch = |image, pod| {
+        if image == "v2" && pod.name.ends_with("-0") {
+            let at = Some(Timestamp::from_millis(1_000_000_000));
+            pod.created = at;
+            pod.containers[0].restarts = 1;
+            pod.containers[0].ended = Some(Ended { reason: "OOMKilled".into(), exit_code: 137, signal: None, at });
+        }
+    };
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.phase(), world.status().reason.as_str()), (Phase::Paused, "OOMKilled"));
+    world.wait(10);
+    world.say(action, |_| {});
+    for _ in 0..2 {
+        world.settle();
+        assert_eq!(world.status().hold, None, "{}", world.status().message);
+        world.say(Action::Promote, |_| {});
+    }
+    world.settle();
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
 }

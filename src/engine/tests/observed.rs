@@ -3,9 +3,12 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::world::{World, right, wrong};
+use super::{
+    analysed,
+    world::{World, right, wrong},
+};
 use crate::{
-    api::{Action, Phase, Timestamp},
+    api::{Action, Phase, Timestamp, VerdictOutcome},
     engine::{Ended, Pod, Question, Reply, Selection},
 };
 
@@ -418,4 +421,48 @@ fn an_observation_does_not_end_while_spec_paused_is_set() {
     world.edit(|spec| spec.paused = false);
     seconds(&mut world, 10);
     assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v3"), "{}", world.status().message);
+}
+
+/// A container of v2 ended when the release began, and was started again.
+fn end_at_the_beginning(image: &str, pod: &mut Pod, reason: &str) {
+    if image == "v2" && pod.name.ends_with("-0") {
+        let at = Some(Timestamp::from_millis(BEGIN));
+        pod.created = at;
+        pod.containers[0].restarts = 1;
+        pod.containers[0].ended = Some(Ended { reason: reason.into(), exit_code: 1, signal: None, at });
+    }
+}
+
+/// v2 fails by this metric while a full promotion waits for an approval, and is well from then on.
+fn promoted_over_a_failure(metric: Value) -> World {
+    let mut world = analysed::with_metric(metric);
+    world.touch = |image, pod| end_at_the_beginning(image, pod, "Error");
+    world.edit(|spec| {
+        let steps = json!({"canary": {"steps": [{"setWeight": 50}, {"approval": {}}]}});
+        spec.strategy = serde_json::from_value(steps).unwrap();
+        spec.observation = serde_json::from_value(json!({"duration": "10m"})).unwrap();
+    });
+    world.reply = |_| Some(Reply::Value(1.0));
+    world.set_image("v2");
+    world.pass();
+    world.say(Action::Promote, |command| command.full = true);
+    world.settle();
+    world.wait(30);
+    world.settle();
+    assert_eq!((world.phase(), analysed::verdict(&world).0), (Phase::AwaitingApproval, VerdictOutcome::Fail));
+    world.wait(30);
+    world.reply = |_| Some(Reply::Value(0.0));
+    world.say(Action::Approve, |_| {});
+    world.settle();
+    world
+}
+
+#[rstest]
+#[case::a_value(analysed::error_rate(&json!({})))]
+#[case::restarts(json!({"name": "pods", "workload": {}}))]
+fn what_a_person_passed_over_does_not_undo_the_promotion(#[case] metric: Value) {
+    let mut world = promoted_over_a_failure(metric);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Observing, "v2"), "{}", world.status().message);
+    analysed::minutes(&mut world, 11);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
 }
