@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tokio::{sync::Semaphore, task::AbortHandle};
@@ -35,6 +35,7 @@ pub struct Asker {
     cluster: kube::Client,
     providers: Providers,
     known_providers: Arc<KnownProviders>,
+    since: OnceLock<Timestamp>,
 }
 
 /// Who asks how much at the same time.
@@ -95,12 +96,27 @@ impl Asker {
         let http = checks::Client::new()?;
         let known_providers = Arc::new(providers.fields());
         let turns = Turns::default();
-        Ok(Self { open: Mutex::default(), queue, turns, http, hosts, cluster, providers, known_providers })
+        Ok(Self {
+            open: Mutex::default(),
+            queue,
+            turns,
+            http,
+            hosts,
+            cluster,
+            providers,
+            known_providers,
+            since: OnceLock::new(),
+        })
     }
 
     /// The providers that metrics may name.
     pub fn known_providers(&self) -> Arc<KnownProviders> {
         self.known_providers.clone()
+    }
+
+    /// Since when it is asked: the first pass of the process that leads.
+    pub fn since(&self) -> Timestamp {
+        *self.since.get_or_init(|| Timestamp::new(jiff::Timestamp::now()))
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Key, HashMap<String, Entry>>> {

@@ -55,6 +55,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         providers: None,
         router_refused: None,
         answers: Vec::new(),
+        asking_since: None,
         jobs: world.jobs.of(key).filter(|job| *job.owner == *uid).map(|job| observe_job(world, key, job)).collect(),
         gateways: gateways(world, key, spec),
         rivals: rivals(world, key, spec),

@@ -295,6 +295,7 @@ async fn observe(
     let View { mut observed, unread_plans } = observe::observe(&context.cache.world(), key, release);
     observed.refusal = context.memory.refusal(key);
     observed.answers = context.asker.answers(key);
+    observed.asking_since = Some(context.asker.since());
     observed.providers = Some(context.asker.known_providers());
     if let Some(wanted) = routers::reference(release) {
         match context.routers.look(&context.calls, key, wanted).await? {

@@ -223,24 +223,43 @@ fn without_room(pass: &Pass<'_>, policy: &Policy, check: &Check, state: &mut Che
     }
 }
 
-/// A check that comes to no end fails.
+/// A check that comes to no end fails: one that is not answered any more, or whose answers never are enough in a row.
 fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut CheckStatus) {
     if state.outcome != CheckOutcome::Running || !may_ask(pass) {
         return;
     }
-    // A Job ends by itself when its time is over.
-    let (since, limit) = if check.is_run() {
-        let together = check.timeout().as_millis().saturating_add(policy.deadline.as_millis());
-        (state.answered_at.unwrap_or(state.started_at), Duration::from_millis(together))
-    } else {
-        (state.started_at, policy.deadline)
-    };
-    if pass.elapsed(since, limit) {
+    // What nobody asked, for want of an operator, was not waited for.
+    let asked_since = pass.seen.asking_since.map_or(state.started_at, |at| at.min(pass.now));
+    let (last, limit) = patience(policy, check, state);
+    let silent = pass.elapsed(last.max(asked_since), limit);
+    let longest = longest(policy, check);
+    let endless = !check.is_run() && pass.elapsed(state.started_at.max(asked_since), longest);
+    if silent || endless {
         state.outcome = CheckOutcome::Failed;
-        let last = if state.message.is_empty() { "no answer at all" } else { state.message.as_str() };
-        let what = format!("neither passed nor failed within {limit}; {last}");
+        let answer = if state.message.is_empty() { "no answer at all" } else { state.message.as_str() };
+        let limit = if silent { limit } else { longest };
+        let what = format!("neither passed nor failed within {limit}; {answer}");
         state.message = bounded(&what, MAX_TEXT);
     }
+}
+
+/// From when on the next answer is waited for, and for how long.
+fn patience(policy: &Policy, check: &Check, state: &CheckStatus) -> (Timestamp, Duration) {
+    if check.is_run() {
+        // A Job ends by itself when its time is over.
+        let together = check.timeout().as_millis().saturating_add(policy.deadline.as_millis());
+        return (state.answered_at.unwrap_or(state.started_at), Duration::from_millis(together));
+    }
+    // Until then nobody asks.
+    let due = state.answered_at.map_or(state.started_at, |at| at.plus(check.interval));
+    (due, policy.deadline.max(check.timeout()))
+}
+
+/// How long answers that are neither enough in a row nor too many wrong ones may go on.
+fn longest(policy: &Policy, check: &Check) -> Duration {
+    let each = check.interval.as_millis().saturating_add(check.timeout().as_millis());
+    let all = each.saturating_mul(u64::from(check.needed().unsigned_abs()));
+    Duration::from_millis(all.saturating_add(policy.deadline.as_millis()))
 }
 
 /// Asks once more, when it is time.

@@ -55,6 +55,8 @@ pub struct Observed {
     pub template_unreadable: Option<String>,
     /// What was answered to the questions of earlier passes.
     pub answers: Vec<Answer>,
+    /// Since when this process asks: before that there may have been none that did.
+    pub asking_since: Option<Timestamp>,
     /// What the API server refused in the last pass, with its reason.
     pub refusal: Option<String>,
 }

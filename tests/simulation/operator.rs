@@ -48,6 +48,8 @@ pub struct Operator {
     pub caches: Caches,
     /// What was answered and is still asked.
     answers: Vec<Answer>,
+    /// Since when it asks.
+    asking_since: Option<Timestamp>,
     /// Whether everything is answered as expected.
     pub answers_right: bool,
     stopped: Option<Work>,
@@ -126,6 +128,7 @@ impl Operator {
     pub fn restart(&mut self) {
         self.caches.restart();
         self.answers.clear();
+        self.asking_since = None;
         self.stopped = None;
     }
 
@@ -142,6 +145,7 @@ impl Operator {
         let now = Timestamp::from_millis(context.cluster.now + clock);
         let mut view = view;
         view.observed.answers = self.answers.clone();
+        view.observed.asking_since = Some(*self.asking_since.get_or_insert(now));
         let decision = subject(&view.release, &view.observed, now);
         let old = view.release.status.clone().unwrap_or_default();
         let mut writes: VecDeque<Write> = decision.before.iter().cloned().map(Write::Before).collect();

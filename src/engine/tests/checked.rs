@@ -439,3 +439,53 @@ fn without_pods_a_check_is_skipped_once(#[case] check: Value) {
     go(&mut world);
     assert_eq!(outcome(&world, "front").0, CheckOutcome::Passed, "{}", world.status().message);
 }
+
+/// Thirty answers, half a minute apart, take longer than the progress deadline of ten minutes.
+#[test]
+fn a_check_that_is_answered_is_not_overdue() {
+    let mut world = with_checks(json!([{"name": "health", "attempts": 30, "interval": "30s", "http": {}}]));
+    world.set_image("v2");
+    for _ in 0..31 {
+        world.settle();
+        world.wait(30);
+    }
+    world.settle();
+    assert_eq!(outcome(&world, "health"), (CheckOutcome::Passed, 30), "{}", world.status().message);
+}
+
+#[test]
+fn answers_that_are_never_enough_come_to_an_end() {
+    let http = json!({"name": "health", "successThreshold": 2, "failureThreshold": 2, "interval": "30s", "http": {}});
+    let mut world = with_checks(json!([http]));
+    world.reply = |question| {
+        let attempt: usize = question.id.rsplit('/').next().unwrap().parse().unwrap();
+        Some(if attempt.is_multiple_of(2) { right() } else { wrong() })
+    };
+    world.set_image("v2");
+    for _ in 0..23 {
+        assert_eq!(weight(&world), 0);
+        world.settle();
+        world.wait(30);
+    }
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "CheckFailed"), "{}", status.message);
+    assert!(status.message.contains("neither passed nor failed within 11m10s"), "{}", status.message);
+}
+
+#[rstest]
+#[case::nobody_was_there_to_ask(true, Phase::Progressing)]
+#[case::there_was_no_answer(false, Phase::RolledBack)]
+fn what_nobody_asked_is_not_overdue(#[case] away: bool, #[case] phase: Phase) {
+    let mut world = with_checks(json!([{"name": "health", "attempts": 2, "http": {}}]));
+    world.reply = |question| question.id.ends_with("/0").then(right);
+    world.set_image("v2");
+    world.settle();
+    world.wait(3600);
+    world.seen.asking_since = away.then_some(world.now);
+    world.settle();
+    assert_eq!(world.phase(), phase, "{}", world.status().message);
+    world.reply = |_| Some(right());
+    go(&mut world);
+    assert_eq!(weight(&world), if away { 50 } else { 0 }, "{}", world.status().message);
+}

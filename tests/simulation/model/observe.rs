@@ -141,6 +141,7 @@ fn observe(
             .and_then(|_| service(CANDIDATE_SERVICE)),
         jobs: seen[&Kind::Jobs].jobs.iter().map(|(name, job)| job.seen(name)).collect(),
         answers: Vec::new(),
+        asking_since: None,
         commands: seen[&Kind::Commands]
             .commands
             .values()
