@@ -44,7 +44,8 @@ fn metrics(name: &str, args: serde_json::Value) -> Vec<Metric> {
 /// What is asked of the provider for a metric since then.
 fn asked(metric: &Metric, since: Timestamp) -> (String, Measure) {
     let sides = Sides::new(&release(), Duration::from_secs(30), CANDIDATE, STABLE);
-    match measuring::asked(metric, &sides, &measuring::begin(metric, since)) {
+    let shared = Some(measuring::Shared { weight: 50, since });
+    match measuring::asked(metric, &sides, shared, &measuring::begin(metric, since)) {
         Some(Ask::Metric { provider, measure }) => (provider, *measure),
         other => panic!("{}: {other:?}", metric.name),
     }
