@@ -37,6 +37,25 @@ pub async fn server(connection: &mut PgConnection) -> Result<String, sqlx::Error
     text(connection, server).await
 }
 
+/// Whether a server is known by what it is, and not by the way to it, which another pod of it changes.
+#[must_use]
+pub fn is_identifier(server: &str) -> bool {
+    !server.is_empty() && server.bytes().all(|digit| digit.is_ascii_digit())
+}
+
+/// Whether a database (see [`database`]) may be the one that was meant days ago: of servers that are known by the way to
+/// them alone the name has to do.
+#[must_use]
+pub fn may_be(is: &str, meant: &str) -> bool {
+    let parts = |text: &str| text.rsplit_once('@').map(|(name, server)| (name.to_owned(), server.to_owned()));
+    match (parts(is), parts(meant)) {
+        (Some((is, at)), Some((meant, then))) => {
+            is == meant && (at == then || !is_identifier(&at) || !is_identifier(&then))
+        }
+        _ => is == meant,
+    }
+}
+
 /// Why it is not what was meant; none if it is.
 ///
 /// # Errors

@@ -462,8 +462,13 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     if !may_advance(pass) || pass.unproven.is_some() || !current(pass, policy).name().waits_for_cluster() {
         return None;
     }
+    // A backup that is made anew has its own time, and the step the whole of its own after it.
+    if database::renewal::is_under_way(pass) {
+        return None;
+    }
     let step = pass.status.step.clone()?;
     let since = step.progress.map_or(step.started_at, |progress| progress.at.max(step.started_at));
+    let since = database::renewal::ended_at(pass).map_or(since, |ended| since.max(ended));
     // Of a key nobody expects that pods go by it earlier.
     let waits = current(pass, policy) == Step::Maintenance && database::needs_maintenance(pass);
     let delay = if waits { database::switches::delay(pass).as_millis() } else { 0 };

@@ -55,7 +55,12 @@ impl Ledger {
         let here = Self::at(&schema, set, release);
         match here.elsewhere(connection).await? {
             None => Ok(here),
-            Some(Other { schema, on_path: true }) => Ok(Self::at(&schema, set, release)),
+            // Its own for certain: another cluster may have an object of the same name.
+            Some(Other { schema, on_path: true })
+                if Self::at(&schema, set, release).has_of_object(connection).await? =>
+            {
+                Ok(Self::at(&schema, set, release))
+            }
             Some(other) => {
                 let there = here.exists(connection).await?;
                 Err(sqlx::Error::Configuration(here.refusal(&schema, &other.schema, there).into()))
@@ -100,6 +105,23 @@ impl Ledger {
             .persistent(false)
             .bind(&self.set)
             .bind(object)
+            .fetch_one(connection)
+            .await
+    }
+
+    /// Whether some of these are of this very object, and not of one that had its name before or has it elsewhere.
+    async fn has_of_object(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let query = format!(
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE set_name = $1 AND split_part(release, '#', 1) = $2 AND right(release, length($3)) = $3)",
+            self.table
+        );
+        let (object, number) = self.release.split_once('#').unwrap_or((&self.release, ""));
+        let mark = number.rfind('-').map_or("", |place| &number[place..]);
+        sqlx::query_scalar(AssertSqlSafe(query))
+            .persistent(false)
+            .bind(&self.set)
+            .bind(object)
+            .bind(mark)
             .fetch_one(connection)
             .await
     }

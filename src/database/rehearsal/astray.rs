@@ -1,7 +1,7 @@
 //! Whether a command of the user's keeps to the scratch database: what leads elsewhere is looked for before it runs, and
 //! afterwards somebody must have been there. A rehearsal that migrates the real database would be worse than none.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, net::IpAddr, time::Duration};
 
 use sqlx::{Executor as _, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -67,8 +67,11 @@ impl Real {
         }
         let of_database = ["db", "database", "postgres", "pg"].iter().any(|word| name.contains(word));
         let unlike_others = self.host.contains('.') && !self.is_loopback();
-        let told = unlike_others || (is_host(&name) && (of_database || !self.is_loopback()));
-        (told && self.is_host(value)) || (is_name(&name) && value == self.database) || self.is_in(value)
+        let told = is_host(&name) && (of_database || !self.is_loopback());
+        (told && self.is_host(value))
+            || (unlike_others && self.is_exactly(value))
+            || (is_name(&name) && value == self.database)
+            || self.is_in(value)
     }
 
     fn is_loopback(&self) -> bool {
@@ -77,16 +80,17 @@ impl Real {
 
     /// Whether a text is the host, with a port or without, by its full name or the short one.
     fn is_host(&self, text: &str) -> bool {
-        let text = text.trim_matches(['[', ']', '.']).to_ascii_lowercase();
-        let host = self.host.trim_end_matches('.').to_ascii_lowercase();
-        let bare = match text.rsplit_once(':') {
-            Some((bare, port)) if !bare.contains(':') && port.bytes().all(|it| it.is_ascii_digit()) => bare,
-            _ => text.as_str(),
-        };
+        let (host, bare) = (plain(&self.host), plain(text));
         let longer = |one: &str, other: &str| {
-            !other.contains('.') && one.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'))
+            let address = [one, other].iter().any(|it| it.parse::<IpAddr>().is_ok());
+            !address && !other.contains('.') && one.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'))
         };
-        !bare.is_empty() && (bare == host || longer(bare, &host) || longer(&host, bare))
+        !bare.is_empty() && (bare == host || longer(&bare, &host) || longer(&host, &bare))
+    }
+
+    /// Whether it is by just that name.
+    fn is_exactly(&self, text: &str) -> bool {
+        plain(text) == plain(&self.host)
     }
 
     /// Whether a URL in a text, or words such as `host=H dbname=N` and `-h H -d N`, lead to it.
@@ -132,6 +136,15 @@ impl Real {
             names.extend((key == "d" || is_name(&key)).then_some(value));
         }
         names.contains(&self.database.as_str()) || (host && names.is_empty())
+    }
+}
+
+/// A host without its port.
+fn plain(text: &str) -> String {
+    let text = text.trim_matches(['[', ']', '.']).to_ascii_lowercase();
+    match text.rsplit_once(':') {
+        Some((bare, port)) if !bare.contains(':') && port.bytes().all(|it| it.is_ascii_digit()) => bare.to_owned(),
+        _ => text,
     }
 }
 
@@ -246,6 +259,8 @@ mod tests {
         ] {
             assert!(told(URL, &[], words).is_some(), "{words:?}");
         }
+        assert!(told("postgres://shop@10.0.12.7/orders", &[("MAIN", "10.0.12.7:5432")], &[]).is_some());
+        assert!(told("postgres://shop@postgres.shop/orders", &[("DB_HOST", "postgres")], &[]).is_some());
         assert!(told("postgres://shop@127.0.0.1/shop", &[("DB_HOST", "127.0.0.1")], &[]).is_some());
         assert!(told("postgres://shop@x.rds.amazonaws.com/shop", &[("MAIN", "x.rds.amazonaws.com")], &[]).is_some());
     }
@@ -270,6 +285,10 @@ mod tests {
         assert_eq!(told(URL, &[], &words), None);
         assert_eq!(told(URL, &[], &["psql", "-h", "db", "-d", "another"]), None);
         assert_eq!(told(URL, &[], &["node", "scripts/rollback.mjs", "--to-version=20240101", "orders", "db"]), None);
+        let numbers = [("DB_POOL_SIZE", "10"), ("MAX_RETRIES", "10"), ("SERVER", "10")];
+        assert_eq!(told("postgres://shop@10.0.12.7/orders", &numbers, &[]), None);
+        let words = [("POSTGRES_USER", "postgres"), ("DB_TYPE", "postgres"), ("DIALECT", "postgres")];
+        assert_eq!(told("postgres://shop@postgres.shop.svc.cluster.local/orders", &words, &[]), None);
         let local = "postgres://shop@localhost/shop";
         assert_eq!(told(local, &[("REDIS_HOST", "localhost"), ("HOSTNAME", "shop-1")], &[]), None);
     }

@@ -19,7 +19,7 @@ use super::{
     backup,
     connection::{self, told},
     migrate::{self, effects::Effects, files, risks},
-    report, scratch,
+    report, restore, scratch,
     tasks::{Places, settings},
     verify,
 };
@@ -71,9 +71,10 @@ pub async fn rehearse(
     let restored_millis = millis(begun);
     analyze(&scratch.url).await;
     let begun = Instant::now();
-    let mut found = match tried {
-        Tried::Sql(run) => of_files(&scratch.url, &files, run, &backup.rows).await,
-        Tried::Command => outside::run(places, &scratch, &backup.rows).await,
+    let mut found = match (found_alike(&places.url, &scratch).await, tried) {
+        (Err(why), _) => Found { fault: Some(why), ..Found::default() },
+        (Ok(()), Tried::Sql(run)) => of_files(&scratch.url, &files, run, &backup.rows).await,
+        (Ok(()), Tried::Command) => outside::run(places, &scratch, &backup.rows).await,
     };
     found.status.restored_millis = restored_millis;
     found.status.migrated_millis = millis(begun);
@@ -102,6 +103,19 @@ pub async fn rehearse(
 
 fn millis(since: Instant) -> i64 {
     i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Sessions find tables, and the ledger, where those of the real database do: a dump has no settings of its database.
+async fn found_alike(url: &str, scratch: &scratch::Scratch) -> Result<(), String> {
+    let program = "servicerelease/rehearsal";
+    let mut real = connection::open_unlimited(url, program).await.map_err(|error| error.to_string())?;
+    let path: String =
+        sqlx::query_scalar("SHOW search_path").fetch_one(&mut real).await.map_err(|error| told(&error))?;
+    let _ = real.close().await;
+    let mut there = connection::open_unlimited(&scratch.url, program).await.map_err(|error| error.to_string())?;
+    let given = restore::give(&mut there, &scratch.name, None, "search_path", &path).await;
+    let _ = there.close().await;
+    given.map_err(|error| format!("the search path cannot be given to {}: {}", scratch.name, told(&error)))
 }
 
 /// What was restored has no statistics: without them statements take other ways, and another time, than in earnest.

@@ -25,6 +25,7 @@ use super::{
     scratch::beside,
 };
 
+pub(in crate::database) use traits::give;
 pub use verified::verify;
 
 /// Databases that every server has, one of which is not the one in question.
@@ -207,16 +208,16 @@ impl Work<'_> {
     async fn elsewhere(&mut self) -> Result<Option<String>, sqlx::Error> {
         let (current, meant) = (&self.names.current, &self.meant.database);
         let server = meant::server(&mut self.maintenance).await?;
-        if !meant.is_empty() && *meant != format!("{current}@{server}") {
+        if !meant.is_empty() && !meant::may_be(&format!("{current}@{server}"), meant) {
             return Ok(Some(format!(
                 "the URL leads to database {current}@{server}, and the release began with {meant}: the Secret changed since; \
                  nothing was restored. Let it lead to that database again"
             )));
         }
         let owner = self.backup.owner.as_ref().map(|owner| owner.database.as_str());
-        let (Some(owner), true) = (owner, is_identifier(&server)) else { return Ok(None) };
+        let (Some(owner), true) = (owner, meant::is_identifier(&server)) else { return Ok(None) };
         // A backup that knows its server by the way to it alone says nothing of that.
-        let known = owner.split_once('/').is_some_and(|(of, _)| is_identifier(of));
+        let known = owner.split_once('/').is_some_and(|(of, _)| meant::is_identifier(of));
         Ok((known && owner != format!("{server}/{current}")).then(|| {
             format!("the backup {} is of database {owner}, and the URL leads to {server}/{current}", self.backup.file)
         }))
@@ -372,11 +373,6 @@ impl Work<'_> {
 /// Runs a statement.
 async fn run(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
     connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.map(|_| ())
-}
-
-/// Whether a server is known by the number that it has for life.
-fn is_identifier(server: &str) -> bool {
-    !server.is_empty() && server.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// A name as SQL has it.

@@ -109,7 +109,7 @@ async fn settings(connection: &mut PgConnection, database: &str) -> Result<Vec<S
 
 /// By way of a transaction's own setting: the server knows which of them are lists, and the next statement is none that the
 /// setting is for.
-async fn give(
+pub async fn give(
     connection: &mut PgConnection,
     to: &str,
     role: Option<&str>,
