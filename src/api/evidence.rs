@@ -67,7 +67,7 @@ pub enum CheckOutcome {
 }
 
 /// Entries of [`VerdictStatus::segments`].
-pub const MAX_SEGMENTS: usize = 6;
+pub const MAX_SEGMENTS: usize = 9;
 
 /// The last verdict of a metric, with the numbers that it rests on.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -115,7 +115,7 @@ pub struct VerdictStatus {
     pub requests: Option<String>,
     /// What was counted at each weight, for compare. The oldest two are put together when there are too many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 6))]
+    #[schemars(length(max = 9))]
     pub segments: Vec<SegmentStatus>,
     /// What was counted in each window, for burnRate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -125,7 +125,10 @@ pub fn proves(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, Failure> {
     let Some((longest, then)) = patience(policy) else { return Ok(false) };
     let Some(step) = &pass.status.step else { return Ok(false) };
     let summary = step.summary.clone();
-    if !pass.elapsed(step.unproven_since.unwrap_or(pass.now), longest) {
+    let since = step.unproven_since.unwrap_or(pass.now);
+    // Nobody is impatient before there could be an answer.
+    let first = asked_since(pass).zip(policy.analysis.as_ref()).map(|(at, analysis)| at.plus(analysis.interval));
+    if !pass.elapsed(first.map_or(since, |first| since.max(first)), longest) {
         return Ok(false);
     }
     pass.unproven = None;
@@ -259,6 +262,15 @@ fn shared(pass: &Pass<'_>) -> Option<Shared> {
     Some(Shared { weight: weights.desired.candidate, since: weights.reached_at? })
 }
 
+/// The same, or on the way there how it is to be. Then each look counts by itself, since the share changes: it may fail the
+/// candidate, and proves nothing.
+fn counted(pass: &Pass<'_>, state: &VerdictStatus) -> Option<Shared> {
+    let weights = pass.status.weights.filter(|_| pass.status.candidate.is_some())?;
+    let began = pass.status.step.as_ref()?.started_at;
+    let looked = state.counted_until.map_or(began, |until| until.max(began));
+    Some(shared(pass).unwrap_or(Shared { weight: weights.desired.candidate, since: looked }))
+}
+
 fn id(pass: &Pass<'_>, state: &VerdictStatus) -> String {
     let release = pass.status.release.as_ref().map_or(0, |release| release.number);
     let since = asked_since(pass).unwrap_or(state.started_at);
@@ -282,20 +294,21 @@ fn look(pass: &Pass<'_>, metric: &Metric, limits: Workload, state: &mut VerdictS
 fn listen(pass: &Pass<'_>, metric: &Metric, state: &mut VerdictStatus) {
     let id = id(pass, state);
     let Some(answer) = pass.seen.answers.iter().find(|answer| answer.id == id) else { return };
-    measuring::take_in(metric, shared(pass), answer, state);
+    let counted = counted(pass, state);
+    measuring::take_in(metric, counted, answer, state);
 }
 
 /// Measures again, when it is time.
 fn measure(pass: &mut Pass<'_>, analysis: &Analysis, metric: &Metric, state: &VerdictStatus) {
-    let shared = shared(pass);
+    let counted = counted(pass, state);
     let last = state.measured_at.unwrap_or(state.started_at);
     // What is counted is of a whole interval.
-    let counted_from = shared.filter(|_| metric.compare.is_some()).map(|shared| shared.since);
+    let counted_from = counted.filter(|_| metric.compare.is_some()).map(|counted| counted.since);
     let interval = analysis.interval.max(Duration::from_secs(1));
     if !pass.elapsed(counted_from.map_or(last, |from| from.max(last)), interval) {
         return;
     }
-    let asked = |sides| measuring::asked(metric, &sides, shared, state);
+    let asked = |sides| measuring::asked(metric, &sides, counted, state);
     let Some(ask) = Sides::of(pass, analysis).and_then(asked) else { return };
     pass.questions.push(Question { id: id(pass, state), ask });
 }

@@ -110,6 +110,10 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
         (Reply::Share { value, requests }, Some(threshold), _) => {
             enough(*requests, threshold, metric, state).unwrap_or_else(|| within(*value, threshold, metric, state))
         }
+        // Whatever noData says: there may be data, and nobody has looked.
+        (Reply::Counts { until, .. }, _, Some(_)) if shared.is_some_and(|shared| *until <= shared.since) => {
+            (VerdictOutcome::Inconclusive, "the samples of this weight are not there yet".into())
+        }
         (Reply::Counts { candidate, stable, until }, _, Some(compare)) => {
             if let Some(shared) = shared {
                 count(state, shared, *candidate, *stable);

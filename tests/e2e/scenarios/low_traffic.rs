@@ -47,7 +47,8 @@ async fn a_bad_candidate_is_found(world: World) {
     assert_eq!(status.reason, "AnalysisFailed", "{}", status.message);
     shop.always("half of them at most", |status| status.weights.is_none_or(|it| it.desired.candidate <= 50));
     let failed = load.report().await.failures;
-    assert!((4..=12).contains(&failed), "{failed} requests failed");
+    // As many more as the gateway gives the candidate more than its half: it begins its round anew whenever any route changes.
+    assert!((4..=20).contains(&failed), "{failed} requests failed");
     note(format!("{failed} requests failed until it was found"));
 }
 

@@ -132,11 +132,14 @@ impl Checker {
         let Some(before) = revision(&old.stable).filter(|it| Some(it) != revision(&new.stable).as_ref()) else {
             return;
         };
-        if limits::allowed(&plan.spec, 1).doubled || plan.spec.router().is_some() {
+        let has_pods = old.stable.as_ref().is_some_and(|it| it.replicas > 0);
+        if has_pods && (limits::allowed(&plan.spec, 1).doubled || plan.spec.router().is_some()) {
             let delay = plan.spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
             let until = work.now.plus(plan.spec.rollback.keep_previous.unwrap_or_default().max(delay));
             let kept = new.draining.iter().any(|it| it.revision == before && it.until >= until);
-            self.require(kept, "R4", || format!("{before} is not kept warm until {until}: {:?}", new.draining));
+            self.require(kept || until == work.now, "R4", || {
+                format!("{before} is not kept warm until {until}: {:?}", new.draining)
+            });
         }
     }
 

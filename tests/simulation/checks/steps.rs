@@ -176,7 +176,11 @@ impl Checker {
         }
         let grounded = state.filter(|it| it.outcome == VerdictOutcome::Pass).is_none_or(|it| {
             let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with("metric/"));
-            let same = |known: &VerdictStatus| (known.outcome, known.measured_at) == (it.outcome, it.measured_at);
+            // Times that lie ahead are mended after a clock that jumped back.
+            let ahead = |known: &VerdictStatus| known.measured_at.is_some_and(|at| at > work.now);
+            let same = |known: &VerdictStatus| {
+                known.outcome == it.outcome && (known.measured_at == it.measured_at || ahead(known))
+            };
             let known = before.is_some_and(same);
             kind == Watched::Restarts || known || answers.any(|answer| metrics::supports(&answer.reply))
         });
