@@ -96,6 +96,39 @@ fn one_that_takes_longer_than_its_age_is_made_once() {
 }
 
 #[test]
+fn it_has_its_own_time_and_one_that_failed_is_none_after_retry() {
+    let mut world = breaking(&json!({"onRollback": "Restore", "backup": backup()}), well);
+    world.edit(|spec| {
+        spec.rollback.automatic = false;
+        let migration = spec.database.as_mut().unwrap().migration.as_mut().unwrap();
+        migration.approval = Some(crate::api::MigrationApproval::Required);
+    });
+    world.settle();
+    world.wait(7_200);
+    world.report = |task| match task {
+        Task::Backup { .. } => None,
+        _ => well(task),
+    };
+    approve(&mut world);
+    // Beyond progressDeadlineSeconds.
+    world.wait(1_500);
+    world.settle();
+    assert_eq!(world.status().reason, "BackingUp", "{}", world.status().message);
+    end(&mut world, reported(WorkOutcome::Failed, "no space"));
+    assert!(world.status().hold.is_some(), "{}", world.status().message);
+    world.log.clear();
+    let revision = world.candidate();
+    world.say(Action::Retry, |command| command.revision = revision);
+    world.settle();
+    assert_eq!((world.status().reason.as_str(), tasks(&world)), ("BackingUp", vec!["backup".to_owned()]));
+    assert_eq!((schema(&world), maintenance(&world)), (SchemaState::Unchanged, "false".into()));
+    world.report = well;
+    let backup = Some(BackupStatus { name: "the-second".into(), ..BackupStatus::default() });
+    end(&mut world, Report { backup, ..reported(WorkOutcome::Done, "done") });
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()), "{}", world.status().message);
+}
+
+#[test]
 fn with_maintenance_mode_it_is_made_before_that_goes_on() {
     let more = json!({"onRollback": "Restore", "backup": backup()});
     let mut world = breaking(&more, well);
