@@ -276,7 +276,8 @@ async fn the_provider_of_the_locale_is_kept() {
         "SELECT 1 FROM pg_database WHERE datname = current_database() AND daticulocale IS DISTINCT FROM 'de-AT'";
     let verify = json!({"queries": [{"name": "scratch", "query": query}]});
     let rehearsal = json!({"rehearse": {"name": "shop-1", "verify": verify, "timeout": "1m"}});
-    let report = job::perform_in(&url, rehearsal, None, Some(backups.path()), &["true"]).await;
+    let command = ["sh", "-c", "psql -X -q \"$DATABASE_URL\" -c 'SELECT 1'"];
+    let report = job::perform_in(&url, rehearsal, None, Some(backups.path()), &command).await;
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     let report = job::perform_in(&url, task(), None, Some(backups.path()), &[]).await;
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
