@@ -1,7 +1,7 @@
 //! Where metrics come from: a provider answers a measurement with numbers, or says why there are none. What
 //! they mean is decided in the engine.
 //!
-//! A new kind is a file here that has [`Provider`] and a line in `provider::KINDS`. In the API it is a field of
+//! A new kind is a file here that has `Provider` and a line in `provider::KINDS`. In the API it is a field of
 //! [`Metric`](crate::api::Metric) under the same name, which `Metric::provider` and `validate::metric` know, and of which
 //! `engine::measuring` says what is measured.
 

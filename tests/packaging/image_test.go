@@ -38,7 +38,8 @@ func TestTheImageIsBuiltWithEveryMemberOfTheWorkspace(t *testing.T) {
 func TestTheImageHasEveryProgramThatIsRunOnADatabase(t *testing.T) {
 	called := map[string]bool{}
 	err := filepath.WalkDir("../../src/database", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		// astray.rs knows what commands of users look like, and calls none.
+		if err != nil || entry.IsDir() || entry.Name() == "astray.rs" {
 			return err
 		}
 		text, err := os.ReadFile(path)
