@@ -2,7 +2,8 @@
 //! whether the verdicts let the weight rise (INVARIANTS T2).
 
 use crate::api::{
-    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, Timestamp, VerdictOutcome, VerdictStatus, Workload,
+    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, StepName, Timestamp, VerdictOutcome, VerdictStatus,
+    Workload,
     conditions::Value,
     status::{MAX_TEXT, bounded},
 };
@@ -262,13 +263,14 @@ fn shared(pass: &Pass<'_>) -> Option<Shared> {
     Some(Shared { weight: weights.desired.candidate, since: weights.reached_at? })
 }
 
-/// The same, or on the way there how it is to be. Then each look counts by itself, since the share changes: it may fail the
-/// candidate, and proves nothing.
+/// The same, or while all traffic moves to the candidate, how it is to be: then each look counts by itself, since the share
+/// changes. It may fail the candidate, and proves nothing.
 fn counted(pass: &Pass<'_>, state: &VerdictStatus) -> Option<Shared> {
     let weights = pass.status.weights.filter(|_| pass.status.candidate.is_some())?;
-    let began = pass.status.step.as_ref()?.started_at;
-    let looked = state.counted_until.map_or(began, |until| until.max(began));
-    Some(shared(pass).unwrap_or(Shared { weight: weights.desired.candidate, since: looked }))
+    let step = pass.status.step.as_ref().filter(|step| step.name == StepName::Promote);
+    let looked = |began: Timestamp| state.counted_until.map_or(began, |until| until.max(began));
+    let moving = |began| Shared { weight: weights.desired.candidate, since: looked(began) };
+    shared(pass).or_else(|| step.map(|step| moving(step.started_at)))
 }
 
 fn id(pass: &Pass<'_>, state: &VerdictStatus) -> String {

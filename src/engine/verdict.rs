@@ -75,6 +75,9 @@ pub fn within(value: f64, limits: &Threshold, metric: &Metric, state: &mut Verdi
 
 /// Adds to what was counted since the traffic has been shared like this.
 pub fn count(state: &mut VerdictStatus, shared: Shared, candidate: TallyStatus, stable: TallyStatus) {
+    if candidate.requests == 0 && stable.requests == 0 {
+        return;
+    }
     let Shared { weight, since } = shared;
     if state.segments.last().is_none_or(|last| (last.weight, last.since) != (weight, Some(since))) {
         state.segments.push(SegmentStatus { weight, since: Some(since), ..SegmentStatus::default() });
