@@ -66,7 +66,7 @@ impl HttpCheck {
     /// Whether a certificate that nobody vouches for is a fault.
     #[must_use]
     pub fn verifies(&self) -> bool {
-        self.host.is_some() && !self.insecure_skip_verify
+        self.host.is_some() && self.scheme == Scheme::Https && !self.insecure_skip_verify
     }
 
     /// Whether it asks pods of the candidate.

@@ -119,7 +119,7 @@ impl Client {
         };
         let method = reqwest::Method::from_bytes(http.method.as_str().as_bytes()).unwrap_or_default();
         let client = match &self.verifying {
-            Err(why) if http.verifies() && http.scheme == api::Scheme::Https => return Err(why.clone()),
+            Err(why) if http.verifies() => return Err(why.clone()),
             Ok(verifying) if http.verifies() => verifying,
             _ => &self.own,
         };

@@ -144,16 +144,15 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
 
 /// How many lines match, before it is too late.
 fn matching(log: &str, since: Timestamp, pattern: &Regex, until: Instant) -> Result<usize, String> {
-    let newer = |line: &&str| {
-        let (time, _) = line.split_once(' ').unwrap_or((line, ""));
-        time.parse::<jiff::Timestamp>().is_ok_and(|time| time > since.inner())
+    let newer = |line| {
+        let (time, text) = str::split_once(line, ' ').unwrap_or((line, ""));
+        time.parse::<jiff::Timestamp>().is_ok_and(|time| time > since.inner()).then_some(text)
     };
     let mut lines = 0;
-    for line in log.lines().filter(newer) {
+    for text in log.lines().filter_map(newer) {
         if Instant::now() >= until {
             return Err("pattern takes too long with so much log: make it simpler, or timeout longer".into());
         }
-        let (_, text) = line.split_once(' ').unwrap_or((line, ""));
         lines += usize::from(pattern.is_match(&text[..text.floor_char_boundary(LONGEST_LINE)]));
     }
     Ok(lines)

@@ -56,6 +56,12 @@ pub fn may_be(is: &str, meant: &str) -> bool {
     }
 }
 
+/// What is told where the URL leads to another database than preflight looked at.
+#[must_use]
+pub fn moved(is: &str, was: &str) -> String {
+    format!("the URL leads to database {is}, and preflight looked at {was}: the Secret changed after the plan was made")
+}
+
 /// Why it is not what was meant; none if it is.
 ///
 /// # Errors
@@ -64,10 +70,7 @@ pub async fn differs(connection: &mut PgConnection, meant: &Meant) -> Result<Opt
     if !meant.database.is_empty() {
         let is = database(connection).await?;
         if is != meant.database {
-            let was = &meant.database;
-            return Ok(Some(format!(
-                "the URL leads to database {is}, and preflight looked at {was}: the Secret changed after the plan was made"
-            )));
+            return Ok(Some(moved(&is, &meant.database)));
         }
     }
     if meant.files.is_empty() {

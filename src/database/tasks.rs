@@ -359,10 +359,7 @@ async fn elsewhere(places: &Places, meant: &Meant) -> Option<String> {
     let _ = connection.close().await;
     match is {
         Ok(is) if meant::may_be(&is, &meant.database) => None,
-        Ok(is) => Some(format!(
-            "the URL leads to database {is}, and preflight looked at {}: the Secret changed after the plan was made",
-            meant.database
-        )),
+        Ok(is) => Some(meant::moved(&is, &meant.database)),
         Err(error) => Some(told(&error)),
     }
 }

@@ -94,33 +94,29 @@ impl Ledger {
         Ok(None)
     }
 
-    /// Whether it has rows of the set that are of this release's object, whatever number the release had.
+    /// Whether it has rows of the set that are of this release's object by its name, whatever number the release had.
     async fn has_own(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let query = format!(
-            "SELECT EXISTS (SELECT 1 FROM {} WHERE set_name = $1 AND split_part(release, '#', 1) = $2)",
-            self.table
-        );
-        let object = self.release.split('#').next().unwrap_or_default();
-        sqlx::query_scalar(AssertSqlSafe(query))
-            .persistent(false)
-            .bind(&self.set)
-            .bind(object)
-            .fetch_one(connection)
-            .await
+        self.has_rows(connection, "").await
     }
 
-    /// Whether some of these are of this very object, and not of one that had its name before or has it elsewhere.
+    /// The same of this very object, and not of one that had its name before or has it elsewhere.
     async fn has_of_object(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let number = self.release.split_once('#').map_or("", |(_, number)| number);
+        let mark = number.rfind('-').map_or("", |place| &number[place..]);
+        self.has_rows(connection, mark).await
+    }
+
+    /// Whether it has rows of the set by the name of this release's object, and with this end of their number.
+    async fn has_rows(&self, connection: &mut PgConnection, mark: &str) -> Result<bool, sqlx::Error> {
         let query = format!(
-            "SELECT EXISTS (SELECT 1 FROM {} WHERE set_name = $1 AND split_part(release, '#', 1) = $2 AND right(release, length($3)) = $3)",
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE set_name = $1 AND split_part(release, '#', 1) = $2 \
+             AND right(release, length($3)) = $3)",
             self.table
         );
-        let (object, number) = self.release.split_once('#').unwrap_or((&self.release, ""));
-        let mark = number.rfind('-').map_or("", |place| &number[place..]);
         sqlx::query_scalar(AssertSqlSafe(query))
             .persistent(false)
             .bind(&self.set)
-            .bind(object)
+            .bind(self.release.split('#').next().unwrap_or_default())
             .bind(mark)
             .fetch_one(connection)
             .await

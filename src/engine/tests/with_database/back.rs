@@ -191,12 +191,7 @@ fn a_restore_that_lacks_something_halts_with_maintenance_on() {
         _ => well(task),
     });
     world.settle();
-    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
-    world.say(Action::Approve, |command| {
-        command.revision = revision;
-        command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
-    });
-    world.settle();
+    approved(&mut world, ApprovalKind::Restore);
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "RestoreNotVerified"), "{}", status.message);
     assert!(status.message.contains("lacks: table a") && maintenance(&world) == "true", "{}", status.message);
@@ -352,12 +347,7 @@ fn an_object_goes_only_once_its_restore_has_ended() {
         _ => well(task),
     });
     world.settle();
-    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
-    world.say(Action::Approve, |command| {
-        command.revision = revision;
-        command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
-    });
-    world.settle();
+    approved(&mut world, ApprovalKind::Restore);
     world.release.metadata.deletion_timestamp = world.release.metadata.creation_timestamp.clone();
     world.settle();
     let job = world.status().database.unwrap().last(DatabaseTask::Restore).unwrap().job.clone();

@@ -70,6 +70,16 @@ fn healthy(database: Value, more: &Value) -> World {
     world
 }
 
+/// A person approves the plan that waits.
+fn approved(world: &mut World, kind: ApprovalKind) {
+    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
+    world.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind, plan_hash: Some(plan) });
+    });
+    world.settle();
+}
+
 fn change(world: &mut World, sql: &str) {
     world.edit(|spec| {
         let database = spec.database.as_mut().unwrap();

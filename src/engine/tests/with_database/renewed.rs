@@ -15,13 +15,8 @@ fn awaiting(more: &Value) -> World {
 }
 
 fn approve(world: &mut World) {
-    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
     world.log.clear();
-    world.say(Action::Approve, |command| {
-        command.revision = revision;
-        command.approval = Some(CommandApproval { kind: ApprovalKind::Migration, plan_hash: Some(plan) });
-    });
-    world.settle();
+    approved(world, ApprovalKind::Migration);
 }
 
 /// The database's Jobs that were made.
@@ -150,12 +145,7 @@ fn with_maintenance_mode_it_is_made_before_that_goes_on() {
     end(&mut world, Report { backup, ..reported(WorkOutcome::Done, "done") });
     assert_eq!(world.status().reason, "RestoreAwaitsApproval", "{}", world.status().message);
     assert!(world.status().message.contains("the-second"), "{}", world.status().message);
-    let (revision, plan) = (world.candidate(), world.status().database.unwrap().plan_hash);
-    world.say(Action::Approve, |command| {
-        command.revision = revision;
-        command.approval = Some(CommandApproval { kind: ApprovalKind::Restore, plan_hash: Some(plan) });
-    });
-    world.settle();
+    approved(&mut world, ApprovalKind::Restore);
     let restored = |effect: &Effect| match effect {
         Effect::CreateJob(new) => match &new.run {
             Run::Database(job) => match &job.task {
