@@ -133,9 +133,9 @@ pub(super) fn duration(duration: api::Duration) -> Duration {
 
 /// The settings of a run of SQL files.
 pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
-    let SqlRun { set, release, lock_timeout, timeout, plan, meant } = run.clone();
+    let SqlRun { set, release, lock_timeout, timeout, plan, meant, which } = run.clone();
     let (lock_timeout, timeout) = (duration(lock_timeout), duration(timeout));
-    migrate::Settings { set, release, lock_timeout, timeout, plan, meant, observe: false }
+    migrate::Settings { set, release, lock_timeout, timeout, plan, meant, which, observe: false }
 }
 
 /// `files`: their set, and of which release they are.
@@ -312,7 +312,9 @@ fn of_run(ended: migrate::Report, done: &str) -> Report {
 /// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed. Where something
 /// is left to be done there is no report, so that the next Job takes it up.
 async fn stopped(places: &Places, run: &SqlRun, files: &[files::File]) -> Report {
-    match migrate::settled(&places.url, &settings(run), files).await {
+    // The next Job of this try goes on.
+    let settings = migrate::Settings { which: None, ..settings(run) };
+    match migrate::settled(&places.url, &settings, files).await {
         Ok(settled) if settled.pending.is_empty() => {
             Report { applied: settled.applied, ..report::of(WorkOutcome::Done, "all files are applied") }
         }

@@ -202,6 +202,19 @@ pub struct SqlRun {
     /// What else is.
     #[serde(default)]
     pub meant: Meant,
+    /// Which try it is: one that was settled does not begin any more. None where nobody settles it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub which: Option<Try>,
+}
+
+/// A try of a release's work with SQL files, as the release or a person by Retry has ordered it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Try {
+    /// Of what: `migration` or `seed`.
+    pub of: String,
+    /// From 1.
+    pub number: i32,
 }
 
 /// A run of a command of the user's.

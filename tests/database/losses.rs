@@ -33,6 +33,7 @@ fn settings() -> Settings {
         timeout: Duration::from_secs(60),
         plan: None,
         meant: Meant::default(),
+        which: None,
         observe: false,
     }
 }

@@ -13,7 +13,7 @@ use servicerelease::{
         self, Report, Settings,
         files::{File, ordered},
     },
-    engine::Meant,
+    engine::{Meant, Try},
 };
 
 use super::{
@@ -40,6 +40,7 @@ fn settings() -> Settings {
         timeout: Duration::from_secs(60),
         plan: None,
         meant: Meant::default(),
+        which: None,
         observe: false,
     }
 }
@@ -209,6 +210,49 @@ async fn what_runs_in_no_transaction_and_fails_may_be_in_effect_in_part() {
     let other = Settings { release: "production/other".into(), ..settings() };
     let settled = migrate::settled(&server.url(), &other, &files(&all)).await.unwrap();
     assert!(!settled.partly, "that was another release: {settled:?}");
+}
+
+#[tokio::test]
+async fn a_try_that_was_settled_does_not_begin_late_and_the_next_one_does() {
+    let server = Server::start().await;
+    let of = |of: &str, number| Settings { which: Some(Try { of: of.into(), number }), ..settings() };
+    let all = files(&COUNTED);
+    let settled = migrate::settled(&server.url(), &of("migration", 2), &all).await.unwrap();
+    assert_eq!((settled.pending.len(), settled.applied.len()), (3, 0), "{settled:?}");
+    // A settlement of an earlier one takes nothing back, and those of others are others'.
+    migrate::settled(&server.url(), &of("migration", 1), &all).await.unwrap();
+    let other = Settings { release: "production/other".into(), ..of("migration", 7) };
+    migrate::settled(&server.url(), &other, &all).await.unwrap();
+    for late in [1, 2] {
+        let report = migrate::run(&server.url(), &all, &of("migration", late)).await;
+        assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::NotBegun, 0), "{report:?}");
+        assert_eq!(why(&report), format!("it was settled that try {late} of the migration is over"));
+    }
+    // Of the same set, and another's work.
+    let report = migrate::run(&server.url(), &all[..1], &of("seed", 1)).await;
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 1), "{report:?}");
+    let report = migrate::run(&server.url(), &all, &of("migration", 3)).await;
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 2), "{report:?}");
+    // It is nobody's file: what takes the release back does not meet it.
+    let down = [
+        ("003_role.down.sql", "DROP ROLE worker"),
+        ("002_more.down.sql", "SELECT 1"),
+        ("001_table.down.sql", "DROP TABLE ran"),
+    ];
+    let down: Vec<_> = down.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let report = migrate::down(&server.url(), &ordered(down).unwrap(), &settings(), "production/shop").await;
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 3), "{report:?}");
+}
+
+#[tokio::test]
+async fn who_may_make_no_ledger_is_settled_all_the_same() {
+    let server = Server::start().await;
+    server.sql("CREATE ROLE reader LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    let which = Some(Try { of: "migration".into(), number: 1 });
+    let settled =
+        migrate::settled(&server.url_of("reader", "postgres"), &Settings { which, ..settings() }, &files(&COUNTED))
+            .await;
+    assert_eq!(settled.unwrap().pending.len(), 3);
 }
 
 #[tokio::test]

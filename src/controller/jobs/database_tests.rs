@@ -27,6 +27,7 @@ fn sql() -> SqlRun {
         timeout: Duration::from_secs(900),
         plan: Some("abc".into()),
         meant: crate::engine::Meant::default(),
+        which: None,
     }
 }
 

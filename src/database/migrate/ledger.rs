@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
-use crate::database::connection;
+use crate::{database::connection, engine::Try};
 
 use super::files::File;
 
@@ -15,8 +15,11 @@ pub const SCHEMA: &str = "servicerelease";
 /// database it is another one.
 const LOCK: i64 = i64::from_be_bytes(*b"srelease");
 
+/// The set of the rows that bar tries; no set of files may be called so.
+const BARRED: &str = "(barred)";
+
 /// The SQLSTATE of a right that is missing.
-const INSUFFICIENT_PRIVILEGE: &str = "42501";
+pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// A file as the ledger has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +243,36 @@ impl Ledger {
         let gone = format!("DELETE FROM {} WHERE set_name = $1 AND version = $2 AND {}", self.table, holds());
         let gone = sqlx::query(AssertSqlSafe(gone)).persistent(false).bind(&self.set).bind(version);
         Ok(gone.execute(connection).await?.rows_affected() == 1)
+    }
+
+    /// Notes that a try and those before it are over, if this session holds the lock: a pod that comes late finds this, and
+    /// does not begin. Says whether it does.
+    pub async fn bar(&self, connection: &mut PgConnection, which: &Try) -> Result<bool, sqlx::Error> {
+        let bar = format!(
+            "INSERT INTO {table} AS known (set_name, version, name, checksum, state, release, finished_at) \
+             SELECT '{BARRED}', $1, 'tries that were settled, up to the one in checksum', $2::int::text, 'Failed', $3, \
+             clock_timestamp() WHERE {holds} ON CONFLICT (set_name, version) DO UPDATE SET \
+             checksum = greatest(known.checksum::int, $2)::text, finished_at = clock_timestamp()",
+            table = self.table,
+            holds = holds(),
+        );
+        let bar = sqlx::query(AssertSqlSafe(bar)).persistent(false).bind(self.barred(which)).bind(which.number);
+        Ok(bar.bind(&self.release).execute(connection).await?.rows_affected() == 1)
+    }
+
+    /// Whether a try was settled.
+    pub async fn is_barred(&self, connection: &mut PgConnection, which: &Try) -> Result<bool, sqlx::Error> {
+        let query = format!(
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE set_name = '{BARRED}' AND version = $1 AND checksum::int >= $2)",
+            self.table
+        );
+        let query = sqlx::query_scalar(AssertSqlSafe(query)).persistent(false).bind(self.barred(which));
+        query.bind(which.number).fetch_one(connection).await
+    }
+
+    /// What the row of a try is called.
+    fn barred(&self, which: &Try) -> String {
+        format!("{}/{}/{}", self.set, which.of, self.release)
     }
 
     /// How a person says that nothing of a file is left.

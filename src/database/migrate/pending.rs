@@ -171,7 +171,7 @@ async fn read(connection: &mut PgConnection, set: &str, release: &str) -> Result
     Ok((ledger, entries))
 }
 
-/// The names of files that are not applied, once nobody is at work any more.
+/// What became of files, once nobody is at work any more. With a try, neither that one begins afterwards nor one before it.
 ///
 /// # Errors
 /// Why that cannot be said.
@@ -185,7 +185,11 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
         }
         sleep(PAUSE).await;
     }
-    let read = read(&mut connection, &settings.set, &settings.release).await;
+    let read = async {
+        bar(&mut connection, settings).await?;
+        read(&mut connection, &settings.set, &settings.release).await
+    };
+    let read = read.await;
     let _ = connection.close().await;
     let (ledger, entries) = read.map_err(|error| told(&error))?;
     let sorted = sort(files, &entries, &ledger).map_err(|conflict| conflict.told())?;
@@ -197,6 +201,21 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
     let applied = files.iter().filter(|file| is_mine(file, "Applied")).map(|file| file.name.clone()).collect();
     let partly = files.iter().any(|file| matches!(file.body, Body::Alone(_)) && is_mine(file, "Failed"));
     Ok(Settled { pending, applied, partly })
+}
+
+async fn bar(connection: &mut PgConnection, settings: &Settings) -> Result<(), sqlx::Error> {
+    let Some(which) = &settings.which else { return Ok(()) };
+    let ledger = match Ledger::open(connection, &settings.set, &settings.release).await {
+        // Who may not make a ledger runs no files either.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(ledger::INSUFFICIENT_PRIVILEGE) => {
+            return Ok(());
+        }
+        opened => opened?,
+    };
+    match ledger.bar(connection, which).await? {
+        true => Ok(()),
+        false => Err(sqlx::Error::Configuration("the lock of the migration was lost".into())),
+    }
 }
 
 /// What became of files.

@@ -12,7 +12,7 @@ use crate::{
         connection::{self, CONNECT, told},
         meant,
     },
-    engine::Meant,
+    engine::{Meant, Try},
 };
 
 use super::{
@@ -47,6 +47,8 @@ pub struct Settings {
     pub plan: Option<String>,
     /// What else was.
     pub meant: Meant,
+    /// Which try it is, where it may be settled.
+    pub which: Option<Try>,
     /// Whether to look what each file does to tables: for rehearsals.
     pub observe: bool,
 }
@@ -309,6 +311,14 @@ impl<'a> Run<'a> {
             return Err(Stop::NotBegun(why));
         }
         let ledger = Ledger::open(&mut connection, &self.settings.set, &self.settings.release).await?;
+        if let Some(which) = &self.settings.which
+            && ledger.is_barred(&mut connection, which).await?
+        {
+            return Err(Stop::NotBegun(format!(
+                "it was settled that try {} of the {} is over",
+                which.number, which.of
+            )));
+        }
         let pending = self.pending(&mut connection, &ledger).await?;
         for file in pending {
             self.may_run(file, &server)?;

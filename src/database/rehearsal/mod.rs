@@ -151,7 +151,8 @@ async fn observed(
     };
     let (looking, before) = look().await?;
     let _ = looking.close().await;
-    let settings = migrate::Settings { observe: true, meant: crate::engine::Meant::default(), ..settings(run) };
+    let settings =
+        migrate::Settings { observe: true, which: None, meant: crate::engine::Meant::default(), ..settings(run) };
     let migrate::Report { outcome, plan, applied, file, why, effects, .. } = migrate::run(url, files, &settings).await;
     let fault = (outcome != WorkOutcome::Done).then(|| {
         let file = file.map(|file| format!("{file}: ")).unwrap_or_default();

@@ -13,7 +13,7 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Wrapped},
+        task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
     },
     clean_up, image, image_from, pinned, renewal, switches, template,
     work::{self, Order, Progress},
@@ -258,6 +258,7 @@ fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
         timeout: change.timeout,
         plan: meant.filter(|hash| !hash.is_empty()),
         meant: Meant { database: known_database(pass), ..Meant::default() },
+        which: None,
     })
 }
 
@@ -270,21 +271,24 @@ fn change_job(
     base: DatabaseJob,
 ) -> DatabaseJob {
     let task = match sql_run(pass, change, &number(pass)) {
-        // Only the migration's files were looked at before.
-        Some(run) if what != "migration" => Task::Migrate(SqlRun { plan: None, ..run }),
-        Some(run) => Task::Migrate(run),
+        Some(run) => {
+            // Only the migration's files were looked at before.
+            let plan = run.plan.filter(|_| what == "migration");
+            let which = Some(Try { of: what.to_owned(), number: attempt });
+            Task::Migrate(SqlRun { plan, which, ..run })
+        }
         None => Task::Wrap(wrapped(pass, change, what, attempt, again)),
     };
     with_change(pass, change, task, base)
 }
 
-/// A Job that finds out what became of a change: of a seed, or of a migration. One of a command bars the tries that were
-/// ordered until now.
+/// A Job that finds out what became of a change, of a seed or of a migration, and bars the tries that were ordered until now.
 pub fn settle_job(pass: &Pass<'_>, change: &Change, of: DatabaseTask, base: DatabaseJob) -> DatabaseJob {
     let what = if of == DatabaseTask::Seed { "seed" } else { "migration" };
+    let last = work::last_ordered(pass, of);
     let task = match sql_run(pass, change, &number(pass)) {
-        Some(run) => Task::SettleSql(run),
-        None => Task::Settle(wrapped(pass, change, what, work::last_ordered(pass, of), false)),
+        Some(run) => Task::SettleSql(SqlRun { which: Some(Try { of: what.to_owned(), number: last }), ..run }),
+        None => Task::Settle(wrapped(pass, change, what, last, false)),
     };
     let files = change.sql.as_ref().map(|sql| sql.config_map.clone());
     DatabaseJob { task: Some(task), pod: TaskPod::Own, files, ..base }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use servicerelease::{
     api::{BackupStatus, RehearsalStatus, Timestamp, WorkOutcome},
-    engine::{DatabaseJob, Report, Task, TaskPod, Wrapped},
+    engine::{DatabaseJob, Report, SqlRun, Task, TaskPod, Try, Wrapped},
 };
 
 use crate::rng;
@@ -32,6 +32,8 @@ pub struct Data {
     pub files: BTreeMap<String, String>,
     /// The records of commands of the user's, by plan.
     pub runs: BTreeMap<String, Record>,
+    /// The tries of work with SQL files that were settled, each up to which number.
+    pub barred: BTreeMap<String, i32>,
     /// The images of commands whose change is in the schema.
     pub changed: BTreeSet<String>,
 }
@@ -188,6 +190,11 @@ impl Worker {
     }
 }
 
+/// What the row of a settled try is called.
+fn bar(run: &SqlRun, which: &Try) -> String {
+    format!("{}/{}/{}", run.set, which.of, run.release)
+}
+
 fn report(outcome: WorkOutcome, message: &str) -> Report {
     Report { outcome, message: message.into(), ..Report::default() }
 }
@@ -332,6 +339,9 @@ impl Server {
                 if first && run.plan.as_ref().is_some_and(|meant| *meant != hash) {
                     return Next::Ended(report(WorkOutcome::NotBegun, "the files are not those that were meant"));
                 }
+                if run.which.as_ref().is_some_and(|which| self.is_barred(run, which)) {
+                    return Next::Ended(report(WorkOutcome::NotBegun, "that try was settled"));
+                }
                 let keys = worker.keys(&run.set);
                 let mine = |data: &Data| -> Vec<String> {
                     let of_release = data.files.iter().filter(|(_, release)| **release == run.release);
@@ -394,6 +404,10 @@ impl Server {
             }
             Task::Settle(wrapped) => Next::Ended(self.settle(wrapped)),
             Task::SettleSql(run) => {
+                if let Some(which) = &run.which {
+                    let until = self.data.barred.entry(bar(run, which)).or_default();
+                    *until = which.number.max(*until);
+                }
                 let keys = worker.keys(&run.set);
                 let mine = |key: &&String| self.data.files.get(*key) == Some(&run.release);
                 let applied: Vec<String> = keys.iter().filter(mine).cloned().collect();
@@ -440,6 +454,10 @@ impl Server {
         let record = Record { state: State::Started, release, image, attempt, begun: true, rerun };
         self.data.runs.insert(wrapped.plan.clone(), record);
         None
+    }
+
+    fn is_barred(&self, run: &SqlRun, which: &Try) -> bool {
+        self.data.barred.get(&bar(run, which)).is_some_and(|until| *until >= which.number)
     }
 
     fn settle(&mut self, wrapped: &Wrapped) -> Report {

@@ -7,11 +7,11 @@ use crate::{model::cluster::Cluster, rng};
 use super::{DEED, Fate, LATE, LINGER, LOOK, Next, START, Stage, Worker, fate};
 
 impl Worker {
-    /// Whether its pod, which has not started, does so although its Job is gone: such pods of commands stop at the ledger.
+    /// Whether its pod, which has not started, does so although its Job is gone: such pods stop at the ledger once they were settled.
     fn starts_late(&self) -> bool {
         let waits = self.alive && !self.late && self.stage == Stage::Starting && self.fate != Fate::NeverStarts;
         waits
-            && matches!(self.task(), Some(Task::Wrap(_)))
+            && matches!(self.task(), Some(Task::Wrap(_) | Task::Migrate(_)))
             && rng::dice(&format!("{}/late", self.uid)).is_multiple_of(2)
     }
 }
