@@ -157,6 +157,14 @@ impl Timestamp {
         Self(later.unwrap_or(jiff::Timestamp::MAX))
     }
 
+    /// So much earlier; the first moment there is where that is before it.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let earlier = self.0.saturating_sub(SignedDuration::from_millis(millis));
+        Self(earlier.unwrap_or(jiff::Timestamp::MIN))
+    }
+
     /// The time that passed from `earlier` to this, zero if it is the later one.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -60,7 +60,7 @@ pub fn fault(expect: &Expect, response: &Response) -> Option<String> {
 }
 
 /// How many answers are judged at the same time: a body of 1 MiB can be many times as much memory as values.
-const AT_ONCE: usize = 2;
+pub const AT_ONCE: usize = 2;
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// Does work on an answer's body where it holds up no other task. None: it panicked.

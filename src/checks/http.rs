@@ -87,19 +87,23 @@ impl Client {
             let fault = Some("nobody to ask: no ready pod with this port".to_owned());
             return Reply::Check { fault, seen: "not asked".into(), took: api::Duration::default() };
         }
-        let started = Instant::now();
         let all = addresses.iter().map(|address| self.one(question, address));
         let replies = futures::future::join_all(all).await;
-        let took = started.elapsed();
-        let found = replies.iter().find(|(fault, _)| fault.is_some()).or(replies.first()).cloned();
-        let (fault, seen) = found.unwrap_or_default();
+        let took = replies.iter().map(|(_, _, took)| *took).max().unwrap_or_default();
+        let found = replies.iter().find(|(fault, ..)| fault.is_some()).or(replies.first()).cloned();
+        let (fault, seen, _) = found.unwrap_or_default();
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         Reply::Check { fault, seen: format!("{seen} in {millis}ms"), took: api::Duration::from_millis(millis) }
     }
 
-    async fn one(&self, question: &HttpQuestion, address: &str) -> (Option<String>, String) {
+    /// What was wrong, what came back, and how long that took: the waiting of others for their turn to be judged is no
+    /// part of it.
+    async fn one(&self, question: &HttpQuestion, address: &str) -> (Option<String>, String, Duration) {
         let limit = Duration::from_millis(question.timeout.as_millis()).min(LONGEST);
-        match tokio::time::timeout(limit, self.send(question, address)).await {
+        let started = Instant::now();
+        let answered = tokio::time::timeout(limit, self.send(question, address)).await;
+        let took = started.elapsed();
+        let (fault, seen) = match answered {
             Ok(Ok(response)) => {
                 let (expect, status) = (question.http.expect.clone(), response.status);
                 let judged = expect::elsewhere(move || expect::fault(&expect, &response)).await;
@@ -108,7 +112,8 @@ impl Client {
             }
             Ok(Err(error)) => (Some(error), format!("from {address}")),
             Err(_) => (Some(format!("no answer within {}", question.timeout)), format!("from {address}")),
-        }
+        };
+        (fault, seen, took)
     }
 
     async fn send(&self, question: &HttpQuestion, address: &str) -> Result<Response, String> {
@@ -182,6 +187,42 @@ mod tests {
         let (heard, rest) = engine::inquiry::timed(&format!("exit code 1: {words}")).unwrap();
         assert_eq!(heard, took);
         assert!(rest.starts_with("exit code 1: ") && !rest.contains("took"), "{rest}");
+    }
+
+    /// What others make the judges do is no time of an answer's.
+    #[tokio::test]
+    async fn an_answer_takes_no_longer_because_others_are_judged() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        crate::controller::use_ring();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+        let busy: Vec<_> = (0..expect::AT_ONCE)
+            .map(|_| {
+                let held = held.clone();
+                tokio::spawn(expect::elsewhere(move || held.lock().is_ok_and(|held| held.recv().is_ok())))
+            })
+            .collect();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answered = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+        });
+        let http = serde_json::from_str("{}").unwrap();
+        let question = HttpQuestion { addresses: vec![address], http, timeout: api::Duration::from_secs(30) };
+        let asked = tokio::spawn(async move { Client::new().unwrap().ask(&question).await });
+        answered.await.unwrap();
+        let answered = Instant::now();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(release);
+        let Reply::Check { took, fault: None, .. } = asked.await.unwrap() else { panic!("it was answered") };
+        let judged = u64::try_from(answered.elapsed().as_millis()).unwrap();
+        assert!(took.as_millis() + 1000 < judged, "{took} of {judged}ms");
+        for judged in busy {
+            assert!(judged.await.unwrap().is_some());
+        }
     }
 
     #[test]

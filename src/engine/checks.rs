@@ -130,7 +130,9 @@ fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
     let id = id(state);
     let answer = pass.seen.answers.iter().find(|answer| answer.id == id)?;
     let Reply::Check { fault, seen, took } = &answer.reply else { return None };
-    Some(Heard { at: answer.at, fault: fault.clone(), seen: seen.clone(), took: *took })
+    // Lines that are written while logs are read may be missed: the next look begins where this one did.
+    let at = if check.logs.is_some() { answer.at.minus(*took) } else { answer.at };
+    Some(Heard { at, fault: fault.clone(), seen: seen.clone(), took: *took })
 }
 
 /// Takes in the answer to the last question.

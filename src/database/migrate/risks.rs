@@ -94,15 +94,25 @@ pub fn risks(statement: &Statement) -> Vec<Risk> {
     let words: Vec<&str> = statement.words.iter().map(String::as_str).collect();
     let cascades = words.contains(&"CASCADE");
     match words.as_slice() {
-        ["DROP", "TABLE" | "SCHEMA" | "DATABASE", ..] | ["DROP", "FOREIGN", "TABLE", ..] => vec![Risk::DropsTables],
-        ["DROP", "TYPE" | "DOMAIN" | "EXTENSION" | "OWNED", ..] if cascades => vec![Risk::DropsDependents],
+        ["DROP", "TABLE" | "SCHEMA" | "DATABASE" | "OWNED", ..] | ["DROP", "FOREIGN", "TABLE", ..] => {
+            vec![Risk::DropsTables]
+        }
+        ["DROP", "TYPE" | "DOMAIN" | "EXTENSION", ..] if cascades => vec![Risk::DropsDependents],
         ["DO" | "CALL" | "EXECUTE", ..] => vec![Risk::RunsCode],
         ["TRUNCATE", ..] => vec![Risk::Empties],
         ["DELETE", "FROM", ..] => vec![Risk::DeletesRows],
-        ["WITH", rest @ ..] if rest.windows(2).any(|pair| pair == ["DELETE", "FROM"]) => vec![Risk::DeletesRows],
+        ["WITH", rest @ ..] if rest.windows(2).any(|pair| pair == ["DELETE", "FROM"] || merges_away(pair)) => {
+            vec![Risk::DeletesRows]
+        }
+        ["MERGE", rest @ ..] if rest.windows(2).any(merges_away) => vec![Risk::DeletesRows],
         ["ALTER", "TABLE", actions @ ..] => of_table(actions, cascades),
         _ => Vec::new(),
     }
+}
+
+/// Whether it is an action of MERGE that deletes.
+fn merges_away(pair: &[&str]) -> bool {
+    pair == ["THEN", "DELETE"]
 }
 
 /// The actions of ALTER TABLE. Names in quotes are not among the words, so what follows DROP may be anything.
@@ -156,6 +166,10 @@ mod tests {
     #[case("TRUNCATE a", &[Risk::Empties])]
     #[case("DELETE FROM a WHERE id = 1", &[Risk::DeletesRows])]
     #[case("WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone", &[Risk::DeletesRows])]
+    #[case("DROP OWNED BY old_role", &[Risk::DropsTables])]
+    #[case("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE", &[Risk::DeletesRows])]
+    #[case("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN UPDATE SET n = 1", &[])]
+    #[case("WITH b AS (SELECT 1) MERGE INTO a USING b ON true WHEN MATCHED THEN DELETE", &[Risk::DeletesRows])]
     #[case("ALTER TABLE a DROP COLUMN b, ADD COLUMN c int", &[Risk::DropsColumn])]
     #[case("ALTER TABLE a DROP \"default\"", &[Risk::DropsColumn])]
     #[case("ALTER TABLE a DROP CONSTRAINT c, ALTER COLUMN b DROP NOT NULL, ALTER b DROP DEFAULT", &[])]

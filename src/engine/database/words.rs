@@ -107,12 +107,17 @@ pub fn restore(pass: &Pass<'_>) -> String {
     )
 }
 
+/// Parameters of URLs that Prisma knows and psql refuses.
+const NOT_OF_PSQL: &str =
+    "schema|connection_limit|pool_timeout|pgbouncer|socket_timeout|statement_cache_size|sslaccept|sslidentity";
+
 /// The command that opens a database.
 fn psql(pass: &Pass<'_>, url: &SecretSource) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     let SecretSource { secret_key_ref: key } = url;
     format!(
-        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}')\"",
+        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}' | \
+         sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g')\"",
         key.name, key.key
     )
 }

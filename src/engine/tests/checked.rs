@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::world::{World, adopted, right, wrong};
 use crate::{
-    api::{Action, CheckOutcome, Phase, Timestamp},
+    api::{Action, CheckOutcome, Duration, Phase, Timestamp},
     engine::{Ask, Ended, Endpoint, Question, Reply, Selection, Service, decide},
 };
 
@@ -401,6 +401,30 @@ fn the_log_before_a_restart_is_read_where_nobody_has_looked_since() {
     world.set_image("v2");
     go(&mut world);
     assert_eq!(outcome(&world, "log"), (CheckOutcome::Passed, 1), "{}", world.status().message);
+}
+
+/// What a pod writes while its log is read, or those of others.
+#[test]
+fn no_line_falls_between_two_looks_at_a_log() {
+    let mut world = with_checks(json!([{"name": "log", "when": ["EachStep"], "logs": {"pattern": "ERROR"}}]));
+    let steps = json!({"canary": {"steps": [{"setWeight": 20}, {"setWeight": 50}, {"pause": {}}]}});
+    world.edit(|spec| spec.strategy = serde_json::from_value(steps).unwrap());
+    world.reply = |_| Some(Reply::Check { fault: None, seen: "logs".into(), took: Duration::from_millis(700) });
+    world.set_image("v2");
+    let mut looks: Vec<(String, Timestamp)> = Vec::new();
+    let mut answered = Vec::new();
+    for _ in 0..60 {
+        for question in world.pass().questions {
+            let Ask::Logs(logs) = question.ask else { panic!("{question:?}") };
+            if looks.iter().all(|(id, _)| *id != question.id) {
+                looks.push((question.id, logs.since));
+                answered.push(world.now);
+            }
+        }
+        world.wait(1);
+    }
+    let [_, (_, since)] = looks[..] else { panic!("{looks:?}") };
+    assert_eq!(since, answered[0].minus(Duration::from_millis(700)));
 }
 
 /// Of what is observed and of what was taken back the checks are asked in every pass.
