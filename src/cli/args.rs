@@ -338,6 +338,9 @@ impl Default for SplitArgs {
 pub struct Plan {
     /// The ServiceRelease
     pub name: String,
+    /// The plan of this manifest, before it is applied; - is standard input. A ConfigMap in it goes before the cluster's
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: Option<PathBuf>,
     /// Print in this format
     #[arg(short, long, value_enum)]
     pub output: Option<Format>,

@@ -4,12 +4,13 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     args,
     connect::Cluster,
     error::CliError,
-    exit,
+    exit, lint,
     output::{self, Cell, table},
     paint::{Paint, Tone},
 };
@@ -54,17 +55,41 @@ pub struct Sql {
     pub risks: Vec<String>,
 }
 
+/// What a manifest has of a release.
+#[derive(Debug)]
+struct Manifest {
+    release: ServiceRelease,
+    config_maps: Vec<ConfigMap>,
+}
+
 /// Runs `plan`.
 ///
 /// # Errors
-/// When the release cannot be read.
+/// When the release or the manifest cannot be read.
 pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
-    let release = cluster.release(&args.name).await?;
+    let Manifest { release, config_maps } = match &args.filename {
+        None => Manifest { release: cluster.release(&args.name).await?, config_maps: Vec::new() },
+        Some(path) => {
+            let mut manifest = manifest(&lint::read(path)?, &path.display().to_string(), &args.name)?;
+            manifest.release.metadata.namespace = Some(cluster.namespace.clone());
+            // What was applied before is in the cluster, if anything was.
+            manifest.release.status = match cluster.release(&args.name).await {
+                Ok(known) => known.status,
+                Err(CliError::NotFound { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            manifest
+        }
+    };
     let mut texts = None;
     let mut gap = None;
     if let Some(name) = config_map(&release) {
         let api: Api<ConfigMap> = cluster.api();
-        match cluster.call(&format!("get ConfigMap {name}"), api.get(&name)).await {
+        let map = match config_maps.into_iter().find(|map| map.metadata.name.as_ref() == Some(&name)) {
+            Some(map) => Ok(map),
+            None => cluster.call(&format!("get ConfigMap {name}"), api.get(&name)).await,
+        };
+        match map {
             Ok(map) => texts = Some(map.data.unwrap_or_default().into_iter().collect()),
             Err(error) => gap = Some(error.to_string()),
         }
@@ -76,6 +101,24 @@ pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
         None => output::print(&render(&plan, Paint::for_stdout()))?,
     }
     Ok(exit::OK)
+}
+
+/// Reads the release of a name, and the ConfigMaps beside it.
+fn manifest(text: &str, path: &str, name: &str) -> Result<Manifest, CliError> {
+    let lint = format!("kubectl srel lint -f {path} says where");
+    let usage = |what: String, remedy: &str| CliError::Usage { what, remedy: remedy.to_owned() };
+    let documents = serde_saphyr::from_multiple(text);
+    let documents: Vec<Value> = documents.map_err(|error| usage(format!("{path}: {error}"), &lint))?;
+    let is = |kind: &'static str| move |document: &&Value| document["kind"] == kind;
+    let named = |document: &&Value| document["metadata"]["name"] == name;
+    let release = documents.iter().filter(is("ServiceRelease")).find(named);
+    let release = release.ok_or_else(|| {
+        usage(format!("{path} has no ServiceRelease {name}"), "give its manifest, and the name that stands there")
+    })?;
+    let release = serde_json::from_value(release.clone())
+        .map_err(|error| usage(format!("{path}: ServiceRelease {name}: {error}"), &lint))?;
+    let maps = documents.iter().filter(is("ConfigMap"));
+    Ok(Manifest { release, config_maps: maps.filter_map(|map| serde_json::from_value(map.clone()).ok()).collect() })
 }
 
 /// The ConfigMap with the SQL files of a migration that is due.
@@ -108,11 +151,33 @@ pub fn collect(release: &ServiceRelease, texts: Option<Vec<(String, String)>>) -
         }
         Some(Ok(files)) => files.iter().map(sql).collect(),
     };
-    if release.spec.database.as_ref().and_then(|it| it.migration.as_ref()).is_some() && !situation.due.migration {
-        gaps.push("the migration of the spec was applied before: it is not run again".to_owned());
-    }
+    gaps.extend(unseen(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
     Plan { namespace, name, steps, files, gaps }
+}
+
+/// What the manifest alone does not tell of its migration.
+fn unseen(release: &ServiceRelease, situation: Situation) -> Option<String> {
+    let database = release.spec.database.as_ref()?;
+    let migration = database.migration.as_ref()?;
+    if !situation.due.migration {
+        return Some("the migration of the spec was applied before: it is not run again".to_owned());
+    }
+    let ran = release.status.as_ref().and_then(|status| status.database.as_ref()).is_some();
+    match (&migration.change.sql, database.rehearsed()) {
+        (Some(_), _) if ran => Some(
+            "files that the ledger has are not run again: preflight tells those that are left (status.database.pending)".to_owned(),
+        ),
+        (Some(_), _) => None,
+        (None, Some(_)) => {
+            Some("the statements of an image are not known here: the rehearsal tells what they do to the data".to_owned())
+        }
+        (None, None) => Some(
+            "the statements of an image are not known here, and nothing tells whether they lose data: a rehearsal would, or \
+             approval: Required asks a person"
+                .to_owned(),
+        ),
+    }
 }
 
 fn sql(file: &files::File) -> Sql {
@@ -178,6 +243,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::fake::{Fake, release_path};
 
     fn release() -> ServiceRelease {
         serde_json::from_value(json!({
@@ -221,6 +287,69 @@ mod tests {
         001_orders.sql   -
         002_drop.sql     line 1: drops tables with their rows
         ");
+    }
+
+    const MANIFEST: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: sql}
+data: {001_drop.sql: DROP TABLE old;}
+---
+apiVersion: servicerelease.io/v1alpha1
+kind: ServiceRelease
+metadata: {name: shop}
+spec:
+  selector: {matchLabels: {app: shop}}
+  template: {metadata: {labels: {app: shop}}, spec: {containers: [{name: app, image: 'shop:3'}]}}
+  strategy: {blueGreen: {}}
+  database:
+    urlFrom: {secretKeyRef: {name: db, key: URL}}
+    migration: {sql: {configMap: sql}, previousRevisionCompatible: true}
+";
+
+    fn planned(filename: &str) -> args::Plan {
+        args::Plan { name: "shop".into(), filename: Some(filename.into()), output: None }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_has_a_plan_before_it_is_applied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shop.yaml");
+        std::fs::write(&path, MANIFEST).unwrap();
+        let (fake, cluster) = Fake::start();
+        let args = planned(path.to_str().unwrap());
+        assert_eq!(run(&cluster, &args).await.unwrap(), exit::OK);
+        let read = manifest(MANIFEST, "shop.yaml", "shop").unwrap();
+        let map = read.config_maps[0].data.clone().unwrap().into_iter().collect();
+        let plan = collect(&read.release, Some(map));
+        assert_eq!(plan.files[0].risks, ["line 1: drops tables with their rows"]);
+        assert!(plan.steps.iter().any(|step| step.step == "migration"), "{plan:?}");
+        // What is known of it in the cluster counts.
+        fake.put(&release_path("shop"), serde_json::to_value(release()).unwrap());
+        assert_eq!(run(&cluster, &args).await.unwrap(), exit::OK);
+    }
+
+    #[test]
+    fn a_manifest_that_is_none_is_told() {
+        let told = |text: &str, name: &str| manifest(text, "shop.yaml", name).unwrap_err().to_string();
+        assert_eq!(told(MANIFEST, "other"), "shop.yaml has no ServiceRelease other");
+        assert!(told(": :\n- x", "shop").starts_with("shop.yaml: "));
+        let wrong = MANIFEST.replace("blueGreen: {}", "blueGreen: 7");
+        assert!(told(&wrong, "shop").starts_with("shop.yaml: ServiceRelease shop: invalid type"));
+    }
+
+    #[rstest::rstest]
+    #[case::files_for_the_first_time(json!({"sql": {"configMap": "sql"}}), json!(null), None)]
+    #[case::files_once_more(json!({"sql": {"configMap": "sql"}}), json!({}), Some("files that the ledger has"))]
+    #[case::an_image(json!({"template": {}}), json!(null), Some("nothing tells whether they lose data"))]
+    fn what_is_not_seen_is_told(#[case] change: Value, #[case] known: Value, #[case] told: Option<&str>) {
+        let mut release = release();
+        let database = json!({"urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "migration": change});
+        release.spec.database = serde_json::from_value(database).unwrap();
+        release.status = serde_json::from_value(json!({"stable": {"revision": "aaa"}, "database": known})).unwrap();
+        let gaps = collect(&release, None).gaps.join("");
+        assert_eq!(told.is_some_and(|told| gaps.contains(told)), told.is_some(), "{gaps}");
+        assert_eq!(gaps.is_empty(), told.is_none(), "{gaps}");
     }
 
     #[test]
