@@ -115,6 +115,10 @@ pub enum Moment {
     /// Before the candidate has pods. There is nobody of it to ask yet: job, keys, sql, or http with target Stable or
     /// Service.
     Preflight,
+    /// The release has made its backup (spec.database.backup), and neither rehearsed nor changed anything: that it is copied
+    /// to another place, say. There is nobody of the candidate to ask yet, as at Preflight. Not asked where no backup is
+    /// made, nor again of one that is made anew for its age.
+    AfterBackup,
     /// The candidate's first pods are available, and have no traffic yet.
     #[default]
     BeforeTraffic,
@@ -128,6 +132,14 @@ pub enum Moment {
     AfterRollback,
     /// A step of the strategy names it.
     Step,
+}
+
+impl Moment {
+    /// Whether the candidate has no pods yet.
+    #[must_use]
+    pub const fn is_before_pods(self) -> bool {
+        matches!(self, Self::Preflight | Self::AfterBackup)
+    }
 }
 
 /// What becomes of a release when a check fails.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{CanaryStep, Check, HttpCheck, Metric, Moment, ServiceReleaseSpec};
+use crate::api::{CanaryStep, Check, HttpCheck, Metric, ServiceReleaseSpec};
 
 use super::{database, expect, logs};
 
@@ -72,9 +72,11 @@ pub fn incomparable(spec: &ServiceReleaseSpec) -> Option<&'static str> {
 fn faults(check: &Check) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let of_candidate = check.http.as_ref().map_or(check.logs.is_some(), HttpCheck::is_of_candidate);
-    if of_candidate && check.when.contains(&Moment::Preflight) {
-        let message = "at Preflight the candidate has no pods yet: ask target Stable or Service, or at another moment";
-        found.push((".when", message.to_owned()));
+    if let Some(when) = check.when.iter().find(|when| of_candidate && when.is_before_pods()) {
+        found.push((
+            ".when",
+            format!("at {when:?} the candidate has no pods yet: ask target Stable or Service, or at another moment"),
+        ));
     }
     if let Some(Err(error)) = check.http.as_ref().and_then(|http| http.expect.cel.as_deref()).map(expect::compiles) {
         found.push((".http.expect.cel", error));

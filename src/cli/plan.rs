@@ -203,7 +203,7 @@ fn on_failure(step: &Step, database: Option<&Database>, migrated: bool, automati
             format!("nothing applied: rolled back; a part applied: {schema}; unknown: halted")
         }
         _ if !automatic => hold.to_owned(),
-        Step::Database(_) | Step::Check { when: Moment::Preflight, .. } if !migrated => {
+        Step::Database(_) | Step::Check { when: Moment::Preflight | Moment::AfterBackup, .. } if !migrated => {
             "rolled back; nothing was changed".to_owned()
         }
         _ if migrated => format!("rolled back; {schema}"),

@@ -195,7 +195,7 @@ fn skip(pass: &Pass<'_>, check: &Check, at: At, state: &mut CheckStatus) {
 fn needs_pods(check: &Check, when: Moment) -> bool {
     let of_pods = check.logs.is_some() || check.http.as_ref().is_some_and(|http| http.host.is_none());
     let of_others = check.job.is_some() || check.http.is_some();
-    of_pods || (of_others && when != Moment::Preflight)
+    of_pods || (of_others && !when.is_before_pods())
 }
 
 /// Why there is nobody whom a check could ask.

@@ -304,7 +304,7 @@ fn complete(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failur
         Step::Approval => passed,
         Step::Check { when, names } => {
             passed
-                || (full && !matches!(when, Moment::Preflight | Moment::BeforeTraffic))
+                || (full && !when.is_before_pods() && when != Moment::BeforeTraffic)
                 || checks::ask(pass, policy, checks::At { when, step: state.index, since: state.started_at }, &names)?
         }
         Step::Pause(duration) => {

@@ -232,7 +232,12 @@ impl Policy {
         let shift = if routed { Shift::Route { keep: keep.map(|keep| keep.at_least.clone()) } } else { shift };
         let at = |moment: Moment| check_step(&spec.checks, moment);
         let middle = if first { Vec::new() } else { checked(middle, &spec.checks) };
-        let database = database::steps(spec, due);
+        let made = at(Moment::AfterBackup);
+        let follow = |step: &Step| made.clone().filter(|_| *step == Step::Database(DatabaseTask::Backup));
+        let database: Vec<Step> = database::steps(spec, due)
+            .into_iter()
+            .flat_map(|step| [follow(&step), Some(step)].into_iter().rev().flatten())
+            .collect();
         let maintained = database.contains(&Step::Maintenance);
         let middle: Vec<Step> = middle.into_iter().filter(|step| !(maintained && *step == Step::Maintenance)).collect();
         let before = at(Moment::BeforeTraffic);

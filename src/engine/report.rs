@@ -348,7 +348,11 @@ fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
         }
         Step::Check { when, names } => {
             let what = super::checks::describe(pass, names);
-            let phase = if *when == Moment::Preflight { Phase::Preflight } else { Phase::Progressing };
+            let phase = match when {
+                Moment::Preflight => Phase::Preflight,
+                Moment::AfterBackup => Phase::Database,
+                _ => Phase::Progressing,
+            };
             return Report::new(phase, "Checking", format!("{place}: {what}{trouble}"));
         }
         Step::Scale(_) => ("Scaling", format!("the pods of {candidate}")),

@@ -328,7 +328,7 @@ fn checks(index: u8) -> Vec<Check> {
             check("after", &[Moment::AfterPromotion], 1, 1, OnFailure::Hold),
         ],
         8 => vec![every(6, job(check("probe", &[Moment::AfterPromotion], 1, 1, OnFailure::Rollback)))],
-        BEFORE_ALL => vec![job(check("schema", &[Moment::Preflight], 1, 1, OnFailure::Rollback))],
+        BEFORE_ALL => vec![job(check("schema", &[Moment::Preflight, Moment::AfterBackup], 1, 1, OnFailure::Rollback))],
         WITH_JOBS => vec![
             job(check("smoke", &[Moment::BeforeTraffic, Moment::EachStep], 2, 2, OnFailure::Rollback)),
             job(check("end", &[Moment::BeforePromotion], 1, 1, OnFailure::Hold)),

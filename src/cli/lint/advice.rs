@@ -158,6 +158,12 @@ impl Advice<'_> {
                 let message = "EachStep is after each weight, and the strategy sets none: the check is not asked then; BeforeTraffic and BeforePromotion come before a switch, AfterPromotion after it".to_owned();
                 self.warn(&field, "never-asked", message);
             }
+            let backup = spec.database.as_ref().is_some_and(|database| database.backup.is_some());
+            if check.when.contains(&Moment::AfterBackup) && !backup {
+                let field = format!("spec.checks[{index}].when");
+                let message = "AfterBackup is when spec.database.backup is made, and there is none: the check is not asked then; Preflight comes before everything".to_owned();
+                self.warn(&field, "never-asked", message);
+            }
             if check.every.is_some() && spec.observation.is_none() {
                 let field = format!("spec.checks[{index}].every");
                 let message = "is for as long as the release is observed, and there is no observation: it is not asked again; add observation: {duration: 1h}".to_owned();

@@ -246,7 +246,9 @@ async fn farmers_market(world: World) {
     ground.healthy().await;
     assert_eq!(ground.mode().await, "false");
     let (second, backups) = (&volumes[0], &volumes[1]);
-    assert_eq!((second.files(".dump"), second.files(".dump").len()), (backups.files(".dump"), 1));
+    for kind in [".dump", ".json"] {
+        assert_eq!((second.files(kind), second.files(kind).len()), (backups.files(kind), 1));
+    }
     let rows = "INSERT INTO users VALUES ('u1', 'a@example.com'); INSERT INTO cart_items VALUES ('c1', 'u1', 2);
         INSERT INTO orders (id, order_number, total) VALUES ('o1', 'N1', 10); INSERT INTO order_items VALUES ('i1', 'o1', 10)";
     ground.postgres.sql(rows).await;

@@ -113,7 +113,12 @@ impl Checker {
             Effect::CreateJob(new) if matches!(new.run, Run::Database(_)) => database::job(&scene, new),
             Effect::CreateJob(new) => {
                 let known = stored(cluster).checks.iter().any(|it| it.job.as_ref() == Some(&new.name));
-                if known { Vec::new() } else { vec![("T2", format!("Job {} is made, and is not on record", new.name))] }
+                // One that was on its way when its process was stopped may come late: nobody asks about it, and it is deleted.
+                if known || work.late {
+                    Vec::new()
+                } else {
+                    vec![("T2", format!("Job {} is made, and is not on record", new.name))]
+                }
             }
             Effect::ScaleReplicaSet { object, replicas } => {
                 let Some(set) = cluster.live.sets.get(&object.name) else {

@@ -64,10 +64,13 @@ fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Step> 
     let at = |moment: Moment| {
         let asked = |place: usize| spec.checks.get(place).is_some_and(|check| check.when.contains(&moment));
         let all = [asked(0), asked(1)];
-        all.contains(&true).then_some(Step::Checks(all, matches!(moment, Moment::Preflight | Moment::BeforeTraffic)))
+        all.contains(&true).then_some(Step::Checks(all, moment.is_before_pods() || moment == Moment::BeforeTraffic))
     };
     let mut steps: Vec<Step> = at(Moment::Preflight).into_iter().collect();
-    steps.extend(super::database::steps(spec, status).into_iter().map(of_database));
+    for part in super::database::steps(spec, status) {
+        steps.push(of_database(part));
+        steps.extend(at(Moment::AfterBackup).filter(|_| part == Part::Work(DatabaseTask::Backup)));
+    }
     let maintained = steps.contains(&Step::Maintenance);
     steps.push(Step::Prepare);
     steps.extend(at(Moment::BeforeTraffic));
@@ -364,7 +367,7 @@ impl Checker {
 fn answered(work: &Work, plan: &Plan, place: usize, index: i32, since: Timestamp) -> bool {
     let Some(check) = plan.spec.checks.get(place) else { return false };
     // Before there are pods a Job is there for something else.
-    let needs_pods = check.job.is_none() || !check.when.contains(&Moment::Preflight);
+    let needs_pods = check.job.is_none() || !check.when.iter().any(|when| when.is_before_pods());
     if replicas(&work.view.release.spec, &work.old) == 0 && needs_pods {
         return true;
     }

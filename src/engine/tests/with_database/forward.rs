@@ -17,6 +17,40 @@ fn no_pod_of_the_candidate_starts_before_the_migration_is_verified() {
     assert!(known.seeded_at.is_some());
 }
 
+/// What copies it to another place has the last word before anything is changed.
+#[rstest]
+#[case::copied(true, &["preflight", "backup", "rehearse", "migrate", "verify", "pods"], Phase::Healthy)]
+#[case::not_copied(false, &["preflight", "backup"], Phase::RolledBack)]
+fn a_backup_is_checked_before_anything_is_done_with_it(
+    #[case] copied: bool,
+    #[case] jobs: &[&str],
+    #[case] phase: Phase,
+) {
+    let job = json!({"template": {"spec": {"containers": [{"name": "copy", "image": "copy:1"}]}}});
+    let check = json!({"name": "copied", "when": ["AfterBackup"], "job": job});
+    let mut world = healthy(json!({"urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}}), &json!({}));
+    world.edit(|spec| {
+        spec.checks = vec![serde_json::from_value(check).unwrap()];
+        spec.database = serde_json::from_value(database(&json!({"backup": backup(), "rehearsal": {}}))).unwrap();
+    });
+    world.set_image("v2");
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.step.unwrap().name), (Phase::Database, StepName::Check), "{}", status.message);
+    assert_eq!(made(&world), ["preflight", "backup"]);
+    let at = world.now;
+    let job = world.seen.jobs.iter_mut().find(|job| job.end.is_none()).unwrap();
+    let (message, succeeded) = ("as it is".to_owned(), copied);
+    job.end = Some(crate::engine::JobEnd { succeeded, at, took: 1_000, message, report: None, image: None });
+    world.settle();
+    assert_eq!(
+        (made(&world), world.phase()),
+        (jobs.iter().map(|it| (*it).to_owned()).collect(), phase),
+        "{}",
+        world.status().message
+    );
+}
+
 #[test]
 fn a_migration_that_is_applied_is_not_run_again_with_the_next_template() {
     let mut world = healthy(database(&json!({"backup": backup(), "seed": {"sql": {"configMap": "s"}}})), &json!({}));
