@@ -132,7 +132,7 @@ fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
         image: pod.filter(|_| job.reports).and_then(|pod| pod.image.as_deref()).map(str::to_owned),
     });
     let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waits(pod)));
-    Job { object: meta.object(), end, stuck, deleting: meta.deleting }
+    Job { object: meta.object(), end, stuck, podless: pod.is_none(), deleting: meta.deleting }
 }
 
 /// How the containers of a pod ended, and what they left to say.

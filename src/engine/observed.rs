@@ -240,6 +240,8 @@ pub struct Job {
     pub end: Option<JobEnd>,
     /// Why its pod does not run, in the kubelet's or scheduler's words.
     pub stuck: Option<String>,
+    /// Whether there is no pod of it: it was just made, or nobody may make one.
+    pub podless: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
 }

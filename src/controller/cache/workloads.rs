@@ -10,6 +10,7 @@ use crate::{
         ANNOTATION_FINGERPRINT, ANNOTATION_REPORTS, LABEL_JOB, LABEL_RELEASE, LABEL_REVISION, Timestamp,
         status::{MAX_TEXT, bounded},
     },
+    database::Secrets,
     engine::{Container, Ended, Pod, Template},
 };
 
@@ -334,7 +335,9 @@ impl RawPodStatus {
         let ended = containers.filter_map(|container| container.state.as_ref()?.terminated.as_ref());
         let ended: Vec<&RawTerminated> = ended.collect();
         let first = ended.iter().find(|end| end.exit_code != 0).or(ended.first())?;
-        let words: Vec<&str> = first.message.split_whitespace().collect();
+        // A password of a URL is seen by its form: it goes before the text is cut.
+        let told = Secrets::default().mask(&first.message);
+        let words: Vec<&str> = told.split_whitespace().collect();
         Some(bounded(&words.join(" "), MAX_TEXT).into())
     }
 

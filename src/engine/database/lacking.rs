@@ -12,6 +12,7 @@ use super::super::{
     report::kubectl,
     task::{DatabaseJob, NO_AUTHORITY, NO_FILES},
 };
+use super::work::NO_POD;
 
 /// Something that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,10 @@ impl Kind {
 /// What the Job waits for that is at work on the database, if it is told. None: it waits for nothing, or for something else.
 pub fn waited_for(pass: &Pass<'_>) -> Option<Lacking> {
     let (job, why) = waiting(pass)?;
+    if why == NO_POD {
+        let remedy = format!("{} describe job {job}; it goes on by itself", kubectl(pass));
+        return Some(Lacking { reason: "PodMissing", message: String::new(), remedy });
+    }
     let found = super::pinned(pass).and_then(|database| find(pass, &database, &why));
     Some(found.unwrap_or_else(|| Lacking {
         reason: "",
@@ -89,7 +94,8 @@ fn waiting(pass: &Pass<'_>) -> Option<(String, String)> {
     let work = pass.status.database.as_ref()?.work.iter().filter(|work| work.outcome == WorkOutcome::Running);
     let work = work.max_by_key(|work| work.started_at)?;
     let job = pass.seen.jobs.iter().find(|job| job.object.name == work.job && job.end.is_none())?;
-    Some((work.job.clone(), job.stuck.clone()?))
+    let podless = || work.message.ends_with(NO_POD).then(|| NO_POD.to_owned());
+    Some((work.job.clone(), job.stuck.clone().or_else(podless)?))
 }
 
 /// What is not there, of what somebody says of a pod.

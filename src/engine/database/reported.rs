@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::api::{BackupStatus, WorkOutcome, status::bounded};
+use crate::{
+    api::{BackupStatus, WorkOutcome, status::bounded},
+    database::Secrets,
+};
 
 use super::super::{
     observed::JobEnd,
@@ -28,7 +31,9 @@ struct Said {
 
 /// How a Job of the user's ended: by its exit code, and by what it left as its message.
 pub fn of(end: &JobEnd) -> Report {
-    let said = end.report.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    // Nobody knows the passwords that a pod of the user's has: those of URLs are seen by their form.
+    let said = end.report.as_deref().map(|text| Secrets::default().mask(text));
+    let said = said.as_deref().map(str::trim).filter(|text| !text.is_empty());
     if !end.succeeded {
         let message = bounded(said.unwrap_or(&end.message), 320);
         return Report { outcome: WorkOutcome::Failed, message, ..Report::default() };
@@ -120,6 +125,16 @@ mod tests {
         let Report { outcome, message, backup, .. } = of(&end(true, said));
         assert_eq!((outcome, backup.unwrap().name.as_str()), (WorkOutcome::Done, name));
         assert!(message.contains(told) && message.ends_with("not proven by a restore"), "{message}");
+    }
+
+    #[rstest]
+    #[case::words(true, "dumped postgres://shop:s3cret%2Fword@db/shop", "dumped postgres://shop:***@db/shop")]
+    #[case::json(true, r#"{"name": "dump of postgres://shop:s3cret@db/shop"}"#, "dump of postgres://shop:***@db/shop")]
+    #[case::failed(false, "+ pg_dump postgres://shop:s3cret@db/shop -Fc", "+ pg_dump postgres://shop:***@db/shop -Fc")]
+    fn passwords_of_urls_are_not_told(#[case] succeeded: bool, #[case] said: &str, #[case] told: &str) {
+        let Report { message, backup, .. } = of(&end(succeeded, said));
+        let all = format!("{message} {backup:?}");
+        assert!(all.contains(told) && !all.contains("s3cret"), "{all}");
     }
 
     #[test]

@@ -20,6 +20,11 @@ use super::{
 
 /// How long a pod may take to start.
 const START: Duration = Duration::from_secs(120);
+/// How long a Job may take to have a pod before that is told.
+const PODLESS: Duration = Duration::from_secs(10);
+/// What a Job waits for that gets no pod. Its Events say more, which the operator does not read.
+pub const NO_POD: &str = "no pod of it can be made: its service account (runner.serviceAccountName) may not exist, or a quota or \
+                          an admission policy refuses";
 /// How often a Job that ends without a report is followed by another.
 const MOST_LOST: i64 = 4;
 /// The longest message, in characters.
@@ -184,8 +189,10 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         return;
     };
     let Some(end) = &job.end else {
-        let waits = job.stuck.as_ref().map(|why| format!("Job {} waits: {why}", work.job));
-        work.message = bounded(&waits.unwrap_or_else(|| format!("Job {} runs", work.job)), MOST_TOLD);
+        let (stuck, podless) = (job.stuck.clone(), job.podless);
+        let waits = stuck.or_else(|| (podless && pass.elapsed(work.started_at, PODLESS)).then(|| NO_POD.to_owned()));
+        let told = waits.map(|why| format!("Job {} waits: {why}", work.job));
+        work.message = bounded(&told.unwrap_or_else(|| format!("Job {} runs", work.job)), MOST_TOLD);
         return;
     };
     let report = match order.job.task {
@@ -226,6 +233,11 @@ fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, w
         // Its pod never ran, and the next one would not either.
         work.outcome = WorkOutcome::NotBegun;
         work.message = bounded(&lacks.message, MOST_TOLD);
+        return;
+    }
+    if waited.as_deref() == Some(NO_POD) && !outlives(order.task) {
+        // Nor would the next one have one.
+        (work.outcome, work.message) = (WorkOutcome::NotBegun, format!("Job {}: {NO_POD}", work.job));
         return;
     }
     let waited = waited.map(|words| format!("; its pod waited: {}", bounded(&words, 120))).unwrap_or_default();

@@ -231,12 +231,14 @@ const fn is_end(phase: Phase) -> bool {
 
 /// The ConfigMap with the first file and these.
 pub async fn files(world: &World, more: &[(String, String)]) {
-    let first = (
-        "001_effects.sql".to_owned(),
-        "CREATE TABLE effects (version text, at timestamptz DEFAULT now());\nINSERT INTO effects VALUES ('001');\n"
-            .to_owned(),
-    );
-    config_map(world, "shop-migrations", [&[first], more].concat()).await;
+    config_map(world, "shop-migrations", [&[first_file()], more].concat()).await;
+}
+
+/// The first file, with the table in which the others note that they were run.
+pub fn first_file() -> (String, String) {
+    let sql =
+        "CREATE TABLE effects (version text, at timestamptz DEFAULT now());\nINSERT INTO effects VALUES ('001');\n";
+    ("001_effects.sql".to_owned(), sql.to_owned())
 }
 
 /// A ConfigMap of a name, whatever it was before.

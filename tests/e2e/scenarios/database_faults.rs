@@ -18,6 +18,7 @@ use crate::{
         Scenario, World,
         database::{Ground, LONG, file, files},
         processes,
+        volume::Volume,
     },
     scenarios,
 };
@@ -184,7 +185,9 @@ async fn two_namespaces_and_one_database(world: World) {
 }
 
 async fn passwords_wrong_and_rotated(world: World) {
-    let ground = Ground::start(&world, "{}").await;
+    let volume = Volume::claimed(&world, "shop-backups").await;
+    let ground =
+        Ground::start(&world, "{database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}}}").await;
     let url = |password: &str| format!("postgres://shop:{password}@postgres:5432/shop?sslmode=disable");
     let secret = async |password: &str| {
         let change = json!({ "stringData": { "DATABASE_URL": url(password) } });
@@ -196,16 +199,21 @@ async fn passwords_wrong_and_rotated(world: World) {
     ground.release("v2", &more, "{}").await;
     let told = "password authentication failed";
     ground.taken_back("DatabasePreflightFailed", told, SchemaState::Unchanged).await;
+    ground.load.answered_only_by("v1").await;
 
     secret("s3cret%2Fword").await;
     ground.release("v3", &more, "{migration: {approval: Required}}").await;
     let waits = |status: &servicerelease::api::ServiceReleaseStatus| status.phase == Phase::AwaitingApproval;
-    ground.shop.reaches_within(LONG, "AwaitingApproval", waits).await;
+    let status = ground.shop.reaches_within(LONG, "AwaitingApproval", waits).await;
+    // Between the backup and the migration.
+    let backup = status.database.unwrap().last(DatabaseTask::Backup).unwrap().outcome;
+    assert_eq!((backup, volume.files(".dump").len()), (WorkOutcome::Done, 2));
     ground.postgres.sql("ALTER ROLE shop PASSWORD 's3cret-and-new'").await;
     secret("s3cret-and-new").await;
     ground.approve("Migration").await;
     ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
+    ground.load.answered_only_by("v3").await;
     ground.is_sound().await;
 }
 

@@ -172,7 +172,7 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
 }
 
 /// A migration by psql, and nothing else of the database's work. `more` is put over it.
-fn script(sql: &str, more: &Value) -> Value {
+pub fn script(sql: &str, more: &Value) -> Value {
     let security = json!({ "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" } });
     let container = json!({
         "name": "script", "image": image("POSTGRES_IMAGE"), "env": [{ "name": "SQL", "value": sql }],

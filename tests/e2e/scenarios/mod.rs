@@ -18,6 +18,7 @@ mod database;
 mod database_backups;
 mod database_faults;
 mod database_killed;
+mod database_left_over;
 mod database_moments;
 mod database_runbooks;
 mod database_tools;
@@ -64,6 +65,7 @@ pub const ALL: &[&[Scenario]] = &[
     operator_disturbed::ALL,
     killed_at_every_write::ALL,
     database_killed::ALL,
+    database_left_over::ALL,
     lying_metrics::ALL,
     bench::ALL,
     bench_rollback::ALL,

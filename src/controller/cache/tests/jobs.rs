@@ -101,6 +101,20 @@ fn the_message_of_a_check_is_no_report() {
 }
 
 #[test]
+fn a_password_that_a_pod_left_in_a_url_is_not_told() {
+    let mut world = with_release();
+    put::<CachedJob>(&mut world, migrate("uid-shop", Some("Failed")));
+    assert!(only(&world).podless);
+    let said = format!("+ curl postgres://shop:s3cret{}@db/shop", "x".repeat(300));
+    put::<CachedPod>(&mut world, pod("p-1", "2026-01-01T00:00:01Z", ended(1, &said)));
+    let job = only(&world);
+    assert_eq!(
+        (job.end.unwrap().message.as_str(), job.podless),
+        ("exit code 1: + curl postgres://shop:***@db/shop", false)
+    );
+}
+
+#[test]
 fn a_job_has_not_ended_before_its_pod_has() {
     let mut world = with_release();
     put::<CachedJob>(&mut world, migrate("uid-shop", Some("Failed")));

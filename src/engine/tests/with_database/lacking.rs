@@ -90,6 +90,31 @@ fn what_is_missing_to_the_end_of_a_job_fails_it_at_once() {
     assert!(world.status().message.contains("which spec.database.urlFrom names, does not exist"));
 }
 
+/// A service account that is not there, a quota: the Job controller says so in Events alone.
+#[test]
+fn a_job_that_gets_no_pod_says_so_and_comes_to_an_end() {
+    let mut world = world(database(&json!({})));
+    world.report = |_| None;
+    world.settle();
+    world.seen.jobs[0].podless = true;
+    world.settle();
+    assert!(world.status().message.ends_with(" runs"), "at first nobody wonders: {}", world.status().message);
+    world.wait(10);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Preflight, "PodMissing"), "{}", status.message);
+    assert!(status.message.contains("no pod of it can be made: its service account"), "{}", status.message);
+    assert!(status.next_action.contains("describe job shop-preflight-"), "{}", status.next_action);
+    let at = world.now;
+    let message = "DeadlineExceeded: Job was active longer than specified deadline".to_owned();
+    world.seen.jobs[0].end =
+        Some(crate::engine::JobEnd { succeeded: false, at, took: 1, message, report: None, image: None });
+    world.settle();
+    let work = world.status().database.unwrap().last(DatabaseTask::Preflight).unwrap().clone();
+    assert_eq!((work.outcome, work.attempt), (WorkOutcome::NotBegun, 1), "{}", work.message);
+    assert!(work.message.contains("no pod of it can be made"), "{}", work.message);
+}
+
 #[test]
 fn what_the_runner_lacks_is_told_by_name_and_field() {
     let authority = json!({"configMapKeyRef": {"name": "authorities", "key": "db.pem"}});
