@@ -197,6 +197,9 @@ pub struct DatabaseWork {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// Whether a migration tool ended well and had nothing to do, by what it has on record itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// What came of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 320))]

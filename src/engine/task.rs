@@ -267,6 +267,9 @@ pub struct Report {
     /// Whether a file that runs in no transaction failed, so that a part of it may be in effect.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partly: bool,
+    /// Whether it ended well, and had nothing to do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// The database that preflight looked at: its name, and the server's identifier.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub database: String,

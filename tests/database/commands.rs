@@ -510,3 +510,36 @@ async fn a_ledger_that_was_made_for_files_alone_is_extended() {
     let _ = job::perform(&server.url(), settle(1), None, &[]).await;
     assert_eq!(row(&server).await, "command p Applied");
 }
+
+/// A tool as golang-migrate is: it has a table of its own, and writes there whatever it does.
+fn tool(directory: &Path, sql: &str) -> Vec<String> {
+    let program = directory.join("migrate");
+    let script = "#!/bin/sh\nexec psql -X -q -v ON_ERROR_STOP=1 \"$DATABASE_URL\" -c \"$2\"\n";
+    fs::write(&program, script).unwrap();
+    Command::new("chmod").arg("+x").arg(&program).status().unwrap();
+    [program.to_str().unwrap(), "up", sql].map(str::to_owned).to_vec()
+}
+
+#[tokio::test]
+async fn a_tool_that_had_nothing_to_do_says_so() {
+    let server = server().await;
+    let directory = tempfile::tempdir().unwrap();
+    let run = |attempt: i32, plan: &str, sql: &str| {
+        let mut task = wrap(attempt, false);
+        task["wrap"]["plan"] = json!(plan);
+        run(&server, &task, &tool(directory.path(), sql)).0
+    };
+    let first =
+        "CREATE TABLE schema_migrations (version int, dirty bool); INSERT INTO schema_migrations VALUES (1, false)";
+    assert!(!run(1, "first", first).unchanged, "its table was not there");
+    let idle = run(1, "idle", "SELECT 1");
+    assert!(idle.unchanged && idle.message.contains("it had nothing to do"), "{idle:?}");
+    let again = run(1, "idle", "SELECT 1");
+    assert!(again.unchanged && again.message.starts_with("it is applied already"), "{again:?}");
+    assert!(!run(1, "second", "UPDATE schema_migrations SET version = 2").unchanged);
+    assert!(!run(1, "failed", "SELECT nothing").unchanged);
+    let mut settle = settle(1);
+    settle["settle"]["plan"] = json!("idle");
+    let (settled, _) = self::run(&server, &settle, &[]);
+    assert!(settled.unchanged, "{settled:?}");
+}

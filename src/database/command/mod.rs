@@ -4,6 +4,7 @@
 
 mod backends;
 pub mod child;
+mod history;
 mod record;
 mod session;
 mod settle;
@@ -86,7 +87,8 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
         match row.state.as_str() {
             "Applied" => {
                 let message = format!("it is applied already (by {})", row.by);
-                return Ok(Err(report::of(WorkOutcome::Done, message)));
+                let unchanged = row.run.unchanged && row.release == wrapped.release;
+                return Ok(Err(Report { unchanged, ..report::of(WorkOutcome::Done, message) }));
             }
             "Started" => {
                 if let Some(report) = begun_before(session, wrapped, &row, until).await? {
@@ -104,7 +106,7 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
     let program = format!("{}{} {}", backends::NAMED, token, wrapped.release);
     let program = program[..program.floor_char_boundary(63)].to_owned();
     let tool = Tool::beside(&mut session.connection, program).await?;
-    let run = Run { attempt: wrapped.attempt, token, begun: true, tool, why: String::new() };
+    let run = Run { attempt: wrapped.attempt, token, begun: true, tool, ..Run::default() };
     match session.records.write(&mut session.connection, wrapped, "Started", &run).await? {
         true => Ok(Ok(run)),
         false => Ok(Err(report::not_begun("the lock of the migration was lost"))),
@@ -156,6 +158,15 @@ enum Ending {
     Replaced,
 }
 
+/// How a command ended.
+struct Ended<'a> {
+    status: Result<ExitStatus, std::io::Error>,
+    ending: Option<Ending>,
+    said: &'a str,
+    /// What the tool had on record before.
+    history: Option<String>,
+}
+
 impl Ending {
     fn told(self, wrapped: &Wrapped) -> String {
         match self {
@@ -168,6 +179,7 @@ impl Ending {
 
 impl Running<'_> {
     async fn drive(mut self, until: Instant, mut stop: Stop) -> Report {
+        let history = self.history().await;
         let variables = self.variables(until).await;
         let child = Child::spawn(&self.places.command, &variables, &self.places.secrets());
         let mut child = match child {
@@ -183,7 +195,13 @@ impl Running<'_> {
         };
         let (status, ending) = self.watch(&mut child, until, &mut stop).await;
         let said = child.last_words().await;
-        self.end(status, ending, &said, until).await
+        self.end(Ended { status, ending, said: &said, history }, until).await
+    }
+
+    /// What the tool that is run has on record.
+    async fn history(&mut self) -> Option<String> {
+        let session = self.session.as_mut()?;
+        timeout(ANSWER, history::of(&mut session.connection, &self.places.command)).await.ok().flatten()
     }
 
     /// What the command has in its environment beside what the pod has.
@@ -278,13 +296,8 @@ impl Running<'_> {
     }
 
     /// The command has ended: its server processes are waited for, and what became of it is noted.
-    async fn end(
-        mut self,
-        status: Result<ExitStatus, std::io::Error>,
-        ending: Option<Ending>,
-        said: &str,
-        until: Instant,
-    ) -> Report {
+    async fn end(mut self, ended: Ended<'_>, until: Instant) -> Report {
+        let Ended { status, ending, said, history } = ended;
         let ended = status.as_ref().map_or_else(ToString::to_string, |status| child::told(*status));
         let success = status.is_ok_and(|status| status.success());
         let waits = self.waits.told(duration(self.wrapped.lock_timeout));
@@ -300,9 +313,18 @@ impl Running<'_> {
             Err(left) => return report::unknown(format!("{left}; {told}")),
         }
         self.run.why = if success { String::new() } else { report::cut(&told, 300) };
+        self.run.unchanged = success && history.is_some() && self.history().await == history;
+        let unchanged = self.run.unchanged;
         let state = if success { "Applied" } else { "Failed" };
         match self.note(state, by).await {
             Err(left) => report::unknown(format!("{left}; {told}")),
+            Ok(()) if unchanged => Report {
+                unchanged,
+                ..report::of(
+                    WorkOutcome::Done,
+                    format!("{waits}{ended}; it had nothing to do: what it has on record is as it was"),
+                )
+            },
             Ok(()) if success => report::of(WorkOutcome::Done, format!("{waits}{ended}")),
             Ok(()) => report::failed(told),
         }

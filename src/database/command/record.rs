@@ -25,6 +25,9 @@ pub struct Run {
     pub begun: bool,
     /// By what its sessions are known.
     pub tool: Tool,
+    /// Whether it ended well, and had nothing to do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// Why it failed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,

@@ -46,7 +46,9 @@ async fn read(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resul
     let row = records.find(connection, &wrapped.plan).await?;
     match row {
         Some(row) if row.state == "Applied" => {
-            Ok(report::of(WorkOutcome::Done, format!("the ledger has it as applied (begun by {})", row.by)))
+            let unchanged = row.run.unchanged && row.release == wrapped.release;
+            let message = format!("the ledger has it as applied (begun by {})", row.by);
+            Ok(Report { unchanged, ..report::of(WorkOutcome::Done, message) })
         }
         Some(row) if row.state == "Started" => left(session, wrapped, &row, until).await,
         // What is on record of this release is so, whichever try of it that was.

@@ -401,8 +401,11 @@ pub fn settle(pass: &mut Pass<'_>, task: DatabaseTask, outcome: WorkOutcome) {
     }
     // An earlier attempt may have done something where a later one did not begin.
     let first = state.last(task).is_none_or(|work| work.attempt <= 1);
+    let idle = first && state.last(task).is_some_and(|work| work.unchanged);
     state.schema = match outcome {
         WorkOutcome::Running => SchemaState::Changing,
+        // The tool found all of it done: what is there is not this release's to take back.
+        WorkOutcome::Done if idle => SchemaState::Unchanged,
         WorkOutcome::Done => SchemaState::Changed,
         WorkOutcome::Unknown => SchemaState::Unknown,
         WorkOutcome::NotBegun if first || task == DatabaseTask::Settlement => SchemaState::Unchanged,

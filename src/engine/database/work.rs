@@ -129,6 +129,7 @@ fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
             job: order.takes.clone().unwrap_or_else(|| name(pass, order.task, attempt, pass.now)),
             started_at: pass.now,
             ended_at: None,
+            unchanged: false,
             message: String::new(),
         }
     })
@@ -210,6 +211,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
             // The Job whose name a clean-up takes may have come first, and have ended well or badly: nothing is left of it.
             let clean = order.task == DatabaseTask::CleanUp;
             work.outcome = if clean { WorkOutcome::Done } else { report.outcome };
+            work.unchanged = report.unchanged;
             if (clean || leaves(&order.job)) && !report.left {
                 pass.status.database.get_or_insert_default().scratch_since = None;
             }

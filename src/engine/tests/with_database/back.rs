@@ -420,3 +420,57 @@ fn an_object_goes_only_once_the_outcome_of_its_migration_is_known() {
     end(&mut world, reported(WorkOutcome::Done, "done"));
     assert!(world.release.metadata.finalizers.is_none());
 }
+
+/// A tool that has nothing to do, since another release, or an earlier one, has done it.
+#[rstest]
+#[case::at_once(1, Phase::RolledBack, SchemaState::Unchanged, false)]
+#[case::after_one_that_was_lost(2, Phase::RolledBack, SchemaState::Undone, true)]
+fn what_a_tool_found_done_is_not_taken_back(
+    #[case] jobs: i32,
+    #[case] phase: Phase,
+    #[case] expected: SchemaState,
+    #[case] down: bool,
+) {
+    let container = |name: &str| json!({"template": {"spec": {"containers": [{"name": name, "image": "migrate:1", "command": ["migrate", "up"]}]}}});
+    let migration = json!({"template": container("up")["template"], "previousRevisionCompatible": true});
+    let spec = json!({
+        "urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}, "migration": migration,
+        "migrationDown": container("down"), "onRollback": "MigrateDown",
+    });
+    let mut world = world(spec);
+    world.settle();
+    world.log.clear();
+    world.edit(|spec| spec.database.as_mut().unwrap().migration.as_mut().unwrap().change.version = Some("2".into()));
+    world.report = match jobs {
+        1 => |task| match task {
+            Task::Wrap(_) => Some(Report { unchanged: true, ..reported(WorkOutcome::Done, "nothing to do") }),
+            _ => well(task),
+        },
+        _ => |task| match task {
+            Task::Wrap(_) => None,
+            _ => well(task),
+        },
+    };
+    world.broken.push("v2".into());
+    world.set_image("v2");
+    world.settle();
+    if jobs == 2 {
+        let at = world.now;
+        let job = world.seen.jobs.iter_mut().find(|job| job.end.is_none()).unwrap();
+        let message = "killed".to_owned();
+        job.end = Some(crate::engine::JobEnd { succeeded: false, at, took: 1, message, report: None, image: None });
+        world.report = |task| match task {
+            Task::Wrap(run) if run.plan.starts_with("migration/") => {
+                Some(Report { unchanged: true, ..reported(WorkOutcome::Done, "nothing to do") })
+            }
+            _ => well(task),
+        };
+        world.settle();
+    }
+    world.wait(700);
+    world.settle();
+    let status = world.status();
+    let known = status.database.unwrap();
+    assert_eq!((status.phase, known.schema), (phase, expected), "{}", status.message);
+    assert_eq!(known.last(DatabaseTask::MigrationDown).is_some(), down);
+}
