@@ -186,7 +186,7 @@ fn share_selector(pass: &Pass<'_>, service: &Service, manager: &str) -> String {
         "spec": { "selector": service.selector }
     });
     format!(
-        "keep the selector: echo '{share}' | kubectl apply --server-side --field-manager={FIELD_MANAGER} -f -; after that, not before (the Service would lose its selector), remove spec.selector from what {manager} applies; or let the operator create the Service"
+        "keep the selector: echo '{share}'|kubectl apply --server-side --field-manager={FIELD_MANAGER} -f -; after that, not before (the Service would lose its selector), remove spec.selector from what {manager} applies; or let the operator create the Service"
     )
 }
 

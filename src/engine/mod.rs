@@ -61,9 +61,18 @@ pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, SqlRun, Task, T
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};
 
-use crate::api::{FINALIZER, ServiceRelease, Timestamp, WorkloadStatus};
+use crate::api::{FINALIZER, ServiceRelease, ServiceReleaseSpec, Timestamp, WorkloadStatus};
 
 use pass::Pass;
+
+/// Why a manifest is refused that the CRD's rules let pass, as far as it alone tells: the reason in a word, the field, and
+/// what is wrong with the remedy.
+#[must_use]
+pub fn refusal(spec: &ServiceReleaseSpec) -> Option<(&'static str, String, String)> {
+    let invalid::Obstacle { reason, message, remedy, .. } = database::faults::maintenance(spec)?;
+    let (field, why) = message.split_once(": ").unwrap_or(("spec", &message));
+    Some((reason, field.to_owned(), format!("{why}; {remedy}")))
+}
 
 /// Whether a stage has nothing more to decide in this pass.
 enum Flow {

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     api::{
-        CheckStatus, FailedRevision, Hold, LABEL_REVISION, Phase, ReleaseStatus, RevisionStatus, RollbackStatus,
-        RouteStatus, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, Suspension, TimelineEntry, Timestamp,
-        VerdictStatus, Weights,
+        CheckStatus, FailedRevision, Hold, LABEL_JOB, LABEL_REVISION, Phase, ReleaseStatus, RevisionStatus,
+        RollbackStatus, RouteStatus, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, Suspension,
+        TimelineEntry, Timestamp, VerdictStatus, Weights,
     },
     cli::{outcome::Workload, time},
     engine::plan::Situation,
@@ -212,7 +212,8 @@ fn conditions(status: &ServiceReleaseStatus) -> Vec<ConditionView> {
 
 fn revisions(seen: &Seen<'_>, status: &ServiceReleaseStatus) -> Vec<RevisionView> {
     let mut pods: BTreeMap<String, Vec<PodView>> = BTreeMap::new();
-    for pod in &seen.pods {
+    // Those of Jobs are of no revision.
+    for pod in seen.pods.iter().filter(|pod| !pod.labels().contains_key(LABEL_JOB)) {
         let revision = pod.labels().get(LABEL_REVISION).cloned().unwrap_or_default();
         pods.entry(revision).or_default().push(pod_view(pod));
     }

@@ -8,7 +8,7 @@ use crate::{
         NamedTemplate,
         plan::{Policy, Situation, Step},
         ratio::{self, split},
-        templates,
+        refusal, templates,
     },
 };
 
@@ -23,6 +23,7 @@ pub fn of_release(release: &ServiceRelease, document: &Node, all: &[&Node], foun
     advice.metrics();
     advice.checks();
     advice.deadline();
+    advice.refused();
     advice.autoscalers(all);
     pod::advise(document, found);
 }
@@ -296,6 +297,18 @@ impl Advice<'_> {
             );
             self.warn("spec.progressDeadlineSeconds", "deadline", message);
         }
+    }
+
+    /// What the CRD lets pass and the operator does not.
+    fn refused(&mut self) {
+        let Some((reason, field, message)) = refusal(&self.release.spec) else { return };
+        self.found.push(Finding {
+            place: self.document.find(&field),
+            field,
+            severity: Severity::Error,
+            rule: "invalid",
+            message: format!("{message} ({reason})"),
+        });
     }
 
     fn autoscaler<'a>(&self, all: &[&'a Node], kind: &str, name: Option<&str>) -> Option<&'a Node> {

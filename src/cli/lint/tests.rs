@@ -53,6 +53,23 @@ fn a_good_manifest_has_no_findings() {
 }
 
 #[test]
+fn what_the_operator_refuses_is_an_error_here() {
+    let database = "spec:\n  maintenance: {configMap: {name: mode, key: M}}\n  database:\n    urlFrom: {secretKeyRef: {name: db, key: URL}}\n    \
+                    migration: {sql: {configMap: sql}}\n";
+    let found = with("spec:\n", database);
+    assert!(
+        found.contains("shop.yaml:35:5: error: spec.strategy.canary: old and new code would serve side by side"),
+        "{found}"
+    );
+    assert!(found.contains("(CanaryNeedsCompatibility) [invalid]"), "{found}");
+    let without = database.replace("  maintenance: {configMap: {name: mode, key: M}}\n", "");
+    assert!(with("spec:\n", &without).contains("(MaintenanceMissing) [invalid]"));
+    let compatible =
+        database.replace("{sql: {configMap: sql}}", "{sql: {configMap: sql}, previousRevisionCompatible: true}");
+    assert_eq!(with("spec:\n", &compatible), "0 errors, 0 warnings in 1 document\n");
+}
+
+#[test]
 fn unknown_fields_are_named_with_their_place_and_the_nearest_one() {
     insta::assert_snapshot!(with("- setWeight: 25", "- setWieght: 25"), @"
     shop.yaml:33:9: error: spec.strategy.canary.steps[0].setWieght: there is no such field; did you mean setWeight? [unknown-field]

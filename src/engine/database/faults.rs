@@ -1,17 +1,16 @@
 //! What is wrong with the database's part of a manifest beyond what the CRD's schema says.
 
-use crate::api::{OnRollback, Strategy};
+use crate::api::{OnRollback, ServiceReleaseSpec, Strategy};
 
 use super::super::{invalid::Obstacle, pass::Pass};
 
 /// The first thing that is wrong.
 pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
-    maintenance(pass).or_else(|| maps(pass))
+    maintenance(&pass.release.spec).or_else(|| maps(pass))
 }
 
 /// A migration that the code before cannot live with needs maintenance mode, which no canary goes with.
-fn maintenance(pass: &Pass<'_>) -> Option<Obstacle> {
-    let spec = &pass.release.spec;
+pub fn maintenance(spec: &ServiceReleaseSpec) -> Option<Obstacle> {
     let database = spec.database.as_ref()?;
     let routed = spec.traffic.as_ref().is_some_and(|traffic| traffic.maintenance.is_some());
     let there = routed || spec.maintenance.is_some();

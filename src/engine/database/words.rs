@@ -115,8 +115,9 @@ const NOT_OF_PSQL: &str =
 fn psql(pass: &Pass<'_>, url: &SecretSource) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     let SecretSource { secret_key_ref: key } = url;
+    // Ways to go on are told with " | " between them.
     format!(
-        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\" | base64decode}}}}' | \
+        "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\"|base64decode}}}}'|\
          sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g')\"",
         key.name, key.key
     )
