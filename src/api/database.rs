@@ -224,7 +224,7 @@ pub enum Proof {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// How many. Default 7.
+    /// How many, and as many of those that were made before a restore. Default 7.
     #[serde(default = "seven")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep: i32,

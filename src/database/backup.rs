@@ -16,7 +16,10 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::time::sleep;
 
-use crate::api::{self, BackupStatus};
+use crate::{
+    api::{self, BackupStatus},
+    engine::task::BEFORE_RESTORE,
+};
 
 use super::{
     connection::{self, told},
@@ -94,7 +97,7 @@ impl Owner {
             return owner == self;
         }
         let rest = name.strip_prefix(&format!("{}-", self.release.replacen('/', ".", 1)));
-        let rest = rest.map(|rest| rest.strip_suffix("-before-restore").unwrap_or(rest));
+        let rest = rest.map(|rest| rest.strip_suffix(BEFORE_RESTORE).unwrap_or(rest));
         let parts = rest.and_then(|rest| rest.split_once('-'));
         parts.is_some_and(|(number, began)| {
             let digits = !number.is_empty() && number.chars().all(|letter| letter.is_ascii_digit());
@@ -382,9 +385,12 @@ pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Ve
     all.sort_by_key(|(_, backup)| std::cmp::Reverse(backup.ended_at));
     let proven = all.iter().position(|(_, backup)| backup.proven_at.is_some());
     let too_old = |backup: &Backup| kept.not_before.is_some_and(|moment| backup.ended_at < moment);
+    // Those that were made before another one was restored have what people wrote last: they take no other's place.
+    let set_aside = |name: &str| name.ends_with(BEFORE_RESTORE);
     let surplus = all.iter().enumerate().filter(|(place, (name, backup))| {
         let stays = *place == 0 || Some(*place) == proven || kept.spared == Some(name.as_str());
-        !stays && (*place >= kept.count || too_old(backup))
+        let newer = all[..*place].iter().filter(|(other, _)| set_aside(other) == set_aside(name)).count();
+        !stays && (newer >= kept.count || too_old(backup))
     });
     let mut removed = Vec::new();
     for (_, (name, backup)) in surplus {

@@ -95,11 +95,13 @@ pub(super) async fn half_way(connection: &mut PgConnection) -> Result<Vec<String
 }
 
 async fn faults(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<String>, sqlx::Error> {
-    let mut faults = Vec::new();
+    let mut faults = unnamed(connection, schema).await?;
+    if !faults.is_empty() {
+        return Ok(faults);
+    }
     for table in &schema.tables {
-        let there: bool =
-            sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(table).fetch_one(&mut *connection).await?;
-        faults.extend((!there).then(|| format!("table {table} is missing")));
+        let there: bool = sqlx::query_scalar(THERE).bind(table).fetch_one(&mut *connection).await?;
+        faults.extend((!there).then(|| format!("table {table} is missing{}", folded(table))));
     }
     for column in &schema.columns {
         faults.extend(of_column(connection, column).await?);
@@ -112,7 +114,7 @@ async fn faults(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<St
             Some(false) => Some(format!(
                 "index {index} is invalid, since it was broken off while it was built: DROP INDEX CONCURRENTLY {index}, and build it again"
             )),
-            None => Some(format!("index {index} is missing")),
+            None => Some(format!("index {index} is missing{}", folded(index))),
         });
     }
     for ExpectedConstraint { table, name } in &schema.constraints {
@@ -133,6 +135,39 @@ async fn faults(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<St
         faults.extend((!there).then(|| format!("extension {extension} is missing: CREATE EXTENSION \"{extension}\"")));
     }
     Ok(faults)
+}
+
+const THERE: &str = "SELECT to_regclass($1) IS NOT NULL";
+
+/// Names that PostgreSQL cannot read as such.
+async fn unnamed(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<String>, sqlx::Error> {
+    let tables = schema.tables.iter().map(|name| ("tables", name));
+    let columns = schema.columns.iter().map(|column| ("columns", &column.table));
+    let indexes = schema.indexes.iter().map(|name| ("indexes", name));
+    let constraints = schema.constraints.iter().map(|constraint| ("constraints", &constraint.table));
+    let mut faults = Vec::new();
+    for (list, name) in tables.chain(columns).chain(indexes).chain(constraints) {
+        match sqlx::query_scalar::<_, bool>(THERE).bind(name).fetch_one(&mut *connection).await {
+            // syntax_error, invalid_name
+            Err(sqlx::Error::Database(error))
+                if error.code().is_some_and(|code| matches!(&*code, "42601" | "42602")) =>
+            {
+                faults.push(format!("spec.database.verify.{list}: {name} is no name: {}", quoted(name)));
+            }
+            looked => looked.map(|_| ())?,
+        }
+    }
+    Ok(faults)
+}
+
+/// What may be meant by a name that is not there: without quotes PostgreSQL reads capitals as small letters.
+fn folded(name: &str) -> String {
+    let capital = !name.contains('"') && name.chars().any(char::is_uppercase);
+    if capital { format!(" ({})", quoted(name)) } else { String::new() }
+}
+
+fn quoted(name: &str) -> String {
+    format!("with capitals or spaces it is written in quotes, '\"{}\"'", name.replace('"', ""))
 }
 
 /// A type without its length, and that: of `timestamp(3) with time zone` the 3.

@@ -357,6 +357,10 @@ fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
         }
         Step::Scale(_) => ("Scaling", format!("the pods of {candidate}")),
         Step::Maintenance if candidate.is_empty() => ("EnteringMaintenance", "maintenance mode is put on".to_owned()),
+        // A key is for the application to go by; where requests go it does not say.
+        Step::Maintenance if !pass.policy().is_routed() => {
+            ("EnteringMaintenance", format!("maintenance mode is put on, until {candidate} serves"))
+        }
         Step::Maintenance => ("EnteringMaintenance", format!("no request to either, until all are {candidate}'s")),
         Step::Promote => {
             let message = format!("{place}: all traffic to {candidate}{trouble}");

@@ -185,6 +185,9 @@ pub enum Planned {
     Restore,
 }
 
+/// What the name of a backup ends with that is made before another one is restored.
+pub const BEFORE_RESTORE: &str = "-before-restore";
+
 /// A run of SQL files.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -1,5 +1,6 @@
 //! Schemas that are what they were to be, and those that are not quite.
 
+use serde_json::json;
 use servicerelease::{api::Verify, database::verify::verify};
 
 use super::server::Server;
@@ -18,7 +19,7 @@ const TABLES: &str = "CREATE TABLE users (id bigint PRIMARY KEY, name varchar(20
 async fn a_schema_that_is_right_has_no_faults() {
     let server = Server::start().await;
     server.sql(TABLES).await;
-    let schema = serde_json::json!({
+    let schema = json!({
         "tables": ["users", "sales.orders"],
         "columns": [
             {"table": "users", "name": "id", "type": "int8", "nullable": false},
@@ -43,7 +44,7 @@ async fn what_is_not_quite_right_is_told() {
     let mut connection = server.connect().await;
     let broken = "CREATE UNIQUE INDEX CONCURRENTLY orders_once ON sales.orders (id)";
     assert!(sqlx::raw_sql(broken).execute(&mut connection).await.is_err());
-    let schema = serde_json::json!({
+    let schema = json!({
         "tables": ["orders"],
         "columns": [
             {"table": "users", "name": "id", "type": "int"},
@@ -82,7 +83,7 @@ async fn queries_are_judged_as_checks_are() {
     let server = Server::start().await;
     server.sql(TABLES).await;
     server.sql("INSERT INTO users (id, name) VALUES (1, 'alice'), (2, 'bob')").await;
-    let schema = serde_json::json!({"queries": [
+    let schema = json!({"queries": [
         {"name": "orphans", "query": "SELECT * FROM sales.orders WHERE user_id NOT IN (SELECT id FROM users)"},
         {"name": "users", "query": "SELECT count(*) FROM users", "expect": "Value", "value": {"min": 3}},
         {"name": "names", "query": "SELECT name FROM users", "expect": "NoRows"},
@@ -112,14 +113,14 @@ async fn a_tool_that_says_it_stopped_half_way_is_believed() {
              INSERT INTO flyway.flyway_schema_history VALUES ('V1__init.sql', true)",
         )
         .await;
-    assert_eq!(faults(&server, serde_json::json!({})).await, Vec::<String>::new());
+    assert_eq!(faults(&server, json!({})).await, Vec::<String>::new());
     server
         .sql(
             "UPDATE schema_migrations SET version = 4, dirty = true; INSERT INTO _prisma_migrations VALUES ('3_mail', NULL, NULL);
              INSERT INTO flyway.flyway_schema_history VALUES ('V2__mail.sql', false)",
         )
         .await;
-    let found = faults(&server, serde_json::json!({})).await;
+    let found = faults(&server, json!({})).await;
     let told = [
         ("public.schema_migrations has 4 as not finished: golang-migrate", "`migrate force VERSION`"),
         ("public._prisma_migrations has 3_mail as not finished: Prisma", "`prisma migrate resolve --applied NAME`"),
@@ -129,4 +130,20 @@ async fn a_tool_that_says_it_stopped_half_way_is_believed() {
     for (found, (begin, remedy)) in found.iter().zip(told) {
         assert!(found.starts_with(begin) && found.contains(remedy), "{found}");
     }
+}
+
+#[tokio::test]
+async fn names_are_those_of_sql_and_told_where_they_are_not() {
+    let server = Server::start().await;
+    server.sql("CREATE TABLE \"Order Items\" (id int); CREATE TABLE \"Users\" (id int)").await;
+    assert_eq!(faults(&server, json!({"tables": ["\"Order Items\"", "\"Users\""]})).await, [""; 0]);
+    let found =
+        faults(&server, json!({"tables": ["Order Items"], "columns": [{"table": "Order Items", "name": "id"}]})).await;
+    let told = "Order Items is no name: with capitals or spaces it is written in quotes, '\"Order Items\"'";
+    assert_eq!(
+        found,
+        [format!("spec.database.verify.tables: {told}"), format!("spec.database.verify.columns: {told}")]
+    );
+    let found = faults(&server, json!({"tables": ["Users"]})).await;
+    assert_eq!(found, ["table Users is missing (with capitals or spaces it is written in quotes, '\"Users\"')"]);
 }

@@ -13,7 +13,7 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
+        task::{BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
     },
     clean_up, image, image_from, pinned, renewal, switches, template,
     work::{self, Order, Progress},
@@ -244,7 +244,7 @@ pub fn new_backup(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> Stri
     let began = if again { Some(since) } else { release.map(|release| release.started_at) };
     let began = began.map(|began| began.to_string()).unwrap_or_default();
     let began: String = began.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(15).collect();
-    let suffix = if task == DatabaseTask::Backup { "" } else { "-before-restore" };
+    let suffix = if task == DatabaseTask::Backup { "" } else { BEFORE_RESTORE };
     format!("{namespace}.{name}-{number}-{began}{suffix}")
 }
 
