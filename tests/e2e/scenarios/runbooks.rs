@@ -306,7 +306,9 @@ async fn farmers_market(world: World) {
         ("UNSUCCESSFUL_PATHS", &alone(intent), &unsuccessful(&format!("payment-intent: POST {intent}"))),
         ("LOG_ERRORS", "5", "check log-errors failed: "),
         ("ERROR_RATE", "0.3", "metric error-rate failed: "),
-        ("LATENCY", "3500ms", "metric p95 failed: "),
+        // One answer in fifteen is slow: the mean stays below its limit.
+        ("SLOW_PATHS", "/@15", "metric p95 failed: "),
+        ("METRICS", "http_request_duration_seconds_sum +200", "metric mean failed: "),
         ("SLOW_PATHS", "/@k6", "check load-test failed: exit code 99"),
         ("METRICS", "process_cpu_seconds_total +0.9", "metric cpu failed: "),
         ("METRICS", "payments_total{outcome=\"failure\"} +2", "metric payments failed: 0.83"),
