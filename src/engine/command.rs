@@ -9,7 +9,8 @@ use crate::api::{
 };
 
 use super::{
-    analysis, contest, database, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, retreat,
+    analysis, contest, database, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, resting,
+    retreat,
 };
 
 /// How long a decided command stays to be looked at.
@@ -124,6 +125,8 @@ fn decide(pass: &mut Pass<'_>, command: &Command) -> Answer {
 fn meant_for_this(pass: &Pass<'_>, command: &Command) -> Result<(), String> {
     let subject = match (command.action, pass.candidate_hash()) {
         (Action::Retry, None) if pass.is_alone() => pass.status.release.as_ref().map(|it| it.revision.as_str()),
+        // Whatever the spec wants by now, what is observed anew is what serves.
+        (Action::Retry, None) if resting::failed_since(pass) => pass.stable_hash(),
         (Action::Retry, None) => pass.target.as_ref().map(|target| target.hash.as_str()),
         (_, Some(candidate)) => Some(candidate),
         (_, None) => pass.stable_hash(),

@@ -1,6 +1,6 @@
 //! What is told of a release at rest: what serves, or what it lacks to serve as it should.
 
-use crate::api::{ObservationStatus, Phase, Timestamp};
+use crate::api::{ObservationStatus, Phase, RollbackCause, Timestamp};
 
 use super::{
     database,
@@ -52,12 +52,31 @@ pub fn resting(pass: &Pass<'_>) -> Report {
             let message = format!("the first revision {} failed, {left}: {}", failed.revision, failed.message);
             Report::new(Phase::Halted, "FirstRevisionFailed", message).next(serves(pass, "").1)
         }
-        (_, None) if pass.release.spec.paused => {
-            let message = format!("{} waits: spec.paused is set", target.hash);
-            Report::new(Phase::Paused, "SpecPaused", message).next("set spec.paused to false".into())
-        }
+        (_, None) if pass.release.spec.paused => held_back(pass, &target.hash),
         (_, None) => Report::new(Phase::Pending, "Starting", format!("{} is about to be released", target.hash)),
     }
+}
+
+/// What the spec wants does not begin, and what serves is watched until it does. What that failed with stays the first
+/// thing to be told: it has all the requests.
+fn held_back(pass: &Pass<'_>, target: &str) -> Report {
+    let waits = format!("{target} waits: spec.paused is set");
+    let go_on = "set spec.paused to false";
+    let mut report = Report::new(Phase::Paused, "SpecPaused", waits.clone()).next(go_on.to_owned());
+    let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.cause != RollbackCause::Superseded);
+    match (pass.stable_hash(), &pass.status.observation) {
+        (Some(stable), Some(state)) if state.failure.is_some() => {
+            report = observing(pass, stable, state);
+            report.append(&waits, &format!("to release {target} over it: {go_on}"));
+        }
+        (Some(stable), Some(_)) => report.append(&format!("{stable} serves and is observed until it begins"), ""),
+        (Some(stable), None) => {
+            let undone = undone.map(|undone| format!("{} was taken back ({}); ", undone.revision, undone.message));
+            report.append(&format!("{}{stable} serves", undone.unwrap_or_default()), "");
+        }
+        (None, _) => {}
+    }
+    report
 }
 
 /// Whether the revision that is left has the requests, and what a person can do about one that failed.

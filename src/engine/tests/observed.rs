@@ -8,7 +8,7 @@ use super::{
     world::{World, right, wrong},
 };
 use crate::{
-    api::{Action, Phase, Timestamp, VerdictOutcome},
+    api::{Action, CommandPhase, Phase, Timestamp, VerdictOutcome},
     engine::{Ended, Pod, Question, Reply, Selection},
 };
 
@@ -421,6 +421,83 @@ fn an_observation_does_not_end_while_spec_paused_is_set() {
     world.edit(|spec| spec.paused = false);
     seconds(&mut world, 10);
     assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v3"), "{}", world.status().message);
+}
+
+#[test]
+fn a_new_template_ends_the_observation_and_is_released() {
+    let mut world = observed(blue_green());
+    world.set_image("v3");
+    let mut phases = Vec::new();
+    world.settle_watching(|world| phases.push(world.phase()));
+    phases.dedup();
+    assert_eq!(phases, [Phase::Progressing, Phase::Promoting, Phase::Observing]);
+    assert_eq!(world.stable(), "v3");
+}
+
+#[test]
+fn what_waits_for_spec_paused_does_not_hide_what_is_observed() {
+    let mut world = paused();
+    world.set_image("v4");
+    seconds(&mut world, 600);
+    let (status, stable) = (world.status(), world.status().stable.unwrap().revision);
+    // The spec is not what serves: that is no success, and only a person can begin it.
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Paused, "SpecPaused"), "{}", status.message);
+    assert_eq!((world.condition("Ready"), world.condition("Reconciling")), ("Unknown".into(), "True".into()));
+    let waits = " waits: spec.paused is set; ";
+    let told = format!("{waits}{stable} serves and is observed until it begins");
+    assert!(status.message.ends_with(&told), "{}", status.message);
+    world.reply = probe_fails;
+    seconds(&mut world, 60);
+    let status = world.status();
+    assert_eq!((status.phase, world.stable().as_str()), (Phase::Paused, "v2"), "{}", status.message);
+    assert!(
+        status.message.contains(&format!("{waits}{stable} was taken back (check live failed: ")),
+        "{}",
+        status.message
+    );
+    assert!(status.message.ends_with(" serves"), "{}", status.message);
+    world.edit(|spec| spec.paused = false);
+    world.reply = all_is_well;
+    seconds(&mut world, 60);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Observing, "v4"), "{}", world.status().message);
+}
+
+#[rstest]
+#[case::it_is_looked_at_again(Action::Retry, Phase::Paused, "v3")]
+#[case::it_is_taken_back(Action::Undo, Phase::Paused, "v2")]
+fn what_serves_and_has_failed_is_told_before_what_waits(
+    #[case] action: Action,
+    #[case] phase: Phase,
+    #[case] stable: &str,
+) {
+    let mut world = measured(&json!({}), all_is_well);
+    world.edit(|spec| {
+        spec.rollback.automatic = false;
+        spec.checks =
+            serde_json::from_value(json!([{"name": "live", "when": [], "every": "20s", "http": {}}])).unwrap();
+    });
+    world.set_image("v3");
+    world.settle();
+    world.edit(|spec| spec.paused = true);
+    world.reply = probe_fails;
+    seconds(&mut world, 60);
+    assert_eq!(world.status().reason, "ObservationFailed", "{}", world.status().message);
+    world.set_image("v4");
+    world.settle();
+    let (status, serves) = (world.status(), world.status().stable.unwrap().revision);
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"), "{}", status.message);
+    assert_eq!((world.condition("Stalled"), world.condition("Ready")), ("True".into(), "False".into()));
+    assert!(status.message.contains(" serves all traffic, but check live failed: "), "{}", status.message);
+    assert!(status.message.ends_with(" waits: spec.paused is set"), "{}", status.message);
+    let next = &status.next_action;
+    assert!(next.contains("undo shop | ") && next.contains("retry shop; to release "), "{next}");
+    world.reply = all_is_well;
+    // As the plugin says it.
+    world.say(action, |command| command.revision = Some(serves.clone()));
+    world.settle();
+    assert_eq!(world.status().commands.last().unwrap().phase, CommandPhase::Applied, "{:?}", world.status().commands);
+    seconds(&mut world, 60);
+    assert_eq!((world.phase(), world.stable().as_str()), (phase, stable), "{}", world.status().message);
 }
 
 /// A container of v2 ended when the release began, and was started again.
