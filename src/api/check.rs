@@ -99,6 +99,24 @@ impl Check {
     pub fn tolerated(&self) -> i32 {
         self.failure_threshold.unwrap_or(1).max(1)
     }
+
+    /// How long it takes at the most until so many answers were wrong: each of them may take timeout.
+    #[must_use]
+    pub fn failing(&self) -> Duration {
+        let answers = u64::from(self.tolerated().unsigned_abs());
+        let each = self.timeout().as_millis().saturating_add(self.interval.as_millis());
+        Duration::from_millis(each.saturating_mul(answers).saturating_sub(self.interval.as_millis()))
+    }
+
+    /// How long answers that are neither enough in a row nor too many wrong ones may go on, beside a step that may wait
+    /// this long for the cluster (progressDeadlineSeconds). None where a Job answers: it ends by itself.
+    #[must_use]
+    pub fn longest(&self, deadline: Duration) -> Option<Duration> {
+        let answers = u64::from(self.needed().unsigned_abs());
+        let each = self.timeout().as_millis().saturating_add(self.interval.as_millis());
+        let all = each.saturating_mul(answers).saturating_add(deadline.as_millis());
+        (!self.is_run()).then(|| Duration::from_millis(all))
+    }
 }
 
 fn before_traffic() -> Vec<Moment> {

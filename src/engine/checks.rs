@@ -235,12 +235,12 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut Chec
     let asked_since = pass.seen.asking_since.filter(|at| *at <= pass.now).unwrap_or(state.started_at);
     let (last, limit) = patience(policy, check, state);
     let silent = pass.elapsed(last.max(asked_since), limit);
-    let longest = longest(policy, check);
-    let endless = !check.is_run() && pass.elapsed(state.started_at.max(asked_since), longest);
-    if silent || endless {
+    let begun = state.started_at.max(asked_since);
+    let endless = check.longest(policy.deadline).filter(|longest| pass.elapsed(begun, *longest));
+    if silent || endless.is_some() {
         state.outcome = CheckOutcome::Failed;
         let answer = if state.message.is_empty() { "no answer at all" } else { state.message.as_str() };
-        let limit = if silent { limit } else { longest };
+        let limit = endless.filter(|_| !silent).unwrap_or(limit);
         let what = format!("neither passed nor failed within {limit}; {answer}");
         state.message = bounded(&what, MAX_TEXT);
     }
@@ -256,13 +256,6 @@ fn patience(policy: &Policy, check: &Check, state: &CheckStatus) -> (Timestamp, 
     // Until then nobody asks.
     let due = state.answered_at.map_or(state.started_at, |at| at.plus(check.interval));
     (due, policy.deadline.max(check.timeout()))
-}
-
-/// How long answers that are neither enough in a row nor too many wrong ones may go on.
-fn longest(policy: &Policy, check: &Check) -> Duration {
-    let each = check.interval.as_millis().saturating_add(check.timeout().as_millis());
-    let all = each.saturating_mul(u64::from(check.needed().unsigned_abs()));
-    Duration::from_millis(all.saturating_add(policy.deadline.as_millis()))
 }
 
 /// Asks once more, when it is time.

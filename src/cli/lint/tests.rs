@@ -508,3 +508,42 @@ fn checks_that_are_never_asked_are_told() {
     let observed = format!("{standing}  observation: {{duration: 1h}}\n  strategy:");
     insta::assert_snapshot!(with("  strategy:", &observed), @"0 errors, 0 warnings in 1 document");
 }
+
+/// The good manifest with a check of these fields, and this beside it.
+fn with_check(fields: &str, more: &str) -> String {
+    let fields: String = fields.split("; ").map(|field| format!("    {field}\n")).collect();
+    with("  strategy:", &format!("  checks:\n  - name: live\n{fields}{more}  strategy:"))
+}
+
+const JOB: &str = "job: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: 'a:1'}]}}}";
+
+#[test]
+fn wrong_answers_that_are_tolerated_for_too_long_are_told() {
+    insta::assert_snapshot!(with_check("http: {}; failureThreshold: 30; interval: 30s", ""), @"
+    shop.yaml:33:5: warning: spec.checks[0].failureThreshold: 30 wrong answers can take 17m (timeout 5s each, interval 30s between), but a check that has neither passed nor failed after 10m35s fails: not all of them are waited for; lower it or interval, or raise progressDeadlineSeconds (600) [deadline]
+    0 errors, 1 warning in 1 document
+    ");
+    insta::assert_snapshot!(with_check(&format!("when: [EachStep]; {JOB}; failureThreshold: 2"), ""), @"
+    shop.yaml:34:5: warning: spec.checks[0].failureThreshold: 2 wrong answers can take 20m2s (timeout 10m each, interval 2s between), while clients are on the new version: one that hangs keeps them for as long; lower it, interval or timeout, for 10m at the most [slow-check]
+    0 errors, 1 warning in 1 document
+    ");
+    insta::assert_snapshot!(with_check("http: {}; every: 2h", "  observation: {duration: 1h}\n"), @"
+    shop.yaml:33:5: warning: spec.checks[0].every: 2h is not less than observation.duration (1h): it is asked once after the promotion, and not again; shorten it, or observe for longer [never-asked]
+    0 errors, 1 warning in 1 document
+    ");
+}
+
+#[rstest::rstest]
+#[case::the_first_wrong_answer_ends_it("when: [EachStep]; http: {}; attempts: 100; interval: 1m", "")]
+#[case::the_deadline_is_long_enough(
+    "http: {}; failureThreshold: 30; interval: 30s",
+    "  progressDeadlineSeconds: 1200\n"
+)]
+#[case::one_answer_takes_what_its_timeout_says(&format!("when: [EachStep]; {JOB}; timeout: 2h"), "")]
+#[case::nobody_is_on_it_yet(&format!("{JOB}; failureThreshold: 2"), "")]
+#[case::nothing_follows(&format!("when: [EachStep]; {JOB}; failureThreshold: 2; onFailure: Ignore"), "")]
+#[case::in_time(&format!("when: [EachStep]; {JOB}; failureThreshold: 2; timeout: 4m"), "")]
+#[case::what_is_asked_for_longer_than_it_rests("http: {}; attempts: 50; every: 30s", "  observation: {duration: 1h}\n")]
+fn what_takes_long_and_does_no_harm_is_not(#[case] fields: &str, #[case] more: &str) {
+    assert_eq!(with_check(fields, more), "0 errors, 0 warnings in 1 document\n");
+}
