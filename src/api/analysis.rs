@@ -97,12 +97,68 @@ pub struct Metric {
     pub provider_error: ProviderError,
 }
 
+/// Where a metric comes from. What is to be known of a source is asked for by a match over all of them, so that the
+/// compiler names the places where a new one is missing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Source<'a> {
+    /// The field `prometheus`.
+    Prometheus(&'a Prometheus),
+    /// The field `web`.
+    Web(&'a Web),
+    /// The field `workload`.
+    Workload(&'a Workload),
+}
+
 impl Metric {
+    /// The sources that are set; of a valid metric, one.
+    pub fn sources(&self) -> impl Iterator<Item = Source<'_>> {
+        // Each field by its name: one that is new may be a source.
+        let Self {
+            prometheus,
+            web,
+            workload,
+            name: _,
+            threshold: _,
+            compare: _,
+            burn_rate: _,
+            failure_threshold: _,
+            success_threshold: _,
+            dry_run: _,
+            no_data: _,
+            provider_error: _,
+        } = self;
+        let prometheus = prometheus.as_ref().map(Source::Prometheus);
+        let web = web.as_ref().map(Source::Web);
+        [prometheus, web, workload.as_ref().map(Source::Workload)].into_iter().flatten()
+    }
+
     /// The field that says whom it asks, and the name that stands there; none where nobody is asked.
     #[must_use]
     pub fn provider(&self) -> Option<(&'static str, &str)> {
-        let prometheus = self.prometheus.as_ref().map(|it| ("prometheus", it.provider.as_str()));
-        prometheus.or_else(|| Some(("web", self.web.as_ref()?.provider.as_str())))
+        self.sources().find_map(Source::provider)
+    }
+
+    /// The field with a CEL expression that gives the value, and the expression.
+    #[must_use]
+    pub fn expression(&self) -> Option<(&'static str, &str)> {
+        self.sources().find_map(Source::expression)
+    }
+}
+
+impl<'a> Source<'a> {
+    fn provider(self) -> Option<(&'static str, &'a str)> {
+        match self {
+            Self::Prometheus(it) => Some(("prometheus", &it.provider)),
+            Self::Web(it) => Some(("web", &it.provider)),
+            Self::Workload(_) => None,
+        }
+    }
+
+    fn expression(self) -> Option<(&'static str, &'a str)> {
+        match self {
+            Self::Web(it) => Some(("web.value", &it.value)),
+            Self::Prometheus(_) | Self::Workload(_) => None,
+        }
     }
 }
 
@@ -353,4 +409,32 @@ pub enum ProviderError {
     Hold,
     /// The metric fails.
     Fail,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"prometheus": {"query": "up"}}), Some(("prometheus", "default")), None)]
+    #[case(
+        json!({"web": {"provider": "apm", "path": "/", "value": "json.a"}}),
+        Some(("web", "apm")),
+        Some(("web.value", "json.a"))
+    )]
+    #[case(json!({"workload": {}}), None, None)]
+    fn a_source_says_whom_it_asks_and_by_what(
+        #[case] source: Value,
+        #[case] provider: Option<(&str, &str)>,
+        #[case] expression: Option<(&str, &str)>,
+    ) {
+        let mut metric = json!({"name": "a"});
+        metric.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        let metric: Metric = serde_json::from_value(metric).unwrap();
+        assert_eq!(metric.sources().count(), 1);
+        assert_eq!((metric.provider(), metric.expression()), (provider, expression));
+    }
 }

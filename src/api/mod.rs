@@ -24,8 +24,8 @@ pub mod validate;
 pub mod verify;
 
 pub use analysis::{
-    Analysis, BurnRate, Compare, Metric, NoData, OnInconclusive, Prometheus, ProviderError, StableCounters, Threshold,
-    Web, Workload,
+    Analysis, BurnRate, Compare, Metric, NoData, OnInconclusive, Prometheus, ProviderError, Source, StableCounters,
+    Threshold, Web, Workload,
 };
 pub use check::{Check, JobCheck, KeysOf, LogsCheck, Moment, OnFailure};
 pub use command::{

@@ -30,8 +30,9 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
         lacks.then(|| Unsound { field: format!("spec.checks[{index}].sql.urlFrom"), message })
     };
     let of_metric = |(index, metric): (usize, &Metric)| {
-        let message = expect::compiles(&metric.web.as_ref()?.value).err()?;
-        Some(Unsound { field: format!("spec.analysis.metrics[{index}].web.value"), message })
+        let (field, expression) = metric.expression()?;
+        let message = expect::compiles(expression).err()?;
+        Some(Unsound { field: format!("spec.analysis.metrics[{index}].{field}"), message })
     };
     let of_compare = |(index, metric): (usize, &Metric)| {
         let message = metric.compare.and(incomparable(spec))?.to_owned();

@@ -2,7 +2,7 @@
 //! around it, so that `kubectl srel analyze` judges the past by the same lines.
 
 use crate::api::{
-    Metric, Prometheus, ProviderError, Timestamp, VerdictOutcome, VerdictStatus, Web,
+    Metric, Prometheus, ProviderError, Source, Timestamp, VerdictOutcome, VerdictStatus, Web,
     status::{MAX_TEXT, bounded},
 };
 
@@ -55,11 +55,24 @@ pub fn asked(metric: &Metric, sides: &Sides, shared: Option<Shared>, state: &Ver
 }
 
 fn measure(metric: &Metric, sides: &Sides, shared: Option<Shared>, state: &VerdictStatus) -> Option<Measure> {
-    let Sides { candidate, stable, both } = sides;
-    if let Some(Web { path, value, .. }) = &metric.web {
-        return Some(Measure::Web { path: candidate.fill_encoded(path), value: value.clone() });
+    match metric.sources().next()? {
+        Source::Prometheus(it) => by_prometheus(metric, it, sides, shared, state),
+        Source::Web(Web { path, value, provider: _ }) => {
+            Some(Measure::Web { path: sides.candidate.fill_encoded(path), value: value.clone() })
+        }
+        Source::Workload(_) => None,
     }
-    let Prometheus { query, requests, total, .. } = metric.prometheus.as_ref()?;
+}
+
+fn by_prometheus(
+    metric: &Metric,
+    it: &Prometheus,
+    sides: &Sides,
+    shared: Option<Shared>,
+    state: &VerdictStatus,
+) -> Option<Measure> {
+    let Sides { candidate, stable, both } = sides;
+    let Prometheus { query, requests, total, .. } = it;
     Some(match (query, total) {
         (Some(query), _) => Measure::Value {
             query: candidate.fill(query),

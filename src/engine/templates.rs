@@ -3,7 +3,7 @@
 use crate::{
     api::{
         Analysis, AnalysisTemplateSpec, Metric, Override, Prometheus, ServiceRelease, ServiceReleaseSpec, TemplateArg,
-        TemplateRef,
+        TemplateRef, Web,
         status::{MAX_TEXT, bounded},
         validate,
     },
@@ -199,19 +199,33 @@ fn put(args: &[(String, &str)], metric: &mut Metric) {
             *text = text.replace(word, value);
         }
     };
-    if let Some(prometheus) = &mut metric.prometheus {
-        fill(&mut prometheus.provider);
-        let Prometheus { query, requests, total, events, good, stable, .. } = prometheus;
+    // Each field by its name: one that is new may have texts.
+    let Metric {
+        prometheus,
+        web,
+        name: _,
+        workload: _,
+        threshold: _,
+        compare: _,
+        burn_rate: _,
+        failure_threshold: _,
+        success_threshold: _,
+        dry_run: _,
+        no_data: _,
+        provider_error: _,
+    } = metric;
+    if let Some(Prometheus { provider, query, requests, total, events, good, stable }) = prometheus {
+        fill(provider);
         let own = stable.iter_mut().flat_map(|own| [&mut own.total, &mut own.events, &mut own.good]);
         [query, requests, total, events, good].into_iter().chain(own).flatten().for_each(fill);
     }
-    if let Some(web) = &mut metric.web {
-        fill(&mut web.provider);
-        fill(&mut web.value);
+    if let Some(Web { provider, path, value: expression }) = web {
+        fill(provider);
+        fill(expression);
         for (word, value) in args {
             // Words in braces are encoded when it is known what stands for them.
             let value = encoded(value).replace("%7B%7B", "{{").replace("%7D%7D", "}}");
-            web.path = web.path.replace(word, &value);
+            *path = path.replace(word, &value);
         }
     }
 }
@@ -227,8 +241,8 @@ fn wrong(metric: &Metric, template: &AnalysisTemplateSpec, place: &str) -> Optio
     if let Some(word) = unknown.next() {
         return Some((place.to_owned(), format!("{{{{args.{}}}}} is not among spec.args", bounded(word, 63))));
     }
-    let web = metric.web.as_ref().filter(|web| !web.value.contains("{{args."))?;
-    Some((format!("{place}.web.value"), checks::compiles(&web.value).err()?))
+    let (field, expression) = metric.expression().filter(|(_, expression)| !expression.contains("{{args."))?;
+    Some((format!("{place}.{field}"), checks::compiles(expression).err()?))
 }
 
 /// The first field of a template that is wrong whatever a release says, and why.

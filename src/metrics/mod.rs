@@ -1,9 +1,12 @@
 //! Where metrics come from: a provider answers a measurement with numbers, or says why there are none. What
 //! they mean is decided in the engine.
 //!
-//! A new kind is a file here that has `Provider` and a line in `provider::KINDS`. In the API it is a field of
-//! [`Metric`](crate::api::Metric) under the same name, which `Metric::provider` and `validate::metric` know, and of which
-//! `engine::measuring` says what is measured.
+//! A new kind is a file here that has `Provider`, and a line in `provider::KINDS`. In the API it is a type, a field of
+//! [`Metric`](crate::api::Metric) with the same name as the kind, and a variant of [`Source`](crate::api::Source). The
+//! compiler then names what is left, an arm or a line each: in `api::analysis` whom it asks, in `validate::analysis` what is
+//! allowed, in `engine::measuring` what is measured ([`Measure::Value`], if a text says it), in `engine::templates` which
+//! texts take arguments. Other providers refuse a question that they do not know. The rule of the CRD that counts sources is
+//! text; a test compares it.
 
 mod connection;
 mod counters;

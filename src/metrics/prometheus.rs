@@ -96,9 +96,7 @@ impl Prometheus {
             Measure::Windows { counters, windows } => {
                 self.windows(counters, windows, now - self.0.settling_millis).await
             }
-            Measure::Web { .. } => {
-                Err("it is a Prometheus: web needs the name of a web API, or use prometheus with a query".into())
-            }
+            _ => Err("it is a Prometheus: use prometheus with a query, or give the name of another provider".into()),
         };
         answer.unwrap_or_else(Reply::ProviderError)
     }

@@ -32,7 +32,7 @@ struct Kind {
 }
 
 /// The kinds that there are.
-const KINDS: [Kind; 2] = [Kind { field: "prometheus", open: Prometheus::open }, Kind { field: "web", open: Web::open }];
+const KINDS: &[Kind] = &[Kind { field: "prometheus", open: Prometheus::open }, Kind { field: "web", open: Web::open }];
 
 /// A provider, and the field of metrics that ask it.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ type Wrong = (&'static str, String);
 fn build(mut fields: Map<String, Value>) -> Result<Known, Wrong> {
     let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| fields.contains_key(kind.field)).collect();
     let [Kind { field, open }] = kinds.as_slice() else {
-        let all = KINDS.map(|kind| kind.field).join(" and ");
+        let all = KINDS.iter().map(|kind| kind.field).collect::<Vec<_>>().join(" and ");
         return Err(("", format!("exactly one of {all} is needed, an address")));
     };
     let Some(Value::String(address)) = fields.remove(*field) else {
@@ -202,9 +202,30 @@ impl Providers {
 
 #[cfg(test)]
 mod tests {
+    use kube::CustomResourceExt as _;
     use rstest::rstest;
 
     use super::*;
+
+    /// What no compiler sees: the lists that are text.
+    #[test]
+    fn each_field_of_a_metric_that_names_a_provider_is_a_kind_and_counts_as_a_source() {
+        let crd = serde_json::to_value(crate::api::ServiceRelease::crd()).unwrap();
+        let metrics = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/analysis/properties/metrics";
+        let metric = crd.pointer(&format!("{metrics}/items")).unwrap();
+        let fields = metric["properties"].as_object().unwrap().iter();
+        let asked = fields.filter(|(_, field)| field.pointer("/properties/provider").is_some());
+        let mut asked: Vec<&str> = asked.map(|(name, _)| name.as_str()).collect();
+        let mut kinds: Vec<&str> = KINDS.iter().map(|kind| kind.field).collect();
+        asked.sort_unstable();
+        kinds.sort_unstable();
+        assert_eq!(asked, kinds);
+        let counts =
+            |rule: &Value| asked.iter().all(|field| rule["rule"].to_string().contains(&format!("has(self.{field})")));
+        let rules = metric["x-kubernetes-validations"].as_array().unwrap();
+        let sources = rules.iter().find(|rule| rule["message"].to_string().contains("and workload is needed")).unwrap();
+        assert!(counts(sources), "{sources}");
+    }
 
     #[test]
     fn a_name_stands_for_an_address() {

@@ -1,6 +1,6 @@
 //! The rules of `spec.analysis`, and of the templates that it refers to.
 
-use crate::api::{Analysis, Duration, Metric, Override, Prometheus, TemplateRef, analysis::stays_below};
+use crate::api::{Analysis, Duration, Metric, Override, Prometheus, Source, TemplateRef, Web, analysis::stays_below};
 
 use super::{Violation, violation};
 
@@ -45,42 +45,21 @@ fn overrides(place: &str, template: &TemplateRef) -> Vec<Violation> {
 /// What is wrong with the metric at a place.
 #[must_use]
 pub fn metric(place: &str, metric: &Metric) -> Vec<Violation> {
-    let Metric { prometheus, web, workload, threshold, compare, burn_rate, .. } = metric;
+    let Metric { prometheus, workload, threshold, compare, burn_rate, .. } = metric;
     let at = |field: &str| format!("{place}{field}");
     let mut found = Vec::new();
-    let sources = [prometheus.is_some(), web.is_some(), workload.is_some()];
-    if sources.into_iter().filter(|set| *set).count() != 1 {
+    if metric.sources().count() != 1 {
         found.push(violation(at(""), "exactly one of prometheus, web and workload is needed"));
-    }
-    if web.is_some() && threshold.is_none() {
-        found.push(violation(at(""), "web needs threshold"));
-    }
-    if web.as_ref().is_some_and(|web| !stays_below(&web.path)) {
-        let message = "web.path must stay below the provider's address: no //, no . or .. as a segment, no \\, no %2e, %2f, %5c or %25 before the ?";
-        found.push(violation(at(".web.path"), message));
     }
     let limits = [threshold.is_some(), compare.is_some(), burn_rate.is_some(), workload.is_some()];
     if limits.into_iter().filter(|set| *set).count() != 1 {
         let message = "exactly one of threshold, compare and burnRate is needed, and with workload none";
         found.push(violation(at(""), message));
     }
-    if prometheus.as_ref().is_some_and(|it| threshold.is_some() != it.query.is_some()) {
-        let message = "threshold needs prometheus.query, and nothing else does";
-        found.push(violation(at(".prometheus"), message));
-    }
-    let counters = |it: &Prometheus| it.total.is_some() && it.events.is_some() != it.good.is_some();
-    if prometheus.as_ref().is_some_and(|it| (compare.is_some() || burn_rate.is_some()) != counters(it)) {
-        let message =
-            "compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good";
-        found.push(violation(at(".prometheus"), message));
-    }
     let counts_values = metric.failure_threshold != 1 || metric.success_threshold != 1;
     if threshold.is_none() && counts_values {
         let message = "failureThreshold and successThreshold count values: they go with threshold";
         found.push(violation(at(""), message));
-    }
-    if compare.is_none() && prometheus.as_ref().is_some_and(|it| it.stable.is_some()) {
-        found.push(violation(at(".prometheus.stable"), "prometheus.stable goes with compare"));
     }
     let least = threshold.and_then(|it| it.min_requests);
     if least.is_some() != prometheus.as_ref().is_some_and(|it| it.requests.is_some()) {
@@ -89,6 +68,44 @@ pub fn metric(place: &str, metric: &Metric) -> Vec<Violation> {
     }
     if threshold.is_some_and(|it| it.min.is_none() && it.max.is_none()) {
         found.push(violation(at(".threshold"), "threshold has min, max or both"));
+    }
+    found.extend(metric.sources().flat_map(|source| match source {
+        Source::Prometheus(it) => of_prometheus(place, metric, it),
+        Source::Web(it) => of_web(place, metric, it),
+        Source::Workload(_) => Vec::new(),
+    }));
+    found
+}
+
+/// What is wrong with the question to a Prometheus.
+fn of_prometheus(place: &str, metric: &Metric, it: &Prometheus) -> Vec<Violation> {
+    let Metric { threshold, compare, burn_rate, .. } = metric;
+    let mut found = Vec::new();
+    if threshold.is_some() != it.query.is_some() {
+        let message = "threshold needs prometheus.query, and nothing else does";
+        found.push(violation(format!("{place}.prometheus"), message));
+    }
+    let counters = it.total.is_some() && it.events.is_some() != it.good.is_some();
+    if (compare.is_some() || burn_rate.is_some()) != counters {
+        let message =
+            "compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good";
+        found.push(violation(format!("{place}.prometheus"), message));
+    }
+    if compare.is_none() && it.stable.is_some() {
+        found.push(violation(format!("{place}.prometheus.stable"), "prometheus.stable goes with compare"));
+    }
+    found
+}
+
+/// What is wrong with the question to a web API.
+fn of_web(place: &str, metric: &Metric, it: &Web) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if metric.threshold.is_none() {
+        found.push(violation(place, "web needs threshold"));
+    }
+    if !stays_below(&it.path) {
+        let message = "web.path must stay below the provider's address: no //, no . or .. as a segment, no \\, no %2e, %2f, %5c or %25 before the ?";
+        found.push(violation(format!("{place}.web.path"), message));
     }
     found
 }
