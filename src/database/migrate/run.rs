@@ -360,7 +360,13 @@ impl<'a> Run<'a> {
     }
 
     async fn lock(&self, connection: &mut PgConnection) -> Result<(), Stop> {
+        let mut told = None;
         while !ledger::lock(connection).await? {
+            let holder = ledger::holder(connection).await?;
+            if holder.is_some() && holder != told {
+                eprintln!("waits for {}, which migrates this database", holder.as_deref().unwrap_or_default());
+                told = holder;
+            }
             if Instant::now() + PAUSE >= self.deadline {
                 let holder = ledger::holder(connection).await?.unwrap_or_else(|| "somebody".into());
                 let why = format!("{holder} is migrating this database and has not ended in time");
@@ -435,6 +441,7 @@ impl<'a> Run<'a> {
                 let times = if tries > 1 { format!(", tried {tries} times") } else { String::new() };
                 return Err(Stop::Failed(file.name.clone(), format!("{}{}{times}", place(line), told(&error))));
             }
+            eprintln!("{}: {}{}; try {tries} of {TRIES}", file.name, place(line), told(&error));
             tries += 1;
             sleep(pause).await;
         }
@@ -517,6 +524,7 @@ impl<'a> Run<'a> {
             if locks == 0 || !is_contended(&error) || tries == TRIES || pause >= self.left() {
                 return Err((error, tries));
             }
+            eprintln!("{}{}; try {tries} of {TRIES}", place(Some(statement.line)), told(&error));
             tries += 1;
             sleep(pause).await;
         }

@@ -20,6 +20,8 @@ use super::{
 
 /// How long a pod may take to start.
 const START: Duration = Duration::from_secs(120);
+/// How long what changes the database may take before it is said where to look.
+const LONG: Duration = Duration::from_secs(20);
 /// How long a Job may take to have a pod before that is told.
 const PODLESS: Duration = Duration::from_secs(10);
 /// What a Job waits for that gets no pod. Its Events say more, which the operator does not read.
@@ -192,8 +194,14 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     let Some(end) = &job.end else {
         let (stuck, podless) = (job.stuck.clone(), job.podless);
         let waits = stuck.or_else(|| (podless && pass.elapsed(work.started_at, PODLESS)).then(|| NO_POD.to_owned()));
+        let log = changes(order.task) && pass.elapsed(work.started_at, LONG);
+        let log = if log {
+            format!(": what it waits for is in its log, kubectl logs job/{}", work.job)
+        } else {
+            String::new()
+        };
         let told = waits.map(|why| format!("Job {} waits: {why}", work.job));
-        work.message = bounded(&told.unwrap_or_else(|| format!("Job {} runs", work.job)), MOST_TOLD);
+        work.message = bounded(&told.unwrap_or_else(|| format!("Job {} runs{log}", work.job)), MOST_TOLD);
         return;
     };
     let report = match order.job.task {

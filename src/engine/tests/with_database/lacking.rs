@@ -137,3 +137,16 @@ fn what_the_runner_lacks_is_told_by_name_and_field() {
         assert!(message.contains(told) && message.contains(remedy), "{message}");
     }
 }
+
+/// A lock that somebody else has is in the log of the Job, who it is too.
+#[test]
+fn what_takes_long_says_where_to_look() {
+    let mut world = world(database(&json!({})));
+    world.report = |task| if matches!(task, Task::Migrate(_)) { None } else { well(task) };
+    world.settle();
+    assert!(world.status().message.ends_with(" is made") || world.status().message.ends_with(" runs"));
+    world.wait(20);
+    world.settle();
+    let message = world.status().message;
+    assert!(message.contains(" runs: what it waits for is in its log, kubectl logs job/shop-migration-"), "{message}");
+}
