@@ -15,9 +15,12 @@ use super::{
     paint::{Paint, Tone},
 };
 use crate::{
-    api::{Database, DatabaseTask, Moment, OnRollback, ServiceRelease},
+    api::{Change, Database, DatabaseTask, Moment, OnRollback, ServiceRelease},
     database::migrate::{files, risks},
-    engine::plan::{Policy, Situation, Step},
+    engine::{
+        Due,
+        plan::{Policy, Situation, Step},
+    },
 };
 
 /// The plan of a release.
@@ -67,7 +70,7 @@ struct Manifest {
 /// # Errors
 /// When the release or the manifest cannot be read.
 pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
-    let Manifest { release, config_maps } = match &args.filename {
+    let Manifest { release, config_maps: beside } = match &args.filename {
         None => Manifest { release: cluster.release(&args.name).await?, config_maps: Vec::new() },
         Some(path) => {
             let mut manifest = manifest(&lint::read(path)?, &path.display().to_string(), &args.name)?;
@@ -81,21 +84,21 @@ pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
             manifest
         }
     };
-    let mut texts = None;
-    let mut gap = None;
-    if let Some(name) = config_map(&release) {
+    let mut texts = Vec::new();
+    let mut gaps = Vec::new();
+    for (what, name) in config_maps(&release) {
         let api: Api<ConfigMap> = cluster.api();
-        let map = match config_maps.into_iter().find(|map| map.metadata.name.as_ref() == Some(&name)) {
-            Some(map) => Ok(map),
+        let map = match beside.iter().find(|map| map.metadata.name.as_ref() == Some(&name)) {
+            Some(map) => Ok(map.clone()),
             None => cluster.call(&format!("get ConfigMap {name}"), api.get(&name)).await,
         };
         match map {
-            Ok(map) => texts = Some(map.data.unwrap_or_default().into_iter().collect()),
-            Err(error) => gap = Some(error.to_string()),
+            Ok(map) => texts.push((what, map.data.unwrap_or_default().into_iter().collect())),
+            Err(error) => gaps.push(error.to_string()),
         }
     }
     let mut plan = collect(&release, texts);
-    plan.gaps.extend(gap);
+    plan.gaps.extend(gaps);
     match args.output {
         Some(format) => output::print(&output::format(&plan, format)?)?,
         None => output::print(&render(&plan, Paint::for_stdout()))?,
@@ -121,16 +124,19 @@ fn manifest(text: &str, path: &str, name: &str) -> Result<Manifest, CliError> {
     Ok(Manifest { release, config_maps: maps.filter_map(|map| serde_json::from_value(map.clone()).ok()).collect() })
 }
 
-/// The ConfigMap with the SQL files of a migration that is due.
-fn config_map(release: &ServiceRelease) -> Option<String> {
-    let due = Situation::next(release).due.migration;
-    let migration = release.spec.database.as_ref()?.migration.as_ref().filter(|_| due)?;
-    migration.change.sql.as_ref().map(|sql| sql.config_map.clone())
+/// The ConfigMaps with the SQL files of what is due, each with what it is.
+fn config_maps(release: &ServiceRelease) -> Vec<(&'static str, String)> {
+    let Due { migration, seed } = Situation::next(release).due;
+    let Some(database) = &release.spec.database else { return Vec::new() };
+    let migration = database.migration.as_ref().filter(|_| migration).map(|migration| ("", &migration.change));
+    let seed = database.seed.as_ref().filter(|_| seed).map(|seed| ("seed: ", seed));
+    let of = |(what, change): (&'static str, &Change)| Some((what, change.sql.as_ref()?.config_map.clone()));
+    migration.into_iter().chain(seed).filter_map(of).collect()
 }
 
-/// Puts the plan together; `texts` are the names and contents of the SQL files.
+/// Puts the plan together; `texts` are the names and contents of SQL files, with what they are.
 #[must_use]
-pub fn collect(release: &ServiceRelease, texts: Option<Vec<(String, String)>>) -> Plan {
+pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>)>) -> Plan {
     let situation = Situation::next(release);
     let policy = Policy::compile(&release.spec, &[], situation);
     let database = release.spec.database.as_ref();
@@ -143,14 +149,13 @@ pub fn collect(release: &ServiceRelease, texts: Option<Vec<(String, String)>>) -
         migrated |= *step == Step::Database(DatabaseTask::Migration);
     }
     let up = |(name, _): &(String, String)| name.ends_with(".sql") && !name.ends_with(".down.sql");
-    let files = match texts.map(|all| files::ordered(all.into_iter().filter(up).collect())) {
-        None => Vec::new(),
-        Some(Err(wrong)) => {
-            gaps.push(wrong.to_string());
-            Vec::new()
+    let mut files = Vec::new();
+    for (what, all) in texts {
+        match files::ordered(all.into_iter().filter(up).collect()) {
+            Err(wrong) => gaps.push(wrong.to_string()),
+            Ok(all) => files.extend(all.iter().map(|file| sql(what, file))),
         }
-        Some(Ok(files)) => files.iter().map(sql).collect(),
-    };
+    }
     gaps.extend(unseen(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
     Plan { namespace, name, steps, files, gaps }
@@ -180,10 +185,10 @@ fn unseen(release: &ServiceRelease, situation: Situation) -> Option<String> {
     }
 }
 
-fn sql(file: &files::File) -> Sql {
+fn sql(what: &str, file: &files::File) -> Sql {
     let found = risks::of_files(std::slice::from_ref(file));
     let risks = found.into_iter().map(|(_, line, risk)| format!("line {line}: {}", risk.told())).collect();
-    Sql { file: file.name.clone(), risks }
+    Sql { file: format!("{what}{}", file.name), risks }
 }
 
 /// What happens if a step fails.
@@ -272,7 +277,7 @@ mod tests {
             ("001_orders.sql".to_owned(), "CREATE TABLE orders (id int);".to_owned()),
             ("002_drop.down.sql".to_owned(), "CREATE TABLE old (id int);".to_owned()),
         ];
-        insta::assert_snapshot!(render(&collect(&release(), Some(files)), Paint::plain()), @"
+        insta::assert_snapshot!(render(&collect(&release(), vec![("", files)]), Paint::plain()), @"
         STEP   WHAT                        IF IT FAILS
         1      database preflight          rolled back; nothing was changed
         2      backup                      rolled back; nothing was changed
@@ -321,12 +326,26 @@ spec:
         assert_eq!(run(&cluster, &args).await.unwrap(), exit::OK);
         let read = manifest(MANIFEST, "shop.yaml", "shop").unwrap();
         let map = read.config_maps[0].data.clone().unwrap().into_iter().collect();
-        let plan = collect(&read.release, Some(map));
+        let plan = collect(&read.release, vec![("", map)]);
         assert_eq!(plan.files[0].risks, ["line 1: drops tables with their rows"]);
         assert!(plan.steps.iter().any(|step| step.step == "migration"), "{plan:?}");
         // What is known of it in the cluster counts.
         fake.put(&release_path("shop"), serde_json::to_value(release()).unwrap());
         assert_eq!(run(&cluster, &args).await.unwrap(), exit::OK);
+    }
+
+    #[test]
+    fn the_files_of_a_seed_are_shown_until_it_is_there() {
+        let mut release = release();
+        let seed = json!({"sql": {"configMap": "rows", "set": "seed"}});
+        release.spec.database.as_mut().unwrap().seed = serde_json::from_value(seed).unwrap();
+        assert_eq!(config_maps(&release), [("", "sql".to_owned()), ("seed: ", "rows".to_owned())]);
+        let rows = vec![("001_rows.sql".to_owned(), "DELETE FROM zones;".to_owned())];
+        let plan = collect(&release, vec![("seed: ", rows)]);
+        assert_eq!((plan.files[0].file.as_str(), plan.files[0].risks.len()), ("seed: 001_rows.sql", 1));
+        let known = json!({"stable": {"revision": "aaa"}, "database": {"seededAt": "2026-01-02T03:04:05Z"}});
+        release.status = Some(serde_json::from_value(known).unwrap());
+        assert_eq!(config_maps(&release), [("", "sql".to_owned())]);
     }
 
     #[test]
@@ -347,7 +366,7 @@ spec:
         let database = json!({"urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "migration": change});
         release.spec.database = serde_json::from_value(database).unwrap();
         release.status = serde_json::from_value(json!({"stable": {"revision": "aaa"}, "database": known})).unwrap();
-        let gaps = collect(&release, None).gaps.join("");
+        let gaps = collect(&release, Vec::new()).gaps.join("");
         assert_eq!(told.is_some_and(|told| gaps.contains(told)), told.is_some(), "{gaps}");
         assert_eq!(gaps.is_empty(), told.is_none(), "{gaps}");
     }
@@ -360,8 +379,8 @@ spec:
         let known = json!([{"migration": migration, "release": 1, "at": "2026-01-02T03:04:05Z"}]);
         let status = json!({"stable": {"revision": "aaa"}, "database": {"migrations": known}});
         release.status = Some(serde_json::from_value(status).unwrap());
-        let plan = collect(&release, None);
+        let plan = collect(&release, Vec::new());
         assert!(plan.steps.iter().all(|step| step.step != "migration"), "{plan:?}");
-        assert_eq!(config_map(&release), None);
+        assert_eq!(config_maps(&release), []);
     }
 }
