@@ -105,7 +105,7 @@ pub struct DatabaseStatus {
 /// What has become of the schema.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SchemaState {
-    /// It is as it was before the release.
+    /// It is as it was before the release, also where all SQL files of the migration were applied already.
     #[default]
     Unchanged,
     /// The migration is under way.
@@ -310,7 +310,7 @@ pub struct MigratedStatus {
     pub plan_hash: String,
     /// The release that brought it.
     pub release: i64,
-    /// Whether the code before runs on the new schema, as the spec said.
+    /// Whether the code before runs on the new schema: the spec said so, or all SQL files were applied before the release.
     #[serde(default)]
     pub compatible: bool,
     /// When it was verified.

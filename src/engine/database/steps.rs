@@ -404,8 +404,8 @@ pub fn settle(pass: &mut Pass<'_>, task: DatabaseTask, outcome: WorkOutcome) {
     let idle = first && state.last(task).is_some_and(|work| work.unchanged);
     state.schema = match outcome {
         WorkOutcome::Running => SchemaState::Changing,
-        // The tool found all of it done: what is there is not this release's to take back.
-        WorkOutcome::Done if idle => SchemaState::Unchanged,
+        // All of it was there: whoever else has changed a shared schema, this release takes nothing back.
+        WorkOutcome::Done if idle || (sql && state.applied.is_empty()) => SchemaState::Unchanged,
         WorkOutcome::Done => SchemaState::Changed,
         WorkOutcome::Unknown => SchemaState::Unknown,
         WorkOutcome::NotBegun if first || task == DatabaseTask::Settlement => SchemaState::Unchanged,
@@ -442,7 +442,7 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
         _ => {}
     }
     let last = if database.verify.is_some() { DatabaseTask::Verification } else { DatabaseTask::Migration };
-    if task == last && super::schema(pass) == SchemaState::Changed {
+    if task == last && state(pass).outcome(DatabaseTask::Migration) == Some(WorkOutcome::Done) {
         migrated(pass, database.migration.as_ref());
     }
 }
@@ -454,12 +454,14 @@ fn migrated(pass: &mut Pass<'_>, migration: Option<&Migration>) {
     let now = pass.now;
     let state = state(pass);
     let plan_hash = state.plan_hash.clone();
+    // The code before has run on a schema that was there already.
+    let compatible = migration.previous_revision_compatible || state.schema == SchemaState::Unchanged;
     state.migrations.retain(|known| known.migration != identity);
     state.migrations.push(MigratedStatus {
         migration: identity,
         plan_hash,
         release: release.number,
-        compatible: migration.previous_revision_compatible,
+        compatible,
         at: now,
     });
     let excess = state.migrations.len().saturating_sub(MAX_MIGRATIONS);

@@ -87,6 +87,44 @@ fn a_changed_schema_without_a_way_back_halts_with_maintenance_on(
     assert_eq!(world.stable(), "v1");
 }
 
+/// All files of the migration are applied already, by another release of a shared database.
+fn already(task: &Task) -> Option<Report> {
+    match task {
+        Task::Migrate(_) => Some(reported(WorkOutcome::Done, "0 files applied, 2 were before")),
+        _ => well(task),
+    }
+}
+
+#[rstest]
+#[case::halt(json!({}))]
+#[case::restore(json!({"onRollback": "Restore", "backup": backup()}))]
+#[case::down(json!({"onRollback": "MigrateDown", "migrationDown": {"sql": {"configMap": "shop-2"}}}))]
+fn a_schema_that_the_release_found_as_it_was_to_be_is_not_taken_back(#[case] back: Value) {
+    let mut world = breaking(&back, already);
+    world.broken.push("v2".into());
+    world.settle();
+    world.wait(700);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, schema(&world)), (Phase::RolledBack, SchemaState::Unchanged), "{}", status.message);
+    assert_eq!(maintenance(&world), "false");
+    assert!(!made(&world).iter().any(|task| task == "down" || task == "restore"), "{:?}", made(&world));
+}
+
+#[test]
+fn a_migration_that_was_applied_before_is_on_record_and_hinders_no_undo() {
+    let mut world = breaking(&json!({}), already);
+    world.settle();
+    let known = world.status().database.unwrap();
+    assert_eq!((world.phase(), known.migrations.len()), (Phase::Healthy, 1), "{}", world.status().message);
+    assert!(known.migrations[0].compatible, "v1 ran on that very schema");
+    world.say(Action::Undo, |_| {});
+    world.settle();
+    world.wait(60);
+    world.settle();
+    assert_eq!((world.phase(), world.stable()), (Phase::RolledBack, "v1".into()), "{}", world.answer());
+}
+
 #[test]
 fn an_unknown_outcome_halts_whatever_the_manifest_says() {
     let more = json!({"rollback": {"automatic": false}});
