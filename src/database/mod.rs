@@ -16,6 +16,7 @@ pub mod restore;
 pub mod rights;
 pub mod scratch;
 mod secrets;
+mod seed;
 pub mod tasks;
 mod tool;
 pub mod verify;

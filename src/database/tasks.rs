@@ -6,7 +6,7 @@ use sqlx::Connection as _;
 
 use crate::{
     api::{self, WorkOutcome},
-    engine::{Meant, Planned, Report, SqlRun, Task, Wrapped},
+    engine::{Meant, Planned, Report, Seeded, SqlRun, Task, Wrapped},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     migrate::{self, files, pending, risks},
     preflight::{self, Wanted},
     rehearsal::{self, Tried},
-    report, restore, rights, scratch, verify,
+    report, restore, rights, scratch, seed, verify,
 };
 
 /// What a run that is told to end says of it.
@@ -103,11 +103,20 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             }
         }
         Task::Migrate(run) => migrate(places, run, &mut stop).await,
-        Task::Down { run, of } => tokio::select! {
-            ended = down(places, run, of) => ended,
-            () = stop.asked() => report::unknown(format!("{TOLD_TO_END}; the ledger has what is still applied: run it again")),
-        },
-        Task::Wrap(wrapped) => command::wrap(places, wrapped, stop).await,
+        Task::Down { run, of, seed } => {
+            let ended = tokio::select! {
+                ended = down(places, run, of) => ended,
+                () = stop.asked() => {
+                    let left = "the ledger has what is still applied: run it again";
+                    return report::unknown(format!("{TOLD_TO_END}; {left}"));
+                }
+            };
+            without_seed(places, seed.as_ref(), of, run.timeout, ended).await
+        }
+        Task::Wrap(wrapped) => {
+            let ended = command::wrap(places, wrapped, stop).await;
+            without_seed(places, wrapped.seed.as_ref(), &wrapped.release, wrapped.timeout, ended).await
+        }
         Task::Settle(wrapped) => settle(places, wrapped, &mut stop).await,
         Task::SettleSql(run) => settle_sql(places, run).await,
         Task::Verify(wanted) => match verify::verify(&places.url, wanted).await {
@@ -290,6 +299,24 @@ async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
         }
     }
     of_run(migrate::down(&places.url, &files, &settings(run), of).await, "taken back")
+}
+
+/// Once a migration was taken back the seed that was put in after it is none any more.
+async fn without_seed(
+    places: &Places,
+    seed: Option<&Seeded>,
+    release: &str,
+    within: api::Duration,
+    ended: Report,
+) -> Report {
+    let Some(seed) = seed.filter(|_| ended.outcome == WorkOutcome::Done) else { return ended };
+    match seed::forget(&places.url, seed, release, duration(within)).await {
+        Ok(()) => Report { message: format!("{}; the seed is to be put in again", ended.message), ..ended },
+        Err(why) => {
+            let message = format!("{}, but the ledger still has the seed as put in: {why}", ended.message);
+            Report { outcome: WorkOutcome::Failed, message, ..ended }
+        }
+    }
 }
 
 /// What a run of SQL files reports.

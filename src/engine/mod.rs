@@ -57,7 +57,7 @@ pub use observed::{
     Workload,
 };
 pub use providers::unknown as no_provider;
-pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, SqlRun, Task, TaskPod, Try, Wrapped};
+pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, Seeded, SqlRun, Task, TaskPod, Try, Wrapped};
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};
 

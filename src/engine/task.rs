@@ -122,6 +122,9 @@ pub enum Task {
         run: SqlRun,
         /// The release whose files are taken back: those that the ledger has of it.
         of: String,
+        /// The seed that the release had put in, if it had: the ledger forgets it, since its rows may be gone with the tables.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<Seeded>,
     },
     /// Run the command of the user's that is wrapped, under the lock, with a record in the ledger.
     Wrap(Wrapped),
@@ -153,6 +156,16 @@ pub enum Task {
         /// As in the restore.
         suffix: String,
     },
+}
+
+/// How the ledger has a seed.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Seeded {
+    /// As files of this set.
+    Files(String),
+    /// As a command, by this plan.
+    Command(String),
 }
 
 /// What preflight found, and is compared under the lock: where it is something else by then, nothing is begun. What is empty
@@ -241,6 +254,9 @@ pub struct Wrapped {
     pub lock_timeout: Duration,
     /// How long it may take.
     pub timeout: Duration,
+    /// Of a command that takes a migration back: the seed that the release had put in, which the ledger forgets with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seeded>,
 }
 
 /// What came of a task.

@@ -183,6 +183,7 @@ fn wrap() -> Task {
         meant: servicerelease::engine::Meant::default(),
         lock_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(60),
+        seed: None,
     })
 }
 

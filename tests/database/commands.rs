@@ -91,6 +91,22 @@ fn processes(word: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_command_that_takes_a_migration_back_has_the_ledger_forget_the_seed() {
+    let server = server().await;
+    let seed = json!({"wrap": {"plan": "seed/a/b", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "30s"}});
+    run(&server, &seed, &psql(false, COUNT));
+    let (report, _) = run(&server, &seed, &psql(false, COUNT));
+    assert!(report.message.starts_with("it is applied already"), "{report:?}");
+    let down = json!({"wrap": {"plan": "down/p", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "30s",
+        "seed": {"command": "seed/a/b"}}});
+    let (report, _) = run(&server, &down, &psql(false, "DELETE FROM ran"));
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!(row(&server).await, "command down/p Applied");
+    run(&server, &seed, &psql(false, COUNT));
+    assert_eq!(server.number(RAN).await, 1, "it is put in again");
+}
+
+#[tokio::test]
 async fn a_command_is_run_once_for_each_plan() {
     let server = server().await;
     let (report, output) = run(&server, &wrap(1, false), &psql(false, COUNT));

@@ -62,6 +62,27 @@ async fn what_a_release_applied_is_taken_back_once_the_last_first() {
 }
 
 #[tokio::test]
+async fn the_seed_that_a_release_put_in_is_forgotten_with_its_migration() {
+    let server = Server::start().await;
+    let all = directory(&FILES[..2]);
+    up(&server, all.path(), "a/b#1").await;
+    let rows = "INSERT INTO servicerelease_ledger VALUES ('seed', '1', '1.sql', '', 'Applied', 'a/b#1', now()), \
+                ('seed', '2', '2.sql', '', 'Applied', 'a/other#1', now()), ('seed', '3', '3.sql', '', 'Started', 'a/b#1', now())";
+    server.sql(rows).await;
+    let run = json!({"set": "shop", "release": "a/b#1", "lockTimeout": "300ms", "timeout": "1m"});
+    let task = json!({"down": {"run": run, "of": "a/b#1", "seed": {"files": "seed"}}});
+    let report = job::perform(&server.url(), task.clone(), Some(all.path()), &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!(report.message, "1 files taken back; the seed is to be put in again");
+    assert_eq!(server.number("SELECT sum(version::int) FROM servicerelease_ledger").await, 2 + 3);
+    // A pod that was killed between the two: the next one forgets it.
+    server.sql("UPDATE servicerelease_ledger SET state = 'Applied'").await;
+    let report = job::perform(&server.url(), task, Some(all.path()), &[]).await;
+    assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 0), "{report:?}");
+    assert_eq!(server.number("SELECT sum(version::int) FROM servicerelease_ledger").await, 2);
+}
+
+#[tokio::test]
 async fn a_down_file_that_is_missing_is_named_before_anything_is_changed() {
     let server = Server::start().await;
     up(&server, directory(&FILES).path(), "a/b#1").await;

@@ -40,6 +40,7 @@ fn wrap() -> Task {
         meant: crate::engine::Meant::default(),
         lock_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(900),
+        seed: None,
     })
 }
 
@@ -251,7 +252,7 @@ fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_
     };
     for (task, action) in [
         (Task::Migrate(sql()), "FailJob"),
-        (Task::Down { run: sql(), of: "ns/shop#3".into() }, "FailJob"),
+        (Task::Down { run: sql(), of: "ns/shop#3".into(), seed: None }, "FailJob"),
         (restore, "FailJob"),
         (settle, "Ignore"),
         (

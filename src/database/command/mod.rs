@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use record::ledger;
 pub use settle::settle;
 
 use crate::{

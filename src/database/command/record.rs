@@ -59,6 +59,11 @@ impl Row {
     }
 }
 
+/// Where the rows of commands are.
+pub async fn ledger(connection: &mut PgConnection, release: &str) -> Result<Ledger, sqlx::Error> {
+    Ledger::open_apart(connection, SET, release).await
+}
+
 /// The rows of commands.
 #[derive(Debug)]
 pub struct Records {
@@ -68,7 +73,7 @@ pub struct Records {
 impl Records {
     /// Opens them; makes the ledger where there is none.
     pub async fn open(connection: &mut PgConnection, release: &str) -> Result<Self, sqlx::Error> {
-        let ledger = Ledger::open_apart(connection, SET, release).await?;
+        let ledger = self::ledger(connection, release).await?;
         // One that was made before commands had rows in it.
         let known = "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'run' \
                      AND NOT attisdropped)";

@@ -245,6 +245,19 @@ impl Ledger {
         Ok(gone.execute(connection).await?.rows_affected() == 1)
     }
 
+    /// Forgets what the release has applied of the set, or of it the one of a version, if this session still holds the lock. Says
+    /// whether it does.
+    pub async fn forget_all(&self, connection: &mut PgConnection, version: Option<&str>) -> Result<bool, sqlx::Error> {
+        let gone = format!(
+            "WITH gone AS (DELETE FROM {} WHERE set_name = $1 AND release = $2 AND version = coalesce($3, version) \
+             AND state <> 'Started' AND {holds}) SELECT {holds}",
+            self.table,
+            holds = holds(),
+        );
+        let gone = sqlx::query_scalar(AssertSqlSafe(gone)).persistent(false).bind(&self.set).bind(&self.release);
+        gone.bind(version).fetch_one(connection).await
+    }
+
     /// Notes that a try and those before it are over, if this session holds the lock: a pod that comes late finds this, and
     /// does not begin. Says whether it does.
     pub async fn bar(&self, connection: &mut PgConnection, which: &Try) -> Result<bool, sqlx::Error> {

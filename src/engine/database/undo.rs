@@ -295,11 +295,16 @@ fn is_restore_approved(pass: &Pass<'_>) -> bool {
     known.approvals.iter().any(approved)
 }
 
-/// The schema is what it was before: the migration is due again.
+/// The schema is what it was before: the migration is due again, and so is a seed that this release had put in. It is not in
+/// the backup, and with a down migration its tables may be gone.
 fn undone(pass: &mut Pass<'_>, what: &str) {
-    let release = state(pass).release;
-    state(pass).schema = SchemaState::Undone;
-    state(pass).migrations.retain(|known| known.release != release);
+    let state = state(pass);
+    let release = state.release;
+    state.schema = SchemaState::Undone;
+    state.migrations.retain(|known| known.release != release);
+    if state.last(DatabaseTask::Seed).is_some() {
+        state.seeded_at = None;
+    }
     pass.status.note(pass.now, "SchemaUndone", what, None);
 }
 

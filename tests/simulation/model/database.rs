@@ -358,7 +358,7 @@ impl Server {
                 self.note(what, &run.release);
                 Next::More
             }
-            Task::Down { run, of } => {
+            Task::Down { run, of, .. } => {
                 let own = |release: &String| release == of;
                 let last = self.data.files.iter().rfind(|(key, _)| key.starts_with("default/"));
                 let last = last.map(|(key, release)| (key.clone(), own(release)));

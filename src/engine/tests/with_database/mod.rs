@@ -195,4 +195,5 @@ mod left;
 mod page;
 mod plans;
 mod renewed;
+mod seeds;
 mod tries;

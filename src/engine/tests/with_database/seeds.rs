@@ -1,0 +1,106 @@
+//! The seed: put in once, and again where it went with the migration.
+
+use crate::engine::Seeded;
+
+use super::*;
+
+fn pod(image: &str) -> Value {
+    json!({"spec": {"containers": [{"name": "tool", "image": image, "command": ["seed"]}]}})
+}
+
+fn files() -> Value {
+    json!({"sql": {"configMap": "shop-seed", "set": "seed"}})
+}
+
+/// All is well but that the schema is not as it was meant.
+fn unverified(task: &Task) -> Option<Report> {
+    match task {
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "orders is missing")),
+        _ => well(task),
+    }
+}
+
+/// The database's Jobs that put in a seed, or take back a migration, by what they were told.
+fn told(world: &World) -> Vec<Task> {
+    let of = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => job.task.clone(),
+            _ => None,
+        },
+        _ => None,
+    };
+    world.log.iter().filter_map(of).collect()
+}
+
+fn seeds(world: &World) -> usize {
+    let is_seed = |task: &Task| match task {
+        Task::Migrate(run) => run.set == "seed",
+        Task::Wrap(wrapped) => wrapped.plan.starts_with("seed/"),
+        _ => false,
+    };
+    told(world).iter().filter(|task| is_seed(task)).count()
+}
+
+#[test]
+fn a_seed_that_is_not_in_the_backup_is_put_in_again_after_a_restore() {
+    let back = json!({"onRollback": "Restore", "backup": backup(), "seed": files()});
+    let mut world = breaking(&back, unverified);
+    world.settle();
+    assert_eq!(seeds(&world), 1);
+    assert!(world.status().database.unwrap().seeded_at.is_some());
+    approved(&mut world, ApprovalKind::Restore);
+    assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Undone), "{}", world.status().message);
+    assert_eq!(world.status().database.unwrap().seeded_at, None, "the status says what is so");
+    world.report = well;
+    world.set_image("v3");
+    world.settle();
+    assert_eq!((world.stable(), seeds(&world)), ("v3".into(), 2), "{}", world.status().message);
+}
+
+#[test]
+fn a_seed_of_a_release_before_is_in_the_backup() {
+    let plain = json!({"urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}, "seed": files()});
+    let mut world = healthy(plain, &json!({"maintenance": maintained()}));
+    let seeded = world.status().database.unwrap().seeded_at;
+    world.report = unverified;
+    let spec = incompatible(&json!({"onRollback": "Restore", "backup": backup(), "seed": files()}));
+    world.edit(|it| it.database = serde_json::from_value(spec).unwrap());
+    world.set_image("v2");
+    world.settle();
+    approved(&mut world, ApprovalKind::Restore);
+    let known = world.status().database.unwrap();
+    assert_eq!((known.schema, known.seeded_at), (SchemaState::Undone, seeded));
+    assert!(seeded.is_some());
+}
+
+#[test]
+fn a_migration_that_is_taken_back_takes_its_seed_along() {
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"sql": {"configMap": "shop-2"}}, "seed": files()});
+    let mut world = breaking(&down, unverified);
+    world.settle();
+    assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Undone), "{}", world.status().message);
+    let forgotten = told(&world).into_iter().find_map(|task| match task {
+        Task::Down { seed, .. } => seed,
+        _ => None,
+    });
+    assert_eq!(forgotten, Some(Seeded::Files("seed".into())), "the ledger forgets it, too");
+    assert_eq!(world.status().database.unwrap().seeded_at, None);
+    world.report = well;
+    world.set_image("v3");
+    world.settle();
+    assert_eq!((world.stable(), seeds(&world)), ("v3".into(), 2), "{}", world.status().message);
+}
+
+#[test]
+fn a_command_that_takes_a_migration_back_is_told_of_the_seed() {
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"template": pod("down:1")}, "seed": {"template": pod("seed:1")}});
+    let mut world = breaking(&down, unverified);
+    world.settle();
+    let wrapped: Vec<_> = told(&world)
+        .into_iter()
+        .filter_map(|task| if let Task::Wrap(wrapped) = task { Some(wrapped) } else { None })
+        .collect();
+    let [seed, down] = wrapped.as_slice() else { panic!("{wrapped:?}") };
+    assert_eq!((&seed.seed, &down.seed), (&None, &Some(Seeded::Command(seed.plan.clone()))));
+    assert_eq!(world.status().database.unwrap().seeded_at, None);
+}
