@@ -80,6 +80,10 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub applied: Vec<String>,
+    /// The statement by which a person notes in the ledger what became of what nobody knows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub settle: String,
     /// When a person said Retry to a halt on the way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_again_at: Option<Timestamp>,

@@ -101,6 +101,7 @@ mod tests {
 
     #[test]
     fn a_report_that_is_too_long_keeps_its_outcome_and_the_begin_of_all_else() {
+        let settle = "UPDATE ".repeat(60);
         for entry in ["x".repeat(500), "\"\\\n".repeat(80), "ü".repeat(300), "\u{1}".repeat(300)] {
             let report = Report {
                 outcome: WorkOutcome::Failed,
@@ -109,6 +110,7 @@ mod tests {
                 risks: all(&entry),
                 applied: all(&entry),
                 loses_data: true,
+                settle: settle.clone(),
                 rehearsal: Some(RehearsalStatus { locks: all(&entry), rewritten: all(&entry), ..Default::default() }),
                 ..Report::default()
             };
@@ -117,6 +119,7 @@ mod tests {
             assert!(text.len() <= MOST_REPORT && text.len() > MOST_REPORT / 4, "{} bytes", text.len());
             assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), bounded);
             assert!(bounded.outcome == WorkOutcome::Failed && bounded.loses_data);
+            assert_eq!(bounded.settle, settle, "a half of it would be worse than none");
             assert!(bounded.message.len() <= MOST_MESSAGE && !bounded.message.is_empty());
         }
     }

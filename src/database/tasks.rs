@@ -15,7 +15,7 @@ use super::{
     command::{self, stop::Stop},
     connection::{self, told},
     meant,
-    migrate::{self, files, pending, risks},
+    migrate::{self, Unsettled, files, pending, risks},
     preflight::{self, Wanted},
     rehearsal::{self, Tried},
     report, restore, rights, scratch, seed, verify,
@@ -321,7 +321,7 @@ async fn without_seed(
 
 /// What a run of SQL files reports.
 fn of_run(ended: migrate::Report, done: &str) -> Report {
-    let migrate::Report { outcome, plan, applied, already, earlier, partly, file, why, .. } = ended;
+    let migrate::Report { outcome, plan, applied, already, earlier, partly, file, why, settle, .. } = ended;
     let count = applied.len();
     let stopped = file.map(|file| format!("{file}: ")).unwrap_or_default();
     let message = match why {
@@ -333,7 +333,7 @@ fn of_run(ended: migrate::Report, done: &str) -> Report {
     // What the release as a whole did: pods that were killed could not report theirs.
     let applied: Vec<String> = earlier.into_iter().chain(applied).collect();
     let count = i64::try_from(applied.len()).unwrap_or(i64::MAX);
-    Report { files_hash: plan, applied, partly, count, ..report::of(outcome, message) }
+    Report { files_hash: plan, applied, partly, count, settle, ..report::of(outcome, message) }
 }
 
 /// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed. Where something
@@ -348,7 +348,7 @@ async fn stopped(places: &Places, run: &SqlRun, files: &[files::File]) -> Report
         Ok(settled) => {
             report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; not applied: {}", settled.pending.join(", ")))
         }
-        Err(why) => report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; what became of it is not known: {why}")),
+        Err(Unsettled { why, .. }) => report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; what became of it is not known: {why}")),
     }
 }
 
@@ -363,7 +363,7 @@ async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
     };
     let settled = match migrate::settled(&places.url, &settings(run), &files).await {
         Ok(settled) => settled,
-        Err(why) => return report::unknown(why),
+        Err(Unsettled { why, settle }) => return Report { settle, ..report::unknown(why) },
     };
     let (outcome, message) = match (settled.pending.as_slice(), settled.applied.as_slice()) {
         (_, []) if settled.partly => (WorkOutcome::Failed, "a part of a file may be in effect".to_owned()),

@@ -268,6 +268,9 @@ pub struct Report {
     /// For people: what was done, or what is wrong and what can be done. At most 512 bytes, never data, never a password.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The statement by which a person notes in the ledger what became of what nobody knows: whole, or none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub settle: String,
     /// The hash of the SQL files.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub files_hash: String,

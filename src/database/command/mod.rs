@@ -126,7 +126,7 @@ async fn begun_before(
     if gone.is_ok() && wrapped.again {
         return Ok(None);
     }
-    Ok(Some(report::unknown(settle::not_known(session, wrapped, row, gone).await?)))
+    Ok(Some(settle::not_known(session, wrapped, row, gone).await?))
 }
 
 /// Something that no other run has.

@@ -78,7 +78,7 @@ async fn bar(session: &mut Session, wrapped: &Wrapped, run: Run, settled: Report
 async fn left(session: &mut Session, wrapped: &Wrapped, row: &Row, until: Instant) -> Result<Report, sqlx::Error> {
     let within = until.saturating_duration_since(Instant::now());
     let gone = row.run.tool.gone(&mut session.connection, within).await?;
-    Ok(report::unknown(not_known(session, wrapped, row, gone).await?))
+    not_known(session, wrapped, row, gone).await
 }
 
 /// What a person is told about a run of which nobody knows the end.
@@ -87,13 +87,13 @@ pub async fn not_known(
     wrapped: &Wrapped,
     row: &Row,
     gone: Result<(), Vec<String>>,
-) -> Result<String, sqlx::Error> {
+) -> Result<Report, sqlx::Error> {
     if let Err(left) = gone {
-        return Ok(format!(
+        return Ok(report::unknown(format!(
             "it was begun by {} and is still at work: {}; wait for its end, or: SELECT pg_terminate_backend(PID)",
             row.by,
             left.join(", ")
-        ));
+        )));
     }
     let dirt = verify::half_way(&mut session.connection).await?;
     let look = match dirt.is_empty() {
@@ -102,8 +102,7 @@ pub async fn not_known(
             .to_owned(),
         false => dirt.join("; "),
     };
-    // The command for a person must not be what gives way.
-    let look = report::cut(&look, LOOK);
     let settle = session.records.settle(&wrapped.plan);
-    Ok(format!("begun by {}, its end is not on record. {look}; then: {settle} (or 'Failed')", row.by))
+    let told = format!("begun by {}, its end is not on record. {}", row.by, report::cut(&look, LOOK));
+    Ok(Report { settle, ..report::unknown(told) })
 }

@@ -13,5 +13,5 @@ pub mod risks;
 mod run;
 pub mod statements;
 
-pub use pending::{Settled, settled};
+pub use pending::{Settled, Unsettled, settled};
 pub use run::{Report, Settings, down, run};

@@ -33,7 +33,14 @@ pub enum Conflict {
     /// They are not the files that were applied, or not in their order.
     Files(String),
     /// One of them was begun, and nobody knows how far it came.
-    Unknown(String, String),
+    Unknown {
+        /// Which.
+        file: String,
+        /// What is known of it.
+        why: String,
+        /// The statement by which a person notes what became of it.
+        settle: String,
+    },
 }
 
 impl Conflict {
@@ -42,7 +49,7 @@ impl Conflict {
     pub fn told(&self) -> String {
         match self {
             Self::Files(why) => why.clone(),
-            Self::Unknown(file, why) => format!("{file}: {why}"),
+            Self::Unknown { file, why, settle } => format!("{file}: {why}: {settle}"),
         }
     }
 }
@@ -73,13 +80,13 @@ pub fn sort<'a>(files: &'a [File], entries: &[Entry], ledger: &Ledger) -> Result
                 )));
             }
             Some((_, entry)) => {
-                let settle = ledger.settle(&file.version);
                 let why = format!(
                     "it was begun by {} and nobody knows how far it came, since its statements run in no transaction: look for what \
-                     they make, finish or undo it, then: {settle} (or 'Failed', to have it run again)",
+                     they make, finish or undo it, then note in the ledger that it is 'Applied', or 'Failed' to have it run again",
                     entry.by
                 );
-                return Err(Conflict::Unknown(file.name.clone(), why));
+                let (file, settle) = (file.name.clone(), ledger.settle(&file.version));
+                return Err(Conflict::Unknown { file, why, settle });
             }
         }
     }
@@ -120,16 +127,15 @@ pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Le
             }
             ("Failed", ..) => {
                 let why = format!(
-                    "it failed in no transaction (begun by {}), and what it did before that is in effect: drop it, then: {}",
-                    entry.by,
-                    ledger.erase(&entry.version)
+                    "it failed in no transaction (begun by {}), and what it did before that is in effect: drop it, then have the ledger \
+                     forget it",
+                    entry.by
                 );
-                return Err(Conflict::Unknown(entry.name.clone(), why));
+                return Err(Conflict::Unknown { file: entry.name.clone(), why, settle: ledger.erase(&entry.version) });
             }
             _ => {
-                let settle = ledger.settle(&entry.version);
-                let why = format!("nobody knows how far it came (begun by {}): look, then: {settle}", entry.by);
-                return Err(Conflict::Unknown(entry.name.clone(), why));
+                let why = format!("nobody knows how far it came (begun by {}): look, then note it in the ledger", entry.by);
+                return Err(Conflict::Unknown { file: entry.name.clone(), why, settle: ledger.settle(&entry.version) });
             }
         }
     }
@@ -175,13 +181,13 @@ async fn read(connection: &mut PgConnection, set: &str, release: &str) -> Result
 ///
 /// # Errors
 /// Why that cannot be said.
-pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<Settled, String> {
+pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<Settled, Unsettled> {
     let opened = connection::open_unlimited(url, "servicerelease/settle").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let begun = Instant::now();
     while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
         if begun.elapsed() > SETTLED {
-            return Err("a server process of it has not ended".into());
+            return Err("a server process of it has not ended".to_owned().into());
         }
         sleep(PAUSE).await;
     }
@@ -192,7 +198,7 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
     let read = read.await;
     let _ = connection.close().await;
     let (ledger, entries) = read.map_err(|error| told(&error))?;
-    let sorted = sort(files, &entries, &ledger).map_err(|conflict| conflict.told())?;
+    let sorted = sort(files, &entries, &ledger)?;
     let pending = sorted.pending.into_iter().map(|file| file.name.clone()).collect();
     let is_mine = |file: &File, state: &str| {
         let own = |entry: &&Entry| entry.version == file.version && entry.release == settings.release;
@@ -201,6 +207,30 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
     let applied = files.iter().filter(|file| is_mine(file, "Applied")).map(|file| file.name.clone()).collect();
     let partly = files.iter().any(|file| matches!(file.body, Body::Alone(_)) && is_mine(file, "Failed"));
     Ok(Settled { pending, applied, partly })
+}
+
+/// Why nobody can say what became of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// In words.
+    pub why: String,
+    /// The statement by which a person notes it, if one would do.
+    pub settle: String,
+}
+
+impl From<String> for Unsettled {
+    fn from(why: String) -> Self {
+        Self { why, settle: String::new() }
+    }
+}
+
+impl From<Conflict> for Unsettled {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::Unknown { file, why, settle } => Self { why: format!("{file}: {why}"), settle },
+            Conflict::Files(why) => why.into(),
+        }
+    }
 }
 
 async fn bar(connection: &mut PgConnection, settings: &Settings) -> Result<(), sqlx::Error> {

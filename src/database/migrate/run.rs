@@ -75,6 +75,9 @@ pub struct Report {
     /// Why it stopped, and what can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The statement by which a person notes what became of a file of which nobody knows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub settle: String,
     /// What each file did, if that was looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Effects>,
@@ -94,6 +97,7 @@ impl Report {
             partly: false,
             file: None,
             why,
+            settle: String::new(),
             effects: Vec::new(),
         }
     }
@@ -111,14 +115,24 @@ enum Stop {
     /// The same, and a part of it may be in effect.
     Partly(String, String),
     /// Nobody knows what became of a file.
-    Unknown(Option<String>, String),
+    Unknown {
+        file: Option<String>,
+        why: String,
+        /// The statement by which a person notes it, if one would do.
+        settle: String,
+    },
 }
 
 impl Stop {
     /// A file in no transaction that has ended, and stands in the ledger as begun.
     fn unnoted(ledger: &Ledger, file: &File, why: &str) -> Self {
-        let settle = ledger.settle(&file.version);
-        Self::Unknown(Some(file.name.clone()), format!("{why}; then: {settle} (or 'Failed')"))
+        let why = format!("{why}; note in the ledger whether it is 'Applied' or 'Failed'");
+        Self::Unknown { file: Some(file.name.clone()), why, settle: ledger.settle(&file.version) }
+    }
+
+    /// Of all of it.
+    fn unknown(why: String) -> Self {
+        Self::Unknown { file: None, why, settle: String::new() }
     }
 
     fn without_lock() -> Self {
@@ -137,7 +151,7 @@ impl From<Conflict> for Stop {
     fn from(conflict: Conflict) -> Self {
         match conflict {
             Conflict::Files(why) => Self::NotBegun(why),
-            Conflict::Unknown(file, why) => Self::Unknown(Some(file), why),
+            Conflict::Unknown { file, why, settle } => Self::Unknown { file: Some(file), why, settle },
         }
     }
 }
@@ -255,6 +269,10 @@ impl<'a> Run<'a> {
         let run = &mut self;
         let stop = run.drive(url).await;
         let partly = matches!(stop, Err(Stop::Partly(..)));
+        let settle = match &stop {
+            Err(Stop::Unknown { settle, .. }) => settle.clone(),
+            _ => String::new(),
+        };
         let (outcome, file, why) = match stop {
             Ok(()) => (WorkOutcome::Done, None, None),
             // The ledger was not read after that.
@@ -268,7 +286,7 @@ impl<'a> Run<'a> {
             Err(Stop::Lost(why, _)) => {
                 (WorkOutcome::Unknown, None, Some(format!("the connection is lost, and there is no other: {why}")))
             }
-            Err(Stop::Unknown(file, why)) => (WorkOutcome::Unknown, file, Some(why)),
+            Err(Stop::Unknown { file, why, .. }) => (WorkOutcome::Unknown, file, Some(why)),
         };
         let Run { applied, already, earlier, effects, .. } = self;
         Report {
@@ -280,6 +298,7 @@ impl<'a> Run<'a> {
             partly,
             file,
             why: why.map(|why| bounded(&why, MOST_TOLD)),
+            settle,
             effects,
         }
     }
@@ -301,7 +320,7 @@ impl<'a> Run<'a> {
         let within = if self.begun { left } else { left.min(CONNECT) };
         let connected = connection::connect(options, within).await;
         let mut connection = connected.map_err(|error| match self.begun {
-            true => Stop::Unknown(None, error.to_string()),
+            true => Stop::unknown(error.to_string()),
             false => Stop::NotBegun(error.to_string()),
         })?;
         ledger::settings(&mut connection).await?;
@@ -370,7 +389,7 @@ impl<'a> Run<'a> {
             if Instant::now() + PAUSE >= self.deadline {
                 let holder = ledger::holder(connection).await?.unwrap_or_else(|| "somebody".into());
                 let why = format!("{holder} is migrating this database and has not ended in time");
-                return Err(if self.begun { Stop::Unknown(None, why) } else { Stop::NotBegun(why) });
+                return Err(if self.begun { Stop::unknown(why) } else { Stop::NotBegun(why) });
             }
             sleep(PAUSE).await;
         }
@@ -383,11 +402,9 @@ impl<'a> Run<'a> {
         let Sorted { pending, applied } = match self.direction {
             Direction::Up => pending::sort(self.files, &entries, ledger)?,
             Direction::Down(of) => match pending::sort_down(self.files, &entries, of, ledger) {
-                Err(Conflict::Unknown(file, why)) => {
-                    return Err(Stop::Unknown(
-                        Some(file),
-                        format!("{why}{}", pending::invalid_indexes(connection).await?),
-                    ));
+                Err(Conflict::Unknown { file, why, settle }) => {
+                    let why = format!("{why}{}", pending::invalid_indexes(connection).await?);
+                    return Err(Stop::Unknown { file: Some(file), why, settle });
                 }
                 sorted => sorted?,
             },

@@ -150,12 +150,20 @@ pub fn commands(pass: &Pass<'_>) -> String {
     let files = pinned(pass).and_then(|database| database.migration).is_some_and(|it| it.change.sql.is_some());
     // What is known of tools stands in a schema of its own.
     let schema = if files { "" } else { "servicerelease." };
-    let psql = format!("{} -c 'SELECT * FROM {schema}servicerelease_ledger'", psql(pass, &url));
-    let look = format!("{log}{psql}");
+    let select = format!("SELECT * FROM {schema}servicerelease_ledger");
+    let psql = psql(pass, &url);
+    let look = match known.map(|known| known.settle.as_str()).filter(|settle| !settle.is_empty()) {
+        // As the runner has it: it knows where the ledger is.
+        Some(settle) => {
+            let or = if settle.starts_with("UPDATE") { " (or 'Failed')" } else { "" };
+            format!("{log}{psql}, and there, once you know what became of it: {settle}{or}")
+        }
+        None => format!("{log}{psql} -c '{select}'"),
+    };
     if !retreat::under_way(pass) {
         return look;
     }
     format!(
-        "{look}; then kubectl srel -n {namespace} retry {name} (look again), or, when the database fits the code that serves: kubectl srel -n {namespace} skip {name}"
+        "{look}; then kubectl srel -n {namespace} retry {name} (look again), or, when the database fits the code that serves, skip in the place of retry"
     )
 }

@@ -31,6 +31,8 @@ pub const NO_POD: &str = "no pod of it can be made: its service account (runner.
 const MOST_LOST: i64 = 4;
 /// The longest message, in characters.
 const MOST_TOLD: usize = 320;
+/// The longest statement that settles what nobody knows, in characters; by the names in it none is as long.
+const MOST_SETTLE: usize = 512;
 /// The longest name of an image, in characters.
 const MOST_IMAGE: usize = 512;
 /// What of the release's name stands in a Job's.
@@ -322,6 +324,9 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         all.into_iter().take(MAX_FINDINGS).map(|it| bounded(&it, most)).collect()
     };
     let migrates = matches!(task, DatabaseTask::Migration | DatabaseTask::Settlement);
+    if changes(task) {
+        database.settle = bounded(&report.settle, MOST_SETTLE);
+    }
     if task == DatabaseTask::Preflight {
         database.database = bounded(&report.database, 128);
         database.files_hash = bounded(&report.files_hash, 64);

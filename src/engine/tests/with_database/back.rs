@@ -145,6 +145,36 @@ fn an_unknown_outcome_halts_whatever_the_manifest_says() {
 }
 
 #[test]
+fn the_statement_that_settles_an_unknown_outcome_is_told_whole_whatever_the_names() {
+    let (namespace, name) = ("n".repeat(63), "s".repeat(52));
+    let mut world = with(database(&json!({})), &json!({}));
+    world.release.metadata.namespace = Some(namespace.clone());
+    world.report = |task| match task {
+        Task::Migrate(_) => {
+            let version = format!("migration/0123456789abcdef/{}/{}#1234-abcde", "n".repeat(63), "s".repeat(52));
+            let settle = format!(
+                "UPDATE servicerelease.servicerelease_ledger SET state = 'Applied' WHERE set_name = 'command' AND version = '{version}'"
+            );
+            Some(Report { settle, ..reported(WorkOutcome::Unknown, &"its end is not on record. ".repeat(20)) })
+        }
+        _ => well(task),
+    };
+    world.settle();
+    let status = world.status();
+    let settle = status.database.unwrap().settle;
+    assert!(settle.ends_with(&format!("/{namespace}/{name}#1234-abcde'")), "{settle}");
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "MigrationUnknown"));
+    assert!(status.next_action.contains(&format!("{settle} (or 'Failed'); then ")), "{}", status.next_action);
+    assert!(status.next_action.contains("psql \"$(kubectl -n n") && status.next_action.contains(" retry shop (look again)"));
+    assert!(status.next_action.len() < 1_000, "with room for a longer name: {}", status.next_action.len());
+    // What is known needs no statement.
+    world.report = bad!(Task::SettleSql(_), NotBegun);
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    assert_eq!(world.status().database.unwrap().settle, "");
+}
+
+#[test]
 fn the_migration_is_taken_back_where_the_manifest_says_how() {
     let down = json!({"onRollback": "MigrateDown", "migrationDown": {"sql": {"configMap": "shop-2"}, "verify": {"tables": ["old"]}}});
     let mut world = breaking(&down, |task| match task {
