@@ -60,7 +60,10 @@ pub struct Database {
     /// What changes the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<Migration>,
-    /// What is put into the database once, in the first release that says so, after the migration.
+    /// What is put into the database once for each object: in the first release that has this field, after the migration. The
+    /// ledger keeps the record, a pod's by namespace and name of the object, so that another image, or the object made again, is
+    /// not put in a second time; files are recorded each. After a restore, or migrationDown, of the release that put it in, it is
+    /// due again: write it so that rows which are left do no harm (ON CONFLICT DO NOTHING).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Change>,
     /// What must be there after the migration, before the candidate has a pod.

@@ -493,7 +493,7 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
 /// What the failure of a step means.
 pub fn failed(pass: &mut Pass<'_>, policy: &Policy, failure: checks::Failure) -> Option<Flow> {
     // What nobody knows is not to be tried again, or passed over, from where it stands.
-    let unknown = database::schema(pass) == SchemaState::Unknown;
+    let unknown = database::schema(pass) == SchemaState::Unknown || database::undo::is_seed_unknown(pass);
     let automatic = unknown || (policy.automatic && failure.then == OnFailure::Rollback);
     fail(pass, automatic, failure.reason, failure.message)
 }

@@ -91,6 +91,30 @@ fn processes(word: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_seed_is_run_once_for_all_releases_unless_it_is_known_to_have_failed() {
+    let server = server().await;
+    let seed = |release: &str| {
+        json!({"wrap": {"plan": "seed/a/b", "release": release, "attempt": 1, "again": false, "lockTimeout": "1s", "timeout": "30s"}})
+    };
+    let (report, _) = run(&server, &seed("a/b#1-x"), &psql(false, "SELECT nothing"));
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let (report, _) = run(&server, &seed("a/b#3-x"), &psql(false, "SELECT nothing"));
+    assert_eq!(report.outcome, WorkOutcome::Failed, "another release tries it anew: {report:?}");
+    // A pod of a release before that starts late, after its Job is gone.
+    let (report, _) = run(&server, &seed("a/b#2-x"), &psql(false, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::NotBegun, 0), "{report:?}");
+    let (report, _) = run(&server, &seed("a/b#4-x"), &psql(false, COUNT));
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    for release in ["a/b#5-x", "a/b#1-y"] {
+        let (report, _) = run(&server, &seed(release), &psql(false, COUNT));
+        assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 1), "{report:?}");
+    }
+    server.sql("UPDATE servicerelease.servicerelease_ledger SET state = 'Started'").await;
+    let (report, _) = run(&server, &seed("a/b#6-x"), &psql(false, COUNT));
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Unknown, 1), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_command_that_takes_a_migration_back_has_the_ledger_forget_the_seed() {
     let server = server().await;
     let seed = json!({"wrap": {"plan": "seed/a/b", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "30s"}});

@@ -100,6 +100,9 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
                 return Ok(Err(report::failed(row.failed())));
             }
             _ if row.is_of(wrapped) => return Ok(Err(report::not_begun(row.run.why))),
+            _ if row.is_later(wrapped) => {
+                return Ok(Err(report::not_begun(format!("a later release has begun it ({})", row.by))));
+            }
             _ => {}
         }
     }

@@ -52,6 +52,17 @@ impl Row {
         self.release == wrapped.release && self.run.attempt >= wrapped.attempt
     }
 
+    /// Whether a later release of the same object has written it: then those before it are over.
+    pub fn is_later(&self, wrapped: &Wrapped) -> bool {
+        let split = |release: &str| {
+            let (name, rest) = release.split_once('#')?;
+            let (number, object) = rest.split_once('-').unwrap_or((rest, ""));
+            Some((name.to_owned(), object.to_owned(), number.parse::<i64>().ok()?))
+        };
+        let (known, asked) = (split(&self.release), split(&wrapped.release));
+        known.zip(asked).is_some_and(|(known, asked)| (&known.0, &known.1) == (&asked.0, &asked.1) && known.2 > asked.2)
+    }
+
     /// That it failed, and why.
     pub fn failed(&self) -> String {
         let why = if self.run.why.is_empty() { "a person has noted that it failed" } else { &self.run.why };

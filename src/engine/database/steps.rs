@@ -298,7 +298,7 @@ pub fn settle_job(pass: &Pass<'_>, change: &Change, of: DatabaseTask, base: Data
 fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bool) -> Wrapped {
     // A seed is one for all releases; the others are of one attempt at a release each.
     let plan = match what {
-        "seed" => seed_plan(pass, change),
+        "seed" => seed_plan(pass),
         _ => format!("{what}/{}/{}", plan_hash(pass, change), number(pass)),
     };
     let (lock_timeout, timeout) = (change.lock_timeout, change.timeout);
@@ -310,9 +310,11 @@ fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bo
     Wrapped { plan, release: number(pass), attempt, again, meant, lock_timeout, timeout, seed }
 }
 
-/// What a seed by a pod is called in the ledger.
-fn seed_plan(pass: &Pass<'_>, seed: &Change) -> String {
-    format!("seed/{}", hash(pass, seed, None))
+/// What the seed by a pod is called in the ledger: it is one for each object, whatever its image is by then, and whether
+/// or not the object was made again.
+fn seed_plan(pass: &Pass<'_>) -> String {
+    let number = number(pass);
+    format!("seed/{}", number.split('#').next().unwrap_or_default())
 }
 
 /// What the ledger is to forget of the seed when the migration is taken back: that of this release, if it was begun.
@@ -321,7 +323,7 @@ fn begun_seed(pass: &Pass<'_>, database: &Database) -> Option<Seeded> {
     let seed = database.seed.as_ref().filter(|_| begun)?;
     Some(match &seed.sql {
         Some(sql) => Seeded::Files(sql.set.clone()),
-        None => Seeded::Command(seed_plan(pass, seed)),
+        None => Seeded::Command(seed_plan(pass)),
     })
 }
 
@@ -368,13 +370,9 @@ fn by_digest(pass: &Pass<'_>, change: &Change, image: Option<&str>) -> Option<St
     image::pinned(image.or(written)?, &pass.status.database.as_ref()?.image)
 }
 
-/// The migration, as a hash: image, command, files, target (RELIABILITY, migration rule 4).
+/// The migration, as a hash: image, command, files, target (RELIABILITY, migration rule 4), with what preflight found of them.
 pub fn plan_hash(pass: &Pass<'_>, change: &Change) -> String {
-    hash(pass, change, pass.status.database.as_ref())
-}
-
-/// What is run, as a hash, with what preflight found of it.
-fn hash(pass: &Pass<'_>, change: &Change, found: Option<&DatabaseStatus>) -> String {
+    let found = pass.status.database.as_ref();
     let image = image_from(change, template(pass).as_ref());
     let url = pinned(pass).map(|database| database.url_from);
     let Change { sql, template, version, image_from: _, timeout: _, lock_timeout: _ } = change;

@@ -1,7 +1,9 @@
 //! The way back: what becomes of the schema (PRODUCT.md, rules of behaviour). Nothing changes the database here unless the
 //! manifest says how, and what nobody knows halts the release (INVARIANTS D3, D4).
 
-use crate::api::{ApprovalKind, Database, DatabaseTask, Duration, OnRollback, SchemaState, WorkOutcome};
+use crate::api::{
+    ApprovalKind, Database, DatabaseStatus, DatabaseTask, Duration, OnRollback, SchemaState, WorkOutcome,
+};
 
 use super::{
     super::{observed::Job, pass::Pass, task::DatabaseJob},
@@ -93,6 +95,9 @@ fn schema(pass: &mut Pass<'_>, moved: bool, cleaning: bool) -> Standing {
     if let Some(waits) = finish_seed(pass, &database) {
         return waits;
     }
+    if is_seed_unknown(pass) {
+        return Standing::Halted { reason: "SeedUnknown", message: words::seed_unknown(pass) };
+    }
     if super::schema(pass) == SchemaState::Changing
         && let Some(waits) = finish(pass, &database)
     {
@@ -178,13 +183,23 @@ pub fn may_go(pass: &Pass<'_>, job: &Job) -> bool {
     job.end.is_some() || !changes
 }
 
-/// The same of a seed.
+/// Whether nobody knows what became of this release's seed, and no person has said that the database may stay as it is.
+pub fn is_seed_unknown(pass: &Pass<'_>) -> bool {
+    let unknown = |known: &DatabaseStatus| known.outcome(DatabaseTask::Seed) == Some(WorkOutcome::Unknown);
+    pass.status.database.as_ref().is_some_and(|known| unknown(known) && known.schema != SchemaState::Accepted)
+}
+
+/// A seed under way comes to its known end, as a migration does; of one that nobody knows it is looked for once more when a
+/// person has said Retry.
 fn finish_seed(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
-    let known = pass.status.database.as_ref()?.last(DatabaseTask::Seed)?.clone();
-    if known.outcome != WorkOutcome::Running {
-        return None;
-    }
-    let forward = order(pass, database, DatabaseTask::Seed, known.started_at)?;
+    let known = pass.status.database.as_ref()?;
+    let work = known.last(DatabaseTask::Seed)?;
+    let since = match work.outcome {
+        WorkOutcome::Running => work.started_at,
+        WorkOutcome::Unknown => known.asked_again_at?,
+        _ => return None,
+    };
+    let forward = order(pass, database, DatabaseTask::Seed, since)?;
     let base = DatabaseJob { task: None, files: None, ..forward.job.clone() };
     let job = settle_job(pass, database.seed.as_ref()?, DatabaseTask::Seed, base);
     match work::drive(pass, Order { job, ..forward }) {
@@ -333,6 +348,7 @@ pub fn is_halted(pass: &Pass<'_>) -> bool {
     concerned(pass)
         && match super::schema(pass) {
             SchemaState::Unknown => true,
+            _ if is_seed_unknown(pass) => true,
             SchemaState::Changed | SchemaState::Partial => {
                 pinned(pass).is_some_and(|database| database.on_rollback() != OnRollback::Keep)
                     && pass.release.status.as_ref().is_some_and(|status| status.phase == crate::api::Phase::Halted)

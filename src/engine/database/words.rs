@@ -49,6 +49,7 @@ pub const fn failure(task: DatabaseTask, outcome: WorkOutcome) -> &'static str {
         (DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore, _) => "BackupFailed",
         (DatabaseTask::Rehearsal, _) => "RehearsalFailed",
         (DatabaseTask::Migration | DatabaseTask::Settlement, _) => "MigrationFailed",
+        (DatabaseTask::Seed, WorkOutcome::Unknown) => "SeedUnknown",
         (DatabaseTask::Seed, _) => "SeedFailed",
         (DatabaseTask::Verification, _) => "VerificationFailed",
         (DatabaseTask::MigrationDown | DatabaseTask::VerificationDown, _) => "MigrationDownFailed",
@@ -81,6 +82,11 @@ pub fn unknown(pass: &Pass<'_>) -> String {
     let task = |task: DatabaseTask| pass.status.database.as_ref().and_then(|known| known.last(task)).is_some();
     let told = if task(DatabaseTask::Settlement) { DatabaseTask::Settlement } else { DatabaseTask::Migration };
     format!("nobody knows what became of the migration: {}", last(pass, told))
+}
+
+/// That nobody knows what became of the seed.
+pub fn seed_unknown(pass: &Pass<'_>) -> String {
+    format!("nobody knows what became of the seed: {}", last(pass, DatabaseTask::Seed))
 }
 
 /// That the schema is not what the code before needs.

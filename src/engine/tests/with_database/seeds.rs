@@ -104,3 +104,73 @@ fn a_command_that_takes_a_migration_back_is_told_of_the_seed() {
     assert_eq!((&seed.seed, &down.seed), (&None, &Some(Seeded::Command(seed.plan.clone()))));
     assert_eq!(world.status().database.unwrap().seeded_at, None);
 }
+
+/// What a seed by a pod is called in the ledger.
+fn plans(world: &World) -> Vec<String> {
+    let seeds = told(world).into_iter().filter_map(|task| match task {
+        Task::Wrap(wrapped) | Task::Settle(wrapped) => Some(wrapped.plan),
+        _ => None,
+    });
+    seeds.filter(|plan| plan.starts_with("seed/")).collect()
+}
+
+#[test]
+fn a_seed_by_a_pod_has_one_record_for_the_object_whatever_its_image_is() {
+    let seeded = |image: &str| database(&json!({"seed": {"template": pod(image)}}));
+    let mut world = world(seeded("seed:1"));
+    world.report = bad!(Task::Wrap(_), Failed);
+    world.settle();
+    world.edit(|spec| spec.database = serde_json::from_value(seeded("seed:2")).unwrap());
+    world.set_image("v2");
+    world.settle();
+    // Made again, with the same name: it is another object, and the ledger knows the seed.
+    let mut again = super::world(seeded("seed:3"));
+    again.release.metadata.uid = Some("another".into());
+    again.settle();
+    let all: Vec<String> = plans(&world).into_iter().chain(plans(&again)).collect();
+    assert_eq!(all, ["seed/default/shop"; 3]);
+}
+
+#[test]
+fn a_seed_of_which_nobody_knows_halts_whatever_the_manifest_says() {
+    for automatic in [true, false] {
+        let seed = database(&json!({"seed": {"template": pod("seed:1")}}));
+        let mut world = healthy(database(&json!({})), &json!({"rollback": {"automatic": automatic}}));
+        world.report = |task| match task {
+            Task::Wrap(_) => Some(Report { settle: "UPDATE it".into(), ..reported(WorkOutcome::Unknown, "no end on record") }),
+            _ => well(task),
+        };
+        world.edit(|spec| spec.database = serde_json::from_value(seed).unwrap());
+        world.set_image("v2");
+        world.settle();
+        let status = world.status();
+        assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "SeedUnknown"), "{}", status.message);
+        assert!(status.message.contains("nobody knows what became of the seed"), "{}", status.message);
+        assert!(status.next_action.contains("UPDATE it (or 'Failed')"), "{}", status.next_action);
+        assert_eq!((world.condition("DatabaseReady"), world.stable()), ("Unknown".into(), "v1".into()));
+        // A person has looked, and says so: it is looked for, and not put in once more.
+        world.log.clear();
+        world.report = well;
+        world.wait(1);
+        world.say(Action::Retry, |_| {});
+        world.settle();
+        assert_eq!(made(&world), ["settle"]);
+        assert_eq!(world.phase(), Phase::RolledBack, "{}", world.status().message);
+        assert!(world.status().database.unwrap().seeded_at.is_some(), "it was put in, as the ledger has it");
+    }
+}
+
+#[test]
+fn a_person_may_leave_a_seed_of_which_nobody_knows_as_it_is() {
+    let mut world = healthy(database(&json!({})), &json!({}));
+    world.report = bad!(Task::Wrap(_), Unknown);
+    let seed = database(&json!({"seed": {"template": pod("seed:1")}}));
+    world.edit(|spec| spec.database = serde_json::from_value(seed).unwrap());
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(world.status().reason, "SeedUnknown");
+    world.say(Action::Skip, |command| command.revision = None);
+    world.settle();
+    assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Accepted), "{}", world.status().message);
+    assert_eq!(world.status().database.unwrap().seeded_at, None, "nobody has said that it was put in");
+}
