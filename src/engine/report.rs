@@ -84,7 +84,14 @@ pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
         Waiting::ForCleanUp(job) => Report::new(phase, "HandingBack", database::clean_up::words(job))
             .next(format!("{kubectl} logs job/{job} --all-containers; it goes on by itself")),
         Waiting::ForPods => Report::new(phase, "HandingBack", "the release's own pods are going".into()),
-        Waiting::Done => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
+        Waiting::Done => match database::undo::left_closed(pass) {
+            // Nobody looks after it any more (INVARIANTS D5).
+            Some((what, command)) => {
+                let message = format!("all else that was borrowed is given back, but maintenance mode, {what}");
+                Report::new(phase, "MaintenanceStaysOn", message).next(format!("once the schema fits: {command}"))
+            }
+            None => Report::new(phase, "HandedBack", "everything that was borrowed is given back".into()),
+        },
     };
     let report = match waiting {
         Waiting::ForMigration(_) | Waiting::ForCleanUp(_) => database::report::with_lacking(pass, report),
@@ -116,7 +123,7 @@ fn apply(pass: &mut Pass<'_>, mut report: Report) {
         pass.events.push(Event {
             warning: matches!(report.phase, Phase::RollingBack | Phase::RolledBack | Phase::Halted | Phase::Invalid)
                 || pass.status.hold.is_some()
-                || matches!(report.reason.as_str(), "WorkloadContested" | "Unproven"),
+                || matches!(report.reason.as_str(), "WorkloadContested" | "Unproven" | "MaintenanceStaysOn"),
             reason: if report.reason.is_empty() { format!("{:?}", report.phase) } else { report.reason.clone() },
             action: format!("{:?}", report.phase),
             note: report.message.clone(),

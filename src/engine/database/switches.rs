@@ -10,6 +10,7 @@ use super::{
         effect::{Effect, Event},
         observed::ConfigMap,
         pass::Pass,
+        report::kubectl,
         retreat, route,
     },
     steps::state,
@@ -114,6 +115,14 @@ fn is_routed(pass: &Pass<'_>) -> bool {
 /// Whether it is meant to be on.
 pub fn is_closed(pass: &Pass<'_>) -> bool {
     pass.status.database.as_ref().is_some_and(|database| database.maintenance_since.is_some())
+}
+
+/// The key that is still as it is in maintenance mode, in words, and the command that sets it back.
+pub fn closed(pass: &Pass<'_>) -> Option<(String, String)> {
+    let ConfigMapSwitch { name, key, off, .. } = switch(pass).filter(|_| is_closed(pass))?;
+    let patch = serde_json::json!({ "data": { &key: off } });
+    let command = format!("{} patch configmap {name} --type merge -p '{patch}'", kubectl(pass));
+    Some((format!("key {key} of ConfigMap {name}"), command))
 }
 
 /// The candidate was promoted: its flags are to be set, and what they were before is kept.

@@ -157,15 +157,57 @@ pub fn outstanding(pass: &mut Pass<'_>) -> Option<String> {
     if super::schema(pass) == SchemaState::Unknown && ask_again(pass, &database).is_some() {
         return job(pass, DatabaseTask::Settlement);
     }
-    for task in [DatabaseTask::MigrationDown, DatabaseTask::Restore] {
+    for (task, verification, what) in BACK {
         if end_of(pass, &database, task) == Some(Progress::Running) {
             return job(pass, task);
+        }
+        if verified_back(pass, &database, task, verification, what) == Some(Progress::Running) {
+            return job(pass, verification);
         }
     }
     if is_safe_for_stable(pass) {
         switches::open(pass);
     }
     None
+}
+
+/// What takes the schema back, what looks at it then, and what is told once both are done.
+const BACK: [(DatabaseTask, DatabaseTask, &str); 2] = [
+    (DatabaseTask::MigrationDown, DatabaseTask::VerificationDown, "the migration was taken back"),
+    (
+        DatabaseTask::Restore,
+        DatabaseTask::VerificationRestore,
+        "the backup was restored, and the database has its tables and rows",
+    ),
+];
+
+/// One that is done while the object is being deleted counts once it was verified, as on any way back. None: there is none.
+fn verified_back(
+    pass: &mut Pass<'_>,
+    database: &Database,
+    task: DatabaseTask,
+    verification: DatabaseTask,
+    what: &str,
+) -> Option<Progress> {
+    let changed = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
+    let known = pass.status.database.as_ref()?.last(task)?;
+    let since = Some(known.started_at).filter(|_| changed && known.outcome == WorkOutcome::Done)?;
+    // Without an order there is nothing to be looked at.
+    let progress = match order(pass, database, verification, since) {
+        Some(order) => work::drive(pass, order),
+        None => Progress::Ended(WorkOutcome::Done),
+    };
+    if progress == Progress::Ended(WorkOutcome::Done) {
+        undone(pass, what);
+    }
+    Some(progress)
+}
+
+/// What of maintenance mode stays on when the object goes, and why; with the command that takes it off. None: nothing does.
+pub fn left_closed(pass: &Pass<'_>) -> Option<(String, String)> {
+    let (what, command) = switches::closed(pass)?;
+    let why = if is_safe_for_stable(pass) { switches::lacking(pass)? } else { words::unsafe_schema(pass).to_owned() };
+    Some((format!("{what} stays on: {why}"), command))
 }
 
 /// How one that is under way stands: between two names of a database, or two files, nobody breaks it off.
@@ -252,7 +294,7 @@ fn migrate_down(pass: &mut Pass<'_>, database: &Database) -> Standing {
     if verified && let Some(standing) = step(pass, database, DatabaseTask::VerificationDown) {
         return standing;
     }
-    undone(pass, "the migration was taken back");
+    undone(pass, BACK[0].2);
     Standing::Clear
 }
 
@@ -274,7 +316,7 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
             return standing;
         }
     }
-    undone(pass, "the backup was restored, and the database has its tables and rows");
+    undone(pass, BACK[1].2);
     Standing::Clear
 }
 

@@ -89,6 +89,15 @@ pub fn seed_unknown(pass: &Pass<'_>) -> String {
     format!("nobody knows what became of the seed: {}", last(pass, DatabaseTask::Seed))
 }
 
+/// Why the code that serves cannot be trusted with the schema.
+pub fn unsafe_schema(pass: &Pass<'_>) -> &'static str {
+    match super::schema(pass) {
+        SchemaState::Unknown | SchemaState::Changing => "nobody knows what became of the migration",
+        SchemaState::Partial => "a part of the migration was applied, and the code that serves may not fit it",
+        _ => "the migration was applied, and the code that serves does not fit it",
+    }
+}
+
 /// That the schema is not what the code before needs.
 pub fn changed(pass: &Pass<'_>) -> String {
     let known = pass.status.database.as_ref();

@@ -296,7 +296,9 @@ fn make(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     let timeout = Duration::from_millis(order.timeout.as_millis().saturating_add(START.as_millis()));
     let run = Run::Database(Box::new(order.job.clone()));
     let new = runs::new_job(pass, work.job.clone(), run, timeout);
-    pass.after.push(Effect::CreateJob(Box::new(NewJob { owned: !outlives(order.task), ..new })));
+    // Of an object that goes, garbage collection takes what it owns.
+    let owned = !outlives(order.task) && pass.release.metadata.deletion_timestamp.is_none();
+    pass.after.push(Effect::CreateJob(Box::new(NewJob { owned, ..new })));
     if work.message.is_empty() {
         work.message = format!("Job {} is made", work.job);
     }

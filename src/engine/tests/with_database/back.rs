@@ -406,6 +406,49 @@ fn an_undo_over_a_breaking_migration_is_refused_with_the_reason() {
     assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()));
 }
 
+/// The object is deleted while its database is taken back, and that ends well.
+fn deleted_on_the_way_back(verified: WorkOutcome) -> World {
+    let back = json!({"onRollback": "Restore", "backup": backup()});
+    let mut world = breaking(&back, |task| match task {
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "as it happens")),
+        Task::Restore { .. } | Task::VerifyRestored { .. } => None,
+        _ => well(task),
+    });
+    world.settle();
+    approved(&mut world, ApprovalKind::Restore);
+    world.release.metadata.deletion_timestamp = world.release.metadata.creation_timestamp.clone();
+    world.settle();
+    end(&mut world, reported(WorkOutcome::Done, "done"));
+    assert_eq!((made(&world).pop().unwrap(), maintenance(&world)), ("verifyRestored".into(), "true".into()));
+    assert!(world.release.metadata.finalizers.is_some(), "{}", world.status().message);
+    end(&mut world, reported(verified, "as it happens"));
+    assert!(world.release.metadata.finalizers.is_none(), "{}", world.status().message);
+    world
+}
+
+#[test]
+fn an_object_that_goes_takes_maintenance_mode_off_once_the_schema_is_back() {
+    let world = deleted_on_the_way_back(WorkOutcome::Done);
+    assert_eq!((schema(&world), maintenance(&world)), (SchemaState::Undone, "false".into()));
+    assert_eq!(world.status().reason, "HandedBack", "{}", world.status().message);
+}
+
+#[test]
+fn an_object_that_goes_says_which_key_stays_on_and_why() {
+    let mut halted = breaking(&json!({}), bad!(Task::Verify(_), Failed));
+    halted.settle();
+    halted.release.metadata.deletion_timestamp = halted.release.metadata.creation_timestamp.clone();
+    halted.settle();
+    for world in [halted, deleted_on_the_way_back(WorkOutcome::NotBegun)] {
+        let status = world.status();
+        assert_eq!((status.reason.as_str(), maintenance(&world)), ("MaintenanceStaysOn", "true".into()));
+        let told = "key MAINTENANCE of ConfigMap shop-config stays on: the migration was applied";
+        assert!(status.message.contains(told), "{}", status.message);
+        let command = r#"kubectl -n default patch configmap shop-config --type merge -p '{"data":{"MAINTENANCE":"false"}}'"#;
+        assert!(status.next_action.contains(command), "{}", status.next_action);
+    }
+}
+
 #[test]
 fn an_object_goes_only_once_its_restore_has_ended() {
     let back = json!({"onRollback": "Restore", "backup": backup()});
@@ -422,6 +465,7 @@ fn an_object_goes_only_once_its_restore_has_ended() {
     assert!(world.release.metadata.finalizers.is_some() && world.status().message.contains(&job));
     let ends = |effect: &Effect| matches!(effect, Effect::DeleteJob { object } if object.name == job);
     assert!(!world.log.iter().any(ends), "there may be no database of this name at the moment");
+    world.report = well;
     end(&mut world, reported(WorkOutcome::Done, "done"));
     assert!(world.release.metadata.finalizers.is_none(), "{}", world.status().message);
 }
