@@ -154,6 +154,8 @@ fn abort(pass: &mut Pass<'_>, command: &Command) -> Answer {
     let message = command.reason.clone().unwrap_or_else(|| format!("aborted by {}", by(command)));
     match pass.status.rollback.as_ref().filter(|rollback| rollback.completed_at.is_none()) {
         Some(RollbackStatus { cause: RollbackCause::Superseded, .. }) => {}
+        // It might go on by itself.
+        Some(_) if database::again::is_verifying(pass) => {}
         Some(RollbackStatus { cause: RollbackCause::Undone, .. }) if retreat::stuck(pass) => {
             return take_back_undo(pass, command, &message);
         }
@@ -226,8 +228,8 @@ fn retry(pass: &mut Pass<'_>) -> Answer {
         contest::forgive(pass);
         return Ok("the weights are set once more".into());
     }
-    if let Some(done) = database::undo::retry(pass) {
-        return Ok(done);
+    if let Some(answer) = database::again::retry(pass) {
+        return answer;
     }
     if pass.status.hold.take().is_some() {
         retry_step(pass, None);

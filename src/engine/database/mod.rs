@@ -2,6 +2,7 @@
 //! Everything is done by Jobs (`work`); `steps` drives them forward, `undo` back, `alone` a release without a candidate,
 //! `switches` maintenance mode and feature flags.
 
+pub mod again;
 pub mod alone;
 pub mod clean_up;
 pub mod faults;

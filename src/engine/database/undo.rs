@@ -7,7 +7,7 @@ use crate::api::{
 
 use super::{
     super::{observed::Job, pass::Pass, task::DatabaseJob},
-    clean_up, pinned,
+    again, clean_up, pinned,
     steps::{self, order, settle, settle_job, state},
     switches, words,
     work::{self, Order, Progress},
@@ -114,7 +114,8 @@ fn schema(pass: &mut Pass<'_>, moved: bool, cleaning: bool) -> Standing {
         SchemaState::Unknown => Standing::Halted { reason: "MigrationUnknown", message: words::unknown(pass) },
         SchemaState::Changed | SchemaState::Partial => match database.on_rollback() {
             OnRollback::Keep => Standing::Clear,
-            OnRollback::Halt => Standing::Halted { reason: "SchemaChanged", message: words::changed(pass) },
+            OnRollback::Halt => again::verify(pass, &database)
+                .unwrap_or_else(|| Standing::Halted { reason: "SchemaChanged", message: words::changed(pass) }),
             _ if !moved => Standing::Waits("traffic goes back first".into()),
             OnRollback::MigrateDown => migrate_down(pass, &database),
             // It makes a backup, which has a scratch database of its own.
@@ -363,16 +364,6 @@ fn undone(pass: &mut Pass<'_>, what: &str) {
         state.seeded_at = None;
     }
     pass.status.note(pass.now, "SchemaUndone", what, None);
-}
-
-/// A person says Retry to a halt. None if the database has nothing to be tried again.
-pub fn retry(pass: &mut Pass<'_>) -> Option<String> {
-    if !is_halted(pass) {
-        return None;
-    }
-    let now = pass.now;
-    state(pass).asked_again_at = Some(now);
-    Some("the database is looked at again".into())
 }
 
 /// A person says that the database may stay as it is: what has to be done about it was done by hand.

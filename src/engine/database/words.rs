@@ -1,9 +1,10 @@
 //! What is told of the database: reasons for machines, messages and commands for people.
 
-use crate::api::{DatabaseTask, SchemaState, SecretSource, WorkOutcome, status::bounded};
+use crate::api::{DatabaseTask, OnRollback, SchemaState, SecretSource, WorkOutcome, status::bounded};
 
 use super::{
     super::{pass::Pass, retreat},
+    again::{self, Again},
     pinned,
 };
 
@@ -152,6 +153,35 @@ pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
     Some((message, command))
 }
 
+/// Why a person's Retry has nothing to do.
+pub fn nothing_to_retry(pass: &Pass<'_>) -> String {
+    let why = match pinned(pass).map(|database| database.on_rollback()) {
+        Some(OnRollback::Restore) => "there is no backup of this release to restore",
+        _ => "the schema is changed, the manifest gives no way back (onRollback: Halt), and no verification waits for you",
+    };
+    format!("nothing would be tried again: {why}. Take the database back by hand, and say Skip once it fits the code that serves")
+}
+
+/// How the backup of this release is restored by hand, if there is one.
+fn restore_by_hand(pass: &Pass<'_>) -> Option<String> {
+    let known = pass.status.database.as_ref()?;
+    let done = known.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done);
+    let backup = known.backup.as_ref().filter(|backup| done && !backup.name.is_empty())?;
+    let claim = pinned(pass)?.backup.and_then(|backup| backup.persistent_volume_claim);
+    let name = &backup.name;
+    Some(match claim {
+        Some(claim) => {
+            let path = claim.sub_path.map(|path| format!("{path}/")).unwrap_or_default();
+            format!(
+                "restore the backup, in a pod with PersistentVolumeClaim {} and the URL: pg_restore --clean --if-exists \
+                 --single-transaction -d \"$DATABASE_URL\" {path}{name}.dump",
+                claim.claim_name
+            )
+        }
+        None => format!("restore backup {}", bounded(name, 200)),
+    })
+}
+
 /// The exact commands for the person who looks.
 pub fn commands(pass: &Pass<'_>) -> String {
     let metadata = &pass.release.metadata;
@@ -178,7 +208,18 @@ pub fn commands(pass: &Pass<'_>) -> String {
     if !retreat::under_way(pass) {
         return look;
     }
-    format!(
-        "{look}; then kubectl srel -n {namespace} retry {name} (look again), or, when the database fits the code that serves, skip in the place of retry"
-    )
+    let srel = format!("kubectl srel -n {namespace}");
+    let restore = restore_by_hand(pass).map(|restore| format!("{restore}; ")).unwrap_or_default();
+    match again::what(pass) {
+        Again::Look => format!(
+            "{look}; then {srel} retry {name} (look again), or, when the database fits the code that serves, skip in the place of retry"
+        ),
+        Again::Verify => format!(
+            "{log}mend what is missing, then {srel} retry {name} (the schema is verified again, and the release goes on); or {restore}\
+             when the database fits the code that serves: {srel} skip {name}"
+        ),
+        Again::Nothing => {
+            format!("{log}{restore}when the database fits the code that serves: {srel} skip {name}")
+        }
+    }
 }

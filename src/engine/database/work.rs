@@ -15,7 +15,7 @@ use super::{
         retreat, revision, runs,
         task::{DatabaseJob, Report, Task, TaskPod},
     },
-    clean_up, lacking, pinned, reported,
+    again, clean_up, lacking, pinned, reported,
 };
 
 /// How long a pod may take to start.
@@ -391,7 +391,7 @@ pub fn is_broken_off(pass: &Pass<'_>, job: &Job) -> bool {
                 | DatabaseTask::BackupBeforeRestore
                 | DatabaseTask::VerificationRestore
                 | DatabaseTask::CleanUp
-        );
+        ) || again::is_verifying(pass) && work.task == DatabaseTask::Verification;
         match work.outcome {
             WorkOutcome::Running => back && !(of_way_back && pass.is_under_way()),
             _ => job.end.is_none(),

@@ -187,6 +187,7 @@ fn end(world: &mut World, report: Report) {
 }
 
 // After the macro that they use.
+mod again;
 mod back;
 mod forward;
 mod keys;
