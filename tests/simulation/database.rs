@@ -54,16 +54,19 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
             // An approval takes longer than that, sometimes.
             "backup": merged(claim, &json!({"maxAge": "4s"})), "rehearsal": {"timeout": "20s"},
             "migration": files(&breaking), "verify": verify,
-            "onRollback": "Restore",
+            "seed": image("seed", &json!({})), "onRollback": "Restore",
         }),
         3 => json!({
             "migration": files(&merged(breaking, &json!({"approval": "Never"}))), "verify": verify,
             "migrationDown": files(&json!({})), "onRollback": "MigrateDown",
+            "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
         }),
-        4 => json!({"migration": image("migrate", &compatible), "verify": verify}),
+        4 => json!({
+            "migration": image("migrate", &compatible), "verify": verify, "seed": image("seed", &json!({})),
+        }),
         5 => json!({
             "backup": backup_job, "migration": image("migrate", &merged(breaking, &json!({"approval": "Required"}))),
-            "migrationDown": image("down", &json!({})), "onRollback": "Halt",
+            "migrationDown": image("down", &json!({})), "onRollback": "Halt", "verify": verify,
         }),
         6 => json!({
             "migration": image("migrate", &merged(compatible, &json!({"idempotent": true}))), "verify": verify,

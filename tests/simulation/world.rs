@@ -1,6 +1,6 @@
 //! One case: the cluster, the users, two operator processes and the checks, driven by events.
 
-use servicerelease::api::{Action, Phase, StepName, Timestamp};
+use servicerelease::api::{Action, Phase, RollbackStatus, StepName, Timestamp};
 
 use crate::{
     checks::{self, Checker, Rest, Violation},
@@ -428,7 +428,11 @@ impl World<'_> {
             if status.phase == Phase::Healthy {
                 return;
             }
+            // What nobody knew of the seed is known by now: the next try finds it in the ledger.
+            let known = |it: &RollbackStatus| it.completed_at.is_some() && it.reason == "SeedUnknown";
+            let seeded = status.rollback.as_ref().is_some_and(known);
             let action = match status.phase {
+                Phase::Halted | Phase::RolledBack if seeded => Action::Retry,
                 Phase::AwaitingApproval => Action::Approve,
                 Phase::Paused if status.hold.is_some() && self.works_on_the_database() => Action::Retry,
                 Phase::Paused if status.hold.is_some() => Action::Skip,
@@ -452,8 +456,10 @@ impl World<'_> {
     /// What a person does who is told to look at the database: what nobody knew is noted in the ledger, and the release
     /// is asked to look again; if that is not enough, the schema is taken for settled.
     fn looks_after_the_database(&mut self) -> Action {
-        let known = self.status().database.unwrap_or_default();
-        if known.asked_again_at.is_some() {
+        let status = self.status();
+        let known = status.database.unwrap_or_default();
+        // What cannot be tried again is not offered.
+        if known.asked_again_at.is_some() || !status.next_action.contains("retry") {
             return Action::Skip;
         }
         self.act(&Event::SettleByHand);

@@ -223,7 +223,12 @@ impl Checker {
                     format!("{what} is run before pods go by the key of maintenance mode")
                 });
             }
-            What::Seeded => {}
+            What::Seeded => {
+                self.require(!deed.rerun, "D1", || "a seed is put in, and it is in the database already".into());
+                self.require(!deed.blind, "D1", || {
+                    "a seed is put in although nobody knows what became of an earlier run".into()
+                });
+            }
             What::TakenBack(what) => {
                 let meant = back && database.on_rollback() == OnRollback::MigrateDown;
                 self.require(meant, "D3", || format!("{what} is taken back, and nobody wants that"));
@@ -271,6 +276,8 @@ impl Checker {
         self.require(wants.is_none_or(|database| cluster.server.is_migrated(database)), "D2", || {
             "Healthy, and the migration of the spec is not in the database".into()
         });
+        let seeded = wants.is_none_or(|database| database.seed.is_none()) || cluster.server.data.seeded;
+        self.require(seeded || accepted, "D2", || "Healthy, and the seed of the spec is not in the database".into());
         if let Some(flags) = status.flags.as_ref().filter(|_| settled) {
             let wanted = flags.wanted.iter().find(|flag| flag.key == FLAG).and_then(|flag| flag.value.as_deref());
             self.require(key(FLAG) == wanted, "S4", || format!("flag {:?} at rest, {wanted:?} was meant", key(FLAG)));

@@ -340,7 +340,10 @@ impl Checker {
             let was = old.candidate.as_ref().is_some_and(|it| it.revision == entry.revision);
             let is = new.candidate.as_ref().is_some_and(|it| it.revision == entry.revision);
             let begins = new.release.as_ref().map(|it| it.number) != old.release.as_ref().map(|it| it.number);
-            self.require(!is || (was && !begins) || retried || !same, "R3", || {
+            // A migration alone has failed, and what serves is undone: its revision goes, and does not start.
+            let back = new.rollback.as_ref().filter(|it| it.completed_at.is_none());
+            let goes = back.is_some_and(|it| it.revision == entry.revision && it.cause == RollbackCause::Undone);
+            self.require(!is || (was && !begins) || retried || !same || goes, "R3", || {
                 format!("{}, which failed and is latched, is started again", entry.revision)
             });
         }

@@ -3,6 +3,7 @@
 //! killed leaves a server process behind, which holds the lock until it has ended what it had begun.
 
 mod pods;
+mod seeds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,8 @@ use servicerelease::{
 };
 
 use crate::rng;
+
+use seeds::is_seed;
 
 /// The ConfigMap with flags and maintenance mode.
 pub const CONFIG: &str = "shop-config";
@@ -36,6 +39,8 @@ pub struct Data {
     pub barred: BTreeMap<String, i32>,
     /// The images of commands whose change is in the schema.
     pub changed: BTreeSet<String>,
+    /// Whether what a seed puts in is there. What is left of one that is known to have failed does not count.
+    pub seeded: bool,
 }
 
 /// What the ledger has of a command of the user's.
@@ -71,9 +76,9 @@ pub struct Deed {
     pub what: What,
     /// Namespace, name and number of the release.
     pub release: String,
-    /// Whether it was done over a run of the same release whose end is not known.
+    /// Whether it was done over a run of the same release, or of the same seed, whose end is not known.
     pub blind: bool,
-    /// Whether it was done once more after it had failed in the same release.
+    /// Whether it was done once more after it had failed in the same release; of a seed, after it was put in.
     pub rerun: bool,
 }
 
@@ -232,14 +237,15 @@ impl Server {
     fn told_to_end(&mut self, wrapped: &Wrapped) {
         if let Some(run) = self.data.runs.get_mut(&wrapped.plan).filter(|run| run.state == State::Started) {
             run.state = State::Failed;
+            self.data.seeded &= !is_seed(&wrapped.plan);
         }
     }
 
     /// A person looks, and notes what became of what nobody knew.
     pub fn settle_by_hand(&mut self) {
-        for run in self.data.runs.values_mut() {
+        for (plan, run) in &mut self.data.runs {
             if run.state == State::Started {
-                let done = self.data.changed.contains(&run.image);
+                let done = if is_seed(plan) { self.data.seeded } else { self.data.changed.contains(&run.image) };
                 run.state = if done { State::Applied } else { State::Failed };
             }
         }
@@ -354,11 +360,13 @@ impl Server {
                     return Next::Ended(Report { applied, ..report(WorkOutcome::Failed, "a statement of it fails") });
                 }
                 self.data.files.insert(key.clone(), run.release.clone());
-                let what = if run.set == "seed" { What::Seeded } else { What::Migrated(key.clone()) };
-                self.note(what, &run.release);
+                match run.set.as_str() {
+                    "seed" => self.seed(&run.release, false),
+                    _ => self.note(What::Migrated(key.clone()), &run.release),
+                }
                 Next::More
             }
-            Task::Down { run, of, .. } => {
+            Task::Down { run, of, seed } => {
                 let own = |release: &String| release == of;
                 let last = self.data.files.iter().rfind(|(key, _)| key.starts_with("default/"));
                 let last = last.map(|(key, release)| (key.clone(), own(release)));
@@ -368,14 +376,27 @@ impl Server {
                         self.note(What::TakenBack(key), &run.release);
                         Next::More
                     }
-                    Some(_) if self.data.files.values().any(own) => bad("a later one was applied by somebody else"),
-                    _ => Next::Ended(done),
+                    Some(_) if self.data.files.iter().any(|(key, of)| !key.starts_with("seed/") && own(of)) => {
+                        bad("a later one was applied by somebody else")
+                    }
+                    _ => {
+                        self.take_seed_along(of, seed.as_ref());
+                        Next::Ended(done)
+                    }
                 }
             }
             Task::Wrap(wrapped) if first => match self.begin(wrapped, worker.image()) {
                 Some(report) => Next::Ended(report),
                 None => Next::More,
             },
+            Task::Wrap(wrapped) if worker.deeds == 2 && is_seed(&wrapped.plan) => {
+                let unknown = |(plan, run): (&String, &Record)| {
+                    is_seed(plan) && *plan != wrapped.plan && run.state == State::Started
+                };
+                let blind = wrapped.again || self.data.runs.iter().any(unknown);
+                self.seed(&wrapped.release, blind);
+                Next::More
+            }
             Task::Wrap(wrapped) if worker.deeds == 2 => {
                 let blind = self.data.runs.iter().any(|(plan, run)| {
                     *plan != wrapped.plan && run.state == State::Started && run.release == wrapped.release
@@ -399,6 +420,7 @@ impl Server {
             Task::Wrap(wrapped) => {
                 if let Some(run) = self.data.runs.get_mut(&wrapped.plan) {
                     run.state = if fails { State::Failed } else { State::Applied };
+                    self.data.seeded &= !(fails && is_seed(&wrapped.plan));
                 }
                 if fails { bad("exit code 1") } else { Next::Ended(done) }
             }

@@ -24,6 +24,30 @@ pub const ALL: &[Mutant] = &[
     mutant("takes each Job for a try that somebody ordered", "D1", |release, seen, now| {
         with_migrations(release, seen, now, |wrapped, job| wrapped.attempt = job)
     }),
+    mutant("calls a seed by another name in each release", "D1", |release, seen, now| {
+        with_tasks(release, seen, now, |task| {
+            if let Task::Wrap(wrapped) | Task::Settle(wrapped) = task
+                && wrapped.plan.starts_with("seed/")
+            {
+                wrapped.plan = format!("{}/{}", wrapped.plan, wrapped.release);
+            }
+        })
+    }),
+    mutant("leaves the seed on record whose migration is taken back", "D2", |release, seen, now| {
+        with_tasks(release, seen, now, |task| {
+            if let Task::Down { seed, .. } = task {
+                *seed = None;
+            }
+        })
+    }),
+    mutant("takes a seed for one that stays, whatever becomes of the schema", "D2", |release, seen, now| {
+        let before = release.status.as_ref().and_then(|status| status.database.as_ref()?.seeded_at);
+        with_status(release, seen, now, |status| {
+            if let Some(known) = &mut status.database {
+                known.seeded_at = known.seeded_at.or(before);
+            }
+        })
+    }),
     mutant("takes every migration for one that old code can live with", "D2", |release, seen, now| {
         with_specs(release, seen, now, |spec| {
             let migration = spec.database.as_mut().and_then(|database| database.migration.as_mut());
