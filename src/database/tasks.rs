@@ -348,7 +348,9 @@ async fn stopped(places: &Places, run: &SqlRun, files: &[files::File]) -> Report
         Ok(settled) => {
             report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; not applied: {}", settled.pending.join(", ")))
         }
-        Err(Unsettled { why, .. }) => report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; what became of it is not known: {why}")),
+        Err(Unsettled { why, .. }) => {
+            report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; what became of it is not known: {why}"))
+        }
     }
 }
 

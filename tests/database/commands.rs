@@ -93,9 +93,7 @@ fn processes(word: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_seed_is_run_once_for_all_releases_unless_it_is_known_to_have_failed() {
     let server = server().await;
-    let seed = |release: &str| {
-        json!({"wrap": {"plan": "seed/a/b", "release": release, "attempt": 1, "again": false, "lockTimeout": "1s", "timeout": "30s"}})
-    };
+    let seed = |release: &str| json!({"wrap": {"plan": "seed/a/b", "release": release, "attempt": 1, "again": false, "lockTimeout": "1s", "timeout": "30s"}});
     let (report, _) = run(&server, &seed("a/b#1-x"), &psql(false, "SELECT nothing"));
     assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
     let (report, _) = run(&server, &seed("a/b#3-x"), &psql(false, "SELECT nothing"));

@@ -134,7 +134,8 @@ pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Le
                 return Err(Conflict::Unknown { file: entry.name.clone(), why, settle: ledger.erase(&entry.version) });
             }
             _ => {
-                let why = format!("nobody knows how far it came (begun by {}): look, then note it in the ledger", entry.by);
+                let why =
+                    format!("nobody knows how far it came (begun by {}): look, then note it in the ledger", entry.by);
                 return Err(Conflict::Unknown { file: entry.name.clone(), why, settle: ledger.settle(&entry.version) });
             }
         }

@@ -42,8 +42,8 @@ pub fn what(pass: &Pass<'_>) -> Again {
 fn is_verifiable(pass: &Pass<'_>) -> bool {
     let Some(rollback) = &pass.status.rollback else { return false };
     let policy = pass.policy();
-    let here = pass.status.step.is_some()
-        && forward::current(pass, &policy) == Step::Database(DatabaseTask::Verification);
+    let here =
+        pass.status.step.is_some() && forward::current(pass, &policy) == Step::Database(DatabaseTask::Verification);
     let verified = pass.status.database.as_ref().and_then(|known| known.last(DatabaseTask::Verification));
     here && rollback.cause == RollbackCause::Failed
         && rollback.from_weight == 0

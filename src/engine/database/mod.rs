@@ -11,6 +11,7 @@ pub mod lacking;
 pub mod renewal;
 pub mod report;
 mod reported;
+mod seed;
 pub mod steps;
 pub mod switches;
 pub mod undo;

@@ -104,9 +104,7 @@ pub fn condition(pass: &Pass<'_>) -> Option<(conditions::Value, &'static str, St
     let running = known.work.iter().find(|work| work.outcome == WorkOutcome::Running);
     Some(match (known.schema, failed, running) {
         (SchemaState::Unknown, _, _) => (conditions::Value::Unknown, "MigrationUnknown", words::unknown(pass)),
-        _ if undo::is_seed_unknown(pass) => {
-            (conditions::Value::Unknown, "SeedUnknown", words::seed_unknown(pass))
-        }
+        _ if undo::is_seed_unknown(pass) => (conditions::Value::Unknown, "SeedUnknown", words::seed_unknown(pass)),
         (SchemaState::Accepted, _, _) => (conditions::Value::True, "Accepted", "a person has settled it".into()),
         (SchemaState::Undone, _, _) => {
             (conditions::Value::True, "Undone", "the schema is what it was before the release".into())

@@ -13,9 +13,9 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{BEFORE_RESTORE, DatabaseJob, Meant, Planned, Seeded, SqlRun, Task, TaskPod, Try, Wrapped},
+        task::{BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
     },
-    clean_up, image, image_from, pinned, renewal, switches, template,
+    clean_up, image, image_from, pinned, renewal, seed, switches, template,
     work::{self, Order, Progress},
 };
 
@@ -168,7 +168,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let change = &database.migration_down.as_ref()?.change;
             let job = match sql_run(pass, change, &number(pass)) {
                 Some(run) => {
-                    let (of, seed) = (run.release.clone(), begun_seed(pass, database));
+                    let (of, seed) = (run.release.clone(), seed::begun(pass, database));
                     let task = Task::Down { of, run: SqlRun { plan: None, ..run }, seed };
                     with_change(pass, change, task, without)
                 }
@@ -298,7 +298,7 @@ pub fn settle_job(pass: &Pass<'_>, change: &Change, of: DatabaseTask, base: Data
 fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bool) -> Wrapped {
     // A seed is one for all releases; the others are of one attempt at a release each.
     let plan = match what {
-        "seed" => seed_plan(pass),
+        "seed" => seed::plan(pass),
         _ => format!("{what}/{}/{}", plan_hash(pass, change), number(pass)),
     };
     let (lock_timeout, timeout) = (change.lock_timeout, change.timeout);
@@ -306,25 +306,8 @@ fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bo
     let watched = found.map(|_| watched(change)).unwrap_or_default();
     let files = found.filter(|_| !watched.is_empty()).map(|known| known.files_hash.clone()).unwrap_or_default();
     let meant = Meant { database: known_database(pass), watched, files };
-    let seed = pinned(pass).filter(|_| what == "down").and_then(|database| begun_seed(pass, &database));
+    let seed = pinned(pass).filter(|_| what == "down").and_then(|database| seed::begun(pass, &database));
     Wrapped { plan, release: number(pass), attempt, again, meant, lock_timeout, timeout, seed }
-}
-
-/// What the seed by a pod is called in the ledger: it is one for each object, whatever its image is by then, and whether
-/// or not the object was made again.
-fn seed_plan(pass: &Pass<'_>) -> String {
-    let number = number(pass);
-    format!("seed/{}", number.split('#').next().unwrap_or_default())
-}
-
-/// What the ledger is to forget of the seed when the migration is taken back: that of this release, if it was begun.
-fn begun_seed(pass: &Pass<'_>, database: &Database) -> Option<Seeded> {
-    let begun = pass.status.database.as_ref().and_then(|known| known.last(DatabaseTask::Seed)).is_some();
-    let seed = database.seed.as_ref().filter(|_| begun)?;
-    Some(match &seed.sql {
-        Some(sql) => Seeded::Files(sql.set.clone()),
-        None => Seeded::Command(seed_plan(pass)),
-    })
 }
 
 /// The database that preflight looked at.

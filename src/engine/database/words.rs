@@ -157,9 +157,13 @@ pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
 pub fn nothing_to_retry(pass: &Pass<'_>) -> String {
     let why = match pinned(pass).map(|database| database.on_rollback()) {
         Some(OnRollback::Restore) => "there is no backup of this release to restore",
-        _ => "the schema is changed, the manifest gives no way back (onRollback: Halt), and no verification waits for you",
+        _ => {
+            "the schema is changed, the manifest gives no way back (onRollback: Halt), and no verification waits for you"
+        }
     };
-    format!("nothing would be tried again: {why}. Take the database back by hand, and say Skip once it fits the code that serves")
+    format!(
+        "nothing would be tried again: {why}. Take the database back by hand, and say Skip once it fits the code that serves"
+    )
 }
 
 /// How the backup of this release is restored by hand, if there is one.

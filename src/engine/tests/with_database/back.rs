@@ -165,7 +165,9 @@ fn the_statement_that_settles_an_unknown_outcome_is_told_whole_whatever_the_name
     assert!(settle.ends_with(&format!("/{namespace}/{name}#1234-abcde'")), "{settle}");
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "MigrationUnknown"));
     assert!(status.next_action.contains(&format!("{settle} (or 'Failed'); then ")), "{}", status.next_action);
-    assert!(status.next_action.contains("psql \"$(kubectl -n n") && status.next_action.contains(" retry shop (look again)"));
+    assert!(
+        status.next_action.contains("psql \"$(kubectl -n n") && status.next_action.contains(" retry shop (look again)")
+    );
     assert!(status.next_action.len() < 1_000, "with room for a longer name: {}", status.next_action.len());
     // What is known needs no statement.
     world.report = bad!(Task::SettleSql(_), NotBegun);
@@ -444,7 +446,8 @@ fn an_object_that_goes_says_which_key_stays_on_and_why() {
         assert_eq!((status.reason.as_str(), maintenance(&world)), ("MaintenanceStaysOn", "true".into()));
         let told = "key MAINTENANCE of ConfigMap shop-config stays on: the migration was applied";
         assert!(status.message.contains(told), "{}", status.message);
-        let command = r#"kubectl -n default patch configmap shop-config --type merge -p '{"data":{"MAINTENANCE":"false"}}'"#;
+        let command =
+            r#"kubectl -n default patch configmap shop-config --type merge -p '{"data":{"MAINTENANCE":"false"}}'"#;
         assert!(status.next_action.contains(command), "{}", status.next_action);
     }
 }

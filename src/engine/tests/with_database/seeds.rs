@@ -137,7 +137,9 @@ fn a_seed_of_which_nobody_knows_halts_whatever_the_manifest_says() {
         let seed = database(&json!({"seed": {"template": pod("seed:1")}}));
         let mut world = healthy(database(&json!({})), &json!({"rollback": {"automatic": automatic}}));
         world.report = |task| match task {
-            Task::Wrap(_) => Some(Report { settle: "UPDATE it".into(), ..reported(WorkOutcome::Unknown, "no end on record") }),
+            Task::Wrap(_) => {
+                Some(Report { settle: "UPDATE it".into(), ..reported(WorkOutcome::Unknown, "no end on record") })
+            }
             _ => well(task),
         };
         world.edit(|spec| spec.database = serde_json::from_value(seed).unwrap());
@@ -171,6 +173,11 @@ fn a_person_may_leave_a_seed_of_which_nobody_knows_as_it_is() {
     assert_eq!(world.status().reason, "SeedUnknown");
     world.say(Action::Skip, |command| command.revision = None);
     world.settle();
-    assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Accepted), "{}", world.status().message);
+    assert_eq!(
+        (world.phase(), schema(&world)),
+        (Phase::RolledBack, SchemaState::Accepted),
+        "{}",
+        world.status().message
+    );
     assert_eq!(world.status().database.unwrap().seeded_at, None, "nobody has said that it was put in");
 }
