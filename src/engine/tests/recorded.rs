@@ -177,7 +177,8 @@ fn cases() -> Vec<Case> {
                 "backup": {"persistentVolumeClaim": {"claimName": "backups"}}});
             migrating_with(&back, |task| {
                 let outcome = if matches!(task, Task::Verify(_)) { WorkOutcome::Failed } else { WorkOutcome::Done };
-                Some(Report { outcome, ..Report::default() })
+                let applied = if matches!(task, Task::Migrate(_)) { vec!["2.sql".into()] } else { Vec::new() };
+                Some(Report { outcome, applied, ..Report::default() })
             })
         }),
         ("timed-pause", || settled(releasing(json!([{"setWeight": 25}, {"pause": {"duration": "5m"}}])))),
