@@ -31,6 +31,7 @@ impl JobObject {
                 resource_version: self.version.to_string(),
             },
             end: self.end.clone(),
+            podless: false,
             stuck: None,
             deleting: false,
         }
