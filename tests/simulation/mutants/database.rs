@@ -40,14 +40,6 @@ pub const ALL: &[Mutant] = &[
             }
         })
     }),
-    mutant("takes a seed for one that stays, whatever becomes of the schema", "D2", |release, seen, now| {
-        let before = release.status.as_ref().and_then(|status| status.database.as_ref()?.seeded_at);
-        with_status(release, seen, now, |status| {
-            if let Some(known) = &mut status.database {
-                known.seeded_at = known.seeded_at.or(before);
-            }
-        })
-    }),
     mutant("takes every migration for one that old code can live with", "D2", |release, seen, now| {
         with_specs(release, seen, now, |spec| {
             let migration = spec.database.as_mut().and_then(|database| database.migration.as_mut());
