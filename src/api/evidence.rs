@@ -113,7 +113,7 @@ pub struct VerdictStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub requests: Option<String>,
-    /// What was counted at each weight, for compare. The oldest two are put together when there are too many.
+    /// What was counted at each weight, for compare. Of more than fit, the two that lose least by it are put together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9))]
     pub segments: Vec<SegmentStatus>,
@@ -151,14 +151,20 @@ pub enum VerdictOutcome {
     Fail,
 }
 
-/// What was counted while the candidate had one weight.
+/// What was counted while the candidate had one weight, and requests were shared alike.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegmentStatus {
     /// The weight, in percent.
     pub weight: i32,
-    /// Since when the traffic was shared like that (status.weights.reachedAt).
+    /// Since when the traffic was to be shared like that (status.weights.reachedAt).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Where several segments were put together: the candidate's share of the requests that the events are judged by,
+    /// from 0 to 1. It is the mean of theirs, each counted by its events; weight and since are those of the last one.
+    /// Otherwise the share is that of the requests below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub exposure: Option<String>,
     /// Of the candidate.
     pub candidate: TallyStatus,
     /// Of stable.

@@ -84,8 +84,8 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
     let state = |metric: &Metric| pass.status.verdicts.iter().find(|state| state.name == metric.name);
     // Of what was counted, something has to be of this weight.
     let counted = |state: &VerdictStatus| {
-        let last = state.segments.last().filter(|last| last.candidate.requests > 0);
-        last.is_some_and(|last| last.since.is_some() && last.since == shared.map(|shared| shared.since))
+        let mut called = state.segments.iter().filter(|it| it.candidate.requests > 0);
+        called.any(|it| it.since.is_some() && it.since == shared.map(|shared| shared.since))
     };
     // What is seen of the pods is judged in every pass. An answer of the moment at which the step began was asked for
     // before it.

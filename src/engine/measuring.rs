@@ -9,7 +9,8 @@ use crate::api::{
 use super::{
     inquiry::{Answer, Ask, Counters, Measure, Reply},
     names::{Names, Sides},
-    verdict::{burnt, compared, count, enough, limit, no_data, windows, within},
+    segments::count,
+    verdict::{burnt, compared, enough, limit, no_data, windows, within},
 };
 
 /// How the traffic is shared. What was counted while it was shared otherwise says nothing of it.

@@ -33,6 +33,7 @@ pub mod revision;
 mod route;
 mod rules;
 mod runs;
+mod segments;
 mod steer;
 pub mod task;
 pub mod templates;

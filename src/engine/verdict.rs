@@ -2,8 +2,8 @@
 
 use crate::{
     api::{
-        BurnRate, Compare, Duration, Metric, NoData, SegmentStatus, TallyStatus, Threshold, Timestamp, VerdictOutcome,
-        VerdictStatus, WindowStatus, Workload, evidence::MAX_SEGMENTS,
+        BurnRate, Compare, Duration, Metric, NoData, TallyStatus, Threshold, Timestamp, VerdictOutcome, VerdictStatus,
+        WindowStatus, Workload,
     },
     judge::{
         self,
@@ -11,8 +11,8 @@ use crate::{
     },
 };
 
-use super::measuring::Shared;
 use super::observed::{Container, Ended, Pod, Revision};
+use super::segments::{add, evidence};
 
 /// What it means that there was nothing to measure.
 pub fn no_data(metric: &Metric, why: &str) -> (VerdictOutcome, String) {
@@ -71,46 +71,6 @@ pub fn within(value: f64, limits: &Threshold, metric: &Metric, state: &mut Verdi
         false => VerdictOutcome::Pass,
     };
     (outcome, format!("{} ({}){times}", shown(value), bounds(limits)))
-}
-
-/// Adds to what was counted since the traffic has been shared like this.
-pub fn count(state: &mut VerdictStatus, shared: Shared, candidate: TallyStatus, stable: TallyStatus) {
-    if candidate.requests == 0 && stable.requests == 0 {
-        return;
-    }
-    let Shared { weight, since } = shared;
-    if state.segments.last().is_none_or(|last| (last.weight, last.since) != (weight, Some(since))) {
-        state.segments.push(SegmentStatus { weight, since: Some(since), ..SegmentStatus::default() });
-    }
-    if let Some(last) = state.segments.last_mut() {
-        add(&mut last.candidate, candidate);
-        add(&mut last.stable, stable);
-    }
-    if state.segments.len() > MAX_SEGMENTS {
-        let oldest = state.segments.remove(0);
-        if let Some(next) = state.segments.first_mut() {
-            add(&mut next.candidate, oldest.candidate);
-            add(&mut next.stable, oldest.stable);
-        }
-    }
-}
-
-const fn add(sum: &mut TallyStatus, more: TallyStatus) {
-    sum.requests = sum.requests.saturating_add(more.requests);
-    sum.events = sum.events.saturating_add(more.events);
-}
-
-/// What was counted, as the judge takes it.
-fn evidence(state: &VerdictStatus) -> judge::Evidence {
-    let whole = |count: i64| u64::try_from(count).unwrap_or(0);
-    #[expect(clippy::cast_precision_loss, reason = "no share needs more than 53 bits")]
-    let segment = |it: &SegmentStatus| judge::Segment {
-        exposure: it.candidate.requests as f64 / it.candidate.requests.saturating_add(it.stable.requests).max(1) as f64,
-        candidate: whole(it.candidate.events),
-        stable: whole(it.stable.events),
-    };
-    let requests = state.segments.iter().map(|it| whole(it.candidate.requests)).fold(0, u64::saturating_add);
-    judge::Evidence { segments: state.segments.iter().map(segment).collect(), candidate_requests: requests }
 }
 
 /// What was counted so far, candidate against stable.

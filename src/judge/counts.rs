@@ -36,13 +36,14 @@ pub struct Segment {
 }
 
 impl Segment {
-    fn compares(&self) -> bool {
+    /// Whether both sides had requests.
+    pub(super) fn compares(&self) -> bool {
         self.exposure > 0.0 && self.exposure < 1.0
     }
 
     /// ln of the likelihood of ratio `of` over that of ratio `over`; events count 1/dispersion each. By
     /// ln(1 + rho (r - 1)) nothing is divided by the exposure, and all is finite.
-    fn ln_likelihood(&self, of: f64, over: f64, dispersion: f64) -> f64 {
+    pub(super) fn ln_likelihood(&self, of: f64, over: f64, dispersion: f64) -> f64 {
         let rest = (self.exposure * (of - 1.0)).ln_1p() - (self.exposure * (over - 1.0)).ln_1p();
         let step = (of / over).ln();
         // What one event of the candidate adds has the sign of the step, whatever the rounding.

@@ -7,6 +7,7 @@ pub mod counts;
 pub mod mann_whitney;
 pub mod means;
 pub mod multinomial;
+pub mod pool;
 pub mod simulation;
 pub mod verdict;
 

@@ -6,10 +6,23 @@ use std::fmt::Write as _;
 
 use fastrand::Rng;
 
-use super::counts::{RatioTest, Segment};
+use super::{
+    counts::{RatioTest, Segment},
+    pool,
+};
 
 /// The candidate's weights, one after the other, for a quarter of the intervals each.
 pub const WEIGHTS: [f64; 4] = [0.05, 0.1, 0.25, 0.5];
+
+/// More of them than exposures are kept apart.
+pub const MANY_WEIGHTS: [f64; 19] =
+    [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
+
+/// The exposures that are kept apart beside the one under way, as in the status.
+const ENDED: usize = crate::api::evidence::MAX_SEGMENTS - 1;
+
+/// The share of the requests of both sides that fail in an incident.
+const INCIDENT: f64 = 0.3;
 
 /// The releases that are simulated.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +37,24 @@ pub struct Releases {
     pub requests: u32,
     /// The share (0 to 1) of stable's requests that fail.
     pub errors: f64,
+    /// The candidate's weights (0 to 1), one after the other, for as many intervals each.
+    pub weights: &'static [f64],
+    /// The share (0 to 1) of intervals in which something that both sides depend on is away: of the requests of both
+    /// the same share fails then.
+    pub incidents: f64,
 }
 
 impl Releases {
     /// Hour-long releases with a look a minute, at ten requests a second of which 1% fail.
     #[must_use]
     pub const fn usual(runs: u32, seed: u64) -> Self {
-        Self { runs, seed, intervals: 60, requests: 600, errors: 0.01 }
+        Self { runs, seed, intervals: 60, requests: 600, errors: 0.01, weights: &WEIGHTS, incidents: 0.0 }
+    }
+
+    /// The same with an incident in one of twenty minutes, and more weights than exposures are kept apart.
+    #[must_use]
+    pub const fn with_incidents(self) -> Self {
+        Self { weights: &MANY_WEIGHTS, incidents: 0.05, ..self }
     }
 
     /// The share (0 to 1) of releases that are aborted, of candidates that fail `ratio` times as often as stable.
@@ -43,21 +67,47 @@ impl Releases {
     /// Whether one release is aborted. Each has dice of its own, the same for all methods.
     fn run(&self, run: u64, method: Method, ratio: f64) -> bool {
         let mut dice = Rng::with_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(run));
-        let mut steps = [Counts::default(); WEIGHTS.len()];
+        let mut seen = Seen::default();
         (0..self.intervals).any(|interval| {
-            let step = (interval as usize * WEIGHTS.len() / self.intervals as usize).min(WEIGHTS.len() - 1);
-            let candidate = binomial(&mut dice, self.requests, WEIGHTS[step]);
+            let place = interval as usize * self.weights.len() / self.intervals as usize;
+            seen.enter(place.min(self.weights.len() - 1));
+            let candidate = binomial(&mut dice, self.requests, self.weights[seen.step]);
             let stable = self.requests - candidate;
+            let incident = self.incidents > 0.0 && dice.f64() < self.incidents;
+            let [bad, good] = if incident { [INCIDENT; 2] } else { [self.errors * ratio, self.errors] };
             let now = Counts {
                 requests: [candidate, stable].map(u64::from),
-                errors: [
-                    u64::from(binomial(&mut dice, candidate, self.errors * ratio)),
-                    u64::from(binomial(&mut dice, stable, self.errors)),
-                ],
+                errors: [(candidate, bad), (stable, good)]
+                    .map(|(all, share)| binomial(&mut dice, all, share))
+                    .map(u64::from),
             };
-            steps[step] = steps[step].with(now);
-            method.aborts(now, &steps)
+            seen.here = seen.here.with(now);
+            seen.all = seen.all.with(now);
+            method.aborts(now, &seen)
         })
+    }
+}
+
+/// What was counted until now.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// At the steps before, at no more exposures than a status keeps apart.
+    ended: Vec<Segment>,
+    /// The place of the step under way.
+    step: usize,
+    /// At that.
+    here: Counts,
+    /// Altogether.
+    all: Counts,
+}
+
+impl Seen {
+    fn enter(&mut self, step: usize) {
+        if step != self.step {
+            self.ended.push(self.here.segment());
+            pool::shorten(&mut self.ended, ENDED);
+            (self.step, self.here) = (step, Counts::default());
+        }
     }
 }
 
@@ -96,14 +146,14 @@ pub enum Method {
 }
 
 impl Method {
-    fn aborts(self, now: Counts, steps: &[Counts]) -> bool {
+    fn aborts(self, now: Counts, seen: &Seen) -> bool {
         match self {
             Self::Ratio(tolerated) => {
-                let segments: Vec<Segment> = steps.iter().map(Counts::segment).collect();
+                let segments: Vec<Segment> = seen.ended.iter().copied().chain([seen.here.segment()]).collect();
                 RatioTest { tolerated, ..RatioTest::default() }.rejects(&segments)
             }
             Self::Threshold(most) => now.errors[0] as f64 > most * now.requests[0] as f64,
-            Self::ZTest => z_score(steps.iter().copied().fold(Counts::default(), Counts::with)) > 1.644_854,
+            Self::ZTest => z_score(seen.all) > 1.644_854,
         }
     }
 
@@ -141,17 +191,34 @@ fn binomial(dice: &mut Rng, trials: u32, probability: f64) -> u32 {
     }
 }
 
-/// How the ways to judge compare, as a table in Markdown.
+/// How the ways to judge compare, as tables in Markdown.
 #[must_use]
 pub fn table(releases: &Releases) -> String {
-    let Releases { runs, seed, intervals, requests, errors } = releases;
+    let Releases { runs, seed, intervals, requests, errors, .. } = releases;
     let mut text = format!(
         "# How often a canary is aborted\n\nSimulated: {runs} releases for each figure (seed {seed}), {intervals} intervals \
          of {requests} requests with a look after each, the candidate at 5, 10, 25 and 50% for a quarter of them each, \
-         {}% of stable's requests fail.\n\n\
-         | method | as good as stable (false) | 1.5 times the errors | 2 times | 4 times |\n\
-         | --- | ---: | ---: | ---: | ---: |\n",
+         {}% of stable's requests fail.\n\n",
         errors * 100.0
+    );
+    rows(&mut text, releases);
+    let incidents = releases.with_incidents();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "\n## With incidents of both sides\n\nThe same, with weights that rise by 5% to 95%; in {}% of the intervals \
+         {}% of both sides' requests fail.\n\n",
+        incidents.incidents * 100.0,
+        INCIDENT * 100.0
+    );
+    rows(&mut text, &incidents);
+    text
+}
+
+fn rows(text: &mut String, releases: &Releases) {
+    text.push_str(
+        "| method | as good as stable (false) | 1.5 times the errors | 2 times | 4 times |\n\
+         | --- | ---: | ---: | ---: | ---: |\n",
     );
     let fixed = [0.02, 0.05, 0.1].map(Method::Threshold);
     for method in [Method::Ratio(1.0), Method::Ratio(1.5), Method::ZTest].into_iter().chain(fixed) {
@@ -159,7 +226,6 @@ pub fn table(releases: &Releases) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "| {} | {} |", method.name(), shares.join(" | "));
     }
-    text
 }
 
 #[cfg(test)]
@@ -180,6 +246,16 @@ mod tests {
         assert!(aborted <= alpha_with_slack(), "{aborted}");
         let at_the_edge = FEW.aborted(Method::Ratio(1.5), 1.5);
         assert!(at_the_edge <= alpha_with_slack(), "{at_the_edge}");
+    }
+
+    #[test]
+    fn incidents_of_both_sides_abort_no_more_good_candidates() {
+        let releases = FEW.with_incidents();
+        for tolerated in [1.0, 1.5] {
+            let aborted = releases.aborted(Method::Ratio(tolerated), 1.0);
+            assert!(aborted <= alpha_with_slack(), "{tolerated}: {aborted}");
+        }
+        assert!(releases.aborted(Method::Ratio(1.0), 4.0) >= 0.95);
     }
 
     #[test]
