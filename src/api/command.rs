@@ -89,7 +89,7 @@ pub enum Action {
     Pause,
     /// Go on after Pause, or pass a pause without duration.
     Resume,
-    /// Pass the pause or the held failure under way.
+    /// Pass the pause, the held failure or the verdicts under way that are not Pass.
     Skip,
 }
 

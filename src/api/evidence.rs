@@ -163,7 +163,7 @@ pub struct SegmentStatus {
     /// from 0 to 1. It is the mean of theirs, each counted by its events; weight and since are those of the last one.
     /// Otherwise the share is that of the requests below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 11))]
     pub exposure: Option<String>,
     /// Of the candidate.
     pub candidate: TallyStatus,

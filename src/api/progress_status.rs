@@ -24,6 +24,10 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub passed_by: Option<String>,
+    /// Whether a person passed over what pods and metrics say at it, or do not say: by Skip, or by Promote over a failure.
+    /// Approve, Resume and Promote pass an approval or a pause, and nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
     /// When a person last said Retry, Skip or Promote to a failure: what pods and metrics said before is past.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_at: Option<Timestamp>,

@@ -218,7 +218,7 @@ pub struct ObservationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub failure: Option<String>,
-    /// Which metric has not been Pass since it began, where it goes on beyond its end for that.
+    /// Which metric is not Pass, where it goes on beyond its end for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub unproven: Option<String>,
@@ -246,7 +246,7 @@ pub struct ReleaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub migration: Option<String>,
-    /// That its observation ended without proof: which metric has not been Pass.
+    /// That its observation ended without proof: which metric was not Pass then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub unproven: Option<String>,

@@ -78,7 +78,7 @@ pub enum Command {
     Resume(Say),
     /// Pass the approval under way, or approve a plan for the database
     Approve(Approve),
-    /// Pass the pause or the held failure under way
+    /// Pass the pause, the held failure or the verdicts under way that are not Pass
     Skip(Say),
     /// Check manifests without a cluster: mistakes, and what would lose requests
     Lint(Lint),

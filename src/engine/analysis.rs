@@ -67,7 +67,7 @@ fn is_accepted(pass: &Pass<'_>) -> bool {
         return false;
     }
     let full = pass.status.release.as_ref().is_some_and(|release| release.full_promotion_by.is_some());
-    full || forward::is_passed(pass)
+    full || forward::is_accepted(pass)
 }
 
 /// What keeps the weight from rising, for people; none if nothing does.
@@ -179,6 +179,15 @@ pub fn never_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Optio
     Some(format!("metric {} has not been Pass since {since}: {last}{more}", first.name))
 }
 
+/// The first verdict that is not Pass, for people: of what was measured since then, if that matters.
+pub fn doubt(pass: &Pass<'_>, since: Option<Timestamp>) -> Option<String> {
+    let measured = |state: &&VerdictStatus| state.measured_at.is_some_and(|at| since.is_none_or(|since| at >= since));
+    let mut acting = pass.status.verdicts.iter().filter(|state| !state.dry_run).filter(measured);
+    let state = acting.find(|state| state.outcome != VerdictOutcome::Pass)?;
+    let is = if state.outcome == VerdictOutcome::Fail { "failed" } else { "is inconclusive" };
+    Some(format!("metric {} {is}: {}", state.name, state.message))
+}
+
 /// Writes down since when the step waits for nothing but verdicts, where that counts.
 pub fn note_wait(pass: &mut Pass<'_>) {
     let waits = pass.unproven.is_some() && patience(&pass.policy()).is_some();
@@ -228,9 +237,21 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
     Some((Value::True, "AllPassed", bounded(&names.join(", "), MAX_TEXT)))
 }
 
+/// Whether the step after the one under way is not entered without proof.
+pub fn is_due(pass: &Pass<'_>, policy: &Policy) -> bool {
+    // Behind the last one there is no step: what a switch brings is watched after the promotion.
+    let index = forward::index(pass);
+    index < policy.count() && raises(pass, &policy.step(index + 1))
+}
+
+/// What keeps the release from going on once the step under way is passed, for people.
+pub fn lacking(pass: &Pass<'_>, policy: &Policy) -> Option<String> {
+    unproven(pass, policy).filter(|_| is_due(pass, policy)).map(|(_, why)| why)
+}
+
 /// Whether a step is not entered without proof: it moves requests to the candidate, or makes it stable, also where
 /// all requests are the candidate's already.
-pub fn raises(pass: &Pass<'_>, step: &Step) -> bool {
+fn raises(pass: &Pass<'_>, step: &Step) -> bool {
     match step {
         Step::SetWeight(weight) => *weight > pass.desired_weight(),
         Step::Promote => true,

@@ -9,7 +9,8 @@ use crate::api::{
 };
 
 use super::{
-    analysis, contest, database, effect::Effect, observation, observed::Command, pass::Pass, plan::Step, rest, resting,
+    analysis, contest, database, effect::Effect, forward, observation, observed::Command, pass::Pass, plan::Step, rest,
+    resting,
     retreat,
 };
 
@@ -277,7 +278,7 @@ fn under_way(pass: &mut Pass<'_>, command: &Command) -> Answer {
         return on_the_way_back(pass, command);
     }
     let policy = pass.policy();
-    let step = super::forward::current(pass, &policy);
+    let step = forward::current(pass, &policy);
     match command.action {
         Action::Pause => pause(pass, command),
         Action::Resume => resume(pass, command, step),
@@ -343,7 +344,7 @@ fn resume(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
     match step {
         Step::Pause(None) if pass.status.hold.is_none() && !passed(pass) => {
             pass_step(pass, by(command));
-            Ok("the pause is over".into())
+            Ok(unless_unproven(pass, "the pause is over"))
         }
         _ => Err("the release is not paused".into()),
     }
@@ -366,7 +367,7 @@ fn approve(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         return Err("it was approved already".into());
     }
     pass_step(pass, by(command));
-    Ok("approved".into())
+    Ok(unless_unproven(pass, "approved"))
 }
 
 fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
@@ -377,16 +378,17 @@ fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         return Ok("what failed is passed over; traffic still waits for available pods".into());
     }
     match step {
-        Step::Pause(_) if passed(pass) => Err("the step under way was passed already".into()),
-        Step::Pause(_) => {
+        Step::Pause(_) if !passed(pass) => {
             pass_step(pass, by(command));
+            accept(pass);
             Ok("the pause is passed over".into())
         }
-        Step::Approval => Err("an approval is passed by Approve only".into()),
-        _ if !passed(pass) && analysis::unproven(pass, &pass.policy()).is_some() => {
-            pass_step(pass, by(command));
+        Step::Approval if !passed(pass) => Err("an approval is passed by Approve only".into()),
+        _ if analysis::unproven(pass, &pass.policy()).is_some() => {
+            accept(pass);
             Ok("what is not proven yet is passed over".into())
         }
+        Step::Pause(_) => Err("the step under way was passed already".into()),
         _ => Err("the step under way cannot be passed over".into()),
     }
 }
@@ -412,7 +414,7 @@ fn promote(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
         Step::Pause(_) if !command.full && passed(pass) => Err("the step under way was passed already".into()),
         Step::Pause(_) => {
             pass_step(pass, by(command));
-            Ok("the release goes on".into())
+            Ok(unless_unproven(pass, "the release goes on"))
         }
         _ if command.full => Ok("all pauses that are left will be passed".into()),
         Step::Approval | Step::MigrationApproval => Err("the step under way waits for Approve".into()),
@@ -446,10 +448,27 @@ fn passed(pass: &Pass<'_>) -> bool {
     pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some())
 }
 
+/// Passes the pause or the approval. What metrics do not prove is not passed over by that.
 fn pass_step(pass: &mut Pass<'_>, by: &str) {
     if let Some(step) = &mut pass.status.step {
         step.passed_by = Some(by.to_owned());
     }
+}
+
+/// Passes over what pods and metrics say, or do not say, at this step.
+const fn accept(pass: &mut Pass<'_>) {
+    if let Some(step) = &mut pass.status.step {
+        step.accepted = true;
+    }
+}
+
+/// What was done, and what it waits for all the same.
+fn unless_unproven(pass: &Pass<'_>, done: &str) -> String {
+    let lack = analysis::lacking(pass, &pass.policy());
+    lack.map_or_else(
+        || done.to_owned(),
+        |why| format!("{done}; it goes on once all verdicts are Pass, or by Skip: {why}"),
+    )
 }
 
 /// After a failure: what pods said until now is past.
@@ -470,5 +489,6 @@ fn restart_step(pass: &mut Pass<'_>, passed_by: Option<&str>) {
         step.passed_by = passed_by
             .filter(|_| !matches!(step.name, StepName::Approval | StepName::MigrationApproval))
             .map(str::to_owned);
+        step.accepted = step.passed_by.is_some();
     }
 }

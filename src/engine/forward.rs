@@ -249,6 +249,7 @@ pub fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
         summary,
         started_at: pass.now,
         passed_by: None,
+        accepted: false,
         retried_at,
         unproven_since: None,
         progress: None,
@@ -272,9 +273,7 @@ pub fn current(pass: &Pass<'_>, policy: &Policy) -> Step {
 
 /// Whether the step under way is done, and verdicts let the next one begin.
 pub fn may_leave(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, checks::Failure> {
-    // Behind the last one there is no step: what a switch brings is watched after the promotion.
-    let next = (index(pass) < policy.count()).then(|| policy.step(index(pass) + 1));
-    let raises = next.is_some_and(|next| analysis::raises(pass, &next));
+    let raises = analysis::is_due(pass, policy);
     Ok(complete(pass, policy)? && (!raises || analysis::proves(pass, policy)?))
 }
 
@@ -422,9 +421,9 @@ pub fn past_until(pass: &Pass<'_>) -> Option<Timestamp> {
     step.max(observation.map(|it| it.retried_at.map_or(it.started_at, |at| at.max(it.started_at))))
 }
 
-/// Whether a person has passed the step under way.
-pub fn is_passed(pass: &Pass<'_>) -> bool {
-    pass.status.step.as_ref().is_some_and(|step| step.passed_by.is_some())
+/// Whether a person has passed over what pods and metrics say at the step under way.
+pub fn is_accepted(pass: &Pass<'_>) -> bool {
+    pass.status.step.as_ref().is_some_and(|step| step.accepted)
 }
 
 /// Looks at the candidate's pods, records what is wrong, and says whether it fails the release.
@@ -435,8 +434,8 @@ fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
     if let Some(candidate) = &mut pass.status.candidate {
         candidate.problem.clone_from(&problem);
     }
-    // A person who passed this step has seen what the pods say.
-    failing(pass, &problem?).filter(|_| !is_passed(pass))
+    // A person who passed over what the pods say has seen it.
+    failing(pass, &problem?).filter(|_| !is_accepted(pass))
 }
 
 /// Reason and words of a problem of pods, if it fails a release; if it will, looks again then.
@@ -451,7 +450,7 @@ pub fn failing(pass: &mut Pass<'_>, problem: &PodProblem) -> Option<(String, Str
 /// it is the candidate's fault, and not that of something that both depend on.
 fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
     let stable = pass.stable().filter(|stable| stable.observed && stable.replicas > 0)?;
-    if pass.desired_weight() == 0 || is_passed(pass) || stable.warm() < stable.replicas {
+    if pass.desired_weight() == 0 || is_accepted(pass) || stable.warm() < stable.replicas {
         return None;
     }
     Some(("NotReady".to_owned(), trouble::lost_readiness(pass.candidate()?)?))

@@ -280,7 +280,7 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     let trouble = trouble.map(trouble::describe).or_else(failure).or_else(bare);
     let trouble = trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default();
     if let Some((reason, why)) = pass.unproven.clone() {
-        return unproven(pass, reason, &why, &place, &trouble);
+        return unproven(pass, reason, &why, &place_of(&place, &state), &trouble);
     }
     let refusal = route::refused(pass).filter(|_| policy.is_routed());
     let trouble = refusal.iter().fold(trouble, |all, refusal| format!("{all}; {}", refusal.text));
@@ -291,6 +291,7 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         return database::report::forward(pass, &step, &place);
     }
     if let Step::Approval | Step::Pause(_) = step {
+        let trouble = analysis::doubt(pass, None).iter().fold(trouble, |all, doubt| format!("{all}; {doubt}"));
         return waiting(pass, &step, &state, &place, &trouble);
     }
     let report = moving(pass, &step, &place, &trouble);
@@ -301,6 +302,12 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
         }
         _ => report,
     }
+}
+
+/// The place of a step that a person has passed, and that stays all the same.
+fn place_of(place: &str, state: &StepStatus) -> String {
+    let by = state.passed_by.as_ref().map(|by| format!(", passed by {by}"));
+    format!("{place}{}", by.unwrap_or_default())
 }
 
 /// A step that is done and waits for evidence.
@@ -332,7 +339,7 @@ fn waiting(pass: &Pass<'_>, step: &Step, state: &StepStatus, place: &str, troubl
                 .next(["promote", "abort"].map(|words| command(pass, words)).join(" | "))
         }
         _ => {
-            let message = format!("{place}: {candidate} at {weight} waits for approval");
+            let message = format!("{place}: {candidate} at {weight} waits for approval{trouble}");
             Report::new(Phase::AwaitingApproval, "AwaitingApproval", message).next(command(pass, "approve"))
         }
     }

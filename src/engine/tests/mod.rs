@@ -18,6 +18,7 @@ mod routed;
 mod templated;
 mod unaccepted;
 mod unfair;
+mod unproven;
 mod unready;
 mod way_back;
 mod with_database;

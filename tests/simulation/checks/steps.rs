@@ -114,6 +114,13 @@ pub fn news(work: &Work) -> Vec<CommandRecord> {
     new.filter(|record| old.iter().all(|it| it.uid != record.uid)).cloned().collect()
 }
 
+/// Whether a person passes over what pods and metrics say: by Skip, or by Promote over a failure.
+fn passed_over(work: &Work) -> bool {
+    let held = work.old.hold.is_some();
+    let says = |action: Action| action == Action::Skip || (held && action == Action::Promote);
+    news(work).iter().any(|record| record.phase == CommandPhase::Applied && says(record.action))
+}
+
 fn number(status: &ServiceReleaseStatus) -> i64 {
     status.release.as_ref().map_or(0, |it| it.number)
 }
@@ -199,7 +206,8 @@ impl Checker {
     fn verdicts(&mut self, work: &Work, plan: &Plan, from: &StepStatus) {
         let (old, new) = (&work.old, &work.decision.status);
         let full = new.release.as_ref().is_some_and(|it| it.full_promotion_by.is_some());
-        let person = from.passed_by.is_some() || full || !news(work).is_empty();
+        // An approval, or a pause that a person ends, is no word about metrics.
+        let person = from.accepted || full || passed_over(work);
         let none = replicas(&work.view.release.spec, old) == 0;
         if plan.spec.analysis.is_none() || old.stable.is_none() || desired(old) == 0 || person || none {
             return;
@@ -309,6 +317,11 @@ impl Checker {
         let noted = from.passed_by.is_none() && name.is_some();
         self.require(!noted || !applied.is_empty(), "T2", || {
             format!("step {until} is passed in the name of {name:?}, who said nothing")
+        });
+        let accepted = new.step.as_ref().filter(|to| to.index == from.index && to.accepted);
+        let noted = !from.accepted && accepted.is_some();
+        self.require(!noted || passed_over(work), "T2", || {
+            format!("what verdicts say at step {until} is passed over in the name of somebody who did not say so")
         });
     }
 

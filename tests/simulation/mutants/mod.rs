@@ -373,6 +373,17 @@ pub const ANALYSED: &[Mutant] = &[
             }
         })
     }),
+    mutant(
+        "takes an approval, or a pause that a person ended, for a word about verdicts",
+        "T2",
+        |release, seen, now| {
+            with_status(release, seen, now, |status| {
+                if let Some(step) = &mut status.step {
+                    step.accepted |= step.passed_by.is_some();
+                }
+            })
+        },
+    ),
     mutant("takes a rate of three requests for one", "T2", |release, seen, now| {
         with_seen(release, seen, now, |seen| {
             for answer in &mut seen.answers {
