@@ -153,30 +153,67 @@ fn patience(policy: &Policy) -> Option<(Duration, OnInconclusive)> {
     Some((analysis.max_duration?, analysis.on_inconclusive.unwrap_or_default()))
 }
 
-/// Which metric has not been Pass since then, for people; none if each has been. From a dry run nothing follows, and after
-/// the promotion there is nobody to compare with.
-pub fn never_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Option<String> {
+/// What keeps an observation from being a success.
+pub struct Doubt {
+    /// Which metric, and what it says, for people.
+    pub why: String,
+    /// Whether all was well, and what it is now is being asked: an operator that was away did not ask meanwhile.
+    pub asked: bool,
+}
+
+/// Intervals within which a metric is measured again, if anybody answers.
+const FEW_INTERVALS: u64 = 3;
+
+/// How old the last answer of a metric may be: a few intervals, and as long as answers take.
+fn still_counts(analysis: &Analysis) -> Duration {
+    let few = analysis.interval.as_millis().saturating_mul(FEW_INTERVALS);
+    Duration::from_millis(few).max(Duration::from_secs(60))
+}
+
+/// Which metric is not Pass at the end of an observation, or has not been measured for some time; none if each is. From
+/// a dry run nothing follows, and after the promotion there is nobody to compare with.
+pub fn not_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Option<Doubt> {
     // Without pods there is nothing to measure.
     let analysis = policy.analysis.as_ref().filter(|_| pass.replicas() > 0)?;
     if let Some(template) = analysis.templates.first() {
-        return Some(format!("what template {} is to measure is not known", template.template_name));
+        let why = format!("what template {} is to measure is not known", template.template_name);
+        return Some(Doubt { why, asked: false });
     }
+    let of_it = |state: &VerdictStatus| state.measured_at.is_some_and(|at| at >= since);
     let state = |metric: &Metric| pass.status.verdicts.iter().find(|state| state.name == metric.name);
-    let passed = |metric: &Metric| match (state(metric), metric.workload) {
-        (Some(state), Some(_)) => state.outcome == VerdictOutcome::Pass,
-        (Some(state), None) => state.passed_at.is_some_and(|at| at >= since),
-        (None, _) => false,
+    // What is seen of the pods is judged in every pass.
+    let fresh = |metric: &Metric, state: &VerdictStatus| {
+        let latest = state.measured_at.map(|at| at.plus(still_counts(analysis)));
+        metric.workload.is_some() || (of_it(state) && latest.is_some_and(|latest| latest >= pass.now))
     };
-    let asked = |metric: &&Metric| !metric.dry_run && metric.compare.is_none();
-    let mut open = analysis.metrics.iter().filter(asked).filter(|metric| !passed(metric));
+    let well = |state: &VerdictStatus| state.outcome == VerdictOutcome::Pass;
+    let passed = |metric: &Metric| state(metric).is_some_and(|state| well(state) && fresh(metric, state));
+    let mut open = analysis.metrics.iter().filter(|metric| acts_alone(metric) && !passed(metric));
     let first = open.next()?;
-    let last = state(first).filter(|state| state.measured_at.is_some_and(|at| at >= since));
-    let last = last.map_or("it was not measured", |state| &state.message);
+    let last = state(first).filter(|state| of_it(state));
+    let message = match last {
+        Some(state) if well(state) => {
+            let at = state.measured_at.unwrap_or(since);
+            format!("metric {} was Pass at {at}, and was not measured since", first.name)
+        }
+        Some(state) => format!("metric {} is not Pass: {}", first.name, state.message),
+        None => format!("metric {} was not measured since {since}", first.name),
+    };
+    let asked = |state: &VerdictStatus| {
+        let id = id(pass, state);
+        of_it(state) && well(state) && pass.questions.iter().any(|question| question.id == id)
+    };
+    let asked = last.is_some_and(asked) && open.clone().all(|metric| state(metric).is_some_and(asked));
     let more = match open.count() {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    Some(format!("metric {} has not been Pass since {since}: {last}{more}", first.name))
+    Some(Doubt { why: format!("{message}{more}"), asked })
+}
+
+/// Whether something follows from a metric after the promotion, where there is nobody to compare with.
+pub const fn acts_alone(metric: &Metric) -> bool {
+    !metric.dry_run && metric.compare.is_none()
 }
 
 /// The first verdict that is not Pass, for people: of what was measured since then, if that matters.

@@ -2,8 +2,8 @@
 //! release back to the previous revision. After a rollback: stable is asked whether it serves again.
 
 use crate::api::{
-    Check, CheckOutcome, Duration, Moment, ObservationStatus, OnFailure, RecordedRevision, RollbackCause, Timestamp,
-    status::bounded,
+    Check, CheckOutcome, Duration, Moment, ObservationStatus, OnFailure, RecordedRevision, RevisionStatus,
+    RollbackCause, Timestamp, status::bounded,
 };
 
 use super::{analysis, checks, database, effect::Event, forward, pass::Pass, plan::Policy, retreat, trouble};
@@ -36,10 +36,12 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
         after_rollback(pass);
         return false;
     };
-    if state.failure.is_some() {
+    let policy = pass.policy();
+    // A person is waited for. What goes back by itself still does, as long as it is observed.
+    if state.failure.is_some() && !may_go_back(pass, &policy, &state) {
+        forget_problem(pass);
         return false;
     }
-    let policy = pass.policy();
     // The rules are those of a release that goes forward, whatever else is asked.
     if let Some((reason, message)) = look_at_pods(pass, state.started_at).or_else(|| look_at_readiness(pass)) {
         return fail(pass, policy.automatic, &reason, &message);
@@ -48,7 +50,7 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
         return fail(pass, policy.automatic, "AnalysisFailed", &message);
     }
     let mut open = false;
-    for check in policy.checks.iter().filter(|check| is_asked(check)) {
+    for check in policy.checks.iter().filter(|check| is_asked(check) && acts(check, &state)) {
         let since = due(pass, check, &state, &policy);
         let at = checks::At { when: Moment::AfterPromotion, step: 0, since };
         match checks::ask(pass, &policy, at, std::slice::from_ref(&check.name)) {
@@ -59,15 +61,15 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
             }
         }
     }
-    pass.wake_at(state.until);
+    pass.wake_at(ends_at(&policy, &state));
     // As in a canary, spec.paused keeps it from going on, and not from going back.
-    if open || state.until > pass.now || pass.release.spec.paused {
+    if open || state.failure.is_some() || state.until > pass.now || pass.release.spec.paused {
         return false;
     }
     if policy.observation.is_none() {
         end(pass);
-    } else if let Some(why) = analysis::never_passed(pass, &policy, state.started_at) {
-        go_on(pass, &policy, &state, &why);
+    } else if let Some(doubt) = analysis::not_passed(pass, &policy, state.started_at) {
+        go_on(pass, &policy, &state, &doubt);
     } else {
         end(pass);
         let until = if state.unproven.is_some() { pass.now } else { state.until };
@@ -77,10 +79,14 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
     false
 }
 
-/// Its time is over, and a metric has shown nothing in it: that is no success, and no failure either. It is waited for
-/// as long again, and then a person is told that nothing was proven.
-fn go_on(pass: &mut Pass<'_>, policy: &Policy, state: &ObservationStatus, why: &str) {
-    let latest = latest(policy, state);
+/// Its time is over, and a metric does not say that all is well: that is no success, and no failure either. It is waited
+/// for as long again, and then a person is told that nothing was proven.
+fn go_on(pass: &mut Pass<'_>, policy: &Policy, state: &ObservationStatus, doubt: &analysis::Doubt) {
+    // Each question has its answer, be it that there was none in time.
+    if doubt.asked {
+        return;
+    }
+    let (latest, why) = (latest(policy, state), &doubt.why);
     if latest <= pass.now {
         end(pass);
         let message = format!("it was observed until {}, but {why}", pass.now);
@@ -133,11 +139,36 @@ fn is_asked(check: &Check) -> bool {
     check.every.is_some() || check.when.contains(&Moment::AfterPromotion)
 }
 
+/// Whether a check is asked: where a failure is on record one that a person would be told of says nothing new.
+fn acts(check: &Check, state: &ObservationStatus) -> bool {
+    state.failure.is_none() || check.on_failure == OnFailure::Rollback
+}
+
+/// Whether what fails beside a failure that waits for a person can still take it back.
+fn may_go_back(pass: &Pass<'_>, policy: &Policy, state: &ObservationStatus) -> bool {
+    let answered = |check: &Check| {
+        let mut known = pass.status.checks.iter().filter(|known| known.name == check.name && known.step == 0);
+        known.any(|known| known.outcome != CheckOutcome::Running && known.started_at >= state.started_at)
+    };
+    let mut asked = policy.checks.iter().filter(|check| check.when.contains(&Moment::AfterPromotion));
+    let open = asked.any(|check| acts(check, state) && !answered(check));
+    policy.automatic && (open || goes_on(pass, policy, state)) && way_back(pass).is_some()
+}
+
+/// Until when it is observed, as far as is known.
+fn ends_at(policy: &Policy, state: &ObservationStatus) -> Timestamp {
+    if state.unproven.is_some() { latest(policy, state) } else { state.until }
+}
+
+/// Whether its time is not over, or does not end.
+fn goes_on(pass: &Pass<'_>, policy: &Policy, state: &ObservationStatus) -> bool {
+    pass.now < ends_at(policy, state) || pass.release.spec.paused
+}
+
 /// Since when an answer counts: a standing probe is asked anew when its time has come.
 fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus, policy: &Policy) -> Timestamp {
     let Some(every) = check.every else { return state.started_at };
-    let end = if state.unproven.is_some() { latest(policy, state) } else { state.until };
-    let goes_on = pass.now < end || pass.release.spec.paused;
+    let goes_on = goes_on(pass, policy, state);
     let known = pass.status.checks.iter().find(|known| known.name == check.name && known.step == 0);
     let last = known.filter(|known| known.outcome != CheckOutcome::Running).and_then(|known| known.answered_at);
     match last {
@@ -149,11 +180,7 @@ fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus, policy: &P
 
 /// Goes back to the previous revision, or tells a person that there is something to be done.
 fn fail(pass: &mut Pass<'_>, automatic: bool, reason: &str, message: &str) -> bool {
-    let back = good_before(pass).filter(|to| database::undo::hinders(pass, to.release).is_none()).and_then(|to| {
-        let seen = pass.revision(&to.revision)?;
-        Some(pass.describe(&to.revision, &seen.template, to.release))
-    });
-    if let Some(entry) = back.filter(|_| automatic) {
+    if let Some(entry) = way_back(pass).filter(|_| automatic) {
         pass.status.observation = None;
         let cause = retreat::Cause { cause: RollbackCause::Failed, reason, by: None };
         retreat::undo(pass, entry, message, &cause);
@@ -172,6 +199,13 @@ fn fail(pass: &mut Pass<'_>, automatic: bool, reason: &str, message: &str) -> bo
         state.failure = Some(message);
     }
     false
+}
+
+/// What it can go back to by itself.
+fn way_back(pass: &Pass<'_>) -> Option<RevisionStatus> {
+    let to = good_before(pass).filter(|to| database::undo::hinders(pass, to.release).is_none())?;
+    let seen = pass.revision(&to.revision)?;
+    Some(pass.describe(&to.revision, &seen.template, to.release))
 }
 
 /// The last revision that was stable before, has not failed, and is still kept.

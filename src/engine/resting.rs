@@ -3,7 +3,7 @@
 use crate::api::{ObservationStatus, Phase, RollbackCause, Timestamp};
 
 use super::{
-    database,
+    analysis, database,
     effect::Selection,
     observation,
     observed::Revision,
@@ -115,8 +115,11 @@ fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report
         return Report::new(Phase::Observing, "ObservationFailed", message).next(next);
     }
     if pass.release.spec.paused {
-        let message =
-            format!("{stable} serves all traffic and is observed until {}, and while spec.paused is set", state.until);
+        let seen = seen(pass, state);
+        let message = format!(
+            "{stable} serves all traffic and is observed until {}, and while spec.paused is set{seen}",
+            state.until
+        );
         return Report::new(Phase::Observing, "SpecPaused", message).next("set spec.paused to false".into());
     }
     if let Some(why) = &state.unproven {
@@ -126,8 +129,23 @@ fn observing(pass: &Pass<'_>, stable: &str, state: &ObservationStatus) -> Report
         );
         return Report::new(Phase::Observing, "Unproven", message).next(unproven(pass));
     }
-    let message = format!("{stable} serves all traffic and is observed until {}", state.until);
+    let message = format!("{stable} serves all traffic and is observed until {}{}", state.until, seen(pass, state));
     Report::new(Phase::Observing, "Observing", message)
+}
+
+/// What its metrics say that is not as it should be, or that they say nothing.
+fn seen(pass: &Pass<'_>, state: &ObservationStatus) -> String {
+    if let Some(doubt) = analysis::doubt(pass, Some(state.started_at)) {
+        return format!("; {doubt}");
+    }
+    let Some(analysis) = pass.policy().analysis else { return String::new() };
+    match analysis.templates.is_empty() && !analysis.metrics.iter().any(analysis::acts_alone) {
+        true => {
+            "; none of its metrics can fail it: there is nobody to compare with, and from a dry run nothing follows"
+        }
+        false => "",
+    }
+    .to_owned()
 }
 
 /// What a person can do where metrics have shown nothing.

@@ -20,6 +20,7 @@ mod unaccepted;
 mod unfair;
 mod unproven;
 mod unready;
+mod watched;
 mod way_back;
 mod with_database;
 pub mod world;

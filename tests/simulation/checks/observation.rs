@@ -32,12 +32,24 @@ fn note(end: &'static str) {
 
 /// How they did, as a line, and the kinds that were never seen.
 pub fn ends() -> (String, Vec<&'static str>) {
-    let all = ["passed", "unproven", "back by pods", "back by a metric", "back by a check", "held for a person"];
+    let all = [
+        "passed",
+        "unproven",
+        "back by pods",
+        "back by a metric",
+        "back by a check",
+        "held for a person",
+        "back while held for a person",
+    ];
     let seen = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
     let told: Vec<String> = all.iter().map(|end| format!("{end} {}", seen.get(end).unwrap_or(&0))).collect();
-    let missing = all.into_iter().filter(|end| !seen.contains_key(end)).collect();
+    // The last is rare: a mutant sees to it that it comes about.
+    let missing = all.into_iter().rev().skip(1).filter(|end| !seen.contains_key(end)).collect();
     (format!("observations that ended: {}", told.join(", ")), missing)
 }
+
+/// How old the last answer of a metric may be that speaks for a success, in milliseconds.
+const LATELY: i64 = 60_000;
 
 /// What failed, and whether that goes back by itself.
 struct Failing {
@@ -68,7 +80,7 @@ pub fn kept(scene: &Scene<'_>, revision: &str, falls: bool) -> Judged {
 }
 
 impl Checker {
-    /// Remembers when what was answered as it should be.
+    /// Remembers when what was answered as it should be; of a metric, if that was its last answer.
     pub fn show(&mut self, work: &Work) {
         for answer in &work.view.observed.answers {
             let mut parts = answer.id.split('/');
@@ -79,6 +91,8 @@ impl Checker {
             };
             if right {
                 self.shown.insert(format!("{kind}/{name}/{release}"), answer.at);
+            } else if kind == "metric" {
+                self.shown.remove(&format!("{kind}/{name}/{release}"));
             }
         }
         for state in work.old.checks.iter().filter(|state| state.step == 0) {
@@ -100,12 +114,12 @@ impl Checker {
         let (old, new) = (&work.old, &work.decision.status);
         let Some(plan) = cluster.live.plans.get(&number(old)) else { return };
         self.begins(work, plan);
-        let open = old.observation.as_ref().filter(|state| state.failure.is_none() && old.candidate.is_none());
+        let open = old.observation.as_ref().filter(|_| old.candidate.is_none());
         if let Some(state) = open.filter(|_| number(old) == number(new)) {
             let failing = failing(work, plan, state);
-            self.acted_on(work, failing.as_ref());
+            self.acted_on(work, state, failing.as_ref());
             self.keeps(work);
-            if new.observation.is_none() && new.candidate.is_none() {
+            if state.failure.is_none() && new.observation.is_none() && new.candidate.is_none() {
                 self.ends(work, plan, state);
             }
         }
@@ -154,12 +168,14 @@ impl Checker {
         self.require(new.observation.is_none() || lost.is_none(), "R4", || format!("{lost:?} is kept no longer"));
     }
 
-    /// T3, R2: what fails goes back to the last revision that was good, or a person is told.
-    fn acted_on(&mut self, work: &Work, failing: Option<&Failing>) {
+    /// T3, R2: what fails goes back to the last revision that was good, or a person is told. A failure that waits for a
+    /// person keeps nothing else from going back.
+    fn acted_on(&mut self, work: &Work, state: &ObservationStatus, failing: Option<&Failing>) {
         let (old, new) = (&work.old, &work.decision.status);
         let by_person = !news(work).is_empty() || new.reason.contains("Contested");
         let back = new.rollback.as_ref().filter(|it| it.release == number(new) && it.completed_at.is_none());
-        let told = new.observation.as_ref().is_some_and(|it| it.failure.is_some());
+        let held = state.failure.is_some();
+        let told = !held && new.observation.as_ref().is_some_and(|it| it.failure.is_some());
         let Some(failing) = failing else {
             // Readiness, which both sides' pods tell, is the engine's to judge.
             let unready = back.is_some_and(|it| it.reason == "NotReady") || told;
@@ -169,7 +185,9 @@ impl Checker {
         if back.is_some() || told {
             note(if told { "held for a person" } else { failing.back });
         }
-        self.require(back.is_some() || told || by_person, "T3", || format!("{} is left at that", failing.what));
+        if back.is_some() && held && !by_person {
+            note("back while held for a person");
+        }
         let good = |hash: &str| {
             let stable = old.stable.as_ref().is_some_and(|it| it.revision == hash);
             let failed = old.failed_revisions.iter().any(|it| it.revision == hash);
@@ -177,6 +195,13 @@ impl Checker {
             !stable && !failed && there
         };
         let before = old.history.iter().rev().map(|it| it.revision.clone()).find(|hash| good(hash));
+        let waits = held && (!failing.automatic || before.is_none() || work.now >= state.until);
+        self.require(back.is_some() || told || waits || by_person, "T3", || {
+            format!("{} is left at that", failing.what)
+        });
+        if waits {
+            return;
+        }
         let meant = before.filter(|_| failing.automatic).or_else(|| old.stable.as_ref().map(|it| it.revision.clone()));
         let stable = new.stable.as_ref().map(|it| it.revision.clone());
         self.require(stable == meant || by_person, "R2", || {
@@ -194,8 +219,8 @@ impl Checker {
         }
         let asked = |kind: &Watched| !matches!(kind, Watched::DryRun | Watched::Compare | Watched::Restarts);
         let kind = metrics::of(plan).filter(asked).filter(|_| plan.spec.observation.is_some());
-        let shown =
-            kind.is_none_or(|kind| self.is_shown("metric", &metrics::name(kind), number(old), state.started_at));
+        let lately = Timestamp::from_millis(work.now.as_millis() - LATELY).max(state.started_at);
+        let shown = kind.is_none_or(|kind| self.is_shown("metric", &metrics::name(kind), number(old), lately));
         let told = new.release.as_ref().is_some_and(|it| it.unproven.is_some());
         note(if told { "unproven" } else { "passed" });
         self.require(shown || told, "S4", || format!("a success, and no value says so: {:?}", new.verdicts));
@@ -238,7 +263,9 @@ fn failing(work: &Work, plan: &Plan, state: &ObservationStatus) -> Option<Failin
         (it.release, it.step, it.outcome) == (number(new), 0, CheckOutcome::Failed) && it.started_at >= state.started_at
     });
     let mut meant = failed.filter_map(|it| plan.spec.checks.iter().find(|check| check.name == it.name));
-    let check = meant.find(|check| is_asked(check) && check.on_failure != OnFailure::Ignore)?;
+    let held = state.failure.is_some();
+    let acts = |it: OnFailure| it == OnFailure::Rollback || (it == OnFailure::Hold && !held);
+    let check = meant.find(|check| is_asked(check) && acts(check.on_failure))?;
     let automatic = automatic && check.on_failure == OnFailure::Rollback;
     Some(Failing { what: format!("check {}", check.name), back: "back by a check", automatic })
 }

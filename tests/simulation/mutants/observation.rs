@@ -1,7 +1,7 @@
 //! Mutants that only cases in which releases are observed can catch.
 
 use servicerelease::{
-    api::{Duration, ServiceRelease, ServiceReleaseSpec, Timestamp},
+    api::{Duration, ServiceRelease, ServiceReleaseSpec, Timestamp, VerdictOutcome},
     engine::{Decision, Effect, Observed, Reply, decide},
 };
 
@@ -47,17 +47,24 @@ pub const ALL: &[Mutant] = &[
     mutant("takes an observation without data for a success", "S4", |release, seen, now| {
         with_status(release, seen, now, |status| {
             for verdict in status.verdicts.iter_mut().filter(|_| status.observation.is_some()) {
-                verdict.passed_at = Some(now);
+                (verdict.outcome, verdict.measured_at) = (VerdictOutcome::Pass, Some(now));
             }
         })
     }),
-    mutant("counts what was measured before the promotion", "S4", |release, seen, now| {
+    mutant("takes what was well once for well", "S4", |release, seen, now| {
         with_status(release, seen, now, |status| {
             let since = status.observation.as_ref().map(|state| state.started_at);
-            for verdict in status.verdicts.iter_mut().filter(|verdict| verdict.passed_at.is_some()) {
-                verdict.passed_at = verdict.passed_at.max(since);
+            for verdict in status.verdicts.iter_mut().filter(|it| since.is_some() && it.passed_at >= since) {
+                verdict.outcome = VerdictOutcome::Pass;
             }
         })
+    }),
+    mutant("leaves what fails beside a failure that waits at that", "T3", |release, seen, now| {
+        let observation = release.status.as_ref().and_then(|status| status.observation.as_ref());
+        if observation.is_none_or(|state| state.failure.is_none()) {
+            return decide(release, seen, now);
+        }
+        with_plans(release, seen, now, |spec| spec.rollback.automatic = false)
     }),
     mutant("asks no standing probes", "S4", |release, seen, now| {
         with_plans(release, seen, now, |spec| spec.checks.iter_mut().for_each(|check| check.every = None))
