@@ -3,7 +3,7 @@
 
 use super::{Finding, Severity, patience, pod, yaml::Node};
 use crate::{
-    api::{AnalysisTemplate, Canary, Moment, ServiceRelease, Strategy},
+    api::{AnalysisTemplate, Canary, Metric, Moment, ServiceRelease, Strategy},
     engine::{
         NamedTemplate,
         plan::{Policy, Situation, Step},
@@ -69,6 +69,9 @@ pub fn of_templates(
     });
     let known: Vec<NamedTemplate> = known.collect();
     let resolved = templates::resolve(analysis, &known);
+    if let Ok(resolved) = &resolved {
+        Advice { release, document, found }.observed(&resolved.metrics);
+    }
     let compared = resolved.and_then(|resolved| templates::comparable(&release.spec, &resolved));
     if let Err(templates::Fault::Mismatch { field, message }) = compared {
         let place = document.find(&field);
@@ -145,6 +148,19 @@ impl Advice<'_> {
         if measured || !analysis.templates.is_empty() {
             let message = "blueGreen measures metrics after the switch, for as long as observation says, and there is none: no metric is asked; add observation: {duration: 1h}".to_owned();
             self.warn("spec.analysis", "never-asked", message);
+        }
+    }
+
+    /// An observation in which no metric can fail: none with `compare`, since there is nobody to compare with, and none
+    /// that only tells a value.
+    fn observed(&mut self, metrics: &[Metric]) {
+        let tells = |metric: &Metric| {
+            metric.threshold.is_some_and(|it| it.max.is_none() && it.min.is_none_or(|min| min <= 0.0))
+        };
+        let fails = |metric: &Metric| metric.compare.is_none() && !metric.dry_run && !tells(metric);
+        if self.release.spec.observation.is_some() && !metrics.is_empty() && !metrics.iter().any(fails) {
+            let message = "no metric can fail after the promotion, when there is nobody to compare with: the observation watches pods and checks only; add a metric with threshold (the share of errors) or burnRate".to_owned();
+            self.warn("spec.observation", "never-asked", message);
         }
     }
 

@@ -486,6 +486,34 @@ fn metrics_of_a_switch_that_is_not_observed_are_told() {
 }
 
 #[test]
+fn an_observation_in_which_no_metric_can_fail_is_told() {
+    let observed = |metrics: &[&str]| {
+        let metrics: Vec<String> = metrics.iter().map(|metric| format!("    - {metric}\n")).collect();
+        let analysis =
+            format!("  analysis:\n    metrics:\n{}  observation: {{duration: 1h}}\n  strategy:", metrics.concat());
+        with("  strategy:", &analysis)
+    };
+    let compared = "{name: errors, prometheus: {total: all, events: bad}, compare: {}}";
+    let told = "{name: traffic, prometheus: {query: rate}, threshold: {min: 0}}";
+    insta::assert_snapshot!(observed(&[compared, told]), @"
+    shop.yaml:34:3: warning: spec.observation: no metric can fail after the promotion, when there is nobody to compare with: the observation watches pods and checks only; add a metric with threshold (the share of errors) or burnRate [never-asked]
+    0 errors, 1 warning in 1 document
+    ");
+    let share = "{name: share, prometheus: {query: share}, threshold: {max: 0.05}}";
+    insta::assert_snapshot!(observed(&[compared, share]), @"0 errors, 0 warnings in 1 document");
+    insta::assert_snapshot!(observed(&[compared, "{name: pods, workload: {}}"]), @"0 errors, 0 warnings in 1 document");
+}
+
+#[test]
+fn an_observation_under_a_template_that_only_compares_is_told() {
+    let template = include_str!("../../../charts/service-release-operator/files/analysis-templates/traefik.yaml");
+    let named = "  analysis:\n    templates: [{templateName: golden-signals-traefik, clusterScope: true}]\n  observation: {duration: 1h}\n  strategy:";
+    let release = GOOD.replace("  strategy:", named);
+    let text = lint(&format!("{template}---\n{release}"));
+    assert!(text.contains("spec.observation: no metric can fail after the promotion"), "{text}");
+}
+
+#[test]
 fn checks_that_are_never_asked_are_told() {
     let each = "  checks:\n  - {name: live, when: [EachStep, BeforePromotion], http: {}}\n";
     insta::assert_snapshot!(with_strategy("blueGreen: {}", each), @"
