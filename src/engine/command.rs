@@ -10,8 +10,7 @@ use crate::api::{
 
 use super::{
     analysis, contest, database, effect::Effect, forward, observation, observed::Command, pass::Pass, plan::Step, rest,
-    resting,
-    retreat,
+    resting, retreat,
 };
 
 /// How long a decided command stays to be looked at.
