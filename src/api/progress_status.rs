@@ -167,6 +167,10 @@ pub struct Draining {
     pub revision: String,
     /// When its pods go.
     pub until: Timestamp,
+    /// From when on it is only kept for an undo (rollback.keepPrevious), with as many pods as replicas says: the next release
+    /// ends that. Not set where its pods stay for their connections alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_from: Option<Timestamp>,
 }
 
 impl StepName {

@@ -299,8 +299,11 @@ pub struct Rollback {
     /// Roll back by itself when a release fails; if false, stay at the step and wait for a person. Default true.
     #[serde(default = "yes")]
     pub automatic: bool,
-    /// How long the previous pods stay warm after a blueGreen switch, so that undo takes effect at
-    /// once. The longer of it and traffic.scaleDownDelay counts.
+    /// How long pods of the previous revision stay after the promotion, as many as replicas says and without requests, so
+    /// that undo, and what an observation takes back, takes effect at once. It needs traffic. In a canary by the ratio of
+    /// pods the shift takes them away, within maxSurge; once the Service selects the new revision alone they are brought up
+    /// again, beyond maxSurge, as after one with dynamicStableScale. A new release ends it. After a blueGreen switch and over
+    /// a router the longer of it and traffic.scaleDownDelay counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_previous: Option<Duration>,
 }

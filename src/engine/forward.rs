@@ -30,7 +30,7 @@ pub fn start(pass: &mut Pass<'_>, target: &Target) {
     let policy = pass.policy();
     let latest = pass.now.plus(policy.scale_down_delay);
     for draining in &mut pass.status.draining {
-        draining.until = draining.until.min(latest);
+        draining.until = draining.until.min(draining.kept_from.unwrap_or(latest)).min(latest);
     }
     let message = match (pass.stable_hash(), &pass.seen.workload) {
         (Some(stable), _) => format!("release {number}: {stable} to {}", target.hash),
@@ -384,9 +384,7 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
     candidate.problem = None;
     let was_stable = pass.status.stable.replace(candidate.clone());
     if let Some(old) = was_stable.filter(|old| old.revision != candidate.revision) {
-        if !matches!(policy.shift, Shift::Ratio { .. }) {
-            retreat::drain(pass, &old.revision, policy.keep_previous);
-        }
+        retreat::drain(pass, &old.revision, policy);
         pass.status.previous = Some(old);
     }
     pass.status.failed_revisions.retain(|failed| failed.revision != candidate.revision);

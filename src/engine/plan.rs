@@ -147,7 +147,7 @@ pub struct Policy {
     pub deadline: Duration,
     /// How long pods that lost their traffic stay.
     pub scale_down_delay: Duration,
-    /// How long the previous pods stay after a switch.
+    /// How long the previous pods stay warm for an undo after the promotion.
     pub keep_previous: Duration,
     /// Whether failures roll back by themselves.
     pub automatic: bool,
@@ -249,13 +249,15 @@ impl Policy {
         let steps = at(Moment::Preflight).into_iter().chain(database).chain(rest).collect();
         let seconds = |seconds: i32| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let scale_down_delay = spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
+        // Where no Service keeps requests from them, they would work beside the others.
+        let keep_previous = spec.rollback.keep_previous.filter(|_| spec.traffic.is_some());
         Self {
             shift,
             steps,
             min_ready_seconds: spec.min_ready_seconds,
             deadline: seconds(spec.progress_deadline_seconds),
             scale_down_delay,
-            keep_previous: spec.rollback.keep_previous.unwrap_or_default().max(scale_down_delay),
+            keep_previous: keep_previous.unwrap_or_default(),
             automatic: spec.rollback.automatic,
             checks: checks(spec),
             analysis: spec.analysis.as_ref().map(|it| templates::resolve(it, known).unwrap_or_else(|_| it.clone())),
@@ -288,6 +290,16 @@ impl Policy {
             _ => None,
         });
         set.unwrap_or(100)
+    }
+
+    /// How long the previous pods stay for their connections once others have the traffic; by ratio none of them is left by
+    /// then.
+    #[must_use]
+    pub const fn connections(&self) -> Duration {
+        match self.shift {
+            Shift::Ratio { .. } => Duration::from_secs(0),
+            Shift::Switch | Shift::Route { .. } => self.scale_down_delay,
+        }
     }
 
     /// Whether a route shares the requests.

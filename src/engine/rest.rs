@@ -1,7 +1,7 @@
 //! Nothing is being released: stable is looked after, what is left of earlier releases goes, and a
 //! new release is begun when the spec wants another revision than stable.
 
-use crate::api::FailedRevision;
+use crate::api::{Draining, FailedRevision};
 
 use super::{
     Flow, command, contest, database,
@@ -117,17 +117,31 @@ fn keep_stable(pass: &mut Pass<'_>) {
 /// Revisions that are not stable lose their pods when their time is over.
 fn drain_others(pass: &mut Pass<'_>) {
     let stable = pass.stable_hash().unwrap_or_default().to_owned();
-    let until = |pass: &Pass<'_>, hash: &str| {
-        pass.status.draining.iter().find(|entry| entry.revision == hash).map(|entry| entry.until)
-    };
-    for seen in pass.seen.revisions.iter().filter(|seen| seen.hash != stable && !seen.deleting && seen.replicas > 0) {
-        match until(pass, &seen.hash) {
-            Some(time) if time > pass.now => pass.wake_at(time),
-            _ => pass.after.extend(resize(seen, 0)),
+    for seen in pass.seen.revisions.iter().filter(|seen| seen.hash != stable && !seen.deleting) {
+        let draining = pass.status.draining.iter().find(|entry| entry.revision == seen.hash && entry.until > pass.now);
+        match draining.cloned() {
+            Some(draining) => {
+                pass.wake_at(draining.until);
+                keep_warm(pass, seen, &draining);
+            }
+            None if seen.replicas > 0 => pass.after.extend(resize(seen, 0)),
+            None => {}
         }
     }
     let now = pass.now;
     pass.status.draining.retain(|entry| entry.until > now);
+}
+
+/// What is kept for an undo has as many pods as are to serve then: those that the way to the promotion took from it are
+/// brought up again, once no request comes to them.
+fn keep_warm(pass: &mut Pass<'_>, seen: &Revision, draining: &Draining) {
+    let alone = pass.stable_hash().is_some_and(|stable| {
+        let traffics = pass.traffics();
+        traffics.selection() == Selection::Revision(stable.to_owned()) && traffics.only(stable)
+    });
+    if draining.kept_from.is_some() && alone && !is_latched(pass, &seen.hash) && seen.replicas < pass.replicas() {
+        pass.after.extend(resize(seen, pass.replicas()));
+    }
 }
 
 /// Deletes ReplicaSets beyond revisionHistoryLimit, oldest first (INVARIANTS R4).

@@ -323,11 +323,13 @@ pub fn drains(pass: &Pass<'_>, hash: &str) -> bool {
 }
 
 /// Keeps a revision that lost its traffic for a while.
-pub fn drain(pass: &mut Pass<'_>, hash: &str, delay: Duration) {
+pub fn drain(pass: &mut Pass<'_>, hash: &str, policy: &Policy) {
     pass.status.draining.retain(|entry| entry.revision != hash);
-    if delay > Duration::default() {
-        let until = pass.now.plus(delay);
-        pass.status.draining.push(Draining { revision: hash.to_owned(), until });
+    let (kept, drained) = (policy.keep_previous, policy.connections());
+    if kept.max(drained) > Duration::default() {
+        let until = pass.now.plus(kept.max(drained));
+        let kept_from = (kept > drained).then(|| pass.now.plus(drained));
+        pass.status.draining.push(Draining { revision: hash.to_owned(), until, kept_from });
     }
     let excess = pass.status.draining.len().saturating_sub(4);
     pass.status.draining.drain(..excess);

@@ -201,10 +201,17 @@ fn selection(pass: &mut Pass<'_>, policy: &Policy) -> Option<Selection> {
         Shift::Route { .. } if stands_in(pass) => None,
         Shift::Route { .. } => pass.stable_hash().map(|hash| Selection::Revision(hash.to_owned())),
         Shift::Ratio { .. } if promote && enough && stable_gone => Some(alone),
-        Shift::Ratio { .. } => {
-            (candidate.warm() > 0 || traffics.selection() == Selection::Release).then_some(Selection::Release)
-        }
+        Shift::Ratio { .. } if traffics.selection() == Selection::Release => Some(Selection::Release),
+        Shift::Ratio { .. } => (candidate.warm() > 0 && !has_strangers(pass)).then_some(Selection::Release),
     }
+}
+
+/// Whether pods are left of a revision that is to have no requests: those of the release would be shared with it.
+fn has_strangers(pass: &Pass<'_>) -> bool {
+    let known = [pass.stable_hash(), pass.candidate_hash()];
+    let gone = |seen: &Revision| seen.replicas == 0 && seen.pods_total == 0 && pass.traffics().endpoints(seen) == 0;
+    let strange = |seen: &&Revision| !known.contains(&Some(seen.hash.as_str())) && !pass.traffics().selects(&seen.hash);
+    pass.seen.revisions.iter().filter(strange).any(|seen| !gone(seen))
 }
 
 /// Whether another revision serves in stable's place, with more pods than stable has.

@@ -247,6 +247,60 @@ fn keep_previous_makes_undo_instant() {
 }
 
 #[test]
+fn keep_previous_makes_undo_instant_after_a_canary_by_pods_too() {
+    let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}]}}), 4);
+    world.edit(|spec| spec.rollback.keep_previous = Some("30m".parse().unwrap()));
+    world.set_image("v2");
+    world.settle_watching(|world| {
+        let pods: i32 = world.seen.revisions.iter().map(|revision| revision.pods_total).sum();
+        assert!(pods <= 5 || world.stable() == "v2", "maxSurge bounds the way to the promotion: {pods}");
+    });
+    world.wait(1000);
+    world.settle();
+    assert_eq!((world.stable(), world.pods("v1"), world.pods("v2")), ("v2".into(), 4, 4));
+    assert_eq!(world.selected(), Selection::Revision(world.hash("v2")), "what is kept gets no request");
+    world.say(Action::Undo, |_| {});
+    let decision = world.pass();
+    let back = Selection::Revision(world.hash("v1"));
+    assert!(
+        matches!(&decision.after[..], [Effect::Select { selection, .. }, ..] if *selection == back),
+        "{decision:?}"
+    );
+    drain(&mut world);
+    assert_eq!((world.phase(), world.stable(), world.pods("v2")), (Phase::RolledBack, "v1".into(), 0));
+}
+
+#[test]
+fn a_new_release_ends_what_is_kept_before_requests_could_come_to_it() {
+    let mut world = World::healthy(json!({"canary": {"maxSurge": "300%", "steps": [{"setWeight": 50}]}}), 4);
+    world.edit(|spec| spec.rollback.keep_previous = Some("30m".parse().unwrap()));
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(world.pods("v1"), 4);
+    world.set_image("v3");
+    world.settle_watching(|world| {
+        let strange = world.selected() == Selection::Release && world.pods("v1") > 0 && world.pods("v3") > 0;
+        assert!(!strange, "requests are shared with what is kept");
+    });
+    assert_eq!((world.stable(), world.pods("v1"), world.pods("v2")), ("v3".into(), 0, 4));
+    world.wait(1800);
+    world.settle();
+    assert_eq!((world.pods("v2"), world.status().draining.len()), (0, 0));
+}
+
+#[test]
+fn without_traffic_nothing_is_kept_that_would_work_beside_the_others() {
+    let mut world = World::healthy(json!({"canary": {}}), 2);
+    world.edit(|spec| {
+        spec.traffic = None;
+        spec.rollback.keep_previous = Some("30m".parse().unwrap());
+    });
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.stable(), world.pods("v1")), ("v2".into(), 0));
+}
+
+#[test]
 fn undo_goes_to_the_previous_good_revision_and_latches_the_undone_one() {
     let mut world = World::healthy(json!({"canary": {}}), 4);
     world.set_image("v2");

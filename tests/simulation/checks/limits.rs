@@ -83,7 +83,8 @@ impl Checker {
         let status = stored(cluster);
         let wanted = replicas(&release.spec, &status);
         let bounds = in_force(cluster, wanted);
-        self.doubled |= bounds.doubled;
+        // What is kept for an undo is beyond what bounds the way to the promotion.
+        self.doubled |= bounds.doubled || status.draining.iter().any(|it| it.kept_from.is_some());
         self.surplus(cluster, wanted, bounds);
         if release.deleting.is_some() {
             self.gap(cluster, wanted, bounds);

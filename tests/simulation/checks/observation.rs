@@ -9,10 +9,10 @@ use std::{
 
 use servicerelease::{
     api::{
-        Check, CheckOutcome, Duration, Moment, ObservationStatus, OnFailure, Phase, ServiceReleaseStatus, Timestamp,
-        VerdictOutcome,
+        Check, CheckOutcome, Draining, Duration, Moment, ObservationStatus, OnFailure, Phase, ServiceReleaseStatus,
+        Timestamp, VerdictOutcome,
     },
-    engine::{Plan, Pod, Reply},
+    engine::{Effect, Endpoint, Plan, Pod, Reply, Selection, selection},
 };
 
 use crate::{
@@ -147,8 +147,9 @@ impl Checker {
             return;
         };
         let has_pods = old.stable.as_ref().is_some_and(|it| it.replicas > 0);
-        if has_pods && (limits::allowed(&plan.spec, 1).doubled || plan.spec.router().is_some()) {
-            let delay = plan.spec.traffic.as_ref().map_or(Duration::default(), |traffic| traffic.scale_down_delay);
+        if let Some(traffic) = plan.spec.traffic.as_ref().filter(|_| has_pods) {
+            let whole = limits::allowed(&plan.spec, 1).doubled || plan.spec.router().is_some();
+            let delay = if whole { traffic.scale_down_delay } else { Duration::default() };
             let until = work.now.plus(plan.spec.rollback.keep_previous.unwrap_or_default().max(delay));
             let kept = new.draining.iter().any(|it| it.revision == before && it.until >= until);
             self.require(kept || until == work.now, "R4", || {
@@ -166,6 +167,32 @@ impl Checker {
         };
         let lost = old.draining.iter().find(|it| it.until > work.now && !stays(&it.revision));
         self.require(new.observation.is_none() || lost.is_none(), "R4", || format!("{lost:?} is kept no longer"));
+        self.warms(work);
+    }
+
+    /// What is kept for an undo has all its pods, once the Service selects stable alone.
+    fn warms(&mut self, work: &Work) {
+        let (old, new, seen) = (&work.old, &work.decision.status, &work.view.observed);
+        let Some(stable) = old.stable.as_ref().filter(|_| new.observation.is_some()) else { return };
+        let alone = seen.service.as_ref().is_some_and(|service| {
+            let mine = |it: &Endpoint| !it.ready || it.revision.as_ref() == Some(&stable.revision);
+            selection(service) == Selection::Revision(stable.revision.clone()) && service.endpoints.iter().all(mine)
+        });
+        let wanted = replicas(&work.view.release.spec, old);
+        let kept = |hash: &str| {
+            let kept = |it: &&Draining| it.revision == hash && it.kept_from.is_some() && it.until > work.now;
+            old.draining.iter().any(|it| kept(&it))
+        };
+        let grows = |name: &str| {
+            let grows = |it: &Effect| matches!(it, Effect::ScaleReplicaSet { object, replicas } if object.name == name && *replicas >= wanted);
+            work.decision.after.iter().any(grows)
+        };
+        let small = seen.revisions.iter().find(|set| {
+            let lacking = !set.deleting && set.replicas < wanted && kept(&set.hash);
+            lacking && !grows(&set.object.name)
+        });
+        let fine = small.is_none() || !alone || new.reason.contains("Contested");
+        self.require(fine, "R4", || format!("kept with too few pods: {:?}", small.map(|it| &it.hash)));
     }
 
     /// T3, R2: what fails goes back to the last revision that was good, or a person is told. A failure that waits for a

@@ -123,6 +123,9 @@ pub const ALL: &[Mutant] = &[
     mutant("keeps the pods of before no longer than connections drain", "R4", |release, seen, now| {
         with_plans(release, seen, now, |spec| spec.rollback.keep_previous = None)
     }),
+    mutant("keeps as many pods of before as the shift has left", "R4", |release, seen, now| {
+        with_status(release, seen, now, |status| status.draining.iter_mut().for_each(|it| it.kept_from = None))
+    }),
     mutant("takes the pods of before away while it observes", "R4", |release, seen, now| {
         with_status(release, seen, now, |status| {
             if status.observation.is_some() {
