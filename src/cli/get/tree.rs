@@ -281,7 +281,8 @@ impl Canvas<'_> {
             text += &format!("  {}", revision.images.join(", "));
         }
         if let Some(until) = revision.draining_until {
-            text += &format!("  no traffic, pods drain: {}", left(until, self.now));
+            let why = if revision.kept { "kept for an undo" } else { "pods drain" };
+            text += &format!("  no traffic, {why}: {}", left(until, self.now));
         }
         text
     }

@@ -321,6 +321,13 @@ fn rolling_back_says_why_and_where_the_traffic_is() {
 }
 
 #[test]
+fn pods_that_are_kept_for_an_undo_are_told_from_those_that_drain() {
+    let draining = json!([{"revision": "bbb", "until": at("03:14:35"), "keptFrom": at("03:14:00")}]);
+    let drawn = draw(under_way("Progressing", 5, "setWeight", json!({"draining": draining})), &[]);
+    assert!(drawn.contains("no traffic, kept for an undo: 30s left"), "{drawn}");
+}
+
+#[test]
 fn rolled_back_keeps_the_reason_and_says_what_to_do() {
     let status = json!({
         "observedGeneration": 3, "phase": "RolledBack", "reason": "Aborted", "message": "bbb was rolled back (errors in checkout); aaa serves",

@@ -131,6 +131,9 @@ pub struct RevisionView {
     /// Until when its pods stay without traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining_until: Option<Timestamp>,
+    /// Whether that is for an undo (rollback.keepPrevious), and no connection holds them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// Its pods.
     pub pods: Vec<PodView>,
 }
@@ -244,6 +247,7 @@ fn revisions(seen: &Seen<'_>, status: &ServiceReleaseStatus) -> Vec<RevisionView
     for view in &mut views {
         let draining = status.draining.iter().find(|draining| draining.revision == view.revision);
         view.draining_until = draining.map(|draining| draining.until);
+        view.kept = draining.is_some_and(|draining| draining.kept_from.is_some());
     }
     views
 }
@@ -259,6 +263,7 @@ fn empty(role: &'static str) -> RevisionView {
         ready: 0,
         available: 0,
         draining_until: None,
+        kept: false,
         pods: Vec::new(),
     }
 }

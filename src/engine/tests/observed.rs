@@ -21,10 +21,15 @@ fn blue_green() -> Value {
 
 /// v2 promoted over v1 and observed for half an hour, with the pods of v1 kept as long.
 fn observed(strategy: Value) -> World {
+    observed_beside(strategy, Some("30m"))
+}
+
+/// The same with the pods of v1 kept for so long.
+fn observed_beside(strategy: Value, kept: Option<&str>) -> World {
     let mut world = World::healthy(strategy, 3);
     world.edit(|spec| {
         spec.observation = Some(serde_json::from_value(json!({"duration": "30m"})).unwrap());
-        spec.rollback.keep_previous = Some("30m".parse().unwrap());
+        spec.rollback.keep_previous = kept.map(|kept| kept.parse().unwrap());
     });
     world.wait(60);
     world.set_image("v2");
@@ -88,9 +93,11 @@ fn what_pods_say_after_the_promotion_takes_the_release_back(#[case] reason: &str
     assert_eq!(status.observation, None);
 }
 
-#[test]
-fn the_pods_that_were_kept_have_the_traffic_at_once() {
-    let mut world = observed(blue_green());
+#[rstest]
+#[case::of_a_switch(blue_green())]
+#[case::of_a_canary_by_pods(json!({"canary": {"steps": [{"setWeight": 34}]}}))]
+fn the_pods_that_were_kept_have_the_traffic_at_once(#[case] strategy: Value) {
+    let mut world = observed(strategy);
     world.touch = |image, pod| {
         if image == "v2" {
             crash(pod);
@@ -103,7 +110,7 @@ fn the_pods_that_were_kept_have_the_traffic_at_once() {
 
 #[test]
 fn where_the_previous_pods_are_gone_they_come_back_before_the_traffic_does() {
-    let mut world = observed(json!({"canary": {}}));
+    let mut world = observed_beside(json!({"canary": {}}), None);
     assert_eq!(world.pods("v1"), 0);
     world.touch = |image, pod| {
         if image == "v2" && pod.name.ends_with("-1") {
@@ -149,7 +156,7 @@ fn what_is_not_its_fault_takes_nothing_back(#[case] touch: Touch) {
 
 #[test]
 fn without_pods_of_the_previous_revision_lost_readiness_is_only_told() {
-    let mut world = observed(json!({"canary": {}}));
+    let mut world = observed_beside(json!({"canary": {}}), None);
     world.touch = |image, pod| {
         if image == "v2" {
             lose_readiness(pod);

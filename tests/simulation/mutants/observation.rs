@@ -124,7 +124,12 @@ pub const ALL: &[Mutant] = &[
         with_plans(release, seen, now, |spec| spec.rollback.keep_previous = None)
     }),
     mutant("keeps as many pods of before as the shift has left", "R4", |release, seen, now| {
-        with_status(release, seen, now, |status| status.draining.iter_mut().for_each(|it| it.kept_from = None))
+        let mut decision = decide(release, seen, now);
+        let kept = |hash: &str| decision.status.draining.iter().any(|it| it.revision == hash && it.kept_from.is_some());
+        let kept: Vec<_> = seen.revisions.iter().filter(|set| kept(&set.hash)).map(|set| &set.object.name).collect();
+        let grows = |effect: &Effect| matches!(effect, Effect::ScaleReplicaSet { object, replicas } if *replicas > 0 && kept.contains(&&object.name));
+        decision.after.retain(|effect| !grows(effect));
+        decision
     }),
     mutant("takes the pods of before away while it observes", "R4", |release, seen, now| {
         with_status(release, seen, now, |status| {
