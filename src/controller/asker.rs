@@ -31,7 +31,7 @@ pub struct Asker {
     queue: Arc<Queue>,
     turns: Turns,
     http: checks::Client,
-    hosts: checks::AllowedHosts,
+    hosts: Arc<checks::AllowedHosts>,
     cluster: kube::Client,
     providers: Providers,
     known_providers: Arc<KnownProviders>,
@@ -101,7 +101,7 @@ impl Asker {
             queue,
             turns,
             http,
-            hosts,
+            hosts: Arc::new(hosts),
             cluster,
             providers,
             known_providers,
@@ -112,6 +112,11 @@ impl Asker {
     /// The providers that metrics may name.
     pub fn known_providers(&self) -> Arc<KnownProviders> {
         self.known_providers.clone()
+    }
+
+    /// The hosts beyond a release that checks may ask.
+    pub fn allowed_hosts(&self) -> Arc<checks::AllowedHosts> {
+        self.hosts.clone()
     }
 
     /// Since when it is asked: the first pass of the process that leads.

@@ -53,6 +53,7 @@ pub fn observe(world: &World, key: &Key, release: &ServiceRelease) -> View {
         route: Claim::route(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
         preview: Claim::preview(&key.name, spec).and_then(|claim| route(world, key, spec, &claim)),
         providers: None,
+        allowed_hosts: None,
         router_refused: None,
         answers: Vec::new(),
         asking_since: None,

@@ -297,6 +297,7 @@ async fn observe(
     observed.answers = context.asker.answers(key);
     observed.asking_since = Some(context.asker.since());
     observed.providers = Some(context.asker.known_providers());
+    observed.allowed_hosts = Some(context.asker.allowed_hosts());
     if let Some(wanted) = routers::reference(release) {
         match context.routers.look(&context.calls, key, wanted).await? {
             Looked::At(route) => observed.route = route,

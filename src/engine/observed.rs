@@ -7,7 +7,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{Action, AnalysisTemplateSpec, CommandApproval, ParentRef, ServiceReleaseSpec, Timestamp};
+use crate::{
+    api::{Action, AnalysisTemplateSpec, CommandApproval, ParentRef, ServiceReleaseSpec, Timestamp},
+    checks::AllowedHosts,
+};
 
 use super::inquiry::Answer;
 
@@ -31,6 +34,8 @@ pub struct Observed {
     pub route: Option<Route>,
     /// The providers of metrics that the platform has set up; none if nobody knows.
     pub providers: Option<Arc<KnownProviders>>,
+    /// The hosts beyond the release that checks may ask; none if nobody knows.
+    pub allowed_hosts: Option<Arc<AllowedHosts>>,
     /// Why a custom router cannot be used, whatever objects there are.
     pub router_refused: Option<String>,
     /// The HTTPRoute of the preview, if it exists.

@@ -1,4 +1,5 @@
-//! Metrics that ask a provider which the platform has not set up: told before a release begins.
+//! Metrics that ask a provider which the platform has not set up, and checks that ask a host which it does not allow: told
+//! before a release begins.
 
 use crate::api::{
     Analysis, Metric,
@@ -7,16 +8,33 @@ use crate::api::{
 
 use super::{invalid::Obstacle, observed::KnownProviders, pass::Pass, rest, templates};
 
-/// What keeps a release from beginning. One under way keeps its plan: where the platform takes a provider away from
-/// under it, it is held by its verdicts, and a person can go on or back.
+/// What keeps a release from beginning. One under way keeps its plan: where the platform takes a provider or a host away
+/// from under it, it is held by its verdicts or fails by its checks, and a person can go on or back.
 pub fn fault(pass: &Pass<'_>) -> Option<Obstacle> {
-    let known = pass.seen.providers.as_deref()?;
     let target = pass.target.as_ref()?;
     let observed = pass.stable_hash().filter(|_| pass.status.observation.is_some());
     let planned = pass.is_alone() || pass.candidate_hash().or(observed) == Some(&target.hash);
     if planned || rest::is_latched(pass, &target.hash) {
         return None;
     }
+    provider(pass).or_else(|| host(pass))
+}
+
+/// A host that no check may ask: it would fail a release that is good, perhaps when all traffic is its already.
+fn host(pass: &Pass<'_>) -> Option<Obstacle> {
+    let allowed = pass.seen.allowed_hosts.as_deref()?;
+    let refused = pass.release.spec.checks.iter().enumerate().find_map(|(place, check)| {
+        let host = check.http.as_ref()?.host.as_deref().filter(|host| !allowed.allows(host))?;
+        Some((place, host))
+    });
+    let (place, host) = refused?;
+    let message = format!("spec.checks[{place}].http.host: the platform does not let checks ask {host}");
+    let remedy = "name another host, or ask the platform team to allow it (chart value allowedHosts); nothing that runs was changed";
+    Some(Obstacle::new("HostNotAllowed", bounded(&message, MAX_TEXT), remedy))
+}
+
+fn provider(pass: &Pass<'_>) -> Option<Obstacle> {
+    let known = pass.seen.providers.as_deref()?;
     let own = pass.release.spec.analysis.as_ref()?;
     // Templates are read for a release that is to begin; without them there are those of the release itself.
     let all = templates::resolve(own, &pass.seen.templates).unwrap_or_else(|_| own.clone());

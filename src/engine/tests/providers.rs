@@ -56,6 +56,28 @@ fn a_release_whose_metrics_nobody_can_measure_does_not_begin(#[case] metric: Val
     assert_eq!(world.candidate(), Some(world.hash("v2")), "it goes on by itself: {}", world.status().message);
 }
 
+#[test]
+fn a_release_with_a_check_of_a_host_that_may_not_be_asked_does_not_begin() {
+    let mut world = World::healthy(json!({"canary": {}}), 2);
+    world.seen.allowed_hosts = Some(Arc::new("payments.internal".parse().unwrap()));
+    let checks = json!([{"name": "other", "when": ["AfterPromotion"], "http": {"host": "other.internal:8443"}}]);
+    world.edit(|spec| spec.checks = serde_json::from_value(checks).unwrap());
+    world.set_image("v2");
+    world.settle();
+    let status = world.status();
+    let told = "spec.checks[0].http.host: the platform does not let checks ask other.internal:8443";
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Invalid, "HostNotAllowed"));
+    assert_eq!((status.message.as_str(), world.stable().as_str(), world.candidate()), (told, "v1", None));
+    assert!(status.next_action.contains("chart value allowedHosts"), "{}", status.next_action);
+    world.reply = |_| None;
+    world.seen.allowed_hosts = Some(Arc::new("*.internal".parse().unwrap()));
+    world.settle();
+    assert_eq!(world.stable(), "v2", "it goes on by itself: {}", world.status().message);
+    world.seen.allowed_hosts = Some(Arc::default());
+    world.settle();
+    assert_eq!(world.phase(), Phase::Observing, "one under way keeps its plan");
+}
+
 fn metric_field(told: &str) -> &'static str {
     if told.contains("web.provider") { "web" } else { "prometheus" }
 }

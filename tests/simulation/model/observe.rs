@@ -156,6 +156,7 @@ fn observe(
             .and_then(|_| Some(seen[&Kind::Route].route.as_ref()?.seen())),
         gateways: Vec::new(),
         providers: None,
+        allowed_hosts: None,
         router_refused: None,
         preview: None,
         rivals: others.rivals.clone(),
