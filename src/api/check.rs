@@ -32,7 +32,7 @@ pub struct Check {
     pub job: Option<JobCheck>,
     /// Keys that Secrets and ConfigMaps must have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(min = 1, max = 16))]
     pub keys: Vec<KeysOf>,
     /// Lines of the candidate's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]

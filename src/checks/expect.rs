@@ -91,12 +91,16 @@ const STACK: usize = 256 << 20;
 /// Brackets in brackets beyond which a text is refused; nobody writes so many.
 const DEEPEST: usize = 20;
 
-/// Whether a CEL expression can be read.
+/// Whether a CEL expression can be read, and looks at nothing but what there is.
 ///
 /// # Errors
 /// Where it cannot.
 pub fn compiles(text: &str) -> Result<(), String> {
-    apart(|| program(text).map(|_| ())).unwrap_or_else(|| Err("it is not understood".into()))
+    let known = |program: Program| match loops::unknown(program.expression(), &VARIABLES) {
+        Some(name) => Err(format!("there is no {name}; there are {}", VARIABLES.join(", "))),
+        None => Ok(()),
+    };
+    apart(|| program(text).and_then(known)).unwrap_or_else(|| Err("it is not understood".into()))
 }
 
 /// Does work with expressions where neither a panic nor deep recursion reaches the operator. None: it panicked.
@@ -152,6 +156,9 @@ fn is_affordable(program: &Program, text: &str, body: usize, json: &Value) -> Re
     let why = if looped { "all, exists, filter and map" } else { "so many +" };
     Err(format!("the answer is too long for {why}: {values} values in {body} bytes"))
 }
+
+/// What an expression can look at.
+const VARIABLES: [&str; 3] = ["status", "headers", "json"];
 
 fn program(text: &str) -> Result<Program, String> {
     is_shallow(text)?;

@@ -7,10 +7,13 @@ mod http;
 pub mod keys;
 pub mod logs;
 mod loops;
+mod places;
 mod sound;
+mod words;
 
 pub use database::wrappable;
 pub use expect::{Lack, Response, compiles, elsewhere, number};
 pub use hosts::AllowedHosts;
 pub use http::{Client, HEADER, finding, not_allowed, told, unallowed, with_secrets};
 pub use sound::{Unsound, incomparable, unsound};
+pub use words::{WORDS, of_metric as unknown_word};

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::api::{CanaryStep, Check, HttpCheck, Metric, ServiceReleaseSpec};
 
-use super::{database, expect, logs};
+use super::{database, expect, logs, places, words};
 
 /// A field, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Unsound {
 #[must_use]
 pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
     let of_check = |(index, check)| {
-        let faults = faults(check).into_iter();
+        let faults = faults(check).into_iter().chain(places::faults(check, spec)).chain(twice(index, check, spec));
         faults.map(move |(field, message)| Unsound { field: format!("spec.checks[{index}]{field}"), message })
     };
     let metrics = spec.analysis.iter().flat_map(|analysis| analysis.metrics.iter().enumerate());
@@ -30,9 +30,13 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
         lacks.then(|| Unsound { field: format!("spec.checks[{index}].sql.urlFrom"), message })
     };
     let of_metric = |(index, metric): (usize, &Metric)| {
-        let (field, expression) = metric.expression()?;
-        let message = expect::compiles(expression).err()?;
-        Some(Unsound { field: format!("spec.analysis.metrics[{index}].{field}"), message })
+        let of_value = || {
+            let (field, expression) = metric.expression()?;
+            Some((format!(".{field}"), expect::compiles(expression).err()?))
+        };
+        let word = words::of_metric(metric, |_| false).map(|(field, message)| (field.to_owned(), message));
+        let (field, message) = word.or_else(of_value)?;
+        Some(Unsound { field: format!("spec.analysis.metrics[{index}]{field}"), message })
     };
     let of_compare = |(index, metric): (usize, &Metric)| {
         let message = metric.compare.and(incomparable(spec))?.to_owned();
@@ -47,6 +51,12 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
         .chain(compares)
         .chain(database::unsound(spec))
         .collect()
+}
+
+/// A step, and what is known of a check, go by its name.
+fn twice(index: usize, check: &Check, spec: &ServiceReleaseSpec) -> Option<(&'static str, String)> {
+    let first = spec.checks.iter().position(|other| other.name == check.name).filter(|first| *first < index)?;
+    Some((".name", format!("spec.checks[{first}] is named {} too: give this one another name", check.name)))
 }
 
 /// Why candidate and stable of a release never serve the same minutes, so that nothing can be compared; none if they do.
@@ -82,6 +92,9 @@ fn faults(check: &Check) -> Vec<(&'static str, String)> {
     if let Some(Err(error)) = check.http.as_ref().and_then(|http| http.expect.cel.as_deref()).map(expect::compiles) {
         found.push((".http.expect.cel", error));
     }
+    if let Some(error) = check.http.as_ref().and_then(words::of_path) {
+        found.push((".http.path", error));
+    }
     if let Some(Err(error)) = check.logs.as_ref().map(|logs| logs::compile(&logs.pattern)) {
         found.push((".logs.pattern", error));
     }
@@ -109,9 +122,13 @@ mod tests {
             {"name": "f", "when": ["Preflight"], "keys": [{"secret": "env", "keys": ["A"]}]},
             {"name": "g", "sql": {"query": "SELECT 1", "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}}},
             {"name": "h", "sql": {"query": "SELECT 1"}},
+            {"name": "a", "keys": [{"secret": "env", "keys": ["A"]}]},
+            {"name": "i", "http": {"path": "/{{pod}}", "expect": {"cel": "body.status == 'ok'"}}},
         ]);
-        let metrics =
-            json!([{"name": "a", "web": {"provider": "apm", "path": "/", "value": "json."}, "threshold": {"max": 1}}]);
+        let metrics = json!([
+            {"name": "a", "web": {"provider": "apm", "path": "/", "value": "json."}, "threshold": {"max": 1}},
+            {"name": "b", "prometheus": {"query": "up{pod=~'{{pod}}'}"}, "threshold": {"max": 1}},
+        ]);
         let spec = json!({"checks": checks, "analysis": {"metrics": metrics}});
         let spec: ServiceReleaseSpec = serde_json::from_value(spec).unwrap();
         let fields: Vec<String> = unsound(&spec).into_iter().map(|found| found.field).collect();
@@ -122,8 +139,12 @@ mod tests {
                 "spec.checks[2].http.expect.cel",
                 "spec.checks[3].logs.pattern",
                 "spec.checks[4].job.template.spec.containers",
+                "spec.checks[8].name",
+                "spec.checks[9].http.expect.cel",
+                "spec.checks[9].http.path",
                 "spec.checks[7].sql.urlFrom",
                 "spec.analysis.metrics[0].web.value",
+                "spec.analysis.metrics[1].prometheus.query",
             ]
         );
     }

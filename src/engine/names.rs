@@ -151,6 +151,14 @@ mod tests {
     }
 
     #[test]
+    fn something_stands_for_each_word_that_a_manifest_may_have() {
+        let names =
+            Names::new(&ServiceRelease::new("shop", Default::default()), Duration::default(), Side::Both, "a", None);
+        let words = names.0.map(|(word, _)| word);
+        assert_eq!(words.map(str::to_owned), crate::checks::WORDS.map(|word| format!("{{{{{word}}}}}")));
+    }
+
+    #[test]
     fn long_names_are_cut_as_kubernetes_cuts_them() {
         let name = "x".repeat(52);
         assert_eq!(pods(&name, Some("bcdfghjklm")), format!("{name}-bcdfg[a-z0-9]+"));

@@ -241,6 +241,9 @@ fn wrong(metric: &Metric, template: &AnalysisTemplateSpec, place: &str) -> Optio
     if let Some(word) = unknown.next() {
         return Some((place.to_owned(), format!("{{{{args.{}}}}} is not among spec.args", bounded(word, 63))));
     }
+    if let Some((field, message)) = checks::unknown_word(metric, |word| word.starts_with("args.")) {
+        return Some((format!("{place}{field}"), message));
+    }
     let (field, expression) = metric.expression().filter(|(_, expression)| !expression.contains("{{args."))?;
     Some((format!("{place}.{field}"), checks::compiles(expression).err()?))
 }

@@ -76,8 +76,18 @@ pub fn examine(document: &Node, found: &mut Vec<Finding>) -> Kind {
         violations(document, validate::service_release(release), found);
         let unsound = checks::unsound(&release.spec);
         found.extend(unsound.into_iter().map(|it| error(document, &it.field, "check", it.message)));
+        found.extend(not_kept(document, release));
     }
     Kind::Release(release.map(Box::new))
+}
+
+/// Pods that are to be kept for an undo, and that no Service could keep requests from.
+fn not_kept(document: &Node, release: &ServiceRelease) -> Option<Finding> {
+    let spec = &release.spec;
+    let keeps = spec.rollback.keep_previous.is_some() && spec.traffic.is_none();
+    let message = "without traffic.service nothing is kept: the previous pods would work beside the new ones";
+    let field = "spec.rollback.keepPrevious";
+    keeps.then(|| Finding { severity: Severity::Warning, ..error(document, field, "not-kept", message.to_owned()) })
 }
 
 fn error(document: &Node, field: &str, rule: &'static str, message: String) -> Finding {
@@ -187,5 +197,31 @@ fn empty_steps(document: &Node, found: &mut Vec<Finding>) {
             let field = format!("spec.strategy.canary.steps[{index}].{}", key.name);
             found.push(error(document, &field, "empty-step", format!("has no value; write {}: {{}}", key.name)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::tests::with;
+
+    #[rstest]
+    #[case("{name: a, http: {}}, {name: a, http: {}}", "[1].name: spec.checks[0] is named a too")]
+    #[case("{name: a, keys: []}", "[0].keys: has 0 items, at least 1 are needed")]
+    #[case("{name: a, http: {port: nope}}", "[0].http.port: no container of spec.template has a port nope")]
+    #[case("{name: a, http: {expect: {cel: body.ok}}}", "[0].http.expect.cel: there is no body")]
+    fn a_check_that_could_never_be_asked_is_an_error(#[case] checks: &str, #[case] told: &str) {
+        let text = with("  strategy:", &format!("  checks: [{checks}]\n  strategy:"));
+        assert!(text.contains(&format!("error: spec.checks{told}")), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_told() {
+        let text = with("  traffic:\n    service: shop\n", "  rollback: {keepPrevious: 1h}\n");
+        assert!(
+            text.contains("warning: spec.rollback.keepPrevious: without traffic.service nothing is kept"),
+            "{text}"
+        );
     }
 }

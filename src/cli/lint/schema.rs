@@ -187,6 +187,9 @@ impl<'a> Checker<'a> {
         if !allows(schema, "array") {
             return self.wrong_type(schema, "a list", place, field);
         }
+        if let Some(min) = limit(schema, "minItems").filter(|min| (items.len() as u64) < *min) {
+            self.error(place, field, "length", format!("has {} items, at least {min} are needed", items.len()));
+        }
         if let Some(max) = limit(schema, "maxItems").filter(|max| items.len() as u64 > *max) {
             self.error(place, field, "length", format!("has {} items, at most {max} are allowed", items.len()));
         }

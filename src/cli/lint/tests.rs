@@ -42,7 +42,7 @@ spec:
 ";
 
 /// The good manifest with one text replaced by another.
-fn with(from: &str, to: &str) -> String {
+pub(super) fn with(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from}");
     lint(&GOOD.replacen(from, to, 1))
 }
