@@ -395,9 +395,9 @@ pub enum NoData {
     /// The release stays where it is until there are some.
     #[default]
     Hold,
-    /// The metric fails.
+    /// It counts as a bad value: failureThreshold says how many in a row fail the metric.
     Fail,
-    /// The metric passes.
+    /// Nothing follows from it: the release goes on, and the verdict is Ignored, which is no Pass.
     Ignore,
 }
 
@@ -407,7 +407,7 @@ pub enum ProviderError {
     /// The release stays where it is until there is one.
     #[default]
     Hold,
-    /// The metric fails.
+    /// It counts as a bad value: failureThreshold says how many in a row fail the metric.
     Fail,
 }
 

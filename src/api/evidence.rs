@@ -147,6 +147,8 @@ pub enum VerdictOutcome {
     Inconclusive,
     /// As it should be.
     Pass,
+    /// There was nothing to measure, and noData is Ignore: it holds up nothing, and shows nothing.
+    Ignored,
     /// The release goes back.
     Fail,
 }

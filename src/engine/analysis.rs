@@ -42,6 +42,11 @@ pub fn watch(pass: &mut Pass<'_>, policy: &Policy) -> Option<String> {
     failure.filter(|_| !is_accepted(pass))
 }
 
+/// Whether a verdict does not keep the weight from rising.
+fn lets_on(outcome: VerdictOutcome) -> bool {
+    matches!(outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored)
+}
+
 /// What failed, with value, limit and window.
 fn failed(metric: &Metric, state: &VerdictStatus) -> String {
     let until = state.counted_until.or(state.measured_at);
@@ -95,13 +100,12 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
         metric.workload.is_some() || (measured && (uncounted || counted(state)))
     };
     let known = |metric: &Metric| state(metric).filter(|state| fresh(metric, state));
-    let proven = |metric: &&Metric| known(metric).is_some_and(|it| it.outcome == VerdictOutcome::Pass);
+    let proven = |metric: &&Metric| known(metric).is_some_and(|it| lets_on(it.outcome));
     let open: Vec<&Metric> = analysis.metrics.iter().filter(|metric| !metric.dry_run && !proven(metric)).collect();
     // That nobody called is news once there was time to.
     let time_to_call = began.plus(analysis.interval);
-    let uncalled = |state: &&VerdictStatus| {
-        state.outcome != VerdictOutcome::Pass && state.measured_at.is_some_and(|at| at >= time_to_call)
-    };
+    let uncalled =
+        |state: &&VerdictStatus| !lets_on(state.outcome) && state.measured_at.is_some_and(|at| at >= time_to_call);
     let measured = open.iter().find_map(|metric| known(metric).or_else(|| state(metric).filter(uncalled)));
     match (measured, open.first()) {
         (Some(state), _) => {
@@ -186,7 +190,8 @@ pub fn not_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Option<
         let latest = state.measured_at.map(|at| at.plus(still_counts(analysis)));
         metric.workload.is_some() || (of_it(state) && latest.is_some_and(|latest| latest >= pass.now))
     };
-    let well = |state: &VerdictStatus| state.outcome == VerdictOutcome::Pass;
+    // What has nothing to be measured by, and need not, hinders nobody.
+    let well = |state: &VerdictStatus| matches!(state.outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored);
     let passed = |metric: &Metric| state(metric).is_some_and(|state| well(state) && fresh(metric, state));
     let mut open = analysis.metrics.iter().filter(|metric| acts_alone(metric) && !passed(metric));
     let first = open.next()?;
@@ -269,6 +274,10 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
             }
             None => (Value::Unknown, "Analyzing", format!("metric {} is being measured", state.name)),
         });
+    }
+    if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Ignored)) {
+        let message = format!("metric {} showed nothing, and noData is Ignore: {}", state.name, state.message);
+        return Some((Value::Unknown, "NoDataIgnored", message));
     }
     let names: Vec<&str> = verdicts.iter().map(|state| state.name.as_str()).collect();
     Some((Value::True, "AllPassed", bounded(&names.join(", "), MAX_TEXT)))

@@ -10,7 +10,7 @@ use super::{
     inquiry::{Answer, Ask, Counters, Measure, Reply},
     names::{Names, Sides},
     segments::count,
-    verdict::{burnt, compared, enough, limit, no_data, windows, within},
+    verdict::{burnt, compared, enough, lacks_value, limit, no_data, windows, within},
 };
 
 /// How the traffic is shared. What was counted while it was shared otherwise says nothing of it.
@@ -135,13 +135,13 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
             state.counted_until = Some(*until);
             compared(compare, metric, state)
         }
-        (Reply::NoData(why), ..) => no_data(metric, why),
+        (Reply::NoData(why), ..) => lacks_value(no_data(metric, why), metric, state),
         (Reply::ProviderError(why), ..) => {
             let outcome = match metric.provider_error {
                 ProviderError::Hold => VerdictOutcome::Inconclusive,
                 ProviderError::Fail => VerdictOutcome::Fail,
             };
-            (outcome, format!("{}: {why} ({})", source(metric), limit(metric)))
+            lacks_value((outcome, format!("{}: {why} ({})", source(metric), limit(metric))), metric, state)
         }
         // Whoever names one that there is not is told before the release begins: the platform has taken it away since. That
         // says nothing of the candidate, whatever providerError says.

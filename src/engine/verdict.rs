@@ -19,9 +19,25 @@ pub fn no_data(metric: &Metric, why: &str) -> (VerdictOutcome, String) {
     let outcome = match metric.no_data {
         NoData::Hold => VerdictOutcome::Inconclusive,
         NoData::Fail => VerdictOutcome::Fail,
-        NoData::Ignore => VerdictOutcome::Pass,
+        NoData::Ignore => VerdictOutcome::Ignored,
     };
     (outcome, format!("no data: {why} ({})", limit(metric)))
+}
+
+/// Counts what fails for want of a value among the bad values in a row, of which failureThreshold says how many fail the
+/// metric.
+pub fn lacks_value(
+    (outcome, message): (VerdictOutcome, String),
+    metric: &Metric,
+    state: &mut VerdictStatus,
+) -> (VerdictOutcome, String) {
+    if outcome != VerdictOutcome::Fail || metric.failure_threshold <= 1 {
+        return (outcome, message);
+    }
+    (state.failures, state.successes) = (state.failures.saturating_add(1), 0);
+    let (count, needed) = (state.failures, metric.failure_threshold);
+    let outcome = if count < needed { VerdictOutcome::Inconclusive } else { VerdictOutcome::Fail };
+    (outcome, format!("{message}, {count} of {needed} in a row"))
 }
 
 /// What the metric must be like, for people.
@@ -51,7 +67,10 @@ pub fn enough(
     let least = limits.min_requests.unwrap_or(0);
     #[expect(clippy::cast_precision_loss, reason = "no limit needs more than 53 bits")]
     let few = requests < least as f64;
-    few.then(|| no_data(metric, &format!("the value is of {} requests, at least {least} are needed", shown(requests))))
+    let found = few.then(|| {
+        no_data(metric, &format!("the value is of {} requests, at least {least} are needed", shown(requests)))
+    });
+    found.map(|found| lacks_value(found, metric, state))
 }
 
 /// A value against its limits.

@@ -229,6 +229,7 @@ const fn word(outcome: VerdictOutcome) -> &'static str {
         VerdictOutcome::Pass => "Pass",
         VerdictOutcome::Fail => "Fail",
         VerdictOutcome::Inconclusive => "Inconclusive",
+        VerdictOutcome::Ignored => "Ignored",
     }
 }
 

@@ -78,7 +78,7 @@ impl Replayed {
         let tone = |outcome: VerdictOutcome| match outcome {
             VerdictOutcome::Pass => Tone::Good,
             VerdictOutcome::Fail => Tone::Bad,
-            VerdictOutcome::Inconclusive => Tone::Warn,
+            VerdictOutcome::Inconclusive | VerdictOutcome::Ignored => Tone::Warn,
         };
         let outcome = |outcome: VerdictOutcome| paint.text(tone(outcome), &format!("{outcome:?}"));
         let Self { name, looks, verdict, changes, .. } = self;

@@ -205,7 +205,7 @@ impl Canvas<'_> {
             let tone = match verdict.outcome {
                 VerdictOutcome::Pass => Tone::Good,
                 VerdictOutcome::Fail => Tone::Bad,
-                VerdictOutcome::Inconclusive => Tone::Warn,
+                VerdictOutcome::Inconclusive | VerdictOutcome::Ignored => Tone::Warn,
             };
             let word = format!("{:<12}", format!("{:?}", verdict.outcome));
             let when = verdict.measured_at.map(|at| format!(" ({})", ago(at, self.now))).unwrap_or_default();

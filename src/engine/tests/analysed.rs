@@ -218,6 +218,32 @@ fn values_beyond_the_limit_count_in_a_row() {
     assert!(message.starts_with(told), "{message}");
 }
 
+#[rstest]
+#[case::no_data(|_: &Question| Some(Reply::NoData("no series".into())))]
+#[case::no_answer(unanswered)]
+fn what_has_no_value_counts_among_the_bad_ones_in_a_row(#[case] reply: fn(&Question) -> Option<Reply>) {
+    let more = json!({"failureThreshold": 3, "noData": "Fail", "providerError": "Fail"});
+    let mut world = with_metric(error_rate(&more));
+    world.reply = reply;
+    world.set_image("v2");
+    minutes(&mut world, 1);
+    assert_eq!((weight(&world), verdict(&world).0), (50, VerdictOutcome::Inconclusive), "{}", verdict(&world).1);
+    minutes(&mut world, 2);
+    let message = world.status().rollback.unwrap().message;
+    assert!(message.contains(", 3 of 3 in a row"), "{message}");
+}
+
+#[test]
+fn data_that_are_missing_and_ignored_are_no_pass() {
+    let mut world = with_metric(error_rate(&json!({"noData": "Ignore"})));
+    world.reply = |_| Some(Reply::NoData("no series".into()));
+    world.set_image("v2");
+    minutes(&mut world, 15);
+    let state = world.status().verdicts.remove(0);
+    assert_eq!((world.stable().as_str(), state.outcome, state.passed_at), ("v2", VerdictOutcome::Ignored, None));
+    assert_eq!(world.condition("AnalysisPassed"), "Unknown");
+}
+
 pub fn counts(question: &Question, candidate: (i64, i64), stable: (i64, i64)) -> Reply {
     let Ask::Metric { measure, .. } = &question.ask else { panic!("{question:?}") };
     let Measure::Counts { candidate: one, stable: other, since } = &**measure else { panic!("{measure:?}") };
