@@ -45,11 +45,14 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub attempts: Option<i32>,
-    /// How many answers in a row must be right. Default 1.
+    /// How many answers in a row must be right. Default 1. While neither threshold is reached it is asked again, for
+    /// progressDeadlineSeconds and as many times (interval + timeout) as right answers are needed, and fails then: where every
+    /// third answer is wrong, a few right ones in a row come by luck at last. The status has how many were wrong in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub success_threshold: Option<i32>,
-    /// How many answers in a row must be wrong for the check to fail. Default 1.
+    /// How many answers in a row must be wrong for the check to fail. Default 1: with more than that a candidate that answers
+    /// now right, now wrong can pass. See successThreshold for what bounds the asking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: Option<i32>,
@@ -168,7 +171,7 @@ pub enum OnFailure {
     Rollback,
     /// The release stays at its step and waits for a person.
     Hold,
-    /// It is told, and the release goes on.
+    /// It is told, as ignored, and the release goes on.
     Ignore,
 }
 

@@ -27,6 +27,9 @@ pub struct CheckStatus {
     pub started_at: Timestamp,
     /// How many answers there were.
     pub attempts: i32,
+    /// How many of them were wrong.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wrong: i32,
     /// How many right ones in a row, at the end.
     #[serde(default)]
     pub successes: i32,
@@ -39,6 +42,9 @@ pub struct CheckStatus {
     /// When the last answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<Timestamp>,
+    /// The outcome of a standing probe before it was asked anew: what stays the same is told once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<CheckOutcome>,
     /// From when on lines of the log are counted, if it was asked before in this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -62,7 +68,7 @@ pub enum CheckOutcome {
     Passed,
     /// Too many wrong ones, or no end in sight.
     Failed,
-    /// It was not asked, and nothing follows: the message says why.
+    /// It was not asked, or not to its end, and nothing follows: the message says why.
     Skipped,
 }
 

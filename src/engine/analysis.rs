@@ -225,7 +225,7 @@ pub const fn acts_alone(metric: &Metric) -> bool {
 pub fn doubt(pass: &Pass<'_>, since: Option<Timestamp>) -> Option<String> {
     let measured = |state: &&VerdictStatus| state.measured_at.is_some_and(|at| since.is_none_or(|since| at >= since));
     let mut acting = pass.status.verdicts.iter().filter(|state| !state.dry_run).filter(measured);
-    let state = acting.find(|state| state.outcome != VerdictOutcome::Pass)?;
+    let state = acting.find(|state| !matches!(state.outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored))?;
     let is = if state.outcome == VerdictOutcome::Fail { "failed" } else { "is inconclusive" };
     Some(format!("metric {} {is}: {}", state.name, state.message))
 }

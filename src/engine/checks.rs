@@ -14,7 +14,7 @@ use super::{
     observed::{Container, Pod, Revision},
     pass::Pass,
     plan::Policy,
-    runs,
+    retreat, runs,
     steer::wanted,
 };
 
@@ -53,6 +53,7 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
             listen(pass, check, &mut state);
             without_room(pass, policy, check, &mut state);
             overdue(pass, policy, check, &mut state);
+            ignore(check, &mut state);
         }
         if state.outcome == CheckOutcome::Running && may_ask(pass) {
             inquire(pass, check, &mut state);
@@ -86,6 +87,9 @@ fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
     let known = last.filter(|known| known.step == at.step && known.started_at >= at.since);
     // Once there is somebody to ask it is asked.
     let known = known.filter(|known| known.outcome != CheckOutcome::Skipped || nobody(pass, check, at.when).is_some());
+    // A standing probe, that is asked over and over.
+    let probed = last.filter(|last| check.every.is_some() && (last.step, last.when) == (0, at.when) && at.step == 0);
+    let ended = |last: &CheckStatus| (last.outcome != CheckOutcome::Running).then_some(last.outcome).or(last.before);
     Some(known.cloned().unwrap_or_else(|| CheckStatus {
         name: check.name.clone(),
         when: at.when,
@@ -94,10 +98,12 @@ fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
         outcome: CheckOutcome::Running,
         started_at: pass.now,
         attempts: 0,
+        wrong: 0,
         successes: 0,
         failures: 0,
         slow: 0,
         answered_at: None,
+        before: probed.and_then(ended),
         since: last.and_then(|last| last.answered_at),
         job: None,
         message: String::new(),
@@ -138,7 +144,8 @@ fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
 /// Takes in the answer to the last question.
 fn listen(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let Some(Heard { at, fault, seen, took }) = heard(pass, check, state) else { return };
-    state.attempts += 1;
+    state.attempts = state.attempts.saturating_add(1);
+    state.wrong = state.wrong.saturating_add(i32::from(fault.is_some()));
     state.answered_at = Some(at);
     state.slow += i32::from(latency(check).is_some_and(|limit| took > limit));
     (state.successes, state.failures) = match fault {
@@ -149,11 +156,25 @@ fn listen(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
         Some(fault) => format!("{fault} ({seen})"),
         None => seen,
     };
-    state.message = bounded(&format!("{}{result}", asked(check)), MAX_TEXT);
+    state.message = bounded(&format!("{}{}{result}", totals(check, state), asked(check)), MAX_TEXT);
     if state.failures >= check.tolerated() {
         state.outcome = CheckOutcome::Failed;
     } else if state.successes >= check.needed() {
         judge_latency(check, state);
+    }
+}
+
+/// How many answers were wrong, where some may be.
+fn totals(check: &Check, state: &CheckStatus) -> String {
+    let CheckStatus { attempts, wrong, .. } = state;
+    let told = check.tolerated() > 1 && *wrong > 0;
+    if told { format!("{wrong} of {attempts} answers wrong; ") } else { String::new() }
+}
+
+/// What fails and is to be ignored says so.
+fn ignore(check: &Check, state: &mut CheckStatus) {
+    if state.outcome == CheckOutcome::Failed && check.on_failure == OnFailure::Ignore {
+        state.message = bounded(&format!("ignored (onFailure: Ignore): {}", state.message), MAX_TEXT);
     }
 }
 
@@ -317,11 +338,12 @@ fn record(pass: &mut Pass<'_>, state: CheckStatus) {
     let place = pass.status.checks.iter().position(|known| known.name == state.name);
     let known = place.map(|place| &pass.status.checks[place]);
     let was = known.filter(|known| known.started_at == state.started_at).map(|known| known.outcome);
-    if state.outcome != CheckOutcome::Running && was != Some(state.outcome) {
+    let is_news = was != Some(state.outcome) && state.before != Some(state.outcome);
+    if state.outcome != CheckOutcome::Running && is_news {
         let failed = state.outcome == CheckOutcome::Failed;
         let reason = format!("Check{:?}", state.outcome);
         let note = format!("check {}, {} answers: {}", state.name, state.attempts, state.message);
-        if state.outcome == CheckOutcome::Skipped {
+        if state.outcome == CheckOutcome::Skipped || (failed && state.when == Moment::AfterRollback) {
             pass.status.note(pass.now, &reason, &format!("{}: {}", state.name, state.message), None);
         }
         pass.events.push(Event { warning: failed, reason, action: "Checking".into(), note });
@@ -332,6 +354,39 @@ fn record(pass: &mut Pass<'_>, state: CheckStatus) {
     }
     let excess = pass.status.checks.len().saturating_sub(MAX_CHECKS);
     pass.status.checks.drain(..excess);
+}
+
+/// Ends checks that nobody waits for any more: the release went back, or on without them, or is over. What their Jobs did is
+/// nobody's concern then.
+pub fn end_unasked(pass: &mut Pass<'_>) {
+    let release = pass.status.release.as_ref().map(|release| release.number);
+    let step = pass.status.step.as_ref().filter(|_| !retreat::under_way(pass)).map(|step| step.index);
+    let observed = pass.status.observation.as_ref().is_some_and(|state| state.failure.is_none());
+    let back = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.completed_at.is_some());
+    for state in &mut pass.status.checks {
+        let is_asked = match state.step {
+            0 if state.when == Moment::AfterRollback => back && step.is_none(),
+            0 => observed,
+            index => step == Some(index),
+        };
+        if state.outcome == CheckOutcome::Running && !(is_asked && Some(state.release) == release) {
+            state.outcome = CheckOutcome::Skipped;
+            let last = if state.message.is_empty() { String::new() } else { format!(", last {}", state.message) };
+            let what = format!("not asked to its end: the release went on or back without it{last}");
+            state.message = bounded(&what, MAX_TEXT);
+            state.job = None;
+        }
+    }
+}
+
+/// What was found wrong with stable after a rollback, for people.
+pub fn wrong_after_rollback(pass: &Pass<'_>) -> Option<String> {
+    let release = pass.status.release.as_ref()?.number;
+    let failed = |state: &&CheckStatus| {
+        (state.release, state.when, state.outcome) == (release, Moment::AfterRollback, CheckOutcome::Failed)
+    };
+    let state = pass.status.checks.iter().find(failed)?;
+    Some(format!("check {} failed after the rollback: {}", state.name, state.message))
 }
 
 /// Since when all checks of a step are asked, for people.

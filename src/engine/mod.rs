@@ -125,6 +125,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
         pass.after.extend(preview::keep(&pass));
     }
     put_services_right(&mut pass);
+    checks::end_unasked(&mut pass);
     runs::tidy(&mut pass);
     confirm_selection(&mut pass);
     try_template(&mut pass);

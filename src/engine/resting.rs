@@ -3,7 +3,7 @@
 use crate::api::{ObservationStatus, Phase, RollbackCause, Timestamp};
 
 use super::{
-    analysis, database,
+    analysis, checks, database,
     effect::Selection,
     observation,
     observed::Revision,
@@ -34,9 +34,10 @@ pub fn resting(pass: &Pass<'_>) -> Report {
         (Some(stable), Some(failed)) => {
             let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.revision != failed.revision);
             let undone = undone.map(|undone| format!("; {} was undone ({})", undone.revision, undone.message));
-            let (serves, next) = serves(pass, stable);
+            let (serves, next) = serves(pass, stable, &failed.reason);
+            let wrong = checks::wrong_after_rollback(pass).map(|wrong| format!("; {wrong}")).unwrap_or_default();
             let message = format!(
-                "{} was rolled back ({}){}; {serves}",
+                "{} was rolled back ({}){}; {serves}{wrong}",
                 failed.revision,
                 failed.message,
                 undone.unwrap_or_default()
@@ -50,7 +51,7 @@ pub fn resting(pass: &Pass<'_>) -> Report {
                 |workload| format!("Deployment {}'s own pods serve as before", workload.object.name),
             );
             let message = format!("the first revision {} failed, {left}: {}", failed.revision, failed.message);
-            Report::new(Phase::Halted, "FirstRevisionFailed", message).next(serves(pass, "").1)
+            Report::new(Phase::Halted, "FirstRevisionFailed", message).next(serves(pass, "", &failed.reason).1)
         }
         (_, None) if pass.release.spec.paused => held_back(pass, &target.hash),
         (_, None) => Report::new(Phase::Pending, "Starting", format!("{} is about to be released", target.hash)),
@@ -80,10 +81,19 @@ fn held_back(pass: &Pass<'_>, target: &str) -> Report {
 }
 
 /// Whether the revision that is left has the requests, and what a person can do about one that failed.
-fn serves(pass: &Pass<'_>, stable: &str) -> (String, String) {
+fn serves(pass: &Pass<'_>, stable: &str, reason: &str) -> (String, String) {
     let retry = command(pass, "retry");
+    let fix = match reason {
+        // What failed it may be what it was judged by, which starts no release.
+        "CheckFailed" | "AnalysisFailed" | "AnalysisInconclusive" => {
+            format!(
+                "apply a template that fixes it: that starts a release; after a change of checks, analysis or database alone, {retry}"
+            )
+        }
+        _ => format!("apply a template that fixes it, or {retry}"),
+    };
     let Some(refusal) = route::refused_for_good(pass).filter(|_| route::router(pass).is_some()) else {
-        return (format!("{stable} serves"), format!("apply a template that fixes it, or {retry}"));
+        return (format!("{stable} serves"), fix);
     };
     let serves = match route::is_cut_off(pass) {
         true => format!("{stable} has its pods, but no request comes to it by the route: {}", refusal.text),

@@ -41,18 +41,40 @@ pub fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Hear
         let (took, message) = timed.unwrap_or_else(|| (lived, end.message.clone()));
         // What it had to say of its own, where all is well.
         let said = message.strip_prefix("exit code 0: ").filter(|_| end.succeeded);
+        let message = never_started(pass, check, state, &name, &message).unwrap_or_else(|| bounded(&message, 160));
         let seen = said.map_or(ran.clone(), |said| format!("{} ({ran})", bounded(said.trim(), 160)));
         // By the Job controller's clock: this one's may be ahead of it, and the attempt has begun by this one's.
         let begun = state.answered_at.unwrap_or(state.started_at);
         return Some(Heard {
             at: end.at.max(begun).min(pass.now),
-            fault: (!end.succeeded).then(|| bounded(&message, 160)),
+            fault: (!end.succeeded).then_some(message),
             seen,
             took,
         });
     }
     let refusal = pass.seen.refusal.as_ref().filter(|refusal| refusal.contains(&format!("Job {name}")))?;
     Some(Heard { at: pass.now, fault: Some(refusal.clone()), seen: "not run".into(), took: Duration::default() })
+}
+
+/// What the pod of an attempt waited for when its time was over. The Job controller tells no more than that it was.
+fn never_started(pass: &Pass<'_>, check: &Check, state: &CheckStatus, name: &str, ended: &str) -> Option<String> {
+    let why = state.message.strip_prefix(&format!("Job {name} waits: "))?;
+    if ended.starts_with("exit code") {
+        return None;
+    }
+    let Some((object, what)) = database::lacking::object(why) else {
+        return Some(bounded(&format!("its pod did not start: {why}"), 160));
+    };
+    let place = pass.policy().checks.iter().position(|known| known.name == check.name).unwrap_or_default();
+    let field = match (&check.job, &check.http, &check.sql) {
+        (Some(_), ..) => "job.template",
+        (_, Some(_), _) => "http.headers",
+        (.., Some(_)) => "sql.urlFrom",
+        _ => "keys",
+    };
+    let told =
+        format!("{object}, which spec.checks[{place}].{field} names, {what}: make it or name another, then retry");
+    Some(bounded(&told, 200))
 }
 
 /// Has it run, if it does not yet.

@@ -157,6 +157,20 @@ fn remedy(pass: &Pass<'_>, object: &Named, only_key: bool, place: Option<&Named>
     format!("{command}{or}; it goes on by itself")
 }
 
+/// The object that somebody says a pod lacks, and what is the matter with it, where they name one.
+pub fn object(words: &str) -> Option<(String, &'static str)> {
+    let found = WORDS.as_ref()?.captures(words)?;
+    let text = |group: &str| found.name(group).map(|it| it.as_str().to_owned());
+    let key = text("key");
+    let (kind, name) = (Kind::of(&text("kind").or_else(|| text("in"))?), text("name").or_else(|| text("of"))?);
+    let what = match text("what").as_deref() {
+        Some("is being deleted") => "is being deleted",
+        _ if key.is_some() => "is not there",
+        _ => "does not exist",
+    };
+    Some((described(&Named { field: "", kind, name, key: None }, key.as_deref()), what))
+}
+
 /// All places of the spec that name an object which a Job of the database needs.
 fn named(database: &Database) -> Vec<Named> {
     let mut all = Vec::new();

@@ -16,6 +16,7 @@ mod releases;
 mod rollbacks;
 mod routed;
 mod templated;
+mod told;
 mod unaccepted;
 mod unfair;
 mod unproven;
