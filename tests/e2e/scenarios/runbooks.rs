@@ -235,11 +235,12 @@ async fn multiship(world: World) {
     change_check(&shop, "pages", json!({"http": {"path": "/-/missing"}})).await;
     let told = "check pages failed: GET /-/missing: expected status 200 to 299 (404 from ";
     taken_back(&world, &shop, &[("ANYTHING", "other", told)]).await;
-    // A host that the platform has not allowed is not asked.
+    // A host that the platform has not allowed is told before anything begins.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
     shop.patch(&checks.to_string()).await;
-    let told = "check elsewhere failed: GET /: host payments.example.com is not allowed: ";
-    taken_back(&world, &shop, &[("ANYTHING", "new", told)]).await;
+    let status = shop.reaches("Invalid", |status| status.phase == Phase::Invalid).await;
+    assert_eq!(status.reason, "HostNotAllowed", "{}", status.message);
+    assert!(status.message.contains("payments.example.com"), "{}", status.message);
 }
 
 async fn sports_nutrition(world: World) {
