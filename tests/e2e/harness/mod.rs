@@ -28,10 +28,18 @@ pub use shop::Shop;
 pub use world::World;
 
 use serde_json::Value;
+use servicerelease::api::{SegmentStatus, VerdictStatus};
 
 /// Reads YAML as a JSON value.
 pub fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error} in\n{text}"))
+}
+
+/// The requests that were counted of the candidate and of stable, in all segments: what the first scrapes of the candidate
+/// miss is one of its own.
+pub fn counted(verdict: &VerdictStatus) -> (i64, i64) {
+    let sum = |of: fn(&SegmentStatus) -> i64| verdict.segments.iter().map(of).sum();
+    (sum(|it| it.candidate.requests), sum(|it| it.stable.requests))
 }
 
 /// Puts `change` over `base`, key by key (a JSON merge patch).

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
 
 use crate::{
-    harness::{Load, Scenario, Shop, World, kubectl},
+    harness::{Load, Scenario, Shop, World, counted, kubectl},
     scenarios,
 };
 
@@ -40,9 +40,10 @@ async fn the_example_of_analysis(world: World) {
     shop.release("v3", &[("ERROR_RATE", "0.02")]).await;
     let status = shop.healthy().await;
     assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 3], "{:?}", status.verdicts);
-    let counted = &status.verdicts[0].segments[0];
-    assert!(counted.candidate.requests >= 200 && counted.stable.requests >= 200, "{counted:?}");
-    assert_eq!(counted.weight, 50);
+    let verdict = &status.verdicts[0];
+    let (candidate, stable) = counted(verdict);
+    assert!(candidate >= 200 && stable >= 200, "{verdict:?}");
+    assert!(verdict.segments.iter().all(|segment| segment.weight == 50), "{verdict:?}");
     assert!(status.verdicts[0].ln_evidence.is_some(), "{:?}", status.verdicts[0]);
 
     shop.release("v4", &[("ERROR_RATE", "0.5")]).await;
@@ -155,8 +156,8 @@ async fn the_example_of_templates(world: World) {
     let names: Vec<&str> = status.verdicts.iter().map(|verdict| verdict.name.as_str()).collect();
     assert_eq!(names, ["traefik-errors", "traefik-slow", "traefik-traffic", "latency"]);
     assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 4], "{:?}", status.verdicts);
-    let counted = &status.verdicts[0].segments[0];
-    assert!(counted.candidate.requests >= 200 && counted.stable.requests >= 200, "{counted:?}");
+    let (candidate, stable) = counted(&status.verdicts[0]);
+    assert!(candidate >= 200 && stable >= 200, "{:?}", status.verdicts[0]);
     shop.release("v3", &[("ERROR_RATE", "0.5")]).await;
     rolled_back(&shop, "metric traefik-errors failed: ").await;
 }
@@ -190,8 +191,8 @@ async fn the_ready_made_templates(world: World) {
     let status = shop.healthy().await;
     assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 8], "{:?}", status.verdicts);
     for verdict in status.verdicts.iter().filter(|verdict| !verdict.segments.is_empty()) {
-        let counted = &verdict.segments[0];
-        assert!(counted.candidate.requests >= 200 && counted.stable.requests >= 200, "{verdict:?}");
+        let (candidate, stable) = counted(verdict);
+        assert!(candidate >= 200 && stable >= 200, "{verdict:?}");
     }
     shop.release("v3", &[("ERROR_RATE", "0.5")]).await;
     rolled_back(&shop, "-errors failed: ").await;

@@ -7,7 +7,7 @@ use serde_json::json;
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
 
 use crate::{
-    harness::{Load, Scenario, Shop, World, note},
+    harness::{Load, Scenario, Shop, World, counted, note},
     scenarios,
 };
 
@@ -59,7 +59,6 @@ async fn a_good_candidate_is_promoted(world: World) {
     shop.reaches("held, its pause being over", held).await;
     let status = shop.reaches_within(PATIENCE, "Healthy", |status| status.phase == Phase::Healthy).await;
     assert_eq!(status.verdicts[0].outcome, VerdictOutcome::Pass);
-    let counted = status.verdicts[0].segments[0].candidate;
-    assert!(counted.requests >= 3, "{counted:?}");
+    assert!(counted(&status.verdicts[0]).0 >= 3, "{:?}", status.verdicts[0]);
     load.assert_no_failed_requests().await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
 
 use crate::{
-    harness::{Load, Scenario, Shop, World, postgres::Postgres},
+    harness::{Load, Scenario, Shop, World, counted, postgres::Postgres},
     scenarios,
 };
 
@@ -73,8 +73,8 @@ async fn found_by_comparison(world: World) {
     shop.step("3/4 pause", Phase::Paused).await;
     let judged = |status: &ServiceReleaseStatus| status.verdicts.iter().all(|it| it.outcome == VerdictOutcome::Pass);
     let status = shop.reaches("both verdicts are Pass", judged).await;
-    let counted = &status.verdicts[0].segments[0];
-    assert!(counted.weight == 10 && counted.candidate.requests >= 150, "{counted:?}");
+    let verdict = &status.verdicts[0];
+    assert!(counted(verdict).0 >= 150 && verdict.segments.iter().all(|segment| segment.weight == 10), "{verdict:?}");
     shop.say("Promote").await;
     shop.healthy().await;
 
