@@ -12,6 +12,7 @@ pub mod pending;
 pub mod risks;
 mod run;
 pub mod statements;
+mod stop;
 
 pub use pending::{Settled, Unsettled, settled};
 pub use run::{Report, Settings, down, run};
