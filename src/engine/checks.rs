@@ -164,10 +164,10 @@ fn listen(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
     }
 }
 
-/// How many answers were wrong, where some may be.
+/// How many answers were wrong, where some may be and some were right.
 fn totals(check: &Check, state: &CheckStatus) -> String {
     let CheckStatus { attempts, wrong, .. } = state;
-    let told = check.tolerated() > 1 && *wrong > 0;
+    let told = check.tolerated() > 1 && *wrong > 0 && wrong < attempts;
     if told { format!("{wrong} of {attempts} answers wrong; ") } else { String::new() }
 }
 
