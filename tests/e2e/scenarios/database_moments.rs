@@ -3,12 +3,12 @@
 
 use kube::api::DeleteParams;
 use serde_json::json;
-use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome};
+use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, StepName, WorkOutcome};
 
 use crate::{
     harness::{
         Scenario, World,
-        database::{Ground, LONG, file},
+        database::{Ground, LONG, config_map, file},
         volume::Volume,
     },
     scenarios,
@@ -18,9 +18,11 @@ pub const ALL: &[Scenario] = scenarios! {
     aborted_in_each_step, Together, Embedded;
     edited_in_each_step, Together, Embedded;
     deleted_in_mid_migration, Together, Embedded;
+    in_maintenance_in_a_seed_and_in_a_restore, Together, Embedded;
 };
 
-/// All steps there are: a migration that a person approves, a seed, and a verification.
+/// The steps that nobody notices: a migration that a person approves, and a verification. Those behind maintenance mode, the
+/// seed and the way back by a backup have a scenario of their own.
 const SPEC: &str = "{database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {},
     verify: {tables: [effects]}, migration: {approval: Required}}}";
 
@@ -162,4 +164,72 @@ async fn deleted_in_mid_migration(world: World) {
     let status = shop.reaches_within(LONG, "Healthy", |status| status.phase == Phase::Healthy).await;
     assert_eq!(status.database.unwrap().applied, [""; 0]);
     assert_eq!(ground.effects().await, "001,002");
+}
+
+const BEHIND_A_KEY: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 4s}},
+    database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, onRollback: Restore,
+    migration: {previousRevisionCompatible: false}}, strategy: {blueGreen: {}}}";
+const SEEDED: &str = "{seed: {sql: {configMap: shop-seed, set: seed}}}";
+
+async fn in_maintenance_in_a_seed_and_in_a_restore(world: World) {
+    let _volume = Volume::claimed(&world, "shop-backups").await;
+    let mode =
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: shop-mode, labels: {servicerelease.io/release: shop}},
+        data: {MAINTENANCE_MODE: 'false'}}";
+    world.apply(mode).await;
+    let ground = Ground::start(&world, BEHIND_A_KEY).await;
+    let files = [file("002", "CREATE TABLE notes (id int)")];
+    let rows = "INSERT INTO notes VALUES (1); SELECT pg_sleep(6)";
+    config_map(&world, "shop-seed", vec![("001_rows.sql".to_owned(), rows.to_owned())]).await;
+
+    ground.release("v2", &files, "{}").await;
+    let closing =
+        |status: &ServiceReleaseStatus| status.step.as_ref().is_some_and(|step| step.name == StepName::Maintenance);
+    ground.shop.reaches_within(LONG, "Maintenance", closing).await;
+    ground.shop.say("Abort").await;
+    let status = ground.ends(Phase::RolledBack, "Aborted", "").await;
+    assert_eq!(status.database.unwrap().schema, SchemaState::Unchanged);
+    as_it_was(&ground).await;
+
+    aborted_in_the_seed(&ground, "v3", &files).await;
+    ground.approve("Restore").await;
+    let status = ground.ends(Phase::RolledBack, "Aborted", "").await;
+    let known = status.database.unwrap();
+    assert_eq!((known.schema, known.seeded_at), (SchemaState::Undone, None), "the rows went with the schema");
+    as_it_was(&ground).await;
+
+    // Another version, while the backup takes the database's place: that comes to its end first.
+    aborted_in_the_seed(&ground, "v4", &files).await;
+    ground.approve("Restore").await;
+    ground.work(DatabaseTask::Restore, WorkOutcome::Running).await;
+    ground.release("v5", &files, SEEDED).await;
+    let status = ground.healthy().await;
+    assert!(status.database.unwrap().seeded_at.is_some(), "what was taken along is put in again");
+    assert_eq!(ground.effects().await, "001,002");
+    assert_eq!(ground.postgres.sql("SELECT count(*) FROM notes").await, "1");
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    ground.load.answered_only_by("v5").await;
+    ground.is_sound().await;
+}
+
+/// The seed comes to its end first; then the backup is the way back, which a person approves.
+async fn aborted_in_the_seed(ground: &Ground, version: &str, files: &[(String, String)]) {
+    ground.release(version, files, SEEDED).await;
+    ground.work(DatabaseTask::Seed, WorkOutcome::Running).await;
+    ground.postgres.runs("pg_sleep(6)").await;
+    ground.shop.say("Abort").await;
+    let waits = |status: &ServiceReleaseStatus| status.phase == Phase::AwaitingApproval;
+    ground.shop.reaches_within(LONG, "a restore waits for approval", waits).await;
+    assert_eq!(ground.postgres.sql("SELECT count(*) FROM notes").await, "1");
+    assert_eq!(ground.mode().await, "true");
+    ground.load.answered_only_by("v1").await;
+}
+
+/// Nothing is left of a release that was aborted.
+async fn as_it_was(ground: &Ground) {
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    assert_eq!(ground.effects().await, "001");
+    assert_eq!(ground.postgres.sql("SELECT to_regclass('notes') IS NULL").await, "t");
+    ground.load.answered_only_by("v1").await;
+    ground.is_sound().await;
 }
