@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -97,13 +98,20 @@ impl Job {
             process.arg("--").args(command);
         }
         process.env("DATABASE_URL", url).stdin(Stdio::null());
-        process.stdout(log.try_clone().expect("a log")).stderr(log);
+        process.stdout(log.try_clone().expect("a log")).stderr(log).process_group(0);
         Self { process: process.spawn().expect("the program"), directory }
     }
 
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Kills it with all that it has started, as a pod's first process takes the others along.
+    pub fn kill_all(&self) {
+        let group = format!("-{}", self.process.id());
+        let sent = Command::new("kill").args(["-9", "--", &group]).status();
         assert!(sent.expect("kill").success());
     }
 

@@ -162,8 +162,8 @@ async fn a_restoration_that_is_killed_is_gone_on_with() {
     let restored = Names::of("shop", "_before_3").restored;
     let job = job::Job::start(&url, &task(), None, Some(backups.path()), &[]);
     server.until(&format!("SELECT count(*) > 0 FROM pg_database WHERE datname = '{restored}'")).await;
-    // pg_restore may go on for a while.
-    job.signal("9");
+    // The server process of pg_restore may go on for a while.
+    job.kill_all();
     job.wait();
     let report = restore(&server, backups.path()).await;
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
