@@ -15,7 +15,7 @@ use crate::{
 const STEPS: &str = r#"{"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}"#;
 
 /// v1 Healthy behind Service shop, with these checks in the manifest of what comes next.
-fn with_checks(checks: Value) -> World {
+pub(super) fn with_checks(checks: Value) -> World {
     let mut world = World::healthy(serde_json::from_str(STEPS).unwrap(), 4);
     world.edit(|spec| spec.checks = serde_json::from_value(checks).unwrap());
     world.settle();

@@ -225,6 +225,19 @@ fn a_person_can_pass_over_what_the_pods_say_but_not_over_warmth() {
     assert!(world.pods("v1") >= 2 && world.stable() == "v1");
 }
 
+/// The first thing that an undo of v2 does is to give v1 the requests.
+fn undone_at_once(world: &mut World) {
+    world.say(Action::Undo, |_| {});
+    let decision = world.pass();
+    let back = Selection::Revision(world.hash("v1"));
+    assert!(
+        matches!(&decision.after[..], [Effect::Select { selection, .. }, ..] if *selection == back),
+        "{decision:?}"
+    );
+    drain(world);
+    assert_eq!((world.phase(), world.stable(), world.pods("v2")), (Phase::RolledBack, "v1".into(), 0));
+}
+
 #[test]
 fn keep_previous_makes_undo_instant() {
     let mut world = World::healthy(json!({"blueGreen": {}}), 3);
@@ -234,15 +247,7 @@ fn keep_previous_makes_undo_instant() {
     world.wait(1000);
     world.settle();
     assert_eq!(world.pods("v1"), 3);
-    world.say(Action::Undo, |_| {});
-    let decision = world.pass();
-    let back = Selection::Revision(world.hash("v1"));
-    assert!(
-        matches!(&decision.after[..], [Effect::Select { selection, .. }, ..] if *selection == back),
-        "{decision:?}"
-    );
-    drain(&mut world);
-    assert_eq!((world.phase(), world.stable(), world.pods("v2")), (Phase::RolledBack, "v1".into(), 0));
+    undone_at_once(&mut world);
     assert_eq!(world.status().rollback.unwrap().cause, RollbackCause::Undone);
 }
 
@@ -259,15 +264,7 @@ fn keep_previous_makes_undo_instant_after_a_canary_by_pods_too() {
     world.settle();
     assert_eq!((world.stable(), world.pods("v1"), world.pods("v2")), ("v2".into(), 4, 4));
     assert_eq!(world.selected(), Selection::Revision(world.hash("v2")), "what is kept gets no request");
-    world.say(Action::Undo, |_| {});
-    let decision = world.pass();
-    let back = Selection::Revision(world.hash("v1"));
-    assert!(
-        matches!(&decision.after[..], [Effect::Select { selection, .. }, ..] if *selection == back),
-        "{decision:?}"
-    );
-    drain(&mut world);
-    assert_eq!((world.phase(), world.stable(), world.pods("v2")), (Phase::RolledBack, "v1".into(), 0));
+    undone_at_once(&mut world);
 }
 
 #[test]

@@ -1,20 +1,15 @@
 //! What is told of checks: how many answers were wrong, what is ignored, what was not asked to its end.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::world::{World, right, wrong};
+use super::{
+    checked::with_checks,
+    world::{World, right, wrong},
+};
 use crate::{
     api::{CheckOutcome, CheckStatus, Phase},
     engine::{Job, JobEnd},
 };
-
-fn with_checks(checks: Value) -> World {
-    let strategy = json!({"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}});
-    let mut world = World::healthy(strategy, 4);
-    world.edit(|spec| spec.checks = serde_json::from_value(checks).unwrap());
-    world.settle();
-    world
-}
 
 fn minutes(world: &mut World, count: u32) {
     for _ in 0..count * 30 {
