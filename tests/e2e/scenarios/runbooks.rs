@@ -237,7 +237,7 @@ async fn multiship(world: World) {
     taken_back(&world, &shop, &[("ANYTHING", "other", told)]).await;
     // A host that the platform has not allowed is told before anything begins.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
-    shop.patch(&checks.to_string()).await;
+    shop.release_with("v40", checks).await;
     let status = shop.reaches("Invalid", |status| status.phase == Phase::Invalid).await;
     assert_eq!(status.reason, "HostNotAllowed", "{}", status.message);
     assert!(status.message.contains("payments.example.com"), "{}", status.message);
