@@ -60,11 +60,11 @@ bench-judge: ## how often good and bad canaries are aborted, simulated (some sec
 
 bench-gateway: ## what shifts over a real gateway cost, and how long a rollback by a metric takes, into target/bench-{gateway,rollback}.md
 	@echo "takes about 20 minutes after the build; leave the machine alone meanwhile"
-	@bash -euc 'export PROFILE=release ADDONS="metrics-server gateway prometheus"; source tests/setup/env.sh; \
+	@bash -euc 'export PROFILE=release ADDONS="metrics-server gateway contour prometheus"; source tests/setup/env.sh; \
 		export K6=$$(tests/devcluster/devcluster tool k6); \
 		{ echo "| scenario | failed / requests | share meant: observed ± 99% (%) | from the decision on record to the traffic |"; \
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-gateway.md; \
-		{ echo "| what is watched | failed requests | from what shows it (the first bad sample, or the pod's status) to the last request given to the candidate: least / median / greatest (each run), s | the same from the moment it was told to be bad |"; \
+		{ echo "| what is watched | failed requests | from what shows it (the first bad sample, the status of a pod, or that it was told) to the last request given to the candidate: least / median / greatest (each run), s | the same from the moment it was told to be bad |"; \
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-rollback.md; \
 		cargo test --quiet --test e2e -- --bench $(ARGS); cat target/bench-gateway.md target/bench-rollback.md'
 

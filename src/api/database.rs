@@ -22,6 +22,8 @@ use super::{CaSource, Duration, JobCheck, SecretSource, Verify};
     validation = Rule::new("!has(self.onRollback) || self.onRollback != 'Restore' || (has(self.backup) && has(self.backup.persistentVolumeClaim))").message("onRollback: Restore needs backup.persistentVolumeClaim"),
     validation = Rule::new("!has(self.onRollback) || self.onRollback != 'Keep' || !has(self.migration) || self.migration.previousRevisionCompatible").message("onRollback: Keep needs migration.previousRevisionCompatible: the old code would run on the new schema"),
     validation = Rule::new("!has(self.migrationDown) || has(self.migration)").message("migrationDown needs migration"),
+    validation = Rule::new("!has(self.migrationDown) || !has(self.migrationDown.sql) || !has(self.migration) || !has(self.migration.sql) || self.migrationDown.sql.set == self.migration.sql.set").message("migrationDown.sql.set has to be migration.sql.set: the ledger knows by it what is to be taken back"),
+    validation = Rule::new("!has(self.seed) || !has(self.seed.sql) || !has(self.migration) || !has(self.migration.sql) || self.seed.sql.set != self.migration.sql.set").message("seed.sql.set is that of the migration, whose files the ledger would take the seed's for: set seed.sql.set, say to seed"),
     validation = Rule::new("!has(self.migration) || !has(self.migration.approval) || self.migration.approval != 'WhenDataLoss' || has(self.migration.sql) || (has(self.rehearsal) && self.rehearsal.mode == 'Required')").message("migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never")
 )]
 #[serde(rename_all = "camelCase")]
@@ -340,7 +342,8 @@ pub struct SqlFiles {
     /// migrationDown.
     #[schemars(length(min = 1, max = 253))]
     pub config_map: String,
-    /// Tells these files in the ledger from others for the same schema. Default: default.
+    /// Tells these files in the ledger from others for the same schema: that of migrationDown is the migration's, that of
+    /// the seed another. Default: default.
     #[serde(default = "default_set")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub set: String,

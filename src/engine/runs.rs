@@ -1,6 +1,6 @@
 //! Checks that a Job answers: one Job for each attempt, made once it is on record.
 
-use crate::api::{Check, CheckOutcome, CheckStatus, Database, Duration, status::bounded};
+use crate::api::{Check, CheckOutcome, CheckStatus, Database, Duration, Timestamp, status::bounded};
 
 use super::{
     addresses::{addresses, request},
@@ -17,6 +17,11 @@ use super::{
 const START: Duration = Duration::from_secs(120);
 /// What of a name of the user's stands in a Job's.
 const MOST_NAME: usize = 24;
+/// How long a Job may take to have a pod before that is told.
+const PODLESS: Duration = Duration::from_secs(10);
+/// What a Job waits for that gets no pod. Its Events say more, which the operator does not read.
+pub const NO_POD: &str = "no pod of it can be made: its service account (runner.serviceAccountName, or its template's) may not exist, \
+                          or a quota or an admission policy refuses";
 
 /// The name of the Job of an attempt: at most 63 characters, since pods have it as a label.
 fn name(pass: &Pass<'_>, state: &CheckStatus) -> String {
@@ -28,6 +33,11 @@ fn name(pass: &Pass<'_>, state: &CheckStatus) -> String {
 fn job<'a>(pass: &Pass<'a>, state: &CheckStatus) -> Option<&'a Job> {
     let name = name(pass, state);
     pass.seen.jobs.iter().find(|job| job.object.name == name && !job.deleting)
+}
+
+/// What a Job waits for that was due at a moment, in the words of whoever holds up its pod.
+pub fn waits_for(pass: &mut Pass<'_>, job: &Job, due: Timestamp) -> Option<String> {
+    job.stuck.clone().or_else(|| (job.podless && pass.elapsed(due, PODLESS)).then(|| NO_POD.to_owned()))
 }
 
 /// How the attempt under way ended, if it has.
@@ -62,6 +72,9 @@ fn never_started(pass: &Pass<'_>, check: &Check, state: &CheckStatus, name: &str
     if ended.starts_with("exit code") {
         return None;
     }
+    if why == NO_POD {
+        return Some(format!("{NO_POD}: kubectl describe job {name}"));
+    }
     let Some((object, what)) = database::lacking::object(why) else {
         return Some(bounded(&format!("its pod did not start: {why}"), 160));
     };
@@ -82,7 +95,8 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let name = name(pass, state);
     state.job = Some(name.clone());
     if let Some(job) = job(pass, state) {
-        let waits = job.stuck.clone().map(|why| format!("Job {name} waits: {why}"));
+        let due = state.answered_at.map_or(state.started_at, |at| at.plus(check.interval));
+        let waits = waits_for(pass, job, due).map(|why| format!("Job {name} waits: {why}"));
         state.message = bounded(&waits.unwrap_or_else(|| format!("Job {name} runs")), 256);
         return;
     }

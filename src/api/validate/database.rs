@@ -12,6 +12,10 @@ pub fn database(database: &Database) -> Vec<Violation> {
     let claim = backup.as_ref().is_some_and(|backup| backup.persistent_volume_claim.is_some());
     let compatible = migration.as_ref().is_none_or(|migration| migration.previous_revision_compatible);
     let rehearsed = database.rehearsed().is_some();
+    let set = |change: Option<&Change>| change.and_then(|change| change.sql.as_ref()).map(|sql| sql.set.clone());
+    let up = set(migration.as_ref().map(|migration| &migration.change));
+    let down = set(migration_down.as_ref().map(|down| &down.change));
+    let seed = set(database.seed.as_ref());
     let blind = migration.as_ref().is_some_and(|migration| {
         migration.approval == Some(MigrationApproval::WhenDataLoss) && migration.change.sql.is_none() && !rehearsed
     });
@@ -28,6 +32,14 @@ pub fn database(database: &Database) -> Vec<Violation> {
             "onRollback: Keep needs migration.previousRevisionCompatible: the old code would run on the new schema",
         ),
         (migration_down.is_some() && migration.is_none(), "migrationDown needs migration"),
+        (
+            up.is_some() && down.is_some() && up != down,
+            "migrationDown.sql.set has to be migration.sql.set: the ledger knows by it what is to be taken back",
+        ),
+        (
+            up.is_some() && up == seed,
+            "seed.sql.set is that of the migration, whose files the ledger would take the seed's for: set seed.sql.set, say to seed",
+        ),
         (
             blind,
             "migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never",

@@ -337,6 +337,13 @@ mod tests {
                 });
             }),
             release(|it| {
+                let files = |set: &str| json!({"sql": {"configMap": "a", "set": set}});
+                it["spec"]["database"] = json!({
+                    "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}},
+                    "migration": files("default"), "migrationDown": files("other"), "seed": {"sql": {"configMap": "b"}},
+                });
+            }),
+            release(|it| {
                 let metric = |prometheus: Value, limits: Value| {
                     let mut metric = json!({"name": "a", "prometheus": prometheus});
                     metric.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
@@ -434,6 +441,7 @@ mod tests {
                 ],
                 vec!["spec.database", "spec.database"],
                 vec!["spec.database"],
+                vec!["spec.database", "spec.database"],
                 vec![
                     "spec.analysis.metrics[0].threshold",
                     "spec.analysis.metrics[1].prometheus",

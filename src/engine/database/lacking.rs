@@ -10,9 +10,9 @@ use crate::api::{CaSource, Change, Database, SecretKey, WorkOutcome};
 use super::super::{
     pass::Pass,
     report::kubectl,
+    runs::NO_POD,
     task::{DatabaseJob, NO_AUTHORITY, NO_FILES},
 };
-use super::work::NO_POD;
 
 /// Something that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]

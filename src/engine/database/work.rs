@@ -22,11 +22,6 @@ use super::{
 const START: Duration = Duration::from_secs(120);
 /// How long what changes the database may take before it is said where to look.
 const LONG: Duration = Duration::from_secs(20);
-/// How long a Job may take to have a pod before that is told.
-const PODLESS: Duration = Duration::from_secs(10);
-/// What a Job waits for that gets no pod. Its Events say more, which the operator does not read.
-pub const NO_POD: &str = "no pod of it can be made: its service account (runner.serviceAccountName) may not exist, or a quota or \
-                          an admission policy refuses";
 /// How often a Job that ends without a report is followed by another.
 const MOST_LOST: i64 = 4;
 /// The longest message, in characters.
@@ -194,8 +189,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         return;
     };
     let Some(end) = &job.end else {
-        let (stuck, podless) = (job.stuck.clone(), job.podless);
-        let waits = stuck.or_else(|| (podless && pass.elapsed(work.started_at, PODLESS)).then(|| NO_POD.to_owned()));
+        let waits = runs::waits_for(pass, job, work.started_at);
         let log = changes(order.task) && pass.elapsed(work.started_at, LONG);
         let log = if log {
             format!(": what it waits for is in its log, kubectl logs job/{}", work.job)
@@ -247,9 +241,9 @@ fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, w
         work.message = bounded(&lacks.message, MOST_TOLD);
         return;
     }
-    if waited.as_deref() == Some(NO_POD) && !outlives(order.task) {
+    if waited.as_deref() == Some(runs::NO_POD) && !outlives(order.task) {
         // Nor would the next one have one.
-        (work.outcome, work.message) = (WorkOutcome::NotBegun, format!("Job {}: {NO_POD}", work.job));
+        (work.outcome, work.message) = (WorkOutcome::NotBegun, format!("Job {}: {}", work.job, runs::NO_POD));
         return;
     }
     let waited = waited.map(|words| format!("; its pod waited: {}", bounded(&words, 120))).unwrap_or_default();

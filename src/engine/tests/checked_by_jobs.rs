@@ -155,6 +155,33 @@ fn a_job_that_the_api_server_refuses_fails_the_check_with_its_words() {
     assert!(status.message.contains("image: Required value"), "{}", status.message);
 }
 
+/// A service account that is not there, a quota: the Job controller says so in Events alone.
+#[test]
+fn a_job_that_gets_no_pod_says_so_while_it_waits_and_in_the_end() {
+    let mut world = with_checks(smoke(&json!({})));
+    world.set_image("v2");
+    world.settle();
+    world.seen.jobs[0].podless = true;
+    world.settle();
+    let told = |world: &World| world.status().checks[0].message.clone();
+    assert!(told(&world).ends_with(" runs"), "at first nobody wonders: {}", told(&world));
+    world.wait(10);
+    world.settle();
+    let name = world.seen.jobs[0].object.name.clone();
+    assert!(told(&world).starts_with(&format!("Job {name} waits: no pod of it can be made: ")), "{}", told(&world));
+    assert!(world.status().message.contains("no pod of it can be made"), "{}", world.status().message);
+    let (at, message) = (world.now, "DeadlineExceeded: Job was active longer than specified deadline".to_owned());
+    world.seen.jobs[0].end = Some(JobEnd { succeeded: false, at, took: 600_000, message, report: None, image: None });
+    world.settle();
+    let status = world.status();
+    assert!(
+        status.message.contains("check smoke failed: no pod of it can be made: its service account"),
+        "{}",
+        status.message
+    );
+    assert!(told(&world).contains(&format!("refuses: kubectl describe job {name}")), "{}", told(&world));
+}
+
 #[test]
 fn preflight_comes_before_any_pod_of_the_candidate() {
     let keys = json!([{"name": "env", "when": ["Preflight"], "keys": [{"secret": "shop", "keys": ["URL"]}]}]);

@@ -48,8 +48,8 @@ pub struct K6 {
 }
 
 impl K6 {
-    /// Starts it in front of the Gateway `edge`, by the host name of the scenario; comes back when it is served.
-    pub async fn start(world: &World) -> Self {
+    /// Starts it in front of a Gateway, by the host name of the scenario; comes back when it is served.
+    pub async fn start(world: &World, gateway: &str) -> Self {
         let program = std::env::var("K6").expect("K6, the program: run `make bench-gateway`");
         let cluster = world.cluster.embedded.as_deref().expect("the embedded cluster");
         let root = env!("CARGO_MANIFEST_DIR");
@@ -58,7 +58,7 @@ impl K6 {
             .args(["--name", cluster, "exec", "--", "env", "K6_CSV_SAVE_INTERVAL=100ms"])
             .args(["K6_CSV_TIME_FORMAT=rfc3339_nano", &program, "run", "--quiet", "--summary-mode=disabled"])
             .args(["--no-usage-report", "--address", "", "--out", "csv=-"])
-            .args(["-e", &format!("URL={}", world.url_of("edge").await), "-e", &format!("NAME={}", world.hostname())])
+            .args(["-e", &format!("URL={}", world.url_of(gateway).await), "-e", &format!("NAME={}", world.hostname())])
             .args(["-e", &format!("RATE={RATE}"), &format!("{root}/tests/e2e/harness/k6.js")])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -35,7 +35,7 @@ pub struct Witness(Arc<Mutex<Seen>>);
 struct Seen {
     endpoints: Vec<Endpoint>,
     crashes: Vec<Crash>,
-    /// When the API server first said of a pod that it had crashed or was no longer ready.
+    /// When the API server first said of a pod that it had crashed, was no longer ready, or has no image.
     troubles: Vec<(Timestamp, String)>,
     ready_pods: BTreeSet<String>,
     ready: BTreeMap<(String, String), Vec<String>>,
@@ -120,6 +120,10 @@ impl Witness {
         self.readiness(&pod);
         let statuses = pod.status.into_iter().flat_map(|status| status.container_statuses.unwrap_or_default());
         for status in statuses {
+            let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+            if waiting.is_some_and(|reason| reason.contains("Image")) {
+                self.seen().troubles.push((Timestamp::now(), name.clone()));
+            }
             let states = [status.state, status.last_state].into_iter().flatten();
             for ended in states.filter_map(|state| state.terminated).filter(|ended| ended.exit_code != 0) {
                 let Some(at) = ended.finished_at else { continue };
@@ -145,7 +149,7 @@ impl Witness {
         }
     }
 
-    /// When the API server first said of a pod of this revision that it had crashed or was no longer ready.
+    /// When the API server first said of a pod of this revision that it had crashed, was no longer ready, or has no image.
     pub fn trouble(&self, revision: &str) -> Option<Timestamp> {
         self.seen().troubles.iter().find(|(_, pod)| pod.contains(revision)).map(|(at, _)| *at)
     }

@@ -41,7 +41,7 @@ struct Bench {
 
 impl Bench {
     async fn start(world: &World, name: &'static str) -> Self {
-        Self { k6: K6::start(world).await, name, shares: Vec::new(), shifts: Vec::new(), outside: 0 }
+        Self { k6: K6::start(world, "edge").await, name, shares: Vec::new(), shifts: Vec::new(), outside: 0 }
     }
 
     /// Takes a share: within the interval that holds 99 of 100 binomial samples, or not.

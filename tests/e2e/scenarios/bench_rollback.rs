@@ -1,11 +1,13 @@
 //! How long it takes from data that show a bad candidate to all requests on stable: by a metric, at several intervals,
-//! from the first bad sample in Prometheus; by its readiness probe and by a crash, from the pod's status that tells it;
-//! and of each from the moment it goes bad. Each writes its row into target/bench-rollback.md (`make bench-gateway`).
+//! from the first bad sample in Prometheus; by a standing check, from the moment the candidate goes bad; by its readiness
+//! probe, a crash and an image that is none, from the pod's status that tells it. Each writes its row into
+//! target/bench-rollback.md (`make bench-gateway`).
 
 use std::{io::Write as _, path::Path};
 
 use jiff::Timestamp;
-use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
+use serde_json::json;
+use servicerelease::api::{CheckOutcome, Phase, ServiceReleaseStatus, VerdictOutcome};
 
 use crate::{
     harness::{
@@ -20,16 +22,20 @@ pub const ALL: &[Scenario] = scenarios! {
     a_metric_every_second, Bench, Prometheus;
     a_metric_every_two_seconds, Bench, Prometheus;
     a_metric_every_five_seconds, Bench, Prometheus;
-    a_readiness_probe, Bench, Prometheus;
-    a_crash, Bench, Prometheus;
+    a_standing_check_every_five_seconds, Bench, Gateway;
+    a_readiness_probe, Bench, Gateway;
+    a_readiness_probe_over_envoy, Bench, Envoy;
+    a_crash, Bench, Gateway;
+    a_crash_over_envoy, Bench, Envoy;
+    an_image_that_is_none, Bench, Gateway;
 };
 
 /// Rollbacks for each row.
 const RUNS: usize = 10;
-/// What a rollback may take beyond the interval of its metric, in seconds.
+/// What a rollback may take beyond the interval of what is asked, in seconds.
 const BEYOND: f64 = 2.0;
-/// What it may take in place of an interval where pods tell: their endpoints go first, one by one, and Traefik takes in a
-/// change after the first at most every 2 s.
+/// What it may take more over Traefik where pods tell: their endpoints go first, one by one, and it takes in a change after
+/// the first at most every 2 s.
 const THROTTLED: f64 = 0.5;
 /// The metric, and its limit.
 const POOL: &str = "db_pool_active";
@@ -38,16 +44,44 @@ const LIMIT: u32 = 10;
 /// A way to go bad, and what sees it.
 struct Row<'a> {
     name: String,
-    /// The metric of the release.
-    metric: &'a str,
-    /// Seconds between two measurements; 0 where nothing waits for one.
-    interval: u32,
+    gateway: Gateway,
+    spec: String,
     /// What the candidate's pods are told to do.
     change: &'a str,
     /// Why it is rolled back.
     reason: &'a str,
+    shown: Shown,
+    /// The most that may pass from then on, in seconds.
+    allowed: f64,
     /// Whether requests fail by what the pods do.
     fails_requests: bool,
+}
+
+/// Who gives the requests to pods.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gateway {
+    Traefik,
+    Envoy,
+}
+
+/// What shows that the candidate is bad.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// The first bad sample in Prometheus.
+    Sample,
+    /// The status of a pod.
+    Pod,
+    /// Whoever asks it from the moment on when it was told to be bad.
+    AtOnce,
+}
+
+/// Half of the requests are the candidate's until a person goes on.
+fn canary(interval: u32, metric: &str) -> String {
+    format!(
+        "{{strategy: {{canary: {{steps: [{{setWeight: 50}}, {{pause: {{}}}}]}}}}, \
+         analysis: {{interval: {interval}s, metrics: [{metric}]}}, \
+         template: {{metadata: {{annotations: {{prometheus.io/scrape: 'true', prometheus.io/port: '8080'}}}}}}}}"
+    )
 }
 
 async fn a_metric_every_second(world: World) {
@@ -62,30 +96,105 @@ async fn a_metric_every_five_seconds(world: World) {
     metric(&world, 5).await;
 }
 
-const RESTARTS: &str = "{name: pods, workload: {}}";
+async fn metric(world: &World, interval: u32) {
+    // A gauge that breaks no request: none may fail, and each that v2 answers is seen.
+    let metric = format!(
+        "{{name: pool, prometheus: {{query: 'max({POOL}{{pod=~\"{{{{pods}}}}\"}})'}}, threshold: {{max: {LIMIT}}}}}"
+    );
+    let row = Row {
+        name: format!("metric every {interval} s"),
+        gateway: Gateway::Traefik,
+        spec: canary(interval, &metric),
+        change: "{\"pool_active\": 20}",
+        reason: "AnalysisFailed",
+        shown: Shown::Sample,
+        allowed: BEYOND + f64::from(interval),
+        fails_requests: false,
+    };
+    measured(world, row).await;
+}
+
+async fn a_standing_check_every_five_seconds(world: World) {
+    let spec = "{strategy: {canary: {steps: [{setWeight: 50}]}}, rollback: {keepPrevious: 1h}, observation: {duration: 1h}, \
+         checks: [{name: orders, when: [AfterPromotion], every: 5s, http: {path: /api/orders}}]}";
+    let row = Row {
+        name: "standing check every 5 s, after the promotion".to_owned(),
+        gateway: Gateway::Traefik,
+        spec: spec.to_owned(),
+        change: "{\"failing_paths\": \"/api/orders\"}",
+        reason: "CheckFailed",
+        shown: Shown::AtOnce,
+        allowed: BEYOND + 5.0,
+        fails_requests: false,
+    };
+    measured(&world, row).await;
+}
 
 async fn a_readiness_probe(world: World) {
-    let name = "readiness probe, 3 failures 1 s apart".to_owned();
-    let change = "{\"never_ready\": true}";
-    let row = Row { name, metric: RESTARTS, interval: 0, change, reason: "NotReady", fails_requests: true };
-    measured(&world, row).await;
+    unready(&world, Gateway::Traefik).await;
+}
+
+async fn a_readiness_probe_over_envoy(world: World) {
+    unready(&world, Gateway::Envoy).await;
 }
 
 async fn a_crash(world: World) {
-    let name = "crash, no restart allowed".to_owned();
-    let change = "{\"crash_after_requests\": 0}";
-    let row = Row { name, metric: RESTARTS, interval: 0, change, reason: "AnalysisFailed", fails_requests: true };
-    measured(&world, row).await;
+    crashed(&world, Gateway::Traefik).await;
 }
 
-async fn metric(world: &World, interval: u32) {
-    // A gauge that breaks no request: none may fail, and each that v2 answers is seen.
-    let metric = &format!(
-        "{{name: pool, prometheus: {{query: 'max({POOL}{{pod=~\"{{{{pods}}}}\"}})'}}, threshold: {{max: {LIMIT}}}}}"
-    );
-    let (name, change) = (format!("metric every {interval} s"), "{\"pool_active\": 20}");
-    let reason = "AnalysisFailed";
-    measured(world, Row { name, metric, interval, change, reason, fails_requests: false }).await;
+async fn a_crash_over_envoy(world: World) {
+    crashed(&world, Gateway::Envoy).await;
+}
+
+async fn unready(world: &World, gateway: Gateway) {
+    of_pods(world, gateway, "readiness probe, 3 failures 1 s apart", "NotReady", "{\"never_ready\": true}").await;
+}
+
+async fn crashed(world: &World, gateway: Gateway) {
+    let change = "{\"crash_after_requests\": 0}";
+    of_pods(world, gateway, "crash, no restart allowed", "AnalysisFailed", change).await;
+}
+
+/// Nothing waits for an interval.
+async fn of_pods(world: &World, gateway: Gateway, what: &str, reason: &str, change: &str) {
+    let (by, throttled) = match gateway {
+        Gateway::Traefik => ("Traefik", THROTTLED),
+        Gateway::Envoy => ("Envoy", 0.0),
+    };
+    let row = Row {
+        name: format!("{what}, {by}"),
+        gateway,
+        spec: canary(10, "{name: pods, workload: {}}"),
+        change,
+        reason,
+        shown: Shown::Pod,
+        allowed: BEYOND + throttled,
+        fails_requests: true,
+    };
+    measured(world, row).await;
+}
+
+/// No request is ever its: what is measured is until the rollback is on record.
+async fn an_image_that_is_none(world: World) {
+    let shop = world.routed_shop("GATEWAY", "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}").await;
+    let k6 = K6::start(&world, "edge").await;
+    let (mut from_shown, mut from_told) = (Vec::new(), Vec::new());
+    for run in 0..RUNS {
+        let told = Timestamp::now();
+        shop.change_container("image", json!(format!("Not An Image {run}"))).await;
+        let status = shop.reaches("taken back", |status| status.rollback.is_some() && status.candidate.is_none()).await;
+        let (now, rollback) = (Timestamp::now(), status.rollback.expect("a rollback"));
+        assert_eq!(rollback.reason, "InvalidImageName", "{}", rollback.message);
+        from_told.push(now.duration_since(told).as_secs_f64());
+        let shown = world.witness.trouble(&rollback.revision).expect("a pod in trouble");
+        from_shown.push(now.duration_since(shown).as_secs_f64());
+        shop.phase(Phase::RolledBack).await;
+    }
+    let last = k6.last();
+    tell("image that is none (to the rollback on record)", last.failed, &mut from_shown, &mut from_told);
+    k6.end().await;
+    assert_eq!((last.v2, last.failed), (0, 0), "requests of v2, and failed ones");
+    assert!(from_shown.iter().all(|it| *it <= BEYOND), "longer than {BEYOND} s: {from_shown:?}");
 }
 
 /// The time of the first sample over the limit that Prometheus has of a revision's pods since a moment.
@@ -100,54 +209,65 @@ async fn first_bad_sample(world: &World, revision: &str, since: Timestamp) -> Ti
     samples.min().unwrap_or_else(|| panic!("no bad sample since {since}: {series:?}"))
 }
 
+/// Whether what was released goes on well, and waits for a person or to be bad.
+fn goes_well(status: &ServiceReleaseStatus) -> bool {
+    match status.phase {
+        Phase::Paused => status.verdicts.first().is_some_and(|it| it.outcome == VerdictOutcome::Pass),
+        Phase::Observing => status.checks.first().is_some_and(|it| it.outcome == CheckOutcome::Passed),
+        _ => false,
+    }
+}
+
 async fn measured(world: &World, row: Row<'_>) {
-    let Row { name, metric, interval, change, reason, fails_requests } = row;
-    let spec = format!(
-        "{{strategy: {{canary: {{steps: [{{setWeight: 50}}, {{pause: {{}}}}]}}}}, \
-         analysis: {{interval: {}s, metrics: [{metric}]}}, \
-         template: {{metadata: {{annotations: {{prometheus.io/scrape: 'true', prometheus.io/port: '8080'}}}}}}}}",
-        if interval == 0 { 10 } else { interval },
-    );
-    let shop = world.routed_shop("GATEWAY", &spec).await;
-    let k6 = K6::start(world).await;
-    let (mut from_data, mut from_told) = (Vec::new(), Vec::new());
+    let (router, gateway) = match row.gateway {
+        Gateway::Traefik => ("GATEWAY", "edge"),
+        Gateway::Envoy => ("ENVOY", "edge-envoy"),
+    };
+    let shop = world.routed_shop(router, &row.spec).await;
+    let k6 = K6::start(world, gateway).await;
+    let (mut from_shown, mut from_told) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
         shop.release("v2", &[("RUN", &run.to_string())]).await;
-        let good = |status: &ServiceReleaseStatus| {
-            let passed = status.verdicts.first().is_some_and(|it| it.outcome == VerdictOutcome::Pass);
-            status.phase == Phase::Paused && passed
-        };
-        let revision = shop.reaches("paused, and well", good).await.candidate.unwrap().revision;
+        let status = shop.reaches("released, and well", goes_well).await;
+        let revision = status.candidate.or(status.stable).expect("a revision").revision;
         let told = Timestamp::now();
-        world.behave(&revision, change).await;
+        world.behave(&revision, row.change).await;
         let status = shop.reaches("RolledBack", |status| status.phase == Phase::RolledBack).await;
-        assert_eq!(status.reason, reason, "{}", status.message);
-        // Those that failed were the candidate's, too.
-        let given = |count: &Count| count.v2 + count.failed;
-        let counts = k6.counts();
-        let last =
-            counts.windows(2).rev().find(|pair| given(&pair[1]) > given(&pair[0])).map_or(told, |pair| pair[1].at);
+        assert_eq!(status.reason, row.reason, "{}", status.message);
+        let last = last_given(&k6.counts(), told);
         from_told.push(last.duration_since(told).as_secs_f64());
-        let shown = match interval {
-            0 => world.witness.trouble(&revision).expect("a pod in trouble"),
-            _ => first_bad_sample(world, &revision, told).await,
+        let shown = match row.shown {
+            Shown::AtOnce => told,
+            Shown::Pod => world.witness.trouble(&revision).expect("a pod in trouble"),
+            Shown::Sample => first_bad_sample(world, &revision, told).await,
         };
-        from_data.push(last.duration_since(shown).as_secs_f64());
+        from_shown.push(last.duration_since(shown).as_secs_f64());
     }
     let failed = k6.last().failed;
-    let row = format!("| {name} | {failed} | {} | {} |", distribution(&mut from_data), distribution(&mut from_told));
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../bench-rollback.md");
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("target/bench-rollback.md");
-    writeln!(file, "{row}").expect("a row is written");
-    note(row);
+    tell(&row.name, failed, &mut from_shown, &mut from_told);
     let counts = k6.counts();
     let when = counts.windows(2).filter(|pair| pair[1].failed > pair[0].failed).map(|pair| pair[1].at.to_string());
     let when: Vec<String> = when.collect();
     let begun = counts.first().map(|first| first.at);
     k6.end().await;
-    assert!(failed == 0 || fails_requests, "{failed} requests failed, of those that began at {begun:?}: {when:?}");
-    let allowed = BEYOND + if interval == 0 { THROTTLED } else { f64::from(interval) };
-    assert!(from_data.iter().all(|it| *it <= allowed), "longer than {allowed} s from what shows it: {from_data:?}");
+    assert!(failed == 0 || row.fails_requests, "{failed} requests failed, of those that began at {begun:?}: {when:?}");
+    let allowed = row.allowed;
+    assert!(from_shown.iter().all(|it| *it <= allowed), "longer than {allowed} s from what shows it: {from_shown:?}");
+}
+
+/// When the last request was given to v2. Those that failed were its, too.
+fn last_given(counts: &[Count], told: Timestamp) -> Timestamp {
+    let given = |count: &Count| count.v2 + count.failed;
+    counts.windows(2).rev().find(|pair| given(&pair[1]) > given(&pair[0])).map_or(told, |pair| pair[1].at)
+}
+
+/// The row of the table.
+fn tell(name: &str, failed: u64, from_shown: &mut [f64], from_told: &mut [f64]) {
+    let row = format!("| {name} | {failed} | {} | {} |", distribution(from_shown), distribution(from_told));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../bench-rollback.md");
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("target/bench-rollback.md");
+    writeln!(file, "{row}").expect("a row is written");
+    note(row);
 }
 
 /// Least, median and greatest, and all of them in their order.
