@@ -11,6 +11,8 @@ const MOST_MESSAGE: usize = 512;
 const MOST_NAME: usize = 128;
 /// The longest risk, in characters.
 const MOST_RISK: usize = 160;
+/// The longest message of several faults, in bytes: the status keeps that much of it.
+const MOST_FAULTS: usize = 300;
 
 /// A report of nothing but how it ended, and why.
 pub fn of(outcome: WorkOutcome, message: impl Into<String>) -> Report {
@@ -39,6 +41,20 @@ pub fn cut(text: &str, most: usize) -> String {
     }
     const MORE: &str = "…";
     format!("{}{MORE}", &text[..text.floor_char_boundary(most.saturating_sub(MORE.len()))])
+}
+
+/// Faults as one message: each that is told is told whole, with its remedy, and of the rest how many there are.
+#[must_use]
+pub fn faults(all: &[String]) -> String {
+    let mut text = String::new();
+    for (told, fault) in all.iter().enumerate() {
+        if told > 0 && text.len() + fault.len() > MOST_FAULTS {
+            return format!("{text}; and {} more", all.len() - told);
+        }
+        let between = if told == 0 { "" } else { "; " };
+        text = format!("{text}{between}{fault}");
+    }
+    text
 }
 
 /// A report within its bounds: lists give up their last entries first, then the message its end. The outcome stays.
@@ -122,6 +138,16 @@ mod tests {
             assert_eq!(bounded.settle, settle, "a half of it would be worse than none");
             assert!(bounded.message.len() <= MOST_MESSAGE && !bounded.message.is_empty());
         }
+    }
+
+    #[test]
+    fn of_many_faults_each_that_is_told_is_told_whole() {
+        let fault = |letter: &str, length: usize| letter.repeat(length);
+        let few = [fault("a", 100), fault("b", 100)];
+        assert_eq!(faults(&few), format!("{}; {}", few[0], few[1]));
+        let many = [fault("a", 250), fault("b", 100), fault("c", 10)];
+        assert_eq!(faults(&many), format!("{}; and 2 more", many[0]));
+        assert_eq!(faults(&[fault("a", 500)]), fault("a", 500), "the first in any case");
     }
 
     #[test]

@@ -123,7 +123,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             Ok(faults) if faults.is_empty() => report::of(WorkOutcome::Done, "all that was asked for is there"),
             Ok(faults) => Report {
                 count: i64::try_from(faults.len()).unwrap_or(i64::MAX),
-                ..report::not_begun(faults.join("; "))
+                ..report::not_begun(report::faults(&faults))
             },
             Err(why) => report::not_begun(why),
         },
@@ -193,7 +193,7 @@ async fn look(places: &Places, wanted: &Wanted<'_>, files: Option<(&str, &str)>,
             findings.server_version, findings.database, findings.size_bytes, findings.free_connections
         );
     } else {
-        report.message = faults.join("; ");
+        report.message = report::faults(&faults);
     }
     report
 }

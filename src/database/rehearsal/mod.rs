@@ -81,7 +81,7 @@ pub async fn rehearse(
     if let (None, Some(wanted)) = (&found.fault, wanted) {
         found.fault = match verify::verify(&scratch.url, wanted).await {
             Ok(faults) if faults.is_empty() => None,
-            Ok(faults) => Some(format!("the migration ran, but then: {}", faults.join("; "))),
+            Ok(faults) => Some(format!("the migration ran, but then: {}", super::report::faults(&faults))),
             Err(why) => Some(format!("the schema after it cannot be looked at: {why}")),
         };
     }

@@ -6,6 +6,7 @@ mod analysed;
 mod checked;
 mod checked_by_jobs;
 mod commands;
+mod compared;
 mod contested;
 mod held;
 mod judged;

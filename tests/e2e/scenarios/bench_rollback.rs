@@ -46,6 +46,8 @@ struct Row<'a> {
     name: String,
     gateway: Gateway,
     spec: String,
+    /// What the spec has more once the first version is in place: a patch.
+    then: &'a str,
     /// What the candidate's pods are told to do.
     change: &'a str,
     /// Why it is rolled back.
@@ -105,6 +107,7 @@ async fn metric(world: &World, interval: u32) {
         name: format!("metric every {interval} s"),
         gateway: Gateway::Traefik,
         spec: canary(interval, &metric),
+        then: "{}",
         change: "{\"pool_active\": 20}",
         reason: "AnalysisFailed",
         shown: Shown::Sample,
@@ -115,12 +118,13 @@ async fn metric(world: &World, interval: u32) {
 }
 
 async fn a_standing_check_every_five_seconds(world: World) {
-    let spec = "{strategy: {canary: {steps: [{setWeight: 50}]}}, rollback: {keepPrevious: 1h}, observation: {duration: 1h}, \
-         checks: [{name: orders, when: [AfterPromotion], every: 5s, http: {path: /api/orders}}]}";
+    let then = "{spec: {observation: {duration: 1h}, \
+        checks: [{name: orders, when: [AfterPromotion], every: 5s, http: {path: /api/orders}}]}}";
     let row = Row {
         name: "standing check every 5 s, after the promotion".to_owned(),
         gateway: Gateway::Traefik,
-        spec: spec.to_owned(),
+        spec: "{strategy: {canary: {steps: [{setWeight: 50}]}}, rollback: {keepPrevious: 1h}}".to_owned(),
+        then,
         change: "{\"failing_paths\": \"/api/orders\"}",
         reason: "CheckFailed",
         shown: Shown::AtOnce,
@@ -165,6 +169,7 @@ async fn of_pods(world: &World, gateway: Gateway, what: &str, reason: &str, chan
         name: format!("{what}, {by}"),
         gateway,
         spec: canary(10, "{name: pods, workload: {}}"),
+        then: "{}",
         change,
         reason,
         shown: Shown::Pod,
@@ -224,6 +229,7 @@ async fn measured(world: &World, row: Row<'_>) {
         Gateway::Envoy => ("ENVOY", "edge-envoy"),
     };
     let shop = world.routed_shop(router, &row.spec).await;
+    shop.patch(row.then).await;
     let k6 = K6::start(world, gateway).await;
     let (mut from_shown, mut from_told) = (Vec::new(), Vec::new());
     for run in 0..RUNS {

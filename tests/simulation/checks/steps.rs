@@ -176,7 +176,8 @@ impl Checker {
         }
     }
 
-    /// A Pass has an answer to show for it, and from a dry run nothing follows. Notes how verdicts become others.
+    /// A Pass has an answer to show for it, as what is left aside has; and from a dry run nothing follows. Notes how verdicts
+    /// become others.
     fn told(&mut self, work: &Work, plan: &Plan) {
         let (old, new) = (&work.old, &work.decision.status);
         let Some(kind) = metrics::of(plan) else { return };
@@ -184,7 +185,8 @@ impl Checker {
         if let Some(state) = state {
             metrics::note(kind, before.map(|before| before.outcome).unwrap_or_default(), state.outcome);
         }
-        let grounded = state.filter(|it| it.outcome == VerdictOutcome::Pass).is_none_or(|it| {
+        let shows = |it: &&VerdictStatus| matches!(it.outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored);
+        let grounded = state.filter(shows).is_none_or(|it| {
             let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with("metric/"));
             // Times that lie ahead are mended after a clock that jumped back.
             let ahead = |known: &VerdictStatus| known.measured_at.is_some_and(|at| at > work.now);
@@ -192,7 +194,9 @@ impl Checker {
                 known.outcome == it.outcome && (known.measured_at == it.measured_at || ahead(known))
             };
             let known = before.is_some_and(same);
-            kind == Watched::Restarts || known || answers.any(|answer| metrics::supports(&answer.reply))
+            kind == Watched::Restarts
+                || known
+                || answers.any(|answer| metrics::grounds(kind, it.outcome, &answer.reply))
         });
         self.require(grounded, "T2", || format!("nothing that was answered says so: {state:?}"));
         let began = new.rollback.as_ref().filter(|it| it.release == number(new) && old.rollback.is_none());
@@ -214,7 +218,7 @@ impl Checker {
         }
         let Some(kind) = metrics::of(plan).filter(|kind| *kind != Watched::DryRun) else { return };
         let state = new.verdicts.first();
-        let passes = |it: &&VerdictStatus| it.outcome == VerdictOutcome::Pass;
+        let passes = |it: &&VerdictStatus| matches!(it.outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored);
         let good = state.filter(passes).is_some_and(|it| {
             let fresh = it.measured_at.is_some_and(|at| at >= from.started_at) || kind == Watched::Restarts;
             fresh && metrics::is_shown(kind, it, desired(old))

@@ -189,6 +189,7 @@ fn end(world: &mut World, report: Report) {
 // After the macro that they use.
 mod again;
 mod back;
+mod deleted;
 mod forward;
 mod keys;
 mod lacking;
