@@ -5,9 +5,11 @@
 #   docker build -t registry.example.com/service-release-operator:0.1.0 .
 #   buildah bud -t registry.example.com/service-release-operator:0.1.0 .
 #
-# pg_dump dumps servers of its own version and older ones. Debian bookworm has 15; for newer servers it is taken from
-# the PostgreSQL project's own packages (apt.postgresql.org):
+# pg_dump dumps servers of its own version and older ones, and their backups are restored there. Debian bookworm has 15,
+# trixie 17. What the builder's Debian does not have is taken from the PostgreSQL project's own packages
+# (apt.postgresql.org):
 #
+#   docker build --build-arg BUILDER=docker.io/library/rust:1.95-trixie --build-arg PG_MAJOR=17 -t registry.example.com/service-release-operator:0.1.0-pg17 .
 #   docker build --build-arg PG_MAJOR=18 -t registry.example.com/service-release-operator:0.1.0-pg18 .
 
 ARG BUILDER=docker.io/library/rust:1.95-bookworm

@@ -34,9 +34,9 @@ simulation: ## the engine in an unfair cluster in memory, and mutants of it
 metrics: ## the provider and the ready-made templates, on a Prometheus of this machine
 	PROMETHEUS="$$(tests/devcluster/devcluster tool prometheus)" cargo test --quiet --test metrics
 
-database: ## migrations on a PostgreSQL of this machine, broken off at every message
+database: ## migrations on a PostgreSQL of this machine, broken off at every message (POSTGRES=/usr/lib/postgresql/17/bin for another one)
 	@tests/devcluster/devcluster tool postgres >/dev/null
-	PGBOUNCER="$$(tests/devcluster/devcluster tool pgbouncer)" cargo test --quiet --test database
+	PATH="$${POSTGRES:-/usr/lib/postgresql/15/bin}:$$PATH" PGBOUNCER="$$(tests/devcluster/devcluster tool pgbouncer)" cargo test --quiet --test database
 
 packaging: ## chart, kustomize, generated files, roles, admission policy, examples, Argo CD scripts; on simulated nodes
 	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 -timeout=60m .

@@ -25,6 +25,7 @@ use super::{
     connection::{self, told},
     hexadecimal,
     report::cut,
+    rights,
     scratch::{Scratch, Server},
     tool,
 };
@@ -184,6 +185,11 @@ async fn dump(url: &str, directory: &Path, name: &str, owner: &Owner) -> Result<
     let dumped = tool::run("pg_dump", &environment, &arguments).await;
     let counted = match dumped {
         Ok(_) => rows(&mut connection).await,
+        // Preflight told it, unless the server became another one since.
+        Err(error) if error.contains("server version mismatch") => {
+            let major = server_version.split(['.', ' ']).next().unwrap_or_default();
+            Err(format!("{error}; {}", rights::other_image(major)))
+        }
         Err(error) => Err(error),
     };
     let _ = connection.close().await;
@@ -297,9 +303,9 @@ async fn restored(url: &str, place: &Path, flags: &[&str]) -> Result<BTreeMap<St
     let environment = tool::environment(url).map_err(|error| error.to_string())?;
     let database = environment.iter().rfind(|(name, _)| *name == "PGDATABASE").map_or("", |(_, value)| value.as_str());
     let to = format!("--dbname={database}");
-    let flags = ["--exit-on-error", "--no-password"].iter().chain(flags);
+    let flags = ["--no-password"].iter().chain(flags);
     let arguments: Vec<&OsStr> = flags.map(OsStr::new).chain([to.as_ref(), place.as_os_str()]).collect();
-    tool::run("pg_restore", &environment, &arguments).await?;
+    tool::restore(&environment, &arguments).await?;
     let opened = connection::open_unlimited(url, "servicerelease/proof").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let rows = rows(&mut connection).await;

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use thiserror::Error;
@@ -55,8 +55,11 @@ pub fn install(to: &Path) -> Result<(), Installing> {
     fs::create_dir_all(to).map_err(failed(to))?;
     let mut all = vec![(program, RUNNER.to_owned()), (loader.clone(), LOADER.to_owned())];
     for tool in TOOLS {
-        let Some(place) = in_path(tool) else { continue };
-        let named = libraries_of(&loader, &place).map_err(failed(&place))?;
+        // Where this one was installed before, they are beside it.
+        let beside = others.iter().find(|place| place.ends_with(LOADER)).and_then(|place| place.parent());
+        let brought = beside.map(|directory| directory.join(tool)).filter(|place| place.is_file());
+        let Some(place) = brought.or_else(|| in_path(tool)) else { continue };
+        let named = libraries_of(&loader, beside, &place).map_err(failed(&place))?;
         all.extend(
             named.into_iter().filter_map(|library| Some((library.clone(), library.file_name()?.to_str()?.to_owned()))),
         );
@@ -79,9 +82,14 @@ fn in_path(name: &str) -> Option<PathBuf> {
     places.find(|place| fs::read(place).is_ok_and(|text| interpreter(&text).is_some()))
 }
 
-/// The libraries of a program, as its loader finds them.
-fn libraries_of(loader: &Path, program: &Path) -> io::Result<Vec<PathBuf>> {
-    let output = Command::new(loader).arg("--list").arg(program).output()?;
+/// The libraries of a program, as its loader finds them, in a directory first if one is named.
+fn libraries_of(loader: &Path, beside: Option<&Path>, program: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut command = Command::new(loader);
+    if let Some(directory) = beside {
+        command.arg("--library-path").arg(directory);
+    }
+    // Another image may have no /dev/null.
+    let output = command.arg("--list").arg(program).stdin(Stdio::inherit()).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(io::Error::other(format!("its libraries: {}", said.trim())));
@@ -190,10 +198,10 @@ mod tests {
     fn a_loader_tells_the_libraries_of_a_program() {
         let own = std::env::current_exe().unwrap();
         let loader = interpreter(&fs::read(&own).unwrap()).unwrap();
-        let libraries = libraries_of(Path::new(&loader), &own).unwrap();
+        let libraries = libraries_of(Path::new(&loader), None, &own).unwrap();
         assert!(libraries.iter().any(|place| place.ends_with("libc.so.6")), "{libraries:?}");
         assert!(libraries.iter().all(|place| place.exists() && !is_loader(place)), "{libraries:?}");
-        assert!(libraries_of(Path::new(&loader), Path::new("/etc/passwd")).is_err());
+        assert!(libraries_of(Path::new(&loader), None, Path::new("/etc/passwd")).is_err());
         assert!(in_path("no-such-program").is_none());
     }
 }

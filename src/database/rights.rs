@@ -101,9 +101,30 @@ fn older(own: &str, server: u32) -> Option<String> {
     let number = own.split_whitespace().find_map(|word| word.split('.').next()?.parse::<u32>().ok())?;
     let server = server / 10_000;
     (number < server).then(|| {
-        format!("pg_dump {number} of the operator's image dumps no PostgreSQL {server}: take an image of --build-arg PG_MAJOR={server}")
+        let remedy = other_image(&server.to_string());
+        format!("pg_dump {number} of the operator's image dumps no PostgreSQL {server}: {remedy}")
     })
 }
+
+/// What helps where a server is newer than the image's programs.
+pub(super) fn other_image(major: &str) -> String {
+    format!("take an image of --build-arg PG_MAJOR={major}")
+}
+
+/// Whether the role of a connection lacks what it takes to be the owner: what the owner has, and to give things to it. These
+/// are two since PostgreSQL 16, and who makes a role there has neither.
+async fn lacks(connection: &mut PgConnection, owner: &str) -> Result<String, sqlx::Error> {
+    let sets = two_rights(connection).await?;
+    let set = if sets { format!(" AND pg_has_role({owner}, 'SET')") } else { String::new() };
+    Ok(format!("NOT (pg_has_role({owner}, 'USAGE'){set})"))
+}
+
+async fn two_rights(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    Ok(one(connection, "SELECT (current_setting('server_version_num')::int >= 160000)::int").await? == "1")
+}
+
+/// What is put after a GRANT to one who is a member already.
+const BOTH: &str = "WITH INHERIT TRUE, SET TRUE";
 
 /// What pg_dump reads.
 async fn reading(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
@@ -176,11 +197,16 @@ async fn extensions(
 /// Whether the role could put a restored backup in the database's place.
 async fn replacing(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let role = role(connection).await?;
-    let owner = "SELECT quote_ident(pg_get_userbyid(datdba)) FROM pg_database \
-                 WHERE datname = current_database() AND NOT pg_has_role(datdba, 'USAGE')";
-    let owner = list(connection, owner).await?.pop();
-    let owner = owner.map(|owner| {
-        format!("role {role} does not own the database, which onRollback: Restore gives another name: GRANT {owner} TO {role}")
+    let options = if two_rights(connection).await? { format!(" {BOTH}") } else { String::new() };
+    let owner = format!(
+        "SELECT format('GRANT %I TO %I%s', pg_get_userbyid(datdba), current_user, \
+         CASE WHEN pg_has_role(datdba, 'MEMBER') THEN '{options}' ELSE '' END) FROM pg_database \
+         WHERE datname = current_database() AND {}",
+        lacks(connection, "datdba").await?
+    );
+    let owner = list(connection, &owner).await?.pop();
+    let owner = owner.map(|remedy| {
+        format!("role {role} does not own the database, which onRollback: Restore gives another name: {remedy}")
     });
     let sessions = "SELECT DISTINCT quote_ident(usename) FROM pg_stat_activity JOIN pg_roles r ON r.oid = usesysid \
                     WHERE datname = current_database() AND NOT rolsuper AND NOT pg_has_role(usesysid, 'USAGE') \
@@ -206,6 +232,20 @@ pub(super) async fn owners(connection: &mut PgConnection) -> Result<Option<Strin
         return Ok(Some(format!(
             "a restore keeps owners, and role {role} is no member of {all}: GRANT {all} TO {role}, or name a superuser's URL in directUrlFrom"
         )));
+    }
+    if two_rights(connection).await? {
+        let halves = format!(
+            "SELECT DISTINCT quote_ident(pg_get_userbyid(owner)) FROM ({OBJECTS}) o WHERE {} ORDER BY 1",
+            lacks(connection, "owner").await?
+        );
+        let halves = list(connection, &halves).await?;
+        if !halves.is_empty() {
+            let all = names(&halves);
+            return Ok(Some(format!(
+                "a restore keeps owners, and role {role} is a member of {all} without the right to act as such: GRANT {all} TO {role} {BOTH}, \
+                 or name a superuser's URL in directUrlFrom"
+            )));
+        }
     }
     // Rights to schemas are restored after what stands in them.
     let guests = format!(

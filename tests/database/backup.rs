@@ -45,7 +45,7 @@ async fn a_backup_is_proven_by_its_restoration() {
     assert_eq!(tables, ["public.users", "sales.orders_2024"]);
     assert_eq!((backup.file.as_str(), backup.rows["sales.orders_2024"]), ("shop-1.dump", 2));
     assert_eq!(fs::metadata(directory.path().join("shop-1.dump")).unwrap().len(), backup.bytes);
-    assert!(backup.server_version.starts_with("15.") && backup.proven_at.is_none(), "{backup:?}");
+    assert!(backup.server_version == server.version().await && backup.proven_at.is_none(), "{backup:?}");
     // One that an earlier proof left is in nobody's way.
     let proven = prove(&server.url(), directory.path(), "shop-1").await.unwrap();
     assert!(proven.proven_at.is_some() && known(directory.path(), "shop-1").unwrap() == proven);

@@ -5,7 +5,11 @@ use std::path::Path;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use servicerelease::{api::WorkOutcome, database::restore::Names, engine::Report};
+use servicerelease::{
+    api::WorkOutcome,
+    database::{Places, restore::Names, rights},
+    engine::{Planned, Report},
+};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tempfile::TempDir;
 
@@ -21,7 +25,7 @@ async fn tenant() -> (Server, TempDir) {
         "CREATE ROLE owner LOGIN CREATEDB CREATEROLE",
         "CREATE ROLE app LOGIN",
         "CREATE ROLE reader LOGIN",
-        "GRANT app TO owner",
+        "GRANT app TO owner WITH ADMIN OPTION",
         "CREATE DATABASE shop OWNER owner CONNECTION LIMIT 20",
         "REVOKE ALL ON DATABASE shop FROM PUBLIC",
         "GRANT CONNECT ON DATABASE shop TO app",
@@ -272,8 +276,10 @@ async fn the_provider_of_the_locale_is_kept() {
     server.sql("CREATE DATABASE icu OWNER owner TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-AT'").await;
     let backups = backup_of(&server, "icu").await;
     let url = server.url_of("owner", "icu");
+    // Its column has another name since 17.
+    let locale = "coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale')";
     let query =
-        "SELECT 1 FROM pg_database WHERE datname = current_database() AND daticulocale IS DISTINCT FROM 'de-AT'";
+        format!("SELECT 1 FROM pg_database d WHERE datname = current_database() AND {locale} IS DISTINCT FROM 'de-AT'");
     let verify = json!({"queries": [{"name": "scratch", "query": query}]});
     let rehearsal = json!({"rehearse": {"name": "shop-1", "verify": verify, "timeout": "1m"}});
     let command = ["sh", "-c", "psql -X -q \"$DATABASE_URL\" -c 'SELECT 1'"];
@@ -281,8 +287,57 @@ async fn the_provider_of_the_locale_is_kept() {
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     let report = job::perform_in(&url, task(), None, Some(backups.path()), &[]).await;
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
-    let icu = "SELECT count(*) FROM pg_database WHERE datname IN ('icu', 'icu_before_3') AND datlocprovider = 'i' AND daticulocale = 'de-AT'";
-    assert_eq!(server.number(icu).await, 2);
+    let icu = format!(
+        "SELECT count(*) FROM pg_database d WHERE datname IN ('icu', 'icu_before_3') AND datlocprovider = 'i' AND {locale} = 'de-AT'"
+    );
+    assert_eq!(server.number(&icu).await, 2);
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_be_given_is_told_with_the_right_that_it_takes() {
+    let (server, backups) = tenant().await;
+    server.sql("ALTER ROLE app IN DATABASE shop SET log_statement = 'all'").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    let told = "; not kept: setting log_statement of app (permission denied to set parameter \"log_statement\" (SQLSTATE 42501))";
+    assert!(report.message.ends_with(told), "{report:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn a_member_that_may_not_act_as_the_owner_is_told_before_anything_is_done() {
+    let (server, _) = tenant().await;
+    if server.number("current_setting('server_version_num')").await < 160_000 {
+        return; // Whoever is a member may.
+    }
+    // So is whoever made the role.
+    server.sql("GRANT reader TO owner WITH ADMIN TRUE, INHERIT FALSE, SET FALSE").await;
+    let lab = "CREATE SCHEMA lab AUTHORIZATION reader; CREATE TABLE lab.samples (n int); ALTER TABLE lab.samples OWNER TO reader; \
+               GRANT USAGE ON SCHEMA lab TO owner; GRANT SELECT ON lab.samples TO owner";
+    sql(&server, "shop", lab).await;
+    let backups = backup_of(&server, "shop").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    let remedy = "GRANT reader TO owner WITH INHERIT TRUE, SET TRUE";
+    assert!(report.message.contains(&format!(": {remedy}, or name a superuser's URL")), "{report:?}");
+    let places = Places {
+        url: server.url_of("owner", "shop"),
+        scratch: None,
+        files: "/nowhere".into(),
+        backups: "/nowhere".into(),
+        command: Vec::new(),
+    };
+    let faults = rights::look(&places, &[Planned::Restore]).await.unwrap();
+    assert!(faults.len() == 1 && faults[0].contains(remedy), "{faults:?}");
+    server.sql(remedy).await;
+    assert_eq!(rights::look(&places, &[Planned::Restore]).await.unwrap(), [""; 0]);
+    let report = restore(&server, backups.path()).await;
+    assert_eq!((report.outcome, samples_of_reader(&server).await), (WorkOutcome::Done, 1), "{report:?}");
+
+    // The same for the database's own owner.
+    server.sql("ALTER DATABASE shop OWNER TO reader; GRANT reader TO owner WITH SET FALSE").await;
+    let faults = rights::look(&places, &[Planned::Restore]).await.unwrap();
+    assert!(faults[0].ends_with(&format!("gives another name: {remedy}")), "{faults:?}");
 }
 
 #[tokio::test]

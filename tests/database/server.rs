@@ -12,7 +12,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
-/// Where Debian's package has the programs.
+/// Where Debian's package has the programs, unless POSTGRES names another directory.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 /// Certificates for localhost.
 pub const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/metrics/tls");
@@ -48,7 +48,8 @@ impl Drop for Pooler {
 }
 
 fn as_nobody(program: &str) -> Command {
-    let program = PathBuf::from(PROGRAMS).join(program);
+    let named = std::env::var("POSTGRES").ok().filter(|directory| !directory.is_empty());
+    let program = PathBuf::from(named.as_deref().unwrap_or(PROGRAMS)).join(program);
     assert!(program.exists(), "{} is missing: run `make database`", program.display());
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]).arg(program);
@@ -201,6 +202,11 @@ impl Server {
         let mut connection = self.connect().await;
         let query = format!("SELECT ({query})::bigint");
         sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await.expect("a number")
+    }
+
+    /// The version as it tells it.
+    pub async fn version(&self) -> String {
+        sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.connect().await).await.expect("its version")
     }
 
     /// Waits until a query gives true.

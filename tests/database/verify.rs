@@ -144,6 +144,8 @@ async fn names_are_those_of_sql_and_told_where_they_are_not() {
         found,
         [format!("spec.database.verify.tables: {told}"), format!("spec.database.verify.columns: {told}")]
     );
+    let found = faults(&server, json!({"indexes": ["a.b.c.d", ""]})).await;
+    assert!(found.len() == 2 && found.iter().all(|fault| fault.contains(" is no name: ")), "{found:?}");
     let found = faults(&server, json!({"tables": ["Users"]})).await;
     assert_eq!(found, ["table Users is missing (with capitals or spaces it is written in quotes, '\"Users\"')"]);
 }

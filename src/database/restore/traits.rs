@@ -1,7 +1,7 @@
 //! What a database is beside its contents: owner, encoding, limits, rights, and settings of its sessions. A dump has none
 //! of it.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgDatabaseError};
 
 use crate::database::{connection::told, scratch::LIKE};
 
@@ -51,11 +51,18 @@ pub async fn copy(connection: &mut PgConnection, from: &str, to: &str) -> Result
     }
     for Setting { role, name, value } in settings(connection, from).await.map_err(|error| told(&error))? {
         let given = give(connection, to, role.as_deref(), &name, &value).await;
-        if given.is_err() {
-            lost.push(format!("setting {name}{}", role.map(|role| format!(" of {role}")).unwrap_or_default()));
+        if let Err(error) = given {
+            let of = role.map(|role| format!(" of {role}")).unwrap_or_default();
+            lost.push(format!("setting {name}{of} ({})", why(&error)));
         }
     }
     Ok(lost)
+}
+
+/// The server's word on a right that is missing: the detail names it.
+fn why(error: &sqlx::Error) -> String {
+    let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    said.and_then(PgDatabaseError::detail).map_or_else(|| told(error), |detail| detail.trim_end_matches('.').to_owned())
 }
 
 /// The comment of a database.
