@@ -24,6 +24,11 @@ pub fn not_begun(message: impl Into<String>) -> Report {
     of(WorkOutcome::NotBegun, message)
 }
 
+/// The same of one that did not come to read what pods before it have done.
+pub fn unread(message: impl Into<String>) -> Report {
+    Report { unread: true, ..not_begun(message) }
+}
+
 /// It failed; what it had done before that stays.
 pub fn failed(message: impl Into<String>) -> Report {
     of(WorkOutcome::Failed, message)
@@ -74,7 +79,7 @@ pub fn within_bounds(mut report: Report) -> Report {
         }
         if report.message.is_empty() {
             // Nothing is left but fields that are bounded by themselves, unless somebody's names are beyond all measure.
-            return Report { outcome: report.outcome, ..Report::default() };
+            return Report { outcome: report.outcome, unread: report.unread, left: report.left, ..Report::default() };
         }
         report.message = cut(&report.message, report.message.len() / 2);
     }

@@ -44,6 +44,8 @@ pub struct Server {
     program: String,
     /// Whether one that was made through this may still be there.
     left: Arc<AtomicBool>,
+    /// Whether it was looked for what others left.
+    known: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -60,13 +62,19 @@ impl Server {
         // Names of releases are longer than a session's may be.
         let program = format!("{SESSIONS}{}", &hexadecimal(&Sha256::digest(release))[..16]);
         let url = elsewhere.unwrap_or(url).trim().to_owned();
-        Ok(Self { url, name, program, left: Arc::default() })
+        Ok(Self { url, name, program, left: Arc::default(), known: Arc::default() })
     }
 
     /// Whether a scratch database that was made through this may still be there.
     #[must_use]
     pub fn is_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was looked for what pods before this one have left.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
     }
 
     /// Removes what was left by one of this release that was told to end, or killed. Its sessions end first: what they have
@@ -77,6 +85,8 @@ impl Server {
     /// It is left over.
     pub async fn clear(&self) -> Result<(), String> {
         let left = |why: String| format!("the scratch database {} may be left over: {why}", self.name);
+        self.known.store(true, Ordering::Relaxed);
+        self.left.store(true, Ordering::Relaxed);
         let mut connection =
             connection::open_unlimited(&self.url, &self.program).await.map_err(|error| left(error.to_string()))?;
         if self.take_over(&mut connection).await.map_err(left)? {
@@ -144,6 +154,7 @@ impl Scratch {
             sqlx::query_scalar(AssertSqlSafe(like)).fetch_one(&mut connection).await.map_err(|error| told(&error))?;
         drop_database(&mut connection, &name).await?;
         // From here on, whatever comes of it.
+        server.known.store(true, Ordering::Relaxed);
         server.left.store(true, Ordering::Relaxed);
         let make = format!("CREATE DATABASE {name} TEMPLATE template0 {like}");
         let made = connection.execute(sqlx::raw_sql(AssertSqlSafe(make))).await;

@@ -82,7 +82,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             };
             let made = back_up(places, &server, name, of, *proof, kept);
             let report = unless_stopped(&server, &mut stop, made).await;
-            Report { left: server.is_left(), ..report }
+            without_remains(&server, *proof, report).await
         }
         Task::Rehearse { name, release, sql, verify, timeout } => {
             let tried = sql.as_ref().map_or(Tried::Command, Tried::Sql);
@@ -92,7 +92,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             };
             let tried = rehearsal::rehearse(places, &server, name, tried, verify.as_ref());
             let report = within(&server, duration(*timeout), &mut stop, tried).await;
-            Report { left: server.is_left(), ..report }
+            without_remains(&server, true, report).await
         }
         Task::CleanUp { release, unfinished, timeout } => {
             let cleaned = clean_up(places, release, unfinished);
@@ -247,6 +247,16 @@ async fn unless_stopped(server: &scratch::Server, stop: &mut Stop, done: impl Fu
     report::failed(cleared.map_or_else(|left| format!("{TOLD_TO_END}; {left}"), |()| TOLD_TO_END.to_owned()))
 }
 
+/// One that failed before it had made its scratch database removes what a pod before it may have left, or says that it may be
+/// there. `makes`: it would have made one.
+async fn without_remains(server: &scratch::Server, makes: bool, report: Report) -> Report {
+    if makes && report.outcome != WorkOutcome::Done && !server.is_known() {
+        // What is left stands in `left`.
+        let _ = server.clear().await;
+    }
+    Report { left: server.is_left(), ..report }
+}
+
 /// The same of a rehearsal, which has its time.
 async fn within(
     server: &scratch::Server,
@@ -277,7 +287,7 @@ async fn clean_up(places: &Places, release: &str, unfinished: &[String]) -> Resu
 async fn migrate(places: &Places, run: &SqlRun, stop: &mut Stop) -> Report {
     let files = match files::read(&places.files) {
         Ok(files) => files,
-        Err(wrong) => return report::not_begun(wrong.to_string()),
+        Err(wrong) => return report::unread(wrong.to_string()),
     };
     let settings = settings(run);
     tokio::select! {
@@ -321,7 +331,7 @@ async fn without_seed(
 
 /// What a run of SQL files reports.
 fn of_run(ended: migrate::Report, done: &str) -> Report {
-    let migrate::Report { outcome, plan, applied, already, earlier, partly, file, why, settle, .. } = ended;
+    let migrate::Report { outcome, plan, applied, already, earlier, unread, partly, file, why, settle, .. } = ended;
     let count = applied.len();
     let stopped = file.map(|file| format!("{file}: ")).unwrap_or_default();
     let message = match why {
@@ -333,7 +343,7 @@ fn of_run(ended: migrate::Report, done: &str) -> Report {
     // What the release as a whole did: pods that were killed could not report theirs.
     let applied: Vec<String> = earlier.into_iter().chain(applied).collect();
     let count = i64::try_from(applied.len()).unwrap_or(i64::MAX);
-    Report { files_hash: plan, applied, partly, count, settle, ..report::of(outcome, message) }
+    Report { files_hash: plan, applied, unread, partly, count, settle, ..report::of(outcome, message) }
 }
 
 /// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed. Where something

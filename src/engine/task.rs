@@ -304,7 +304,10 @@ pub struct Report {
     /// The size of the database.
     #[serde(skip_serializing_if = "is_zero")]
     pub size_bytes: i64,
-    /// Whether a scratch database may be left that it made.
+    /// Whether it did not come to read the ledger: what pods before it have done it does not know.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
+    /// Whether a scratch database may be left, of its own or of a pod before it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub left: bool,
     /// The backup that was made.

@@ -51,12 +51,12 @@ const GONE_IN_A_HURRY: Duration = Duration::from_secs(12);
 /// Runs the command once for each plan, whatever is killed, made twice or lost in between.
 pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report {
     if places.command.is_empty() {
-        return report::not_begun("there is no command: the first container of the template needs `command`");
+        return report::unread("there is no command: the first container of the template needs `command`");
     }
     let until = Instant::now() + duration(wrapped.timeout);
     let options = match connection::options(&places.url, &format!("servicerelease/wrap {}", wrapped.release)) {
         Ok(options) => options,
-        Err(error) => return report::not_begun(error.to_string()),
+        Err(error) => return report::unread(error.to_string()),
     };
     let opened = tokio::select! {
         opened = Session::open(&options, &wrapped.release, until) => opened,
@@ -64,16 +64,16 @@ pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report 
     };
     let mut session = match opened {
         Ok(session) => session,
-        Err(why) => return report::not_begun(why),
+        Err(why) => return report::unread(why),
     };
     let begun = tokio::select! {
         begun = begin(&mut session, wrapped, until) => begun,
-        () = stop.asked() => Ok(Err(report::not_begun("it was told to end (SIGTERM) before it began"))),
+        () = stop.asked() => Ok(Err(report::unread("it was told to end (SIGTERM) before it began"))),
     };
     let run = match begun {
         Ok(Ok(run)) => run,
         Ok(Err(report)) => return report,
-        Err(error) => return report::not_begun(format!("the ledger cannot be written: {}", told(&error))),
+        Err(error) => return report::unread(format!("the ledger cannot be written: {}", told(&error))),
     };
     let running = Running { places, wrapped, options, run, session: Some(session), waits: Waits::default() };
     running.drive(until, stop).await
@@ -82,7 +82,7 @@ pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report 
 /// Looks in the ledger whether this is to be run, and notes that it is.
 async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Result<Result<Run, Report>, sqlx::Error> {
     if let Some(why) = meant::differs(&mut session.connection, &wrapped.meant).await? {
-        return Ok(Err(report::not_begun(why)));
+        return Ok(Err(report::unread(why)));
     }
     if let Some(row) = session.records.find(&mut session.connection, &wrapped.plan).await? {
         match row.state.as_str() {
@@ -113,7 +113,7 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
     let run = Run { attempt: wrapped.attempt, token, begun: true, tool, ..Run::default() };
     match session.records.write(&mut session.connection, wrapped, "Started", &run).await? {
         true => Ok(Ok(run)),
-        false => Ok(Err(report::not_begun("the lock of the migration was lost"))),
+        false => Ok(Err(report::unread("the lock of the migration was lost"))),
     }
 }
 

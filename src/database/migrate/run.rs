@@ -68,6 +68,8 @@ pub struct Report {
     pub already: usize,
     /// Those of them that earlier runs of the same release applied: their pods were killed before they could say so.
     pub earlier: Vec<String>,
+    /// Whether it ended before it had read what earlier runs have applied.
+    pub unread: bool,
     /// Whether a part of that file may be in effect, since it runs in no transaction.
     pub partly: bool,
     /// The file that it stopped at.
@@ -95,6 +97,7 @@ impl Report {
             applied: Vec::new(),
             already: 0,
             earlier: Vec::new(),
+            unread: true,
             partly: false,
             file: None,
             why,
@@ -153,6 +156,8 @@ struct Run<'a> {
     applied: Vec<String>,
     already: usize,
     earlier: Vec<String>,
+    /// Whether it has read what is applied.
+    read: bool,
     effects: Vec<Effects>,
     /// Whether a file was begun: from then on a lost connection leaves something to be found out.
     begun: bool,
@@ -171,6 +176,7 @@ impl<'a> Run<'a> {
             applied: Vec::new(),
             already: 0,
             earlier: Vec::new(),
+            read: false,
             effects: Vec::new(),
             begun: false,
             lost: None,
@@ -200,13 +206,14 @@ impl<'a> Run<'a> {
             }
             Err(Stop::Unknown { file, why, .. }) => (WorkOutcome::Unknown, file, Some(why)),
         };
-        let Run { applied, already, earlier, effects, .. } = self;
+        let Run { applied, already, earlier, read, effects, .. } = self;
         Report {
             outcome,
             plan,
             applied,
             already,
             earlier,
+            unread: !read,
             partly,
             file,
             why: why.map(|why| bounded(&why, MOST_TOLD)),
@@ -311,6 +318,7 @@ impl<'a> Run<'a> {
     /// The files that are still to do.
     async fn pending(&mut self, connection: &mut PgConnection, ledger: &Ledger) -> Result<Vec<&'a File>, Stop> {
         let entries = ledger.entries(connection).await?;
+        self.read = true;
         let Sorted { pending, applied } = match self.direction {
             Direction::Up => pending::sort(self.files, &entries, ledger)?,
             Direction::Down(of) => match pending::sort_down(self.files, &entries, of, ledger) {
@@ -322,8 +330,13 @@ impl<'a> Run<'a> {
             },
         };
         if self.begun {
-            // What this run committed, and did not hear of.
-            let done = self.meant.iter().filter(|file| !pending.contains(file));
+            // What this run committed, and did not hear of. Others may have had the lock meanwhile.
+            let mine = |file: &File| {
+                let own = |entry: &&ledger::Entry| entry.release == self.settings.release;
+                let up = matches!(self.direction, Direction::Up);
+                !up || entries.iter().filter(own).any(|entry| entry.version == file.version)
+            };
+            let done = self.meant.iter().filter(|file| !pending.contains(file) && mine(file));
             self.applied = done.map(|file| file.name.clone()).collect();
         } else {
             self.already = applied.len();
