@@ -1,7 +1,7 @@
 //! Clocks jump. One that went back must not make a wait endless (INVARIANTS L3): a start that lies
 //! in the future is now, and nothing drains for longer than it was meant to from now on.
 
-use crate::api::StepName;
+use crate::api::{DatabaseStatus, StepName, Timestamp};
 
 use super::pass::Pass;
 
@@ -50,5 +50,28 @@ pub fn repair(pass: &mut Pass<'_>) {
     }
     for draining in &mut status.draining {
         draining.until = draining.until.min(longest);
+    }
+    if let Some(known) = &mut status.database {
+        database(known, now);
+    }
+}
+
+/// The same of the database's part.
+fn database(known: &mut DatabaseStatus, now: Timestamp) {
+    let since = [
+        &mut known.scratch_since,
+        &mut known.asked_again_at,
+        &mut known.maintenance_since,
+        &mut known.maintenance_key_since,
+    ];
+    for since in since {
+        *since = since.map(|at| at.min(now));
+    }
+    for work in &mut known.work {
+        work.started_at = work.started_at.min(now);
+        work.ended_at = work.ended_at.map(|at| at.min(now));
+    }
+    for approval in &mut known.approvals {
+        approval.at = approval.at.min(now);
     }
 }

@@ -119,10 +119,18 @@ pub fn pending(pass: &Pass<'_>) -> Option<String> {
 /// What is known of the database in a release that begins.
 pub fn begin(status: &mut ServiceReleaseStatus, number: i64, spec: &ServiceReleaseSpec) {
     let known = status.database.take().unwrap_or_default();
-    let DatabaseStatus { migrations, seeded_at, maintenance_since, .. } = known;
-    let any = spec.database.is_some() || !migrations.is_empty() || maintenance_since.is_some();
-    status.database =
-        any.then(|| DatabaseStatus { release: number, migrations, seeded_at, maintenance_since, ..Default::default() });
+    // What a release before left, and could not be removed, is left still.
+    let DatabaseStatus { migrations, seeded_at, maintenance_since, scratch_since, .. } = known;
+    let any =
+        spec.database.is_some() || !migrations.is_empty() || maintenance_since.is_some() || scratch_since.is_some();
+    status.database = any.then(|| DatabaseStatus {
+        release: number,
+        migrations,
+        seeded_at,
+        maintenance_since,
+        scratch_since,
+        ..Default::default()
+    });
 }
 
 /// The database as the release under way has it pinned.

@@ -214,7 +214,12 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         Some(report) => {
             // The Job whose name a clean-up takes may have come first, and have ended well or badly: nothing is left of it.
             let clean = order.task == DatabaseTask::CleanUp;
-            work.outcome = if clean { WorkOutcome::Done } else { report.outcome };
+            work.outcome = match report.outcome {
+                _ if clean => WorkOutcome::Done,
+                // It did not come to read what the one before it has done.
+                WorkOutcome::NotBegun if report.unread && work.lost > 0 && changes(order.task) => WorkOutcome::Unknown,
+                outcome => outcome,
+            };
             work.unchanged = report.unchanged;
             if (clean || leaves(&order.job)) && !report.left {
                 pass.status.database.get_or_insert_default().scratch_since = None;
@@ -295,6 +300,14 @@ fn make(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     pass.after.push(Effect::CreateJob(Box::new(NewJob { owned, ..new })));
     if work.message.is_empty() {
         work.message = format!("Job {} is made", work.job);
+    }
+    let seen = pass.seen.jobs.iter().any(|job| job.object.name == work.job);
+    let ran = work.message.starts_with(&format!("Job {} runs", work.job));
+    let begins = matches!(order.job.task, Some(Task::Migrate(_) | Task::Wrap(_)));
+    if begins && ran && !seen {
+        // Somebody deleted it: what it has done the next one has to find out, as with any that is lost.
+        (work.attempt, work.lost) = (work.attempt + 1, work.lost + 1);
+        work.message = format!("Job {} was deleted by somebody, and is made again", work.job);
     }
 }
 

@@ -198,4 +198,5 @@ mod page;
 mod plans;
 mod renewed;
 mod seeds;
+mod struck;
 mod tries;
