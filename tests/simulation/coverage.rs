@@ -39,6 +39,8 @@ const POINTS: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     cells: BTreeMap<(Phase, &'static str, Point), u64>,
+    /// What workers of the database were hit by while they were at work, and how often.
+    pub hits: BTreeMap<&'static str, u64>,
 }
 
 impl Coverage {
@@ -49,6 +51,9 @@ impl Coverage {
     pub fn merge(&mut self, other: &Self) {
         for (cell, count) in &other.cells {
             *self.cells.entry(*cell).or_default() += count;
+        }
+        for (what, count) in &other.hits {
+            *self.hits.entry(what).or_default() += count;
         }
     }
 

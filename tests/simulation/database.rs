@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use servicerelease::api::{ConfigMapSwitch, Database, Flags, MaintenanceMode};
 
-use crate::model::database::CONFIG;
+use crate::{
+    event::Event,
+    model::database::{CONFIG, faults::Rotation, foreign::Deeds},
+    rng::Rng,
+};
 
 /// How many kinds of databases there are, beside none.
 pub const KINDS: u8 = 8;
@@ -94,6 +98,37 @@ pub fn maintenance(kind: u8) -> Option<MaintenanceMode> {
 pub fn flags(kind: u8, version: u32) -> Option<Flags> {
     let values = BTreeMap::from([(FLAG.to_owned(), format!("v{version}"))]);
     (kind.is_multiple_of(2) && kind > 0).then(|| Flags { config_map: CONFIG.into(), values })
+}
+
+/// What happens to the database or on it, from elsewhere.
+pub fn fault(rng: &mut Rng) -> Vec<Event> {
+    let foreign = |rng: &mut Rng| {
+        let deeds = [Deeds::Nothing, Deeds::OwnFiles, Deeds::SameFiles(1), Deeds::SameFiles(2), Deeds::SameFiles(3)];
+        Event::Foreign(rng.pick(&deeds), rng.pick(&[1, 2, 6, 30, 90]))
+    };
+    let wrong = |rng: &mut Rng| {
+        let settle = Event::Settle(rng.pick(&[1, 2, 3, 6, 12]));
+        [Event::Password(Rotation::Role), settle, Event::Password(Rotation::Secret)]
+    };
+    match rng.below(12) {
+        0..3 => vec![Event::Restart],
+        3..6 => vec![foreign(rng)],
+        6 | 7 => wrong(rng).into(),
+        8 => vec![Event::Password(rng.pick(&[Rotation::Role, Rotation::Both, Rotation::Secret]))],
+        // Whoever comes back finds the lock taken, or is not let in.
+        9 => vec![foreign(rng), Event::Restart, foreign(rng)],
+        10 => [vec![Event::Restart], wrong(rng).into()].concat(),
+        _ => vec![Event::Password(Rotation::Both), Event::Restart],
+    }
+}
+
+/// So many seconds, mostly with such a thing somewhere in them.
+pub fn disturbed(rng: &mut Rng, seconds: u8) -> Vec<Event> {
+    if rng.chance(40) {
+        return vec![Event::Settle(seconds)];
+    }
+    let before = 1 + u8::try_from(rng.below(u64::from(seconds / 2))).unwrap_or(0);
+    [vec![Event::Settle(before)], fault(rng), vec![Event::Settle(seconds - before)]].concat()
 }
 
 fn merged(mut one: Value, other: &Value) -> Value {

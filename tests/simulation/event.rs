@@ -5,7 +5,10 @@ use std::fmt;
 use servicerelease::api::Action;
 
 use crate::{
-    model::cluster::{Lag, Propagation},
+    model::{
+        cluster::{Lag, Propagation},
+        database::{faults::Rotation, foreign::Deeds},
+    },
     setup,
 };
 
@@ -102,6 +105,12 @@ pub enum Event {
     Files,
     /// The pod of a Job of the database is killed.
     KillWorker(u8),
+    /// A release of another namespace works on the same database: what it does, and for how many seconds it has the lock.
+    Foreign(Deeds, u8),
+    /// The database is restarted.
+    Restart,
+    /// The password of the database's role, or the Secret with it, changes.
+    Password(Rotation),
     /// A person finds out what became of what nobody knew, and notes it in the ledger.
     SettleByHand,
     DeleteRelease(Propagation),
@@ -162,6 +171,9 @@ impl Event {
             | Self::ScaleDeployment(_)
             | Self::DeleteJob(_) => "meddling",
             Self::Migration(_) | Self::Files | Self::KillWorker(_) | Self::SettleByHand => "database",
+            Self::Foreign(..) => "foreign",
+            Self::Restart => "restart",
+            Self::Password(_) => "password",
             Self::DeleteRelease(_) | Self::CreateRelease => "deletion",
             Self::Autoscaler(_) | Self::Rival(_) | Self::Contest(_) => "contest",
             Self::RouteWeight(_) | Self::RouteHealed(_) | Self::DeleteRoute | Self::RestoreRoute => "route",
@@ -243,6 +255,11 @@ impl fmt::Display for Event {
             Self::Migration(version) => write!(f, "spec.database becomes that of version {version}"),
             Self::Files => write!(f, "SQL files change behind their ConfigMap's name"),
             Self::KillWorker(n) => write!(f, "pod #{n} of those at work on the database is killed"),
+            Self::Foreign(deeds, seconds) => {
+                write!(f, "a release of another namespace has the database's lock for {seconds} s: {deeds:?}")
+            }
+            Self::Restart => write!(f, "the database is restarted"),
+            Self::Password(how) => write!(f, "the password of the database changes: {how:?}"),
             Self::SettleByHand => write!(f, "a person notes in the ledger what became of what nobody knew"),
             Self::DeleteRelease(how) => write!(f, "the ServiceRelease is deleted ({how:?})"),
             Self::CreateRelease => write!(f, "the ServiceRelease is created again"),

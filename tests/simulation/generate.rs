@@ -153,6 +153,7 @@ impl Case {
                 4 if rng.chance(40) => events.push(Event::SettleByHand),
                 5 | 6 => events.push(Event::Command { action: Action::Approve, aim: Aim::Right, full: false }),
                 7..10 => events.push(Event::Settle(rng.pick(&[2, 3, 6]))),
+                10..13 => events.extend(database::fault(&mut rng)),
                 _ => {}
             }
         }
@@ -172,10 +173,14 @@ impl Case {
         let mut events = Vec::new();
         for migration in [None, Some([Event::Migration(2), Event::Template('B')])] {
             events.extend(migration.into_iter().flatten());
-            events.extend([Event::Settle(30), right(Action::Approve), Event::Settle(50)]);
+            events.extend(database::disturbed(&mut rng, 30));
+            events.push(right(Action::Approve));
+            events.extend(database::disturbed(&mut rng, 50));
         }
         events.extend([right(Action::Undo), Event::Settle(rng.pick(&[1, 3, 9, 30])), pass(&mut rng)]);
-        events.extend([Event::Settle(30), right(Action::Approve), Event::Settle(60)]);
+        events.extend(database::disturbed(&mut rng, 30));
+        events.push(right(Action::Approve));
+        events.extend(database::disturbed(&mut rng, 60));
         (case.events, case.forward) = (events, false);
         case
     }
@@ -191,9 +196,9 @@ impl Case {
             if rng.chance(60) {
                 events.push(Event::Template(rng.pick(&['B', 'C', 'A', 'N', 'K'])));
             }
-            for _ in 0..4 {
-                events.push(Event::Settle(rng.pick(&[1, 2, 3, 6])));
-                match rng.below(16) {
+            for _ in 0..5 {
+                events.push(Event::Settle(rng.pick(&[1, 1, 2, 3, 6])));
+                match rng.below(20) {
                     0..6 => events.push(right(Action::Approve)),
                     6 => events.push(right(Action::Abort)),
                     7..9 => events.push(Event::KillWorker(n)),
@@ -201,6 +206,7 @@ impl Case {
                     10 => events.push(rng.pick(&[Event::SettleByHand, Event::Files])),
                     11 | 12 => events.extend([pass(rng), Event::Continue(n % 2)]),
                     13 => events.push(command(rng)),
+                    14..18 => events.extend(database::fault(rng)),
                     _ => {}
                 }
             }

@@ -85,6 +85,9 @@ fn sweep(make: Make, seed: u64, steps: u64) -> Result<Coverage, String> {
         cases += 1;
     }
     println!("{done} steps in {cases} cases from seed {seed}");
+    for (what, times) in &coverage.hits {
+        println!("{times:>8} {what}");
+    }
     Ok(coverage)
 }
 
@@ -166,6 +169,7 @@ fn the_engine_keeps_every_invariant_with_a_database() {
         Ok(coverage) => {
             println!("{}", coverage.table());
             assert!(coverage.len() >= LEAST_CELLS_DATABASE, "only {} cells were reached", coverage.len());
+            assert_hit(&coverage, &HITS);
         }
         Err(trace) => panic!("{trace}"),
     }
@@ -190,13 +194,43 @@ fn the_engine_keeps_every_invariant_under_observation() {
     assert!(missing.is_empty(), "never seen: {missing:?}");
 }
 
+/// What has to be hit while it is at work.
+const HITS: [&str; 9] = [
+    "a worker waits for another release",
+    "another release applies a worker's file",
+    "locked out: a change",
+    "restarted: files",
+    "restarted: a command",
+    "restarted: a scratch database",
+    "restarted: a worker that waits for the lock",
+    "refused: a change",
+    "refused: what only reads",
+];
+/// The same where a migration is undone.
+const HITS_UNDONE: [&str; 6] = [
+    "a worker waits for another release",
+    "another release applies a worker's file",
+    "locked out: a change",
+    "restarted: files",
+    "refused: a change",
+    "refused: what only reads",
+];
+
+fn assert_hit(coverage: &Coverage, all: &[&str]) {
+    let missing: Vec<&&str> = all.iter().filter(|what| !coverage.hits.contains_key(**what)).collect();
+    assert!(missing.is_empty(), "nobody at work was hit by that: {missing:?}");
+}
+
 /// What was promoted with a migration that old code cannot live with, and is undone behind a page.
 #[test]
 fn the_engine_keeps_every_invariant_when_a_migration_is_undone() {
     let seed = env("SIM_SEED", 13_000_000);
-    let steps = env("SIM_STEPS", 20_000);
+    let steps = env("SIM_STEPS", 60_000);
     match sweep(Case::undone, seed, steps) {
-        Ok(coverage) => assert!(coverage.phases().contains(&Phase::RolledBack), "nothing was undone"),
+        Ok(coverage) => {
+            assert!(coverage.phases().contains(&Phase::RolledBack), "nothing was undone");
+            assert_hit(&coverage, &HITS_UNDONE);
+        }
         Err(trace) => panic!("{trace}"),
     }
 }
@@ -204,10 +238,12 @@ fn the_engine_keeps_every_invariant_when_a_migration_is_undone() {
 /// Cases that a mutant may survive.
 const PATIENCE: u64 = 400;
 
-/// The number of the first case in which a mutant is caught by the rule that it breaks.
-fn killed(make: Make, mutant: &mutants::Mutant) -> Option<u64> {
-    (0..PATIENCE).find(|case| {
-        let case = make(2_000_000 + case, LENGTH);
+/// The number of the first case in which a mutant is caught by the rule that it breaks. `without`: a kind of event that
+/// does not come about.
+fn killed(make: Make, mutant: &mutants::Mutant, within: u64, without: Option<&str>) -> Option<u64> {
+    (0..within).find(|case| {
+        let mut case = make(2_000_000 + case, LENGTH);
+        case.events.retain(|event| Some(event.kind()) != without);
         let outcome = world::run(&mutant.decide, &case.setup, &case.events, case.forward, Some(mutant.rule));
         outcome.violation.is_some()
     })
@@ -225,7 +261,7 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     let undone = mutants::database::UNDONE.iter().map(|mutant| (Case::undone as Make, mutant));
     let all = plain.chain(routed).chain(checked).chain(analysed).chain(database).chain(observed).chain(undone);
     for (make, mutant) in all.filter(|(_, mutant)| only().is_none_or(|rule| rule == mutant.rule)) {
-        let case = killed(make, mutant);
+        let case = killed(make, mutant, PATIENCE, None);
         println!(
             "{} {:<55} {}",
             mutant.rule,
@@ -238,4 +274,19 @@ fn every_mutant_is_killed_by_the_rule_that_it_breaks() {
     }
     assert!(mutants::MUTANTS.len() >= 20 && mutants::ROUTED.len() >= 8);
     assert!(survivors.is_empty(), "these survive {PATIENCE} cases: {survivors:?}");
+}
+
+/// What happens on the database from elsewhere: mutants that nothing else kills.
+#[test]
+fn mutants_of_what_strikes_the_database_are_killed_by_that_alone() {
+    let database = mutants::database::STRUCK.iter().map(|mutant| (Case::with_database as Make, mutant));
+    let undone = mutants::database::STRUCK_UNDONE.iter().map(|mutant| (Case::undone as Make, mutant));
+    for (make, (event, mutant)) in database.chain(undone) {
+        let case = killed(make, mutant, PATIENCE, None);
+        println!("{} {:<70} {case:?}", mutant.rule, mutant.name);
+        assert!(case.is_some(), "{} survives {PATIENCE} cases", mutant.name);
+        // It survives the same cases, and some more.
+        let otherwise = killed(make, mutant, case.unwrap_or(0) + 20, Some(event));
+        assert!(otherwise.is_none(), "{} is killed without {event} in case {otherwise:?}", mutant.name);
+    }
 }

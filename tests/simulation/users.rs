@@ -129,6 +129,9 @@ impl Users {
             Event::KillWorker(n) => {
                 return cluster.kill_worker(usize::from(*n)).unwrap_or_else(|| "there is none".into());
             }
+            Event::Foreign(deeds, seconds) => return cluster.start_foreign(*deeds, *seconds),
+            Event::Restart => return cluster.restart_database(),
+            Event::Password(how) => cluster.server.rotate(*how),
             Event::SettleByHand => cluster.server.settle_by_hand(),
             Event::ApiUpgrade => cluster.api_version = (cluster.api_version + 1).min(3),
             _ => return meddle(cluster, event),

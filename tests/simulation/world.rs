@@ -10,6 +10,7 @@ use crate::{
         catalogue,
         cluster::{CANDIDATE_SERVICE, Cluster, KINDS, Kind, Lag, SERVICE},
         controllers::{self, Lagging},
+        database::faults::Rotation,
     },
     operator::{Context, End, Operator, Subject},
     setup::{DEADLINE, Setup},
@@ -69,6 +70,7 @@ pub fn run(subject: &Subject, setup: &Setup, events: &[Event], forward: bool, on
     if forward && !world.broken() {
         world.forward();
     }
+    world.coverage.hits = std::mem::take(&mut world.cluster.server.hits);
     Outcome { violation: world.checker.violation, log: world.log, steps: world.steps, coverage: world.coverage }
 }
 
@@ -400,6 +402,7 @@ impl World<'_> {
             Event::GatewayRefuses(false),
             Event::RouteHealed(None),
             Event::RestoreRoute,
+            Event::Password(Rotation::Secret),
             Event::Paused(false),
         ] {
             self.act(&event);

@@ -3,8 +3,9 @@
 
 use servicerelease::{
     api::{
-        Action, ApprovalKind, CommandPhase, Database, DatabaseTask, FailedRevision, MigrationApproval, OnRollback,
-        Phase, SchemaState, ServiceReleaseSpec, ServiceReleaseStatus, StepName, WorkOutcome,
+        Action, ApprovalKind, CommandPhase, Database, DatabaseApproval, DatabaseTask, FailedRevision,
+        MigrationApproval, OnRollback, Phase, SchemaState, ServiceReleaseSpec, ServiceReleaseStatus, StepName,
+        WorkOutcome,
     },
     engine::{Command, NewJob, Run, Task, Template},
 };
@@ -12,7 +13,7 @@ use servicerelease::{
 use crate::{
     database::{FLAG, MAINTENANCE, SYNC},
     model::{
-        cluster::{Cluster, RELEASE},
+        cluster::{Cluster, CommandObject, RELEASE},
         database::{Deed, What},
         gateway,
     },
@@ -170,7 +171,11 @@ impl Checker {
     pub fn approvals(&mut self, work: &Work) {
         let of = |status: &ServiceReleaseStatus| status.database.clone().unwrap_or_default().approvals;
         let known = of(&work.old);
-        let new: Vec<_> = of(&work.decision.status).into_iter().filter(|approval| !known.contains(approval)).collect();
+        // Its time may be put right where the clock was.
+        let is_known = |new: &DatabaseApproval| {
+            known.iter().any(|it| (it.kind, &it.plan_hash, &it.by) == (new.kind, &new.plan_hash, &new.by))
+        };
+        let new: Vec<_> = of(&work.decision.status).into_iter().filter(|approval| !is_known(approval)).collect();
         let said = super::steps::news(work)
             .iter()
             .any(|record| record.action == Action::Approve && record.phase == CommandPhase::Applied);
@@ -212,7 +217,12 @@ impl Checker {
                 self.require(!deed.blind || idempotent, "D1", || {
                     format!("{what} is run although nobody knows what became of an earlier run")
                 });
-                self.require(!deed.rerun, "D1", || {
+                let applied = |command: &CommandObject| {
+                    let phase = command.status.as_ref().map(|status| status.phase);
+                    command.spec.action == Action::Retry && phase == Some(CommandPhase::Applied)
+                };
+                let ordered = cluster.live.commands.values().any(applied);
+                self.require(!deed.rerun || ordered, "D1", || {
                     format!("{what} is run once more after it has failed, and nobody has ordered that")
                 });
                 let alone = status.stable.is_none() || !breaks(database);
@@ -236,6 +246,10 @@ impl Checker {
             What::Restored => {
                 let meant = back && database.on_rollback() == OnRollback::Restore;
                 self.require(meant, "D3", || "a backup is restored, and nobody wants that".into());
+                let own = |deed: &Deed| matches!(deed.what, What::Migrated(_)) && deed.release.starts_with(&current);
+                self.require(cluster.server.deeds.iter().any(own), "D3", || {
+                    "a backup is restored, and all that has changed is another release's".into()
+                });
                 self.require(has_approval(&status, ApprovalKind::Restore), "D3", || {
                     "a backup is restored, and nobody has approved that".into()
                 });

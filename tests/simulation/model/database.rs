@@ -2,18 +2,24 @@
 //! commits with its row; a command of the user's has a row as begun before it, and one as ended after it. A client that is
 //! killed leaves a server process behind, which holds the lock until it has ended what it had begun.
 
+pub mod faults;
+pub mod foreign;
+mod ledger;
 mod pods;
 mod seeds;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use servicerelease::{
-    api::{BackupStatus, RehearsalStatus, Timestamp, WorkOutcome},
+    api::WorkOutcome,
     engine::{DatabaseJob, Report, SqlRun, Task, TaskPod, Try, Wrapped},
 };
 
 use crate::rng;
 
+use faults::Passwords;
+use foreign::Foreign;
 use seeds::is_seed;
 
 /// The ConfigMap with flags and maintenance mode.
@@ -41,6 +47,17 @@ pub struct Data {
     pub changed: BTreeSet<String>,
     /// Whether what a seed puts in is there. What is left of one that is known to have failed does not count.
     pub seeded: bool,
+}
+
+impl Data {
+    /// Whether what a backup has is there; there may be more by now.
+    fn has_all_of(&self, backup: &Self) -> bool {
+        let mut files = backup.files.iter();
+        files.all(|(key, release)| self.files.get(key) == Some(release))
+            && backup.changed.is_subset(&self.changed)
+            && backup.runs == self.runs
+            && backup.seeded <= self.seeded
+    }
 }
 
 /// What the ledger has of a command of the user's.
@@ -100,7 +117,12 @@ pub struct Server {
     pub scratch: bool,
     /// What was done to it, in its order.
     pub deeds: Vec<Deed>,
+    /// What workers were hit by while they were at work, and how often.
+    pub hits: BTreeMap<&'static str, u64>,
     workers: Vec<Worker>,
+    passwords: Passwords,
+    /// A release of another namespace that works on the same database.
+    foreign: Option<Foreign>,
 }
 
 /// A pod of a Job.
@@ -123,6 +145,14 @@ struct Worker {
     alive: bool,
     /// Whether its Job is gone, and its pod, which had not started yet, does so all the same.
     late: bool,
+    /// When its process started, and which password that has.
+    started: Option<(i64, u32)>,
+    /// Since when it has no connection, or waits for the lock.
+    waits: Option<i64>,
+    /// Whether it has begun something when its connection is lost.
+    begun: bool,
+    /// How often that was so during the same file.
+    losses: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +244,8 @@ enum Next {
 impl Server {
     /// When the next thing happens.
     pub fn next(&self) -> Option<i64> {
-        self.workers.iter().map(|worker| worker.at).min()
+        let foreign = self.foreign.as_ref().map(|foreign| foreign.at);
+        self.workers.iter().map(|worker| worker.at).chain(foreign).min()
     }
 
     /// Whether somebody is at work on it.
@@ -272,233 +303,16 @@ impl Server {
 
     fn is_locked(&self, except: usize) -> bool {
         let others = self.workers.iter().enumerate().filter(|(index, _)| *index != except);
-        others.into_iter().any(|(_, worker)| worker.stage == Stage::Working && worker.locks())
+        let by_others = others.into_iter().any(|(_, worker)| worker.stage == Stage::Working && worker.locks());
+        by_others || self.foreign.as_ref().is_some_and(|foreign| foreign.holds)
+    }
+
+    /// Something hit a worker.
+    pub fn hit(&mut self, what: &'static str) {
+        *self.hits.entry(what).or_default() += 1;
     }
 
     fn note(&mut self, what: What, release: &str) {
         self.deeds.push(Deed { what, release: release.to_owned(), blind: false, rerun: false });
-    }
-
-    /// The next thing that a worker does. `right`: nothing goes wrong any more.
-    fn work(&mut self, worker: &mut Worker, right: bool) -> Next {
-        let first = worker.deeds == 0;
-        worker.deeds += 1;
-        let fails = worker.fate == Fate::Fails;
-        let bad = |why: &str| Next::Ended(report(WorkOutcome::Failed, why));
-        let Some(task) = worker.task().cloned() else {
-            return Next::Ended(report(
-                if fails { WorkOutcome::Failed } else { WorkOutcome::Done },
-                "as the dice fell",
-            ));
-        };
-        let done = report(WorkOutcome::Done, "done");
-        if worker.makes_scratch() {
-            // What it finds in the place of its own goes first.
-            self.scratch = first && !fails;
-            if self.scratch {
-                return Next::More;
-            }
-        }
-        match &task {
-            Task::CleanUp { .. } if fails => {
-                Next::Ended(Report { left: true, ..report(WorkOutcome::Failed, "no way") })
-            }
-            Task::CleanUp { .. } => {
-                // Their sessions end first.
-                for other in self.workers.iter_mut().filter(|other| !other.alive && other.makes_scratch()) {
-                    other.deeds = u32::MAX;
-                }
-                self.scratch = false;
-                Next::Ended(done)
-            }
-            _ if fails && !matches!(task, Task::Migrate(_) | Task::Wrap(_) | Task::Settle(_) | Task::SettleSql(_)) => {
-                Next::Ended(report(WorkOutcome::NotBegun, "as the dice fell"))
-            }
-            Task::Preflight { set, .. } => {
-                let Some(set) = set else { return Next::Ended(done) };
-                let keys = worker.keys(set);
-                let pending: Vec<String> = keys.into_iter().filter(|key| !self.data.files.contains_key(key)).collect();
-                let loses = pending.iter().any(|key| key.ends_with("002"));
-                let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
-                Next::Ended(Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..done })
-            }
-            Task::Backup { name, .. } => {
-                self.backups.entry(name.clone()).or_insert_with(|| self.data.clone());
-                let proven_at = worker.makes_scratch().then_some(Timestamp::from_millis(worker.at));
-                let backup = BackupStatus { name: name.clone(), proven_at, ..BackupStatus::default() };
-                Next::Ended(Report { backup: Some(backup), ..done })
-            }
-            Task::Rehearse { .. } => Next::Ended(Report { rehearsal: Some(RehearsalStatus::default()), ..done }),
-            Task::Verify(wanted) => {
-                let version = |table: &String| table.strip_prefix('v').and_then(|it| it.parse::<u32>().ok());
-                let wanted = wanted.tables.iter().filter_map(version).max().unwrap_or(0);
-                let by_files = (1..=wanted).all(|file| self.data.files.contains_key(&format!("default/{file:03}")));
-                let by_command = self.data.changed.contains(&format!("migrate:{wanted}"));
-                Next::Ended(if by_files || by_command {
-                    done
-                } else {
-                    report(WorkOutcome::NotBegun, "a table is missing")
-                })
-            }
-            Task::Migrate(run) => {
-                let hash = self.hash(worker);
-                if first && run.plan.as_ref().is_some_and(|meant| *meant != hash) {
-                    return Next::Ended(report(WorkOutcome::NotBegun, "the files are not those that were meant"));
-                }
-                if run.which.as_ref().is_some_and(|which| self.is_barred(run, which)) {
-                    return Next::Ended(report(WorkOutcome::NotBegun, "that try was settled"));
-                }
-                let keys = worker.keys(&run.set);
-                let mine = |data: &Data| -> Vec<String> {
-                    let of_release = data.files.iter().filter(|(_, release)| **release == run.release);
-                    of_release.map(|(key, _)| key.clone()).filter(|key| keys.contains(key)).collect()
-                };
-                let next = keys.iter().find(|key| !self.data.files.contains_key(*key));
-                let Some(key) = next else { return Next::Ended(Report { applied: mine(&self.data), ..done }) };
-                if fails || (key.ends_with("003") && !right) {
-                    let applied = mine(&self.data);
-                    return Next::Ended(Report { applied, ..report(WorkOutcome::Failed, "a statement of it fails") });
-                }
-                self.data.files.insert(key.clone(), run.release.clone());
-                match run.set.as_str() {
-                    "seed" => self.seed(&run.release, false),
-                    _ => self.note(What::Migrated(key.clone()), &run.release),
-                }
-                Next::More
-            }
-            Task::Down { run, of, seed } => {
-                let own = |release: &String| release == of;
-                let last = self.data.files.iter().rfind(|(key, _)| key.starts_with("default/"));
-                let last = last.map(|(key, release)| (key.clone(), own(release)));
-                match last {
-                    Some((key, true)) => {
-                        self.data.files.remove(&key);
-                        self.note(What::TakenBack(key), &run.release);
-                        Next::More
-                    }
-                    Some(_) if self.data.files.iter().any(|(key, of)| !key.starts_with("seed/") && own(of)) => {
-                        bad("a later one was applied by somebody else")
-                    }
-                    _ => {
-                        self.take_seed_along(of, seed.as_ref());
-                        Next::Ended(done)
-                    }
-                }
-            }
-            Task::Wrap(wrapped) if first => match self.begin(wrapped, worker.image()) {
-                Some(report) => Next::Ended(report),
-                None => Next::More,
-            },
-            Task::Wrap(wrapped) if worker.deeds == 2 && is_seed(&wrapped.plan) => {
-                let unknown = |(plan, run): (&String, &Record)| {
-                    is_seed(plan) && *plan != wrapped.plan && run.state == State::Started
-                };
-                let blind = wrapped.again || self.data.runs.iter().any(unknown);
-                self.seed(&wrapped.release, blind);
-                Next::More
-            }
-            Task::Wrap(wrapped) if worker.deeds == 2 => {
-                let blind = self.data.runs.iter().any(|(plan, run)| {
-                    *plan != wrapped.plan && run.state == State::Started && run.release == wrapped.release
-                }) || wrapped.again;
-                let image = worker.image();
-                let taken_back = image.strip_prefix("down:").map(|version| format!("migrate:{version}"));
-                let what = match &taken_back {
-                    Some(of) => {
-                        self.data.changed.remove(of);
-                        What::TakenBack(of.clone())
-                    }
-                    None => {
-                        self.data.changed.insert(image.clone());
-                        What::Migrated(image)
-                    }
-                };
-                let rerun = self.data.runs.get(&wrapped.plan).is_some_and(|run| run.rerun);
-                self.deeds.push(Deed { what, release: wrapped.release.clone(), blind, rerun });
-                Next::More
-            }
-            Task::Wrap(wrapped) => {
-                if let Some(run) = self.data.runs.get_mut(&wrapped.plan) {
-                    run.state = if fails { State::Failed } else { State::Applied };
-                    self.data.seeded &= !(fails && is_seed(&wrapped.plan));
-                }
-                if fails { bad("exit code 1") } else { Next::Ended(done) }
-            }
-            Task::Settle(wrapped) => Next::Ended(self.settle(wrapped)),
-            Task::SettleSql(run) => {
-                if let Some(which) = &run.which {
-                    let until = self.data.barred.entry(bar(run, which)).or_default();
-                    *until = which.number.max(*until);
-                }
-                let keys = worker.keys(&run.set);
-                let mine = |key: &&String| self.data.files.get(*key) == Some(&run.release);
-                let applied: Vec<String> = keys.iter().filter(mine).cloned().collect();
-                let pending = keys.iter().any(|key| !self.data.files.contains_key(key));
-                let outcome = match (pending, applied.is_empty()) {
-                    (false, _) => WorkOutcome::Done,
-                    (true, true) => WorkOutcome::NotBegun,
-                    (true, false) => WorkOutcome::Failed,
-                };
-                Next::Ended(Report { applied, ..report(outcome, "settled") })
-            }
-            Task::VerifyRestored { name, .. } => {
-                let same = self.backups.get(name).is_some_and(|data| *data == self.data);
-                Next::Ended(if same { done } else { report(WorkOutcome::NotBegun, "rows are missing") })
-            }
-            Task::Restore { name, .. } => {
-                let Some(data) = self.backups.get(name).cloned() else {
-                    return Next::Ended(report(WorkOutcome::NotBegun, "there is no such backup"));
-                };
-                self.data = data;
-                self.note(What::Restored, "");
-                Next::Ended(done)
-            }
-        }
-    }
-
-    /// Looks in the ledger whether a command is to be run, and notes that it is.
-    fn begin(&mut self, wrapped: &Wrapped, image: String) -> Option<Report> {
-        let mut rerun = false;
-        if let Some(run) = self.data.runs.get(&wrapped.plan) {
-            let same = run.is_of(wrapped);
-            rerun = run.state == State::Failed && run.begun && run.release == wrapped.release;
-            match run.state {
-                State::Applied => return Some(report(WorkOutcome::Done, "it is applied already")),
-                State::Started if !wrapped.again => {
-                    return Some(report(WorkOutcome::Unknown, "its end is not on record"));
-                }
-                State::Failed if same && run.begun => return Some(report(WorkOutcome::Failed, "it failed")),
-                State::Failed if same => return Some(report(WorkOutcome::NotBegun, "it was settled")),
-                _ => {}
-            }
-        }
-        let (release, attempt) = (wrapped.release.clone(), wrapped.attempt);
-        let record = Record { state: State::Started, release, image, attempt, begun: true, rerun };
-        self.data.runs.insert(wrapped.plan.clone(), record);
-        None
-    }
-
-    fn is_barred(&self, run: &SqlRun, which: &Try) -> bool {
-        self.data.barred.get(&bar(run, which)).is_some_and(|until| *until >= which.number)
-    }
-
-    fn settle(&mut self, wrapped: &Wrapped) -> Report {
-        match self.data.runs.get_mut(&wrapped.plan) {
-            Some(run) if run.state == State::Applied => report(WorkOutcome::Done, "the ledger has it as applied"),
-            Some(run) if run.state == State::Started => report(WorkOutcome::Unknown, "its end is not on record"),
-            Some(run) if run.release == wrapped.release => {
-                run.attempt = run.attempt.max(wrapped.attempt);
-                let begun = run.begun;
-                report(if begun { WorkOutcome::Failed } else { WorkOutcome::NotBegun }, "it failed, or never began")
-            }
-            _ => {
-                // A pod of the try that is asked about which comes late finds this, and does not begin either.
-                let (release, attempt) = (wrapped.release.clone(), wrapped.attempt);
-                let (state, image) = (State::Failed, String::new());
-                let record = Record { state, release, image, attempt, begun: false, rerun: false };
-                self.data.runs.insert(wrapped.plan.clone(), record);
-                report(WorkOutcome::NotBegun, "it was never begun")
-            }
-        }
     }
 }

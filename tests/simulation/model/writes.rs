@@ -141,6 +141,9 @@ impl Cluster {
         let (next, now) = (self.fresh(), self.now);
         let map = self.live.config_map.as_mut().ok_or(Refusal::NotFound)?;
         super::cluster::check(precondition(object), &object.uid, map.version)?;
+        if values.iter().all(|(key, value)| map.data.get(key) == value.as_ref()) {
+            return Ok(());
+        }
         map.version = next;
         if values.contains_key(crate::database::MAINTENANCE) {
             map.switched_at = now;

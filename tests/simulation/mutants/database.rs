@@ -137,6 +137,38 @@ pub const ALL: &[Mutant] = &[
     }),
 ];
 
+/// Mutants that only one kind of event kills: its row in the table of coverage.
+pub const STRUCK: &[(&str, Mutant)] = &[
+    (
+        "restart",
+        mutant("takes a proof that the server broke off for one that left nothing", "L1", |release, seen, now| {
+            with_reports(release, seen, now, |report| report.left &= report.message != "the connection is lost")
+        }),
+    ),
+    (
+        "password",
+        mutant("takes whoever is not let in for one before whom nobody was", "D4", |release, seen, now| {
+            with_reports(release, seen, now, |report| {
+                if report.message.contains("password authentication") {
+                    (report.outcome, report.unread) = (WorkOutcome::NotBegun, false);
+                }
+            })
+        }),
+    ),
+];
+
+/// The same of what is undone after its promotion.
+pub const STRUCK_UNDONE: &[(&str, Mutant)] = &[(
+    "foreign",
+    mutant("takes what another release applied for its own", "D3", |release, seen, now| {
+        with_reports(release, seen, now, |report| {
+            if report.outcome == WorkOutcome::Done && report.applied.is_empty() {
+                report.applied = vec!["001".into()];
+            }
+        })
+    }),
+)];
+
 /// Mutants that take back badly what was promoted.
 pub const UNDONE: &[Mutant] =
     &[mutant("waits on the way back for a page that it has put into no route", "L1", |release, seen, now| {

@@ -4,12 +4,12 @@ use servicerelease::engine::{NewJob, Run, Task};
 
 use crate::{model::cluster::Cluster, rng};
 
-use super::{DEED, Fate, LATE, LINGER, LOOK, Next, START, Stage, Worker, fate};
+use super::{DEED, Fate, LATE, LINGER, Next, START, Stage, Worker, fate};
 
 impl Worker {
     /// Whether its pod, which has not started, does so although its Job is gone: such pods stop at the ledger once they were settled.
     fn starts_late(&self) -> bool {
-        let waits = self.alive && !self.late && self.stage == Stage::Starting && self.fate != Fate::NeverStarts;
+        let waits = self.alive && !self.late && self.started.is_none() && self.fate != Fate::NeverStarts;
         waits
             && matches!(self.task(), Some(Task::Wrap(_) | Task::Migrate(_)))
             && rng::dice(&format!("{}/late", self.uid)).is_multiple_of(2)
@@ -36,6 +36,10 @@ impl Cluster {
             deeds: 0,
             alive: true,
             late: false,
+            started: None,
+            waits: None,
+            begun: false,
+            losses: 0,
         });
     }
 
@@ -53,10 +57,14 @@ impl Cluster {
     pub fn run_database(&mut self) {
         loop {
             self.end_orphans();
-            let due = self.server.workers.iter().enumerate().filter(|(_, worker)| worker.at <= self.now);
-            let Some(index) = due.min_by_key(|(_, worker)| worker.at).map(|(index, _)| index) else { return };
-            let at = self.server.workers[index].at;
-            self.step_worker(index, at);
+            let first = self.server.workers.iter().enumerate().min_by_key(|(_, worker)| worker.at);
+            let first = first.map(|(index, worker)| (index, worker.at)).filter(|(_, at)| *at <= self.now);
+            let foreign = self.server.foreign.as_ref().map(|foreign| foreign.at).filter(|at| *at <= self.now);
+            match first {
+                Some((index, at)) if foreign.is_none_or(|foreign| at <= foreign) => self.step_worker(index, at),
+                _ if foreign.is_some() => self.server.step_foreign(),
+                _ => return,
+            }
         }
     }
 
@@ -85,6 +93,12 @@ impl Cluster {
             return;
         }
         let killed = worker.fate == Fate::Killed && worker.deeds >= worker.killed_after;
+        if worker.alive && killed && worker.stage == Stage::Starting && worker.started.is_some() {
+            // It has no connection, or waits for the lock: the server has nothing of it.
+            self.end_job(&worker.job, &worker.uid, at, None);
+            self.server.workers.remove(index);
+            return;
+        }
         if worker.alive && killed && worker.stage == Stage::Working {
             self.end_job(&worker.job, &worker.uid, at, None);
             if let Some(Task::Wrap(wrapped)) = worker.task()
@@ -102,12 +116,13 @@ impl Cluster {
             return;
         }
         if worker.stage == Stage::Starting {
-            if worker.locks() && self.server.is_locked(index) {
-                worker.at = at + LOOK;
-            } else {
-                (worker.stage, worker.at) = (Stage::Working, at + DEED);
+            match self.server.connect(&mut worker, index, at) {
+                None => self.server.workers[index] = worker,
+                Some(report) => {
+                    self.end_job(&worker.job, &worker.uid, at, Some(&report));
+                    self.server.workers.remove(index);
+                }
             }
-            self.server.workers[index] = worker;
             return;
         }
         if !worker.alive {
@@ -130,7 +145,7 @@ impl Cluster {
         let next = self.server.work(&mut worker, self.jobs_right);
         match next {
             Next::More => {
-                worker.at = at + DEED;
+                (worker.at, worker.losses) = (at + DEED, 0);
                 self.server.workers[index] = worker;
             }
             Next::Ended(report) => {

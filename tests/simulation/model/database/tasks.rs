@@ -1,0 +1,234 @@
+//! What a worker does, one deed after the other.
+
+use servicerelease::{
+    api::{BackupStatus, RehearsalStatus, Timestamp, Verify, WorkOutcome},
+    engine::{Report, Seeded, SqlRun, Task, Wrapped},
+};
+
+use super::{
+    Deed, Fate, Next, Server, State, What, Worker,
+    faults::{self, MOST_LOSSES},
+    report,
+    seeds::is_seed,
+};
+
+fn bad(why: &str) -> Next {
+    Next::Ended(report(WorkOutcome::Failed, why))
+}
+
+fn done() -> Report {
+    report(WorkOutcome::Done, "done")
+}
+
+fn not_begun(why: &str) -> Next {
+    Next::Ended(report(WorkOutcome::NotBegun, why))
+}
+
+/// It does nothing; what it had done before its connection was lost it does not look for then.
+fn ended_before(worker: &Worker, why: &str) -> Next {
+    let outcome = if worker.begun { WorkOutcome::Unknown } else { WorkOutcome::NotBegun };
+    Next::Ended(report(outcome, why))
+}
+
+impl Server {
+    /// The next thing that a worker does. `right`: nothing goes wrong any more.
+    pub(super) fn work(&mut self, worker: &mut Worker, right: bool) -> Next {
+        let first = worker.deeds == 0;
+        worker.deeds += 1;
+        let fails = worker.fate == Fate::Fails;
+        let Some(task) = worker.task().cloned() else {
+            return Next::Ended(report(
+                if fails { WorkOutcome::Failed } else { WorkOutcome::Done },
+                "as the dice fell",
+            ));
+        };
+        if worker.makes_scratch() {
+            // What it finds in the place of its own goes first, or once it has failed.
+            self.scratch = first && !fails;
+            if self.scratch {
+                return Next::More;
+            }
+        }
+        match &task {
+            Task::CleanUp { .. } => self.clean_up(fails),
+            Task::Migrate(run) => self.apply(worker, run, right),
+            Task::Wrap(wrapped) => self.command(worker, wrapped),
+            Task::Settle(wrapped) => Next::Ended(self.settle(wrapped)),
+            Task::SettleSql(run) => Next::Ended(self.settle_files(worker, run)),
+            _ if fails => not_begun("as the dice fell"),
+            Task::Preflight { set, .. } => Next::Ended(self.look(worker, set.as_deref())),
+            Task::Backup { name, .. } => {
+                self.backups.entry(name.clone()).or_insert_with(|| self.data.clone());
+                let proven_at = worker.makes_scratch().then_some(Timestamp::from_millis(worker.at));
+                let backup = BackupStatus { name: name.clone(), proven_at, ..BackupStatus::default() };
+                Next::Ended(Report { backup: Some(backup), ..done() })
+            }
+            Task::Rehearse { .. } => Next::Ended(Report { rehearsal: Some(RehearsalStatus::default()), ..done() }),
+            Task::Verify(wanted) => self.verify(wanted),
+            Task::Down { run, of, seed } => self.take_back(worker, run, of, seed.as_ref()),
+            Task::VerifyRestored { name, .. } => {
+                let same = self.backups.get(name).is_some_and(|backup| self.data.has_all_of(backup));
+                if same { Next::Ended(done()) } else { not_begun("rows are missing") }
+            }
+            Task::Restore { name, .. } => {
+                let Some(data) = self.backups.get(name).cloned() else { return not_begun("there is no such backup") };
+                self.data = data;
+                self.note(What::Restored, "");
+                Next::Ended(done())
+            }
+        }
+    }
+
+    fn clean_up(&mut self, fails: bool) -> Next {
+        if fails {
+            return Next::Ended(Report { left: true, ..report(WorkOutcome::Failed, "no way") });
+        }
+        // Their sessions end first.
+        for other in self.workers.iter_mut().filter(|other| !other.alive && other.makes_scratch()) {
+            other.deeds = u32::MAX;
+        }
+        self.scratch = false;
+        Next::Ended(done())
+    }
+
+    fn look(&self, worker: &Worker, set: Option<&str>) -> Report {
+        let Some(set) = set else { return done() };
+        let keys = worker.keys(set);
+        let pending: Vec<String> = keys.into_iter().filter(|key| !self.data.files.contains_key(key)).collect();
+        let loses = pending.iter().any(|key| key.ends_with("002"));
+        let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
+        Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..done() }
+    }
+
+    fn verify(&self, wanted: &Verify) -> Next {
+        let version = |table: &String| table.strip_prefix('v').and_then(|it| it.parse::<u32>().ok());
+        let wanted = wanted.tables.iter().filter_map(version).max().unwrap_or(0);
+        let by_files = (1..=wanted).all(|file| self.data.files.contains_key(&format!("default/{file:03}")));
+        let by_command = self.data.changed.contains(&format!("migrate:{wanted}"));
+        if by_files || by_command { Next::Ended(done()) } else { not_begun("a table is missing") }
+    }
+
+    /// Files that a release applied, of those that a worker knows.
+    fn applied(&self, worker: &Worker, run: &SqlRun) -> Vec<String> {
+        let keys = worker.keys(&run.set);
+        let of_release = self.data.files.iter().filter(|(_, release)| **release == run.release);
+        of_release.map(|(key, _)| key.clone()).filter(|key| keys.contains(key)).collect()
+    }
+
+    /// SQL files.
+    fn apply(&mut self, worker: &Worker, run: &SqlRun, right: bool) -> Next {
+        let hash = self.hash(worker);
+        if worker.deeds == 1 && run.plan.as_ref().is_some_and(|meant| *meant != hash) {
+            return not_begun("the files are not those that were meant");
+        }
+        if run.which.as_ref().is_some_and(|which| self.is_barred(run, which)) {
+            return ended_before(worker, "that try was settled");
+        }
+        let keys = worker.keys(&run.set);
+        let applied = self.applied(worker, run);
+        let next = keys.iter().find(|key| !self.data.files.contains_key(*key));
+        let Some(key) = next else { return Next::Ended(Report { applied, ..done() }) };
+        let lost = worker.losses > MOST_LOSSES;
+        if worker.fate == Fate::Fails || lost || (key.ends_with("003") && !right) {
+            let why = if lost { "the connection was lost each time" } else { "a statement of it fails" };
+            return Next::Ended(Report { applied, ..report(WorkOutcome::Failed, why) });
+        }
+        self.data.files.insert(key.clone(), run.release.clone());
+        match run.set.as_str() {
+            "seed" => self.seed(&run.release, false),
+            _ => self.note(What::Migrated(key.clone()), &run.release),
+        }
+        Next::More
+    }
+
+    /// Down files, the last first.
+    fn take_back(&mut self, worker: &Worker, run: &SqlRun, of: &str, seed: Option<&Seeded>) -> Next {
+        let own = |release: &String| release == of;
+        let schema = self.data.files.iter().filter(|(key, _)| key.starts_with("default/"));
+        let since: Vec<(String, bool)> =
+            schema.map(|(key, release)| (key.clone(), own(release))).skip_while(|(_, own)| !own).collect();
+        if since.iter().any(|(_, own)| !own) {
+            return ended_before(worker, "a later one was applied by somebody else");
+        }
+        if let Some((key, _)) = since.last() {
+            let key = key.clone();
+            self.data.files.remove(&key);
+            self.note(What::TakenBack(key), &run.release);
+            return Next::More;
+        }
+        if seed.is_some() && faults::is_refused(self, worker) {
+            self.hit("refused: the way to forget a seed");
+            // Its rows go with the tables.
+            self.take_seed_along(of, None);
+            return bad("taken back, but the ledger still has the seed as put in");
+        }
+        self.take_seed_along(of, seed);
+        Next::Ended(done())
+    }
+
+    /// A command of the user's: it is noted as begun, does its work, and is noted as ended.
+    fn command(&mut self, worker: &mut Worker, wrapped: &Wrapped) -> Next {
+        match worker.deeds {
+            1 => return self.begin(wrapped, worker.image()).map_or(Next::More, Next::Ended),
+            2 if faults::is_refused(self, worker) => {
+                // The session with the lock is there, and the command gets none.
+                self.hit("refused: a command that was begun");
+                worker.fate = Fate::Fails;
+                return Next::More;
+            }
+            2 => {
+                self.change(worker, wrapped);
+                return Next::More;
+            }
+            _ => {}
+        }
+        let fails = worker.fate == Fate::Fails;
+        if let Some(run) = self.data.runs.get_mut(&wrapped.plan) {
+            run.state = if fails { State::Failed } else { State::Applied };
+            self.data.seeded &= !(fails && is_seed(&wrapped.plan));
+        }
+        if fails { bad("exit code 1") } else { Next::Ended(done()) }
+    }
+
+    fn change(&mut self, worker: &Worker, wrapped: &Wrapped) {
+        if is_seed(&wrapped.plan) {
+            let blind = wrapped.again
+                || self
+                    .data
+                    .runs
+                    .iter()
+                    .any(|(plan, run)| is_seed(plan) && *plan != wrapped.plan && run.state == State::Started);
+            return self.seed(&wrapped.release, blind);
+        }
+        let blind =
+            self.data.runs.iter().any(|(plan, run)| {
+                *plan != wrapped.plan && run.state == State::Started && run.release == wrapped.release
+            }) || wrapped.again;
+        let image = worker.image();
+        let taken_back = image.strip_prefix("down:").map(|version| format!("migrate:{version}"));
+        let what = match &taken_back {
+            Some(of) => {
+                self.data.changed.remove(of);
+                What::TakenBack(of.clone())
+            }
+            None => {
+                self.data.changed.insert(image.clone());
+                What::Migrated(image)
+            }
+        };
+        let rerun = self.data.runs.get(&wrapped.plan).is_some_and(|run| run.rerun);
+        self.deeds.push(Deed { what, release: wrapped.release.clone(), blind, rerun });
+    }
+
+    fn settle_files(&mut self, worker: &Worker, run: &SqlRun) -> Report {
+        self.bar(run);
+        let applied = self.applied(worker, run);
+        let pending = worker.keys(&run.set).iter().any(|key| !self.data.files.contains_key(key));
+        let outcome = match (pending, applied.is_empty()) {
+            (false, _) => WorkOutcome::Done,
+            (true, true) => WorkOutcome::NotBegun,
+            (true, false) => WorkOutcome::Failed,
+        };
+        Report { applied, ..report(outcome, "settled") }
+    }
+}
