@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{api::ServiceRelease, engine::TemplateCheck};
+use crate::{
+    api::ServiceRelease,
+    engine::{Denial, TemplateCheck},
+};
 
 use super::{cache::Kind, calls::CallError, key::Key};
 
@@ -38,7 +41,7 @@ struct Remembered {
     doubts: HashSet<(Kind, Key)>,
     status_written: Option<Instant>,
     checked: Option<Checked>,
-    refusal: Option<String>,
+    refusal: Option<Denial>,
 }
 
 #[derive(Debug)]
@@ -102,13 +105,13 @@ impl Memory {
     }
 
     /// Remembers what the API server refused.
-    pub fn refused(&self, key: &Key, refusal: String) {
+    pub fn refused(&self, key: &Key, refusal: Denial) {
         self.with(key, |known| known.refusal = Some(refusal));
     }
 
     /// What it refused in the last pass.
     #[must_use]
-    pub fn refusal(&self, key: &Key) -> Option<String> {
+    pub fn refusal(&self, key: &Key) -> Option<Denial> {
         self.peek(key, |known| known.refusal.clone())
     }
 

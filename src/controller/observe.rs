@@ -13,8 +13,10 @@ use crate::{
         ServiceReleaseSpec, Timestamp,
     },
     engine::{
-        self, Command, Container, Endpoint, Job, JobEnd, NamedTemplate, Observed, ParentGateway, Plan, Revision, Rival,
-        Route, Service, Template, TemplateCheck, Workload, observed::ConfigMap, revision, task,
+        self, Command, Container, Endpoint, Job, JobEnd, JobPod, NamedTemplate, Observed, ParentGateway, Plan,
+        Revision, Rival, Route, Service, Template, TemplateCheck, Workload,
+        observed::{ConfigMap, TIME_OVER},
+        revision, task,
     },
 };
 
@@ -133,7 +135,12 @@ fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
         image: pod.filter(|_| job.reports).and_then(|pod| pod.image.as_deref()).map(str::to_owned),
     });
     let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waits(pod)));
-    Job { object: meta.object(), end, stuck, podless: pod.is_none(), deleting: meta.deleting }
+    let there = match pod {
+        Some(_) => JobPod::There,
+        None if job.made => JobPod::Gone,
+        None => JobPod::NotYet,
+    };
+    Job { object: meta.object(), end, stuck, pod: there, deleting: meta.deleting }
 }
 
 /// How the containers of a pod ended, and what they left to say.
@@ -146,6 +153,7 @@ fn last_words(pod: Option<&CachedPod>) -> Option<String> {
         _ => format!("exit code {}", end.exit_code),
     };
     let code = installs(container).map_or(code.clone(), |what| format!("{what}: {code}"));
+    let code = if pod.late { format!("{TIME_OVER}{code}") } else { code };
     let code = if pod.pod.disrupted { format!("its pod was taken from its node: {code}") } else { code };
     Some(match pod.said.as_deref().filter(|said| !said.is_empty()) {
         Some(said) => format!("{code}: {said}"),

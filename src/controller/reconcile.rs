@@ -14,7 +14,7 @@ use crate::{
         Router, ServiceRelease, ServiceReleaseStatus, Timestamp,
         status::{MAX_TEXT, bounded},
     },
-    engine::{Decision, Effect, Event, Observed, TemplateCheck},
+    engine::{Decision, Denial, Effect, Event, Observed, TemplateCheck},
     telemetry::{Metrics, PassOutcome},
 };
 
@@ -128,8 +128,9 @@ fn failed(context: &Context, key: &Key, error: &CallError) -> (PassOutcome, Opti
         // The lease may have been renewed at the last moment: then nobody else wakes what was due.
         CallError::NotLeading { .. } => (PassOutcome::Failed, Some(NOT_LEADING_DELAY)),
         error => {
-            if let CallError::Refused { what, message, .. } = error {
-                context.memory.refused(key, bounded(&format!("{what}: {message}"), MAX_TEXT));
+            if let CallError::Refused { what, code, message } = error {
+                let text = bounded(&format!("{what}: {message}"), MAX_TEXT);
+                context.memory.refused(key, Denial { text, definite: !matches!(code, 401 | 403) });
             }
             let delay = context.memory.failed(key);
             warn!(%error, retry_in = ?delay, "the pass failed");

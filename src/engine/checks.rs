@@ -18,6 +18,9 @@ use super::{
     steer::wanted,
 };
 
+/// How much longer than it may take an answer is waited for: that there was none is one, too.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// Where in a release checks are asked.
 #[derive(Clone, Copy)]
 pub struct At {
@@ -129,7 +132,7 @@ pub struct Heard {
     pub took: Duration,
 }
 
-fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
+fn heard(pass: &mut Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
     if check.is_run() {
         return runs::heard(pass, check, state);
     }
@@ -142,7 +145,7 @@ fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
 }
 
 /// Takes in the answer to the last question.
-fn listen(pass: &Pass<'_>, check: &Check, state: &mut CheckStatus) {
+fn listen(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let Some(Heard { at, fault, seen, took }) = heard(pass, check, state) else { return };
     state.attempts = state.attempts.saturating_add(1);
     state.wrong = state.wrong.saturating_add(i32::from(fault.is_some()));
@@ -276,7 +279,8 @@ fn patience(policy: &Policy, check: &Check, state: &CheckStatus) -> (Timestamp, 
     }
     // Until then nobody asks.
     let due = state.answered_at.map_or(state.started_at, |at| at.plus(check.interval));
-    (due, policy.deadline.max(check.timeout()))
+    let answer = Duration::from_millis(check.timeout().as_millis().saturating_add(SLACK.as_millis()));
+    (due, policy.deadline.max(answer))
 }
 
 /// Asks once more, when it is time.

@@ -53,9 +53,9 @@ pub use inquiry::{
     Answer, Ask, Counters, HttpQuestion, LogOfPod, LogsQuestion, Measure, Question, Reply, SqlQuestion, with_time,
 };
 pub use observed::{
-    Command, ConfigMap, Container, Ended, Endpoint, Job, JobEnd, KnownProviders, NamedTemplate, ObjectVersion,
-    Observed, ParentGateway, Plan, Pod, Revision, Rival, Route, RouteParent, Service, Shape, Template, TemplateCheck,
-    Workload,
+    Command, ConfigMap, Container, Denial, Ended, Endpoint, Job, JobEnd, JobPod, KnownProviders, NamedTemplate,
+    ObjectVersion, Observed, ParentGateway, Plan, Pod, Revision, Rival, Route, RouteParent, Service, Shape, Template,
+    TemplateCheck, Workload,
 };
 pub use providers::unknown as no_provider;
 pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, Seeded, SqlRun, Task, TaskPod, Try, Wrapped};

@@ -63,7 +63,16 @@ pub struct Observed {
     /// Since when this process asks: before that there may have been none that did.
     pub asking_since: Option<Timestamp>,
     /// What the API server refused in the last pass, with its reason.
-    pub refusal: Option<String>,
+    pub refusal: Option<Denial>,
+}
+
+/// A write that the API server will not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Which, such as `create Job shop/shop-smoke-1`, and the reason.
+    pub text: String,
+    /// Whether that lies in what was written. A role, a quota or a policy may be another one in a while.
+    pub definite: bool,
 }
 
 /// By its name, the field of a metric that asks a provider.
@@ -245,11 +254,26 @@ pub struct Job {
     pub end: Option<JobEnd>,
     /// Why its pod does not run, in the kubelet's or scheduler's words.
     pub stuck: Option<String>,
-    /// Whether there is no pod of it: it was just made, or nobody may make one.
-    pub podless: bool,
+    /// What there is of its pod.
+    pub pod: JobPod,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
+
+/// What there is of a Job's pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JobPod {
+    /// It is there.
+    #[default]
+    There,
+    /// None was made yet: the Job is new, or nobody may make one.
+    NotYet,
+    /// It was made, and is gone: its time was over, or somebody deleted it.
+    Gone,
+}
+
+/// What the words begin with of a pod that the kubelet ended since its time was over.
+pub const TIME_OVER: &str = "its time was over: ";
 
 /// How a Job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -102,9 +102,11 @@ pub fn compose_hand_back(pass: &mut Pass<'_>, waiting: &Waiting) {
 
 fn apply(pass: &mut Pass<'_>, mut report: Report) {
     if let Some(refusal) = &pass.seen.refusal {
-        report.message = format!("{}; refused by the API server: {refusal}", report.message);
+        report.message = format!("{}; refused by the API server: {}", report.message, refusal.text);
         if report.next_action.is_empty() {
-            report.next_action = "allow it (role, quota or admission policy); it is tried again every minute".into();
+            let remedy =
+                if refusal.definite { "correct what it names" } else { "allow it (role, quota or admission policy)" };
+            report.next_action = format!("{remedy}; it is tried again every minute");
         }
     }
     // It stays as it is, and the message says so (INVARIANTS D5).

@@ -8,7 +8,7 @@ use super::{
     database,
     effect::{Effect, NewJob, Run},
     inquiry::{HttpQuestion, SqlQuestion, timed},
-    observed::Job,
+    observed::{Denial, Job, JobEnd, JobPod, TIME_OVER},
     pass::Pass,
     retreat, revision,
 };
@@ -17,6 +17,10 @@ use super::{
 const START: Duration = Duration::from_secs(120);
 /// What of a name of the user's stands in a Job's.
 const MOST_NAME: usize = 24;
+/// By how much the cache of pods may be behind that of Jobs.
+const BEHIND: Duration = Duration::from_secs(5);
+/// What is told of a Job whose pod somebody deleted.
+pub const TAKEN_AWAY: &str = "its pod was deleted before it had ended by itself";
 /// How long a Job may take to have a pod before that is told.
 const PODLESS: Duration = Duration::from_secs(10);
 /// What a Job waits for that gets no pod. Its Events say more, which the operator does not read.
@@ -37,41 +41,74 @@ fn job<'a>(pass: &Pass<'a>, state: &CheckStatus) -> Option<&'a Job> {
 
 /// What a Job waits for that was due at a moment, in the words of whoever holds up its pod.
 pub fn waits_for(pass: &mut Pass<'_>, job: &Job, due: Timestamp) -> Option<String> {
-    job.stuck.clone().or_else(|| (job.podless && pass.elapsed(due, PODLESS)).then(|| NO_POD.to_owned()))
+    let podless = job.pod == JobPod::NotYet && pass.elapsed(due, PODLESS);
+    job.stuck.clone().or_else(|| podless.then(|| NO_POD.to_owned()))
+}
+
+/// What the API server has against a Job, if it refused it in the last pass.
+pub fn denied<'a>(pass: &Pass<'a>, name: &str) -> Option<&'a Denial> {
+    pass.seen.refusal.as_ref().filter(|denial| {
+        let (object, _) =
+            denial.text.strip_prefix("create Job ").and_then(|rest| rest.split_once(": ")).unwrap_or_default();
+        object.rsplit('/').next() == Some(name)
+    })
+}
+
+/// Whether a Job counts as done although somebody deleted its pod before that had done what it was to do: a program that
+/// is told to end may exit with 0.
+pub fn is_taken_away(pass: &mut Pass<'_>, job: &Job, end: &JobEnd) -> bool {
+    // Its pod may be behind in the cache for a moment.
+    job.pod == JobPod::Gone && pass.elapsed(end.at, BEHIND)
 }
 
 /// How the attempt under way ended, if it has.
-pub fn heard(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
+pub fn heard(pass: &mut Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Heard> {
     let name = name(pass, state);
-    if let Some(end) = job(pass, state).and_then(|job| job.end.as_ref()) {
+    let ended = job(pass, state).and_then(|job| Some((job, job.end.as_ref()?)));
+    if let Some((job, end)) = ended {
+        if end.succeeded && job.pod == JobPod::Gone && !is_taken_away(pass, job, end) {
+            return None;
+        }
+        let succeeded = end.succeeded && job.pod != JobPod::Gone;
         let lived = Duration::from_millis(end.took);
         let ran = format!("Job {name} in {lived}");
         // A pod has to be scheduled and started before it asks: what the answer took it alone knows.
         let timed = check.http.as_ref().and_then(|_| timed(&end.message));
         let (took, message) = timed.unwrap_or_else(|| (lived, end.message.clone()));
         // What it had to say of its own, where all is well.
-        let said = message.strip_prefix("exit code 0: ").filter(|_| end.succeeded);
-        let message = never_started(pass, check, state, &name, &message).unwrap_or_else(|| bounded(&message, 160));
+        let said = message.strip_prefix("exit code 0: ").filter(|_| succeeded);
+        let message = match end.succeeded {
+            true => TAKEN_AWAY.to_owned(),
+            false => fault(pass, check, state, &name, &message),
+        };
         let seen = said.map_or(ran.clone(), |said| format!("{} ({ran})", bounded(said.trim(), 160)));
         // By the Job controller's clock: this one's may be ahead of it, and the attempt has begun by this one's.
         let begun = state.answered_at.unwrap_or(state.started_at);
-        return Some(Heard {
-            at: end.at.max(begun).min(pass.now),
-            fault: (!end.succeeded).then_some(message),
-            seen,
-            took,
-        });
+        return Some(Heard { at: end.at.max(begun).min(pass.now), fault: (!succeeded).then_some(message), seen, took });
     }
-    let refusal = pass.seen.refusal.as_ref().filter(|refusal| refusal.contains(&format!("Job {name}")))?;
-    Some(Heard { at: pass.now, fault: Some(refusal.clone()), seen: "not run".into(), took: Duration::default() })
+    let denial = denied(pass, &name).filter(|denial| denial.definite)?;
+    let fault = Some(bounded(&denial.text, 200));
+    Some(Heard { at: pass.now, fault, seen: "not run".into(), took: Duration::default() })
 }
 
-/// What the pod of an attempt waited for when its time was over. The Job controller tells no more than that it was.
-fn never_started(pass: &Pass<'_>, check: &Check, state: &CheckStatus, name: &str, ended: &str) -> Option<String> {
-    let why = state.message.strip_prefix(&format!("Job {name} waits: "))?;
-    if ended.starts_with("exit code") {
-        return None;
+/// Why an attempt failed, by how its Job ended.
+fn fault(pass: &Pass<'_>, check: &Check, state: &CheckStatus, name: &str, ended: &str) -> String {
+    if let Some(said) = ended.strip_prefix(TIME_OVER) {
+        return bounded(&format!("not done within {}: {said}", check.timeout()), 200);
     }
+    // The Job controller's own words: no container has ended.
+    let late = ended.starts_with("DeadlineExceeded");
+    let unsaid = late || ended.starts_with("BackoffLimitExceeded");
+    let waited = unsaid.then(|| never_started(pass, check, state, name)).flatten();
+    waited.unwrap_or_else(|| match late {
+        true => format!("not done within {}", check.timeout()),
+        false => bounded(ended, 160),
+    })
+}
+
+/// What the pod of an attempt waited for until its time was over.
+fn never_started(pass: &Pass<'_>, check: &Check, state: &CheckStatus, name: &str) -> Option<String> {
+    let why = state.message.strip_prefix(&format!("Job {name} waits: "))?;
     if why == NO_POD {
         return Some(format!("{NO_POD}: kubectl describe job {name}"));
     }
@@ -95,6 +132,10 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let name = name(pass, state);
     state.job = Some(name.clone());
     if let Some(job) = job(pass, state) {
+        if job.pod == JobPod::Gone {
+            // What it waited for is the last that is known of it.
+            return;
+        }
         let due = state.answered_at.map_or(state.started_at, |at| at.plus(check.interval));
         let waits = waits_for(pass, job, due).map(|why| format!("Job {name} waits: {why}"));
         state.message = bounded(&waits.unwrap_or_else(|| format!("Job {name} runs")), 256);
@@ -107,6 +148,9 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
             return;
         }
     };
+    if let Some(denial) = denied(pass, &name) {
+        state.message = bounded(&denial.text, 256);
+    }
     // Its pod has to be scheduled first.
     let timeout = match &run {
         Run::Http(_) | Run::Sql(_) => {

@@ -156,7 +156,7 @@ async fn an_immutable_config_map_is_told_in_the_api_servers_words() {
     fixed["immutable"] = json!(true);
     cluster.create(fixed).await;
     cluster.create(release("shop")).await;
-    let told = sees(&eyes, "the refusal", |observed| observed.refusal.clone()).await;
+    let told = sees(&eyes, "the refusal", |observed| observed.refusal.clone()).await.text;
     assert!(told.contains("ConfigMap") && told.contains("immutable"), "{told}");
 }
 
@@ -268,7 +268,7 @@ async fn a_migration_outlives_its_release_and_is_not_taken_for_that_of_the_next(
     let (decide, eyes) = mind(|_, observed| missing(observed, vec![("stays", migrate(), false)]));
     let _second = operator(&cluster, &proxy, decide).await;
     cluster.create(release("shop")).await;
-    let told = sees(&eyes, "the refusal", |observed| observed.refusal.clone()).await;
+    let told = sees(&eyes, "the refusal", |observed| observed.refusal.clone()).await.text;
     assert!(told.contains("was not made for this ServiceRelease"), "{told}");
     assert_eq!(eyes.lock().unwrap().jobs, []);
     cluster.delete("Job", "stays").await;

@@ -22,6 +22,8 @@ pub struct CachedJob {
     pub reports: bool,
     /// How it ended, if it has.
     pub end: Option<Finished>,
+    /// Whether a pod of it was made.
+    pub made: bool,
 }
 
 /// The end of a Job.
@@ -43,9 +45,22 @@ pub struct RawJob {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct RawStatus {
     conditions: Option<Vec<RawCondition>>,
+    active: i32,
+    succeeded: i32,
+    failed: i32,
+    terminating: i32,
+    uncounted_terminated_pods: RawUncounted,
+}
+
+/// Pods that have ended and are not in the counts yet, by their uids.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawUncounted {
+    succeeded: Option<Vec<String>>,
+    failed: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -60,6 +75,12 @@ struct RawCondition {
 }
 
 impl RawStatus {
+    fn made(&self) -> bool {
+        let RawUncounted { succeeded, failed } = &self.uncounted_terminated_pods;
+        let uncounted = [succeeded, failed].into_iter().flatten().any(|pods| !pods.is_empty());
+        uncounted || [self.active, self.succeeded, self.failed, self.terminating].iter().any(|count| *count > 0)
+    }
+
     fn end(&self, created: Timestamp) -> Option<Finished> {
         let ends = |it: &&RawCondition| matches!(it.kind.as_str(), "Complete" | "Failed") && it.status == "True";
         let condition = self.conditions.iter().flatten().find(ends)?;
@@ -92,6 +113,7 @@ impl Cached for CachedJob {
             owner: owner.into(),
             reports: meta.annotation(ANNOTATION_REPORTS).is_some(),
             end: raw.status.end(slim.created),
+            made: raw.status.made(),
             meta: slim,
         })
     }

@@ -232,6 +232,8 @@ pub struct CachedPod {
     pub image: Option<Box<str>>,
     /// Whether none of its containers runs or will run.
     pub over: bool,
+    /// Whether the kubelet ended it since its time was over (activeDeadlineSeconds).
+    pub late: bool,
     /// The uid of the ReplicaSet or Job that controls it.
     pub owner: Option<Arc<str>>,
     /// What the engine is told.
@@ -403,6 +405,7 @@ impl Cached for CachedPod {
         let report = reporter.and_then(|container| status.report(container));
         let image = reporter.and_then(|container| status.image(container));
         let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
+        let late = status.reason == "DeadlineExceeded";
         let pod = Pod {
             name: meta.name.clone(),
             created: meta.creation_timestamp,
@@ -428,6 +431,7 @@ impl Cached for CachedPod {
             report,
             image,
             over,
+            late,
             owner: meta.controller().map(|owner| owner.uid.as_str().into()),
             pod,
             meta: meta.slim(),

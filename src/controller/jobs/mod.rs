@@ -4,7 +4,7 @@ mod database;
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     api::{
@@ -19,6 +19,10 @@ use super::build;
 
 /// How long a Job that has ended stays, at most, in seconds: a day.
 const KEPT: u32 = 24 * 3_600;
+/// How much longer than its pod a Job may live, beside the time that the pod has to end, in seconds.
+const UNREACHED: u64 = 15;
+/// How long a pod has to end where its template does not say, in seconds.
+const GRACE: u64 = 30;
 /// Where the runner finds what it looks at.
 const MOUNTS: &str = "/var/run/check";
 
@@ -59,6 +63,14 @@ pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> 
     } else {
         metadata["annotations"] = json!({ ANNOTATION_OWNER_UID: release.metadata.uid });
     }
+    let mut limit = new.timeout.as_millis().div_ceil(1_000).max(1);
+    if !matches!(new.run, Run::Database(_)) {
+        // The kubelet ends the pod and leaves it, with its log. The Job's own limit would delete it, and is for pods that
+        // reach no node.
+        let own = template.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_u64).unwrap_or(limit);
+        build::merge(&mut template, &json!({ "spec": { "activeDeadlineSeconds": own.min(limit) } }));
+        limit += grace(&template) + UNREACHED;
+    }
     let mut on_disruption = "Ignore";
     if let Run::Database(job) = &new.run {
         let reports = json!({ "annotations": { ANNOTATION_REPORTS: template.pointer("/spec/containers/0/name") } });
@@ -77,7 +89,7 @@ pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> 
             "completions": 1,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "activeDeadlineSeconds": new.timeout.as_millis().div_ceil(1_000).max(1),
+            "activeDeadlineSeconds": limit,
             "ttlSecondsAfterFinished": KEPT,
             "podFailurePolicy": { "rules": [
                 { "action": on_disruption, "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
@@ -88,6 +100,10 @@ pub fn body(release: &ServiceRelease, new: &NewJob, runner: Option<&Runner>) -> 
     Ok(body)
 }
 
+fn grace(template: &Value) -> u64 {
+    template.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(GRACE)
+}
+
 /// Makes a pod template one of this Job's: never restarted, known by its labels, taken for no pod of the service.
 fn prepare(template: &mut Value, new: &NewJob, labels: &Value) -> Result<(), String> {
     strip(template, &new.never);
@@ -95,7 +111,7 @@ fn prepare(template: &mut Value, new: &NewJob, labels: &Value) -> Result<(), Str
     let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
     let containers = containers.ok_or("job.template.spec.containers is missing: it names what is to be run")?;
     for container in containers.iter_mut().filter_map(Value::as_object_mut) {
-        container.entry("terminationMessagePolicy").or_insert("FallbackToLogsOnError".into());
+        say(container);
         let env = container.entry("env").or_insert(json!([]));
         let Some(env) = env.as_array_mut() else { continue };
         for (name, value) in &new.env {
@@ -104,7 +120,14 @@ fn prepare(template: &mut Value, new: &NewJob, labels: &Value) -> Result<(), Str
             }
         }
     }
+    let first = template.pointer_mut("/spec/initContainers").and_then(Value::as_array_mut);
+    first.into_iter().flatten().filter_map(Value::as_object_mut).for_each(say);
     Ok(())
+}
+
+/// What a container that fails has written last is what it has to say.
+fn say(container: &mut Map<String, Value>) {
+    container.entry("terminationMessagePolicy").or_insert("FallbackToLogsOnError".into());
 }
 
 fn strip(template: &mut Value, never: &BTreeSet<String>) {
@@ -245,7 +268,9 @@ mod tests {
         assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError");
         let env = json!([{"name": "RELEASE_NAME", "value": "mine"}, {"name": "RELEASE_SERVICE", "value": "shop"}]);
         assert_eq!(container["env"], env);
-        assert_eq!((&body["spec"]["backoffLimit"], &body["spec"]["activeDeadlineSeconds"]), (&json!(0), &json!(2)));
+        assert_eq!(body["spec"]["backoffLimit"], 0);
+        let deadlines = (&pod["spec"]["activeDeadlineSeconds"], &body["spec"]["activeDeadlineSeconds"]);
+        assert_eq!(deadlines, (&json!(2), &json!(2 + 30 + 15)), "the kubelet ends it first, and its log stays");
         assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "u-1");
     }
 

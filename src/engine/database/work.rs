@@ -10,7 +10,7 @@ use crate::api::{
 use super::{
     super::{
         effect::{Effect, Event, NewJob, Run},
-        observed::Job,
+        observed::{Job, JobPod},
         pass::Pass,
         retreat, revision, runs,
         task::{DatabaseJob, Report, Task, TaskPod},
@@ -181,14 +181,19 @@ pub fn drive(pass: &mut Pass<'_>, order: Order) -> Progress {
 /// Takes in how its Job ended, if it has.
 fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
     let Some(job) = pass.seen.jobs.iter().find(|job| job.object.name == work.job) else {
-        let refusal = pass.seen.refusal.as_ref().filter(|refusal| refusal.contains(&format!("Job {}", work.job)));
-        if let Some(refusal) = refusal {
-            (work.outcome, work.message) = (WorkOutcome::NotBegun, bounded(refusal, MOST_TOLD));
-            work.ended_at = Some(pass.now);
+        if let Some(denial) = runs::denied(pass, &work.job) {
+            work.message = bounded(&denial.text, MOST_TOLD);
+            if denial.definite {
+                (work.outcome, work.ended_at) = (WorkOutcome::NotBegun, Some(pass.now));
+            }
         }
         return;
     };
     let Some(end) = &job.end else {
+        if job.pod == JobPod::Gone {
+            // What it waited for is the last that is known of it.
+            return;
+        }
         let waits = runs::waits_for(pass, job, work.started_at);
         let log = changes(order.task) && pass.elapsed(work.started_at, LONG);
         let log = if log {
@@ -200,9 +205,16 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         work.message = bounded(&told.unwrap_or_else(|| format!("Job {} runs{log}", work.job)), MOST_TOLD);
         return;
     };
+    let gone = end.succeeded && order.job.task.is_none() && job.pod == JobPod::Gone;
+    if gone && !runs::is_taken_away(pass, job, end) {
+        return;
+    }
     let report = match order.job.task {
         Some(_) => end.report.as_ref().and_then(|text| serde_json::from_str::<Report>(text).ok()),
         // A pod of the user's: its exit code, and what it says.
+        None if gone => {
+            Some(Report { outcome: WorkOutcome::Failed, message: runs::TAKEN_AWAY.into(), ..Report::default() })
+        }
         None => Some(reported::of(end)),
     };
     work.ended_at = Some(end.at.max(work.started_at).min(pass.now));

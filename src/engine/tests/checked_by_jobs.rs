@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::world::{World, right, wrong};
 use crate::{
     api::{Action, CheckOutcome, Phase},
-    engine::{Effect, Job, JobEnd, Reply, Run},
+    engine::{Denial, Effect, Job, JobEnd, JobPod, Reply, Run, decide},
 };
 
 const STEPS: &str = r#"{"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}"#;
@@ -145,8 +145,18 @@ fn a_job_that_the_api_server_refuses_fails_the_check_with_its_words() {
     world.settle();
     let name = world.status().checks[0].job.clone().unwrap();
     world.seen.jobs.clear();
-    world.seen.refusal =
-        Some(format!("create Job {name} in ns: spec.template.spec.containers[0].image: Required value"));
+    let refused = |text: &str, definite: bool| Some(Denial { text: format!("create Job {text}"), definite });
+    for (refusal, told) in [
+        (refused(&format!("shop/{name}-2: not this one"), true), ""),
+        // It may be another one in a while.
+        (refused(&format!("shop/{name}: jobs.batch is forbidden: exceeded quota"), false), "exceeded quota"),
+    ] {
+        world.seen.refusal = refusal;
+        let state = decide(&world.release, &world.seen, world.now).status.checks[0].clone();
+        assert_eq!(state.outcome, CheckOutcome::Running, "{}", state.message);
+        assert!(state.message.contains(told), "{}", state.message);
+    }
+    world.seen.refusal = refused(&format!("shop/{name}: spec.template.spec.containers[0].image: Required value"), true);
     world.settle();
     world.seen.refusal = None;
     world.settle();
@@ -155,13 +165,71 @@ fn a_job_that_the_api_server_refuses_fails_the_check_with_its_words() {
     assert!(status.message.contains("image: Required value"), "{}", status.message);
 }
 
+/// The kubelet ends its pod, and the Job controller has no words for what it ran into.
+#[rstest]
+#[case::it_ran(
+    "its time was over: exit code 105: TOTAL RESULTS",
+    None,
+    "not done within 10m: exit code 105: TOTAL RESULTS"
+)]
+#[case::it_never_ran(
+    "BackoffLimitExceeded: Job has reached the specified backoff limit",
+    Some("ErrImagePull: not found"),
+    "its pod did not start: ErrImagePull: not found"
+)]
+#[case::no_node_took_it(
+    "DeadlineExceeded: Job was active longer than specified deadline",
+    Some("Insufficient cpu"),
+    "its pod did not start: Insufficient cpu"
+)]
+#[case::nobody_knows("DeadlineExceeded: Job was active longer than specified deadline", None, "not done within 10m (")]
+fn a_job_that_is_not_done_in_its_time_says_what_held_it_up(
+    #[case] said: &str,
+    #[case] stuck: Option<&str>,
+    #[case] told: &str,
+) {
+    let mut world = with_checks(smoke(&json!({})));
+    world.set_image("v2");
+    world.settle();
+    world.seen.jobs[0].stuck = stuck.map(str::to_owned);
+    world.settle();
+    // Its pod goes before its end is told.
+    (world.seen.jobs[0].pod, world.seen.jobs[0].stuck) = (JobPod::Gone, None);
+    world.wait(30);
+    world.settle();
+    let (at, message) = (world.now, said.to_owned());
+    world.seen.jobs[0].end = Some(JobEnd { succeeded: false, at, took: 600_000, message, report: None, image: None });
+    world.settle();
+    let status = world.status();
+    assert!(status.message.contains(&format!("check smoke failed: {told}")), "{}", status.message);
+}
+
+/// A program may exit with 0 when it is told to end.
+#[test]
+fn a_job_whose_pod_was_deleted_is_no_success() {
+    let mut world = with_checks(smoke(&json!({})));
+    world.set_image("v2");
+    world.settle();
+    world.seen.jobs[0].pod = JobPod::Gone;
+    let at = world.now;
+    let message = "Completed".to_owned();
+    world.seen.jobs[0].end = Some(JobEnd { succeeded: true, at, took: 5_000, message, report: None, image: None });
+    world.settle();
+    assert_eq!(outcome(&world), (CheckOutcome::Running, 0), "its pod may be behind in the cache");
+    world.wait(5);
+    world.settle();
+    let status = world.status();
+    assert_eq!(status.phase, Phase::RolledBack, "{}", status.message);
+    assert!(status.message.contains("its pod was deleted before it had ended by itself"), "{}", status.message);
+}
+
 /// A service account that is not there, a quota: the Job controller says so in Events alone.
 #[test]
 fn a_job_that_gets_no_pod_says_so_while_it_waits_and_in_the_end() {
     let mut world = with_checks(smoke(&json!({})));
     world.set_image("v2");
     world.settle();
-    world.seen.jobs[0].podless = true;
+    world.seen.jobs[0].pod = JobPod::NotYet;
     world.settle();
     let told = |world: &World| world.status().checks[0].message.clone();
     assert!(told(&world).ends_with(" runs"), "at first nobody wonders: {}", told(&world));

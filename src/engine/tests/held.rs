@@ -306,7 +306,8 @@ fn what_keeps_pods_from_being_made_is_told_at_once_and_at_the_deadline() {
 #[test]
 fn a_refusal_of_the_api_server_stands_in_the_status() {
     let mut world = World::healthy(json!({"canary": {}}), 2);
-    world.seen.refusal = Some("patch Service default/shop: denied by policy".into());
+    world.seen.refusal =
+        Some(crate::engine::Denial { text: "patch Service default/shop: denied by policy".into(), definite: false });
     let status = decide(&world.release, &world.seen, world.now).status;
     assert!(status.message.ends_with("refused by the API server: patch Service default/shop: denied by policy"));
     assert!(status.next_action.contains("allow it"), "{}", status.next_action);

@@ -1,10 +1,11 @@
 //! Checks by HTTP on real pods: the good candidate passes, each bad one goes back on the strength of the
 //! check that it fails, and no client sees anything of it.
 
+use serde_json::{Value, json};
 use servicerelease::api::{CheckOutcome, Phase, ServiceReleaseStatus};
 
 use crate::{
-    harness::{Load, Scenario, Shop, World},
+    harness::{Load, Scenario, Shop, World, merge},
     scenarios,
 };
 
@@ -13,6 +14,7 @@ pub const ALL: &[Scenario] = scenarios! {
     asked_at_each_step, Together, Any;
     never_answered, Together, Any;
     the_example_of_jobs, Together, Any;
+    jobs_that_go_wrong, Together, Any;
 };
 
 /// A release of a broken version is taken back by the check that is named, before it had traffic.
@@ -137,5 +139,66 @@ async fn the_example_of_jobs(world: World) {
         .kubectl("get pods -l servicerelease.io/revision -o jsonpath={.items[*].spec.containers[*].env[*].value}")
         .await;
     assert!(!pods.text.contains("v5"), "{}", pods.text);
+    load.assert_no_failed_requests().await;
+}
+
+/// The check `job` with a container of the test application, which serves until it is told to end.
+fn job(image: &str, timeout: &str, pod: Value, container: Value) -> Value {
+    let security = json!({"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}});
+    let mut spec = json!({
+        "terminationGracePeriodSeconds": 1, "securityContext": security,
+        "containers": [{
+            "name": "job", "image": image, "imagePullPolicy": "Never", "args": ["serve"],
+            "resources": {"requests": {"cpu": "10m"}},
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+        }],
+    });
+    merge(&mut spec["containers"][0], container);
+    merge(&mut spec, pod);
+    json!({"spec": {"checks": [{"name": "job", "timeout": timeout, "job": {"template": {"spec": spec}}}]}})
+}
+
+async fn jobs_that_go_wrong(world: World) {
+    let shop = world.shop("{}").await;
+    let load = world.load().await;
+    let none = || json!({});
+    let job = |timeout: &str, pod, container| job(&world.cluster.testapp, timeout, pod, container);
+    let late = "check job failed: not done within 4s: exit code ";
+    let cases = [
+        ("v2", job("4s", none(), none()), late),
+        ("v3", job("4s", none(), json!({"image": "localhost/not-here:1"})), "its pod did not start: ErrImageNeverPull"),
+        ("v4", job("2s", none(), json!({"resources": {"requests": {"cpu": "500"}}})), "Insufficient cpu"),
+        (
+            "v5",
+            job("2s", json!({"serviceAccountName": "nobody"}), none()),
+            "no pod of it can be made: its service account",
+        ),
+        (
+            "v6",
+            job("10m", none(), json!({"imagee": "busybox"})),
+            "unknown field \"spec.template.spec.containers[0].imagee\"",
+        ),
+    ];
+    for (version, check, told) in cases {
+        shop.release_with(version, check).await;
+        let status = shop.phase(Phase::RolledBack).await;
+        assert_eq!(status.reason, "CheckFailed", "{version}: {}", status.message);
+        assert!(status.message.contains(told), "{version}: {}", status.message);
+        if told == late {
+            let log =
+                world.kubectl(&format!("logs job/{}", status.checks[0].job.clone().unwrap())).await.expect_success();
+            assert!(!log.is_empty(), "the log of what came to no end stays");
+        }
+    }
+    // Told to end, it exits with 0.
+    shop.release_with("v7", job("10m", none(), none())).await;
+    let runs = |status: &ServiceReleaseStatus| status.checks.first().is_some_and(|it| it.message.ends_with(" runs"));
+    let status = shop.reaches("its Job runs", runs).await;
+    let pods = format!("-l servicerelease.io/job={}", status.checks[0].job.clone().unwrap());
+    world.kubectl(&format!("wait pod {pods} --for=condition=Ready --timeout=30s")).await.expect_success();
+    world.kubectl(&format!("delete pod {pods} --wait=false")).await.expect_success();
+    let status = shop.phase(Phase::RolledBack).await;
+    assert!(status.message.contains("its pod was deleted before it had ended by itself"), "{}", status.message);
+    load.answered_only_by("v1").await;
     load.assert_no_failed_requests().await;
 }

@@ -2,7 +2,7 @@
 
 use servicerelease::{
     api::{Timestamp, WorkOutcome},
-    engine::{self, JobEnd, NewJob, ObjectVersion, Report, Run},
+    engine::{self, JobEnd, JobPod, NewJob, ObjectVersion, Report, Run},
 };
 
 use crate::rng;
@@ -31,7 +31,7 @@ impl JobObject {
                 resource_version: self.version.to_string(),
             },
             end: self.end.clone(),
-            podless: false,
+            pod: JobPod::There,
             stuck: None,
             deleting: false,
         }

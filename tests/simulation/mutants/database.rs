@@ -147,10 +147,10 @@ pub const STRUCK: &[(&str, Mutant)] = &[
     ),
     (
         "password",
-        mutant("takes whoever is not let in for one before whom nobody was", "D4", |release, seen, now| {
+        mutant("takes whoever was not let in for one who did it", "D2", |release, seen, now| {
             with_reports(release, seen, now, |report| {
                 if report.message.contains("password authentication") {
-                    (report.outcome, report.unread) = (WorkOutcome::NotBegun, false);
+                    report.outcome = WorkOutcome::Done;
                 }
             })
         }),

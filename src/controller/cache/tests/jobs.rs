@@ -1,7 +1,7 @@
 //! Jobs that work on a database, what their pods report, and the ConfigMaps that a release may set.
 
 use super::*;
-use crate::engine::{Job, Observed};
+use crate::engine::{Job, JobPod, Observed};
 
 const MIGRATE: &str = "shop-migrate-abc";
 
@@ -104,14 +104,39 @@ fn the_message_of_a_check_is_no_report() {
 fn a_password_that_a_pod_left_in_a_url_is_not_told() {
     let mut world = with_release();
     put::<CachedJob>(&mut world, migrate("uid-shop", Some("Failed")));
-    assert!(only(&world).podless);
+    assert_eq!(only(&world).pod, JobPod::NotYet);
     let said = format!("+ curl postgres://shop:s3cret{}@db/shop", "x".repeat(300));
     put::<CachedPod>(&mut world, pod("p-1", "2026-01-01T00:00:01Z", ended(1, &said)));
     let job = only(&world);
     assert_eq!(
-        (job.end.unwrap().message.as_str(), job.podless),
-        ("exit code 1: + curl postgres://shop:***@db/shop", false)
+        (job.end.unwrap().message.as_str(), job.pod),
+        ("exit code 1: + curl postgres://shop:***@db/shop", JobPod::There)
     );
+}
+
+#[rstest::rstest]
+#[case::it_was_just_made(json!({}), JobPod::NotYet)]
+#[case::it_never_had_one(json!({"conditions": [{"type": "FailureTarget", "status": "True"}], "failed": 0}), JobPod::NotYet)]
+#[case::it_ran(json!({"active": 1}), JobPod::Gone)]
+#[case::it_is_being_ended(json!({"active": 0, "terminating": 1}), JobPod::Gone)]
+#[case::it_is_not_counted_yet(json!({"uncountedTerminatedPods": {"failed": ["uid-1"]}}), JobPod::Gone)]
+#[case::it_was_counted(json!({"failed": 1}), JobPod::Gone)]
+fn a_job_without_a_pod_that_had_one_is_told_from_one_that_never_had(#[case] status: Value, #[case] pod: JobPod) {
+    let mut world = with_release();
+    let mut job = migrate("uid-shop", None);
+    job["status"] = status;
+    put::<CachedJob>(&mut world, job);
+    assert_eq!(only(&world).pod, pod);
+}
+
+#[test]
+fn a_pod_whose_time_was_over_says_so_before_its_own_words() {
+    let mut world = with_release();
+    put::<CachedJob>(&mut world, migrate("uid-shop", Some("Failed")));
+    let mut late = ended(105, "p95 was 9ms");
+    late["reason"] = json!("DeadlineExceeded");
+    put::<CachedPod>(&mut world, pod("p-1", "2026-01-01T00:00:01Z", late));
+    assert_eq!(only(&world).end.unwrap().message, "its time was over: exit code 105: p95 was 9ms");
 }
 
 #[test]

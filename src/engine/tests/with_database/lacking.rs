@@ -96,7 +96,7 @@ fn a_job_that_gets_no_pod_says_so_and_comes_to_an_end() {
     let mut world = world(database(&json!({})));
     world.report = |_| None;
     world.settle();
-    world.seen.jobs[0].podless = true;
+    world.seen.jobs[0].pod = crate::engine::JobPod::NotYet;
     world.settle();
     assert!(world.status().message.ends_with(" runs"), "at first nobody wonders: {}", world.status().message);
     world.wait(10);
