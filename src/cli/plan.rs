@@ -124,14 +124,18 @@ fn manifest(text: &str, path: &str, name: &str) -> Result<Manifest, CliError> {
     Ok(Manifest { release, config_maps: maps.filter_map(|map| serde_json::from_value(map.clone()).ok()).collect() })
 }
 
+/// What files are of that take the migration back.
+const DOWN: &str = "taken back by: ";
+
 /// The ConfigMaps with the SQL files of what is due, each with what it is.
 fn config_maps(release: &ServiceRelease) -> Vec<(&'static str, String)> {
     let Due { migration, seed } = Situation::next(release).due;
     let Some(database) = &release.spec.database else { return Vec::new() };
+    let down = database.migration_down.as_ref().filter(|_| migration).map(|down| (DOWN, &down.change));
     let migration = database.migration.as_ref().filter(|_| migration).map(|migration| ("", &migration.change));
     let seed = database.seed.as_ref().filter(|_| seed).map(|seed| ("seed: ", seed));
     let of = |(what, change): (&'static str, &Change)| Some((what, change.sql.as_ref()?.config_map.clone()));
-    migration.into_iter().chain(seed).filter_map(of).collect()
+    migration.into_iter().chain(seed).chain(down).filter_map(of).collect()
 }
 
 /// Puts the plan together; `texts` are the names and contents of SQL files, with what they are.
@@ -148,11 +152,13 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
         steps.push(Planned { step: step.to_string(), on_failure });
         migrated |= *step == Step::Database(DatabaseTask::Migration);
     }
-    let up = |(name, _): &(String, String)| name.ends_with(".sql") && !name.ends_with(".down.sql");
     let mut files = Vec::new();
     for (what, all) in texts {
-        match files::ordered(all.into_iter().filter(up).collect()) {
+        let wanted =
+            |(name, _): &(String, String)| name.ends_with(".sql") && name.ends_with(".down.sql") == (what == DOWN);
+        match files::ordered(all.into_iter().filter(wanted).collect()) {
             Err(wrong) => gaps.push(wrong.to_string()),
+            Ok(all) if what == DOWN => files.extend(all.iter().rev().map(|file| sql(what, file))),
             Ok(all) => files.extend(all.iter().map(|file| sql(what, file))),
         }
     }
@@ -196,7 +202,7 @@ fn on_failure(step: &Step, database: Option<&Database>, migrated: bool, automati
     let schema = match database.map(Database::on_rollback) {
         Some(OnRollback::Keep) => "the schema stays",
         Some(OnRollback::Halt) => "halted for a person, as the schema has changed",
-        Some(OnRollback::MigrateDown) => "migrationDown is run",
+        Some(OnRollback::MigrateDown) => "migrationDown is run, and nobody is asked",
         Some(OnRollback::Restore) => "the backup is restored, once a person has approved",
         None => "",
     };
@@ -292,6 +298,18 @@ mod tests {
         001_orders.sql   -
         002_drop.sql     line 1: drops tables with their rows
         ");
+    }
+
+    #[test]
+    fn what_takes_the_migration_back_is_shown_with_what_it_loses() {
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let up = [file("001_a.sql", "ALTER TABLE a ADD b int;"), file("002_c.sql", "CREATE TABLE c ();")];
+        let down = [file("001_a.down.sql", "ALTER TABLE a DROP b;"), file("002_c.down.sql", "DROP TABLE c;")];
+        let all = [up, down].concat();
+        let plan = collect(&release(), vec![("", all.clone()), (DOWN, all)]);
+        let told: Vec<&str> = plan.files.iter().map(|file| file.file.as_str()).collect();
+        assert_eq!(told, ["001_a.sql", "002_c.sql", "taken back by: 002_c.down.sql", "taken back by: 001_a.down.sql"]);
+        assert_eq!(plan.files[2].risks, ["line 1: drops tables with their rows"]);
     }
 
     const MANIFEST: &str = "\

@@ -134,7 +134,7 @@ fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
         report: pod.filter(|_| job.reports).and_then(|pod| pod.report.as_deref()).map(str::to_owned),
         image: pod.filter(|_| job.reports).and_then(|pod| pod.image.as_deref()).map(str::to_owned),
     });
-    let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waits(pod)));
+    let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waits(pod)).or_else(|| outlived(pod)));
     let there = match pod {
         Some(_) => JobPod::There,
         None if job.made => JobPod::Gone,
@@ -174,6 +174,14 @@ fn waits(pod: &CachedPod) -> Option<String> {
         };
         Some(installs(container).map_or(why.clone(), |what| format!("{what}: {why}")))
     })
+}
+
+/// What keeps a pod from ending whose container has told what it did.
+fn outlived(pod: &CachedPod) -> Option<String> {
+    let over = pod.report.is_none() || pod.over;
+    let runs = pod.pod.containers.iter().find(|it| !over && it.ended.is_none() && it.waiting.is_none())?;
+    let remedy = "make it an init container with restartPolicy: Always";
+    Some(format!("container {} goes on although the work is done: {remedy}", runs.name))
 }
 
 /// The name of the container that is not the user's, although the pod is.

@@ -39,7 +39,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Error)]
 pub enum Connecting {
     /// The URL is none.
-    #[error("the URL of the database is none: {0}; write postgres://USER:PASSWORD@HOST:5432/NAME, percent-encoded")]
+    #[error(
+        "the URL of the database is none: {0}; write postgres://USER@HOST:5432/NAME, with a colon and the password, percent-encoded, behind USER"
+    )]
     Url(&'static str),
     /// What the server's certificate is to be checked by is not there: nobody connects without that.
     #[error("{NO_AUTHORITY} ({0})")]

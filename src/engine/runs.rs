@@ -99,9 +99,11 @@ fn fault(pass: &Pass<'_>, check: &Check, state: &CheckStatus, name: &str, ended:
     // The Job controller's own words: no container has ended.
     let late = ended.starts_with("DeadlineExceeded");
     let unsaid = late || ended.starts_with("BackoffLimitExceeded");
+    let gone = job(pass, state).is_some_and(|job| job.pod == JobPod::Gone);
     let waited = unsaid.then(|| never_started(pass, check, state, name)).flatten();
     waited.unwrap_or_else(|| match late {
         true => format!("not done within {}", check.timeout()),
+        false if unsaid && gone => TAKEN_AWAY.to_owned(),
         false => bounded(ended, 160),
     })
 }

@@ -137,7 +137,7 @@ pub enum Task {
     /// Look at the schema.
     Verify(Verify),
     /// Restore a backup in the database's place: into a database beside it, which is proven and then takes its name. What
-    /// was there stays as NAME_before_N.
+    /// was there stays as NAME_before_N_OBJECT.
     #[serde(rename_all = "camelCase")]
     Restore {
         /// The backup.

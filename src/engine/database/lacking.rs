@@ -85,8 +85,16 @@ pub fn waited_for(pass: &Pass<'_>) -> Option<Lacking> {
     Some(found.unwrap_or_else(|| Lacking {
         reason: "",
         message: String::new(),
-        remedy: format!("{} describe pod -l {}={job}; it goes on by itself", kubectl(pass), crate::api::LABEL_JOB),
+        remedy: format!("{} describe pod -l {}={job}; {}", kubectl(pass), crate::api::LABEL_JOB, goes_on(&why)),
     }))
+}
+
+/// What becomes of it if nobody does anything.
+fn goes_on(why: &str) -> &'static str {
+    match why.contains("Image") {
+        true => "it goes on once that image can be pulled; with another one in the manifest: abort, then retry",
+        false => "it goes on by itself",
+    }
 }
 
 /// The Job that waits, and why, in the words of whoever holds it up.

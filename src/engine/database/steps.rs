@@ -197,9 +197,15 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
     Some(Order { task, since, timeout, job, takes: None })
 }
 
-/// What the database that was there is called after a restore, behind its name.
+/// What the database that was there is called after a restore, behind its name: an object that is made again, or another one
+/// with the same database, counts from 1, too.
 fn suffix(pass: &Pass<'_>) -> String {
-    format!("_before_{}", pass.status.release.as_ref().map_or(0, |release| release.number))
+    format!("_before_{}_{}", pass.status.release.as_ref().map_or(0, |release| release.number), object(pass))
+}
+
+/// A few letters for the object.
+fn object(pass: &Pass<'_>) -> String {
+    revision::short(pass.release.metadata.uid.as_deref().unwrap_or_default()).chars().take(5).collect()
 }
 
 /// What preflight looks whether it could be done, with a migration that is due or without.
@@ -223,8 +229,7 @@ pub fn number(pass: &Pass<'_>) -> String {
     let number = pass.status.release.as_ref().map_or(0, |release| release.number);
     let (namespace, name) =
         (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
-    let object = revision::short(metadata.uid.as_deref().unwrap_or_default());
-    format!("{namespace}/{name}#{number}-{}", &object[..object.floor_char_boundary(5)])
+    format!("{namespace}/{name}#{number}-{}", object(pass))
 }
 
 /// The name of the backup that this release has.

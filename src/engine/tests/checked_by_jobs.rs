@@ -182,6 +182,11 @@ fn a_job_that_the_api_server_refuses_fails_the_check_with_its_words() {
     Some("Insufficient cpu"),
     "its pod did not start: Insufficient cpu"
 )]
+#[case::it_was_deleted(
+    "BackoffLimitExceeded: Job has reached the specified backoff limit",
+    None,
+    "its pod was deleted before "
+)]
 #[case::nobody_knows("DeadlineExceeded: Job was active longer than specified deadline", None, "not done within 10m (")]
 fn a_job_that_is_not_done_in_its_time_says_what_held_it_up(
     #[case] said: &str,

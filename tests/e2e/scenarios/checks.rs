@@ -190,8 +190,8 @@ async fn jobs_that_go_wrong(world: World) {
             assert!(!log.is_empty(), "the log of what came to no end stays");
         }
     }
-    // Told to end, it exits with 0.
-    shop.release_with("v7", job("10m", none(), none())).await;
+    // Told to end, it exits with 0 after a while.
+    shop.release_with("v7", job("10m", json!({"terminationGracePeriodSeconds": 30}), none())).await;
     let runs = |status: &ServiceReleaseStatus| status.checks.first().is_some_and(|it| it.message.ends_with(" runs"));
     let status = shop.reaches("its Job runs", runs).await;
     let pods = format!("-l servicerelease.io/job={}", status.checks[0].job.clone().unwrap());

@@ -140,6 +140,19 @@ fn a_pod_whose_time_was_over_says_so_before_its_own_words() {
 }
 
 #[test]
+fn a_container_that_keeps_the_pod_of_a_job_from_ending_is_named() {
+    let mut world = with_release();
+    put::<CachedJob>(&mut world, migrate("uid-shop", None));
+    let mut beside = ended(0, "{}");
+    beside["phase"] = json!("Running");
+    beside["containerStatuses"][0]["state"] = json!({"running": {}});
+    put::<CachedPod>(&mut world, pod("p-1", "2026-01-01T00:00:01Z", beside));
+    let told =
+        "container a-proxy goes on although the work is done: make it an init container with restartPolicy: Always";
+    assert_eq!(only(&world).stuck.as_deref(), Some(told));
+}
+
+#[test]
 fn a_job_has_not_ended_before_its_pod_has() {
     let mut world = with_release();
     put::<CachedJob>(&mut world, migrate("uid-shop", Some("Failed")));
