@@ -101,10 +101,11 @@ fn database(known: &DatabaseStatus) -> Vec<String> {
     if let Some(backup) = &known.backup {
         let proven = backup.proven_at.map_or("not proven".to_owned(), |at| format!("restored and counted at {at}"));
         let sum = if backup.sha256.is_empty() { String::new() } else { format!(", SHA-256 {}", backup.sha256) };
-        lines.push(format!(
-            "backup {}: {} bytes, {} tables, {} rows{sum}, {proven}",
-            backup.name, backup.bytes, backup.tables, backup.rows
-        ));
+        // A Job of the user's need not tell them.
+        let counts = [(backup.bytes, "bytes"), (backup.tables, "tables"), (backup.rows, "rows")];
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let counts: String = counts.map(|(count, of)| format!("{count} {of}, ")).collect();
+        lines.push(format!("backup {}: {counts}{proven}{sum}", backup.name));
     }
     if let Some(rehearsal) = &known.rehearsal {
         lines.push(format!(
