@@ -251,8 +251,8 @@ pub struct Web {
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^/[!-~]*$"))]
     pub path: String,
     /// A CEL expression over `json` (the body), `status` and `headers` (names in lower case) that gives a number, such
-    /// as `json.data[0].p95`. All numbers of `json` are doubles: write `json.ms / 1000.0`. A field that is missing,
-    /// null and NaN are no data. A status other than 200 to 299 is an error, unless the expression looks at `status`.
+    /// as `json.data[0].p95 / 1000`. All numbers of `json` are doubles, which compute with whole ones, too; `/` of two
+    /// that are whole (`size()`, `1 / 2`) is refused, as in a check. A field that is missing, null and NaN are no data. A status other than 200 to 299 is an error, unless the expression looks at `status`.
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
 }
