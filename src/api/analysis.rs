@@ -205,12 +205,14 @@ pub struct Prometheus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub total: Option<String>,
-    /// The same for those of them that are bad, such as `http_requests_total{pod=~"{{pods}}",code=~"5.."}`.
+    /// The same for those of them that are bad, such as `http_requests_total{pod=~"{{pods}}",code=~"5.."}`. Such
+    /// a series may appear with the first error: if neither side has any the verdict's message says so, and a Pass stays one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub events: Option<String>,
     /// The same for those that are good, instead of events, such as the bucket of a histogram that is quick
-    /// enough: `http_request_duration_seconds_bucket{pod=~"{{pods}}",le="0.5"}`.
+    /// enough: `http_request_duration_seconds_bucket{pod=~"{{pods}}",le="0.5"}`. Where there are requests and stable has no such
+    /// series, or nobody, it is no data: there is no such bucket. If only the candidate has none, all its requests are bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub good: Option<String>,
