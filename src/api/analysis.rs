@@ -205,12 +205,14 @@ pub struct Prometheus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub total: Option<String>,
-    /// The same for those of them that are bad, such as `http_requests_total{pod=~"{{pods}}",code=~"5.."}`.
+    /// The same for those of them that are bad, such as `http_requests_total{pod=~"{{pods}}",code=~"5.."}`. Such
+    /// a series may appear with the first error: if neither side has any the verdict's message says so, and a Pass stays one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub events: Option<String>,
     /// The same for those that are good, instead of events, such as the bucket of a histogram that is quick
-    /// enough: `http_request_duration_seconds_bucket{pod=~"{{pods}}",le="0.5"}`.
+    /// enough: `http_request_duration_seconds_bucket{pod=~"{{pods}}",le="0.5"}`. Where there are requests and stable has no such
+    /// series, or nobody, it is no data: there is no such bucket. If only the candidate has none, all its requests are bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub good: Option<String>,
@@ -251,8 +253,8 @@ pub struct Web {
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^/[!-~]*$"))]
     pub path: String,
     /// A CEL expression over `json` (the body), `status` and `headers` (names in lower case) that gives a number, such
-    /// as `json.data[0].p95`. All numbers of `json` are doubles: write `json.ms / 1000.0`. A field that is missing,
-    /// null and NaN are no data. A status other than 200 to 299 is an error, unless the expression looks at `status`.
+    /// as `json.data[0].p95 / 1000`. All numbers of `json` are doubles, which compute with whole ones, too; `/` of two
+    /// that are whole (`size()`, `1 / 2`) is refused, as in a check. A field that is missing, null and NaN are no data. A status other than 200 to 299 is an error, unless the expression looks at `status`.
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
 }

@@ -216,7 +216,9 @@ pub struct Expect {
     #[schemars(schema_with = "fields")]
     pub json: BTreeMap<String, Value>,
     /// A CEL expression that must be true of `status` (int), `headers` (map, names in lower case) and `json`
-    /// (the body), such as `json.queue < 100 && json.version.startsWith("2.")`.
+    /// (the body), such as `json.queue < 100 && json.version.startsWith("2.")`. All numbers of `json` are doubles, which
+    /// compute with whole ones, too: `json.active * 100 / json.total < 80`. `/` of two that are whole (`size()`, `int()`,
+    /// `1 / 2`) would cut off and is refused: write `double(size(json.a)) / size(json.b)`. To divide by 0 is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub cel: Option<String>,

@@ -7,7 +7,10 @@ use cel::{Context, ExecutionError, Program, Value as Cel};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::loops;
+use super::{
+    loops,
+    numbers::{self, ByZero},
+};
 use crate::api::Expect;
 
 /// An HTTP answer.
@@ -52,7 +55,7 @@ pub fn fault(expect: &Expect, response: &Response) -> Option<String> {
         return Some(format!("expected JSON field {path} = {wanted}, which {what}"));
     }
     let text = expect.cel.as_ref()?;
-    match evaluate(text, response, &json) {
+    match evaluate(text, response, json) {
         Ok(true) => None,
         Ok(false) => Some(format!("expected {text}")),
         Err(error) => Some(format!("expected {text}, which cannot be said: {error}")),
@@ -98,7 +101,7 @@ const DEEPEST: usize = 20;
 pub fn compiles(text: &str) -> Result<(), String> {
     let known = |program: Program| match loops::unknown(program.expression(), &VARIABLES) {
         Some(name) => Err(format!("there is no {name}; there are {}", VARIABLES.join(", "))),
-        None => Ok(()),
+        None => numbers::replace(&mut program.expression().clone(), ByZero::Fails),
     };
     apart(|| program(text).and_then(known)).unwrap_or_else(|| Err("it is not understood".into()))
 }
@@ -171,12 +174,13 @@ fn program(text: &str) -> Result<Program, String> {
     Ok(program)
 }
 
-fn evaluate(text: &str, response: &Response, json: &Value) -> Result<bool, String> {
+fn evaluate(text: &str, response: &Response, mut json: Value) -> Result<bool, String> {
     let Response { status, headers, body } = response;
     let work = || {
         let program = program(text)?;
-        is_affordable(&program, text, body.len(), json)?;
-        match execute(&program, *status, headers, json) {
+        is_affordable(&program, text, body.len(), &json)?;
+        numbers::doubles(&mut json);
+        match execute(&program, ByZero::Fails, *status, headers, &json) {
             Ok(Cel::Bool(answer)) => Ok(answer),
             Ok(_) => Err("it is neither true nor false".into()),
             Err(Lack::Data(why) | Lack::Sense(why)) => Err(why),
@@ -220,9 +224,9 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
         Err(_) => Value::Null,
     };
     is_affordable(&program, text, body.len(), &json).map_err(Lack::Sense)?;
-    doubles(&mut json);
+    numbers::doubles(&mut json);
     #[expect(clippy::cast_precision_loss, reason = "what is measured has no use for more than 53 bits")]
-    match execute(&program, *status, headers, &json)? {
+    match execute(&program, ByZero::Counts, *status, headers, &json)? {
         Cel::Float(number) if number.is_nan() => {
             Err(Lack::Data("the value is NaN, as of a division by nothing".into()))
         }
@@ -234,26 +238,21 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
     }
 }
 
-fn doubles(json: &mut Value) {
-    match json {
-        Value::Number(number) => {
-            if let Some(double) = number.as_f64().and_then(serde_json::Number::from_f64) {
-                *number = double;
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(doubles),
-        Value::Object(map) => map.values_mut().for_each(doubles),
-        _ => {}
-    }
-}
-
-fn execute(program: &Program, status: u16, headers: &BTreeMap<String, String>, json: &Value) -> Result<Cel, Lack> {
-    let mut context = Context::default();
+fn execute(
+    program: &Program,
+    by_zero: ByZero,
+    status: u16,
+    headers: &BTreeMap<String, String>,
+    json: &Value,
+) -> Result<Cel, Lack> {
+    let mut expression = program.expression().clone();
+    numbers::replace(&mut expression, by_zero).map_err(Lack::Sense)?;
+    let mut context = Context::with_env(numbers::FUNCTIONS.clone());
     context.add_variable_from_value("status", i64::from(status));
     if context.add_variable("headers", headers).is_err() || context.add_variable("json", json).is_err() {
         return Err(Lack::Sense("it cannot be evaluated".into()));
     }
-    program.execute(&context).map_err(|error| match error {
+    context.resolve(&expression).map_err(|error| match error {
         ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => Lack::Data(kind(&error)),
         error => Lack::Sense(kind(&error)),
     })
@@ -267,6 +266,7 @@ fn kind(error: &ExecutionError) -> String {
             format!("there is no {name}; there are status, headers, json")
         }
         ExecutionError::IndexOutOfBounds(_) => "a list is shorter".into(),
+        error if numbers::told(error).is_some() => numbers::told(error).unwrap_or_default().into(),
         _ => "its types do not fit the answer".into(),
     }
 }
@@ -372,6 +372,69 @@ mod tests {
         assert_eq!(compiles(text).is_ok(), good);
     }
 
+    const POOL: &str = r#"{"active":3,"idle":5,"total":4,"zero":0,"ms":2.5,"n":-7,"code":200,"version":2,"at":1,"x":"12",
+        "items":[{"n":1},{"n":2},{"n":3}]}"#;
+    const CUTS_OFF: &str = "/ of two whole numbers cuts off: write double(...) around one of them (size(), int(), status \
+                            and numbers without a dot are whole, those of json are not)";
+
+    /// Numbers of JSON, with and without a dot, are counted together with each other and with those of the text.
+    #[rstest]
+    #[case("json.active == 3 && json.active == 3.0 && json.active == 3u && json.active != 4", Ok(true))]
+    #[case("json.active > 2 && json.active < 3.5 && json.active <= json.total && 2 < json.active", Ok(true))]
+    #[case("json.active / json.total < 0.8", Ok(true))]
+    #[case("json.active / json.total < 0.7", Ok(false))]
+    #[case("json.active / json.total == 0.75 && json.active / 2 == 1.5 && 1 / json.total == 0.25", Ok(true))]
+    #[case("json.active * 100 / json.total < 80", Ok(true))]
+    #[case("json.active * 100 / json.total < 75", Ok(false))]
+    #[case("100 * json.active / json.total == 75", Ok(true))]
+    #[case("json.active + 1 <= json.total && 1u + json.active == 4", Ok(true))]
+    #[case("json.active - json.idle < 0 && json.active - json.idle == -2 && json.active - 5 == -2", Ok(true))]
+    #[case("-json.active == -3 && json.n == -7 && json.n < -6 && json.n + 8 > 0", Ok(true))]
+    #[case("json.ms * 2 == 5 && json.ms + json.active == 5.5 && json.ms > 2", Ok(true))]
+    #[case("status == 200 && status / 100 == 2 && status + 0.5 > 200", Ok(true))]
+    #[case("size(json.items) == 3 && json.items.size() - 1 == 2 && json.active == size(json.items)", Ok(true))]
+    #[case("json.items[0].n == 1 && json.items[json.at].n == 2", Ok(true))]
+    #[case("json.items.all(i, i.n + 1 > 1 && i.n / 2 > 0.4) && json.items.exists(i, i.n * 2 == 4)", Ok(true))]
+    #[case("json.items.map(i, i.n * 10) == [10, 20, 30] && json.items.filter(i, i.n - 1 > 0).size() == 2", Ok(true))]
+    #[case("json.items.exists_one(i, i.n == 3)", Ok(true))]
+    #[case("int(json.ms) == 2 && int(json.active) == 3 && int(json.x) == 12 && double(json.x) / 5 == 2.4", Ok(true))]
+    #[case("json.code in [200, 204] && 200 in [json.code] && json.total % 2 == 0 && json.active % 2 == 1", Ok(true))]
+    #[case("string(json.version) == '2' && 'v' + string(json.version) == 'v2'", Ok(true))]
+    #[case("(json.active == 3 ? json.active : 1) / json.total < 0.8", Ok(true))]
+    #[case("double(size(json.items)) / json.items.size() == 1 && int(7.0 / 2) == 3", Ok(true))]
+    #[case("json.zero == 0 || json.active / json.zero > 0", Ok(true))]
+    #[case("[1] + [json.active] == [1, 3] && 'a' + 'b' == 'ab'", Ok(true))]
+    #[case("json.active / json.zero > 0.8", Err("it divides by 0"))]
+    #[case("json.zero / json.zero != 1", Err("it divides by 0"))]
+    #[case("json.ms % 2 == 0", Err("% is for whole numbers"))]
+    #[case("size(json.items) / size(json) < 0.8", Err(CUTS_OFF))]
+    #[case("int(json.active) * 100 / int(json.total) < 80", Err(CUTS_OFF))]
+    #[case("json.active < 1 / 2", Err(CUTS_OFF))]
+    #[case("[1, 2].exists(i, i / 2 == 0)", Err(CUTS_OFF))]
+    #[case("json.x + 1 == 13", Err("its types do not fit the answer"))]
+    #[case("json.active / json.x > 1", Err("its types do not fit the answer"))]
+    fn numbers_count_as_json_has_them(#[case] text: &str, #[case] expected: Result<bool, &str>) {
+        let expect: Expect = serde_json::from_value(json!({"cel": text})).unwrap();
+        let told = match expected {
+            Ok(true) => None,
+            Ok(false) => Some(format!("expected {text}")),
+            Err(why) => Some(format!("expected {text}, which cannot be said: {why}")),
+        };
+        assert_eq!(fault(&expect, &response(200, POOL)), told);
+    }
+
+    #[rstest]
+    #[case("json.a / json.b < 0.8 && json.a / 2 < 1 && status / 100 == 2", true)]
+    #[case("size(json.a) / size(json.b) < 0.8", false)]
+    #[case("json.a.size() * 100 / json.b.size() < 80", false)]
+    #[case("json.a.all(x, x.n < 1 / 2)", false)]
+    #[case("[{'a': 1 / 2}].size() > 0", false)]
+    #[case("(status == 200 ? 1 : 2) / int(json.b) < 1", false)]
+    #[case("double(json.a.size()) / json.b.size() < 0.8", true)]
+    fn what_would_be_cut_off_is_told_beforehand(#[case] text: &str, #[case] good: bool) {
+        assert_eq!(compiles(text), if good { Ok(()) } else { Err(CUTS_OFF.to_owned()) });
+    }
+
     const LATENCY: &str = r#"{"data":[{"p95":0.25}],"errors":1,"total":2,"none":null,"word":"hunter2","zero":0}"#;
 
     #[rstest]
@@ -390,7 +453,8 @@ mod tests {
     #[case::refused("json.p95", 401, LATENCY, Err("status 401"))]
     #[case::redirect("json.p95", 302, "", Err("status 302"))]
     #[case::no_json("json.p95", 200, "<html>", Err("status 200, no JSON from line 1, column 1"))]
-    #[case::mixed("json.errors / 2", 200, LATENCY, Err("its types do not fit the answer"))]
+    #[case::mixed("json.errors / 2 + status", 200, LATENCY, Ok(200.5))]
+    #[case::cut_off("json.data.size() / json.size()", 200, LATENCY, Err(CUTS_OFF))]
     #[case::unknown("body.x", 200, LATENCY, Err("there is no body; there are status, headers, json"))]
     fn an_expression_finds_a_number(
         #[case] text: &str,

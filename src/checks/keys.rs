@@ -19,21 +19,24 @@ pub fn fault(mounts: &Path, sources: &[KeysOf]) -> io::Result<Option<String>> {
             (None, map) => format!("ConfigMap {}", map.as_deref().unwrap_or_default()),
         };
         for key in &source.keys {
-            let length = match fs::metadata(mounts.join(place.to_string()).join(key)) {
-                Ok(file) => file.len(),
+            let value = match fs::read(mounts.join(place.to_string()).join(key)) {
+                Ok(value) => value,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     faults.push(format!("{name} has no key {key}"));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let least = u64::try_from(source.min_length).unwrap_or(1);
-            if length < least {
-                faults.push(match length {
-                    0 => format!("{name}: {key} is empty"),
-                    length => format!("{name}: {key} has {length} bytes, at least {least} are needed"),
-                });
-            }
+            let (length, least) = (value.len(), usize::try_from(source.min_length).unwrap_or(1));
+            let told = match () {
+                () if value.is_empty() => "is empty".to_owned(),
+                () if String::from_utf8_lossy(&value).trim().is_empty() => {
+                    "is empty but for spaces or line breaks".to_owned()
+                }
+                () if length < least => format!("has {length} bytes, at least {least} are needed"),
+                () => continue,
+            };
+            faults.push(format!("{name}: {key} {told}"));
         }
     }
     let more = faults.len().saturating_sub(TOLD);
@@ -58,14 +61,20 @@ mod tests {
         fs::create_dir_all(mounts.join("1")).unwrap();
         fs::write(mounts.join("0/URL"), "postgres://secret").unwrap();
         fs::write(mounts.join("0/EMPTY"), "").unwrap();
+        fs::write(mounts.join("0/LINE"), "\n").unwrap();
+        fs::write(mounts.join("0/BLANK"), " \t\r\n ").unwrap();
+        fs::write(mounts.join("0/BYTES"), b"\xff\n").unwrap();
         fs::write(mounts.join("1/LEVEL"), "info").unwrap();
         let sources = |json| serde_json::from_value::<Vec<KeysOf>>(json).unwrap();
-        let good = sources(json!([{"secret": "env", "keys": ["URL"]}, {"configMap": "config", "keys": ["LEVEL"]}]));
+        let good =
+            sources(json!([{"secret": "env", "keys": ["URL", "BYTES"]}, {"configMap": "config", "keys": ["LEVEL"]}]));
         assert_eq!(fault(&mounts, &good).unwrap(), None);
         let bad = sources(json!([
-            {"secret": "env", "keys": ["EMPTY", "JWT"]}, {"configMap": "config", "keys": ["LEVEL"], "minLength": 9},
+            {"secret": "env", "keys": ["EMPTY", "JWT", "LINE", "BLANK"]}, {"configMap": "config", "keys": ["LEVEL"], "minLength": 9},
         ]));
         let told = "Secret env: EMPTY is empty; Secret env has no key JWT; \
+                    Secret env: LINE is empty but for spaces or line breaks; \
+                    Secret env: BLANK is empty but for spaces or line breaks; \
                     ConfigMap config: LEVEL has 4 bytes, at least 9 are needed";
         assert_eq!(fault(&mounts, &bad).unwrap().unwrap(), told);
         fs::remove_dir_all(&mounts).unwrap();

@@ -7,6 +7,7 @@ mod http;
 pub mod keys;
 pub mod logs;
 mod loops;
+mod numbers;
 mod places;
 mod sound;
 mod words;

@@ -157,6 +157,15 @@ pub fn timed(message: &str) -> Option<(Duration, String)> {
 const TOOK: &str = "took ";
 const MILLIS: &str = "ms: ";
 
+/// Sides of which no series of `events` or `good` is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Absent {
+    /// The candidate.
+    pub candidate: bool,
+    /// Stable.
+    pub stable: bool,
+}
+
 /// What was answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
@@ -186,6 +195,8 @@ pub enum Reply {
         stable: TallyStatus,
         /// Up to when; the next count begins there.
         until: Timestamp,
+        /// Who has no series of events or good.
+        absent: Absent,
     },
     /// What was counted in windows.
     Windows {
@@ -193,6 +204,8 @@ pub enum Reply {
         windows: Vec<WindowStatus>,
         /// How far back the counters reach.
         history: Duration,
+        /// Whether there is no series of events or good.
+        absent: bool,
     },
     /// There is nothing to measure, and why.
     NoData(String),

@@ -7,6 +7,7 @@ use crate::api::{
 };
 
 use super::{
+    absent,
     inquiry::{Answer, Ask, Counters, Measure, Reply},
     names::{Names, Sides},
     segments::count,
@@ -119,7 +120,10 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
     state.measurements += 1;
     state.measured_at = Some(answer.at);
     let (outcome, message) = match (&answer.reply, &metric.threshold, &metric.compare) {
-        (Reply::Windows { windows, history }, ..) => burnt(windows, *history, metric, state),
+        (Reply::Windows { windows, history, absent }, ..) => match absent::of_windows(metric, windows, *absent) {
+            Ok(note) => absent::noted(note, burnt(windows, *history, metric, state)),
+            Err(why) => lacks_value(no_data(metric, &why), metric, state),
+        },
         (Reply::Value(value), Some(threshold), _) => within(*value, threshold, metric, state),
         (Reply::Share { value, requests }, Some(threshold), _) => {
             enough(*requests, threshold, metric, state).unwrap_or_else(|| within(*value, threshold, metric, state))
@@ -128,12 +132,18 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
         (Reply::Counts { until, .. }, _, Some(_)) if shared.is_some_and(|shared| *until <= shared.since) => {
             (VerdictOutcome::Inconclusive, "the samples of this weight are not there yet".into())
         }
-        (Reply::Counts { candidate, stable, until }, _, Some(compare)) => {
-            if let Some(shared) = shared {
-                count(state, shared, *candidate, *stable);
+        (Reply::Counts { candidate, stable, until, absent }, _, Some(compare)) => {
+            match absent::of_sides(metric, [*candidate, *stable], *absent, state) {
+                Ok(note) => {
+                    if let Some(shared) = shared {
+                        count(state, shared, *candidate, *stable);
+                    }
+                    state.counted_until = Some(*until);
+                    absent::noted(note, compared(compare, metric, state))
+                }
+                // Nothing of it is counted: it is asked for again.
+                Err(why) => lacks_value(no_data(metric, &why), metric, state),
             }
-            state.counted_until = Some(*until);
-            compared(compare, metric, state)
         }
         (Reply::NoData(why), ..) => lacks_value(no_data(metric, why), metric, state),
         (Reply::ProviderError(why), ..) => {

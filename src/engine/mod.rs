@@ -2,6 +2,7 @@
 //! and returns the new status, the effects to carry out and when to look again. Pure: no I/O, no
 //! clock, no randomness, no logging.
 
+pub mod absent;
 mod addresses;
 mod analysis;
 mod checks;
@@ -50,7 +51,8 @@ pub use database::{Due, identity as migration};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
 pub use inquiry::{
-    Answer, Ask, Counters, HttpQuestion, LogOfPod, LogsQuestion, Measure, Question, Reply, SqlQuestion, with_time,
+    Absent, Answer, Ask, Counters, HttpQuestion, LogOfPod, LogsQuestion, Measure, Question, Reply, SqlQuestion,
+    with_time,
 };
 pub use observed::{
     Command, ConfigMap, Container, Denial, Ended, Endpoint, Job, JobEnd, JobPod, KnownProviders, NamedTemplate,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{
     api::{Duration, TallyStatus, Timestamp, WindowStatus, status::bounded},
     checks::Response,
-    engine::{Counters, Measure, Reply},
+    engine::{Absent, Counters, Measure, Reply},
 };
 
 use super::{
@@ -114,18 +114,19 @@ impl Prometheus {
 
     async fn counts(&self, candidate: &Counters, stable: &Counters, since: i64, until: i64) -> Result<Reply, String> {
         let from = since.max(until - LONGEST_SECONDS * 1000);
-        let reply =
-            |candidate, stable| Reply::Counts { candidate, stable, until: Timestamp::from_millis(until.max(since)) };
+        let reply = |candidate, stable, absent| Reply::Counts {
+            candidate,
+            stable,
+            until: Timestamp::from_millis(until.max(since)),
+            absent,
+        };
         if from >= until {
-            return Ok(reply(TallyStatus::default(), TallyStatus::default()));
+            return Ok(reply(TallyStatus::default(), TallyStatus::default(), Absent::default()));
         }
-        let (candidate, stable) =
-            futures::future::try_join(self.tally(candidate, from, until), self.tally(stable, from, until)).await?;
-        Ok(reply(candidate, stable))
-    }
-
-    async fn tally(&self, counters: &Counters, from: i64, until: i64) -> Result<TallyStatus, String> {
-        Ok(self.samples(counters, from, until, None).await?.tally(from))
+        let samples = |counters| self.samples(counters, from, until, None);
+        let (candidate, stable) = futures::future::try_join(samples(candidate), samples(stable)).await?;
+        let absent = Absent { candidate: candidate.is_absent(), stable: stable.is_absent() };
+        Ok(reply(candidate.tally(from), stable.tally(from), absent))
     }
 
     /// Counts in windows that end at the same time.
@@ -148,7 +149,8 @@ impl Prometheus {
         let history = u64::try_from((until - first).min(longest)).unwrap_or(0);
         // To the second: the status is for people too.
         let history = Duration::from_secs(history / 1000);
-        Ok(Reply::Windows { windows: windows.iter().map(window).collect(), history })
+        let absent = close.is_absent() && far.is_absent();
+        Ok(Reply::Windows { windows: windows.iter().map(window).collect(), history, absent })
     }
 
     /// What counters have counted from a time on: every sample, or one in so many seconds.
@@ -259,6 +261,12 @@ impl Samples {
         Self { total: cut(total), part: cut(part), is_good: *is_good }.tally(after.as_millis())
     }
 
+    /// Whether no series of events or good is there.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        self.part.is_empty()
+    }
+
     fn tally(&self, from: i64) -> TallyStatus {
         let requests = counters::increase(&self.total, &self.total, from);
         let part = counters::increase(&self.part, &self.total, from).min(requests);
@@ -367,7 +375,7 @@ mod tests {
         let windows = [300, 1800, 3600, 21_600, 259_200].map(Duration::from_secs).to_vec();
         let reply = providers.measure("default", &Measure::Windows { counters, windows }).await;
         server.abort();
-        let Reply::Windows { windows, history } = reply else { panic!("{reply:?}") };
+        let Reply::Windows { windows, history, absent: false } = reply else { panic!("{reply:?}") };
         let found: Vec<(i64, i64)> = windows.iter().map(|it| (it.requests, it.events)).collect();
         // The last 15 seconds are not there yet, nor is what was counted before the first sample.
         let near =

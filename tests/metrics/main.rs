@@ -8,8 +8,11 @@ mod server;
 
 use serde_json::json;
 use servicerelease::{
-    api::{Analysis, AnalysisTemplateSpec, Duration, Metric, ServiceRelease, TallyStatus, TemplateRef, Timestamp},
-    engine::{Ask, Measure, NamedTemplate, Reply, measuring, names::Sides, templates},
+    api::{
+        Analysis, AnalysisTemplateSpec, Duration, Metric, ServiceRelease, TallyStatus, TemplateRef, Timestamp,
+        VerdictOutcome,
+    },
+    engine::{Answer, Ask, Measure, NamedTemplate, Reply, measuring, names::Sides, templates},
     metrics::Providers,
 };
 
@@ -104,6 +107,57 @@ async fn the_ready_made_templates_count_what_was_served() {
             };
             assert_eq!(counts, expected, "{} by {measure:?}", metric.name);
         }
+    }
+}
+
+/// A label and a bucket that there are not, on one side or on both.
+#[tokio::test]
+async fn counters_that_are_not_there_are_told_apart_from_those_that_count_nothing() {
+    let served = |requests| Served { requests, errors: 0, slow: 0 };
+    let exporter = Exporter::start(page(1, [served(5000), served(70_000)])).await;
+    let prometheus = Prometheus::start(&exporter, None);
+    let providers = prometheus.providers("http", json!({}));
+    scraped(&providers, 1.0).await;
+    let since = now();
+    exporter.show(page(2, [served(5900), served(70_900)]));
+    scraped(&providers, 2.0).await;
+    let name = "http_server_request_duration_seconds";
+    let status = |label: &str| json!({"events": format!("{name}_count{{pod=~\"{{{{pods}}}}\",{label}=~\"5..\"}}")});
+    let bucket = |le: &str| format!("{name}_bucket{{pod=~\"{{{{pods}}}}\",le=\"{le}\"}}");
+    for (part, absent, told) in [
+        (status("http_response_status_code"), [false, false], "0 of 1800 requests of the candidate, 0 of 1800"),
+        (status("code"), [true, true], "no series of events was ever seen, on either side: see that"),
+        (json!({"good": bucket("0.5")}), [false, false], "0 of 1800 requests of the candidate, 0 of 1800"),
+        (json!({"good": bucket("0.3")}), [true, true], "no data: no series of good: neither candidate nor stable"),
+        (
+            json!({"good": bucket("0.5"), "stable": {"good": bucket("0.3")}}),
+            [false, true],
+            "no data: no series of good: stable has none, of 1800 requests; is there such a bucket (le)",
+        ),
+        (
+            json!({"good": bucket("0.3"), "stable": {"good": bucket("0.5")}}),
+            [true, false],
+            "no series of good: the candidate has none, all its requests count as bad",
+        ),
+    ] {
+        let mut asks = part.clone();
+        asks["total"] = json!(format!("{name}_count{{pod=~\"{{{{pods}}}}\"}}"));
+        let metric = json!({"name": "a", "prometheus": asks, "compare": {"maxRatio": 1.5}});
+        let metric: Metric = serde_json::from_value(metric).unwrap();
+        let (provider, measure) = asked(&metric, since);
+        // 900 of each side, of two namespaces.
+        let reply = until("1800 requests of both sides", async || match providers.measure(&provider, &measure).await {
+            Reply::Counts { candidate, stable, .. } if candidate.requests + stable.requests < 3600 => None,
+            found => Some(found),
+        })
+        .await;
+        let Reply::Counts { absent: found, .. } = &reply else { panic!("{reply:?} to {measure:?}") };
+        assert_eq!([found.candidate, found.stable], absent, "{part}");
+        let mut state = measuring::begin(&metric, since);
+        let shared = Some(measuring::Shared { weight: 50, since });
+        measuring::take_in(&metric, shared, &Answer { id: String::new(), at: now(), reply }, &mut state);
+        assert!(state.message.starts_with(told), "{part}: {}", state.message);
+        assert!(absent == [false, false] || state.outcome != VerdictOutcome::Pass, "{part}: {}", state.message);
     }
 }
 

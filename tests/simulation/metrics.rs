@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use servicerelease::{
     api::{Analysis, Duration, Metric, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus},
-    engine::{Measure, Plan, Reply},
+    engine::{Absent, Measure, Plan, Reply},
 };
 
 use crate::rng;
@@ -186,6 +186,7 @@ fn answer(measure: &Measure, requests: i64, share: f64) -> Reply {
             candidate: bad,
             stable: TallyStatus { requests, events: 0 },
             until: since.plus(Duration::from_secs(3)),
+            absent: Absent::default(),
         },
         Measure::Windows { windows, .. } => Reply::Windows {
             windows: windows
@@ -193,6 +194,7 @@ fn answer(measure: &Measure, requests: i64, share: f64) -> Reply {
                 .map(|window| WindowStatus { window: *window, requests: bad.requests, events: bad.events })
                 .collect(),
             history: Duration::from_secs(4 * 86_400),
+            absent: false,
         },
     }
 }

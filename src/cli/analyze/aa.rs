@@ -11,10 +11,13 @@ use crate::{
         paint::{Paint, Tone},
     },
     engine::{
-        Answer, Reply,
+        Absent, Answer, Reply, absent,
         measuring::{self, Shared},
     },
+    metrics::Samples,
 };
+
+const GOOD: &str = "good";
 
 /// What came of a metric.
 #[derive(Debug, Serialize)]
@@ -42,6 +45,9 @@ pub struct Run {
     suggested: Option<f64>,
     /// What it is.
     configured: f64,
+    /// Which of events and good has no series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<&'static str>,
 }
 
 /// Tries a metric with `compare` on stable alone.
@@ -76,8 +82,10 @@ pub async fn run(
         dispersion: dispersion.map(|it| (it.between_pods * 100.0).round() / 100.0),
         suggested: dispersion.map(|it| it.suggested()),
         configured: compare.dispersion,
+        absent: (!pods.is_empty() && found.values().all(Samples::is_absent))
+            .then(|| if absent::is_of_good(metric) { GOOD } else { "events" }),
     };
-    if pods.len() < 2 {
+    if run.lacks_data() {
         return Ok(run);
     }
     run.candidates = splits::candidates(pods.len(), args.candidate_share);
@@ -100,13 +108,18 @@ fn fails(metric: &Metric, subject: &Subject, looks: &[Timestamp], pods: &[Vec<Ta
             side.events += counts[look].events;
         }
         let [candidate, stable] = sides;
-        let reply = Reply::Counts { candidate, stable, until: *at };
+        let reply = Reply::Counts { candidate, stable, until: *at, absent: Absent::default() };
         measuring::take_in(metric, Some(shared), &Answer { id: String::new(), at: *at, reply }, &mut state);
         state.outcome == VerdictOutcome::Fail
     })
 }
 
 impl Run {
+    /// Whether there was nothing to split: too few pods, or all that is known of them is that no request was good.
+    pub fn lacks_data(&self) -> bool {
+        self.pods < 2 || self.absent == Some(GOOD)
+    }
+
     /// For people.
     pub fn render(&self, paint: Paint) -> String {
         let Self { name, pods, candidates, splits, failed, allowed_percent, configured, .. } = self;
@@ -116,6 +129,9 @@ impl Run {
                 paint.text(Tone::Warn, "no data:")
             );
         }
+        if self.lacks_data() {
+            return format!("{name}: {} no series of good; {}\n", paint.text(Tone::Warn, "no data:"), absent::BUCKET);
+        }
         #[expect(clippy::cast_precision_loss, reason = "at most 10,000 splits")]
         let share = 100.0 * *failed as f64 / (*splits).max(1) as f64;
         let tone = if share > *allowed_percent { Tone::Bad } else { Tone::Good };
@@ -124,6 +140,9 @@ impl Run {
         let mut text = format!(
             "{name}: {verdict}{all}; {candidates} of {pods} pods played the candidate; compare.confidence allows {allowed_percent}%\n"
         );
+        if self.absent.is_some() {
+            text += &format!("  {}: {}\n", absent::UNSEEN, absent::QUERY);
+        }
         if let (Some(seen), Some(suggested)) = (self.dispersion, self.suggested) {
             text += &if suggested > *configured {
                 format!(

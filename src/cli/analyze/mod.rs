@@ -83,7 +83,7 @@ async fn judge(source: &Source, subject: &Subject, args: &Analyze) -> Result<Rep
 
 impl Report {
     fn lacks_data(&self) -> bool {
-        self.replayed.iter().any(|it| !it.has_data) || self.aa.iter().any(|it| it.pods < 2)
+        self.replayed.iter().any(|it| !it.has_data) || self.aa.iter().any(aa::Run::lacks_data)
     }
 
     fn render(&self, paint: Paint) -> String {

@@ -6,7 +6,7 @@ use super::{CliError, source::Source, subject::Subject};
 use crate::{
     api::{Metric, Timestamp, VerdictOutcome, VerdictStatus},
     cli::paint::{Paint, Tone},
-    engine::{Answer, Ask, Reply, measuring},
+    engine::{Answer, Ask, Reply, absent, measuring},
 };
 
 /// What came of a metric.
@@ -49,8 +49,12 @@ pub async fn replay(source: &Source, subject: &Subject, metric: &Metric) -> Resu
         let Some(Ask::Metric { measure, .. }) = measuring::asked(metric, &subject.sides, shared, &state) else { break };
         let reply = source.measure(&metric.name, &measure, at).await?;
         has_data |= match &reply {
-            Reply::Counts { candidate, .. } => candidate.requests > 0,
-            Reply::Windows { windows, .. } => windows.iter().any(|window| window.requests > 0),
+            Reply::Counts { candidate, stable, absent, .. } => {
+                candidate.requests > 0 && absent::of_sides(metric, [*candidate, *stable], *absent, &state).is_ok()
+            }
+            Reply::Windows { windows, absent, .. } => {
+                windows.iter().any(|window| window.requests > 0) && absent::of_windows(metric, windows, *absent).is_ok()
+            }
             reply => matches!(reply, Reply::Value(_) | Reply::Share { .. }),
         };
         measuring::take_in(metric, shared, &Answer { id: String::new(), at, reply }, &mut state);

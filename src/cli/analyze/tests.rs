@@ -55,7 +55,8 @@ impl Fake {
             let values: Vec<_> = times.map(|at| json!([at, of(at).to_string()])).collect();
             json!({"metric": {"pod": name}, "values": values})
         };
-        let result: Vec<_> = self.pods.iter().filter(|(name, _)| name.starts_with(side)).map(series).collect();
+        let has = |(name, _): &&Pod| name.starts_with(side) && !selector.starts_with("nothing");
+        let result: Vec<_> = self.pods.iter().filter(has).map(series).collect();
         json!({"status": "success", "data": {"resultType": "matrix", "result": result}}).to_string()
     }
 
@@ -131,10 +132,14 @@ fn args(address: &str) -> Analyze {
 
 /// What a person would read, and whether the exit code is 1.
 async fn analyze(fake: Fake, change: impl FnOnce(&mut Analyze)) -> Result<(String, bool), CliError> {
+    analyze_of(MANIFEST, fake, change).await
+}
+
+async fn analyze_of(manifest: &str, fake: Fake, change: impl FnOnce(&mut Analyze)) -> Result<(String, bool), CliError> {
     let (address, server) = fake.start().await;
     let mut args = args(&address);
     change(&mut args);
-    let (release, known) = subject::manifest(MANIFEST, "shop.yaml")?;
+    let (release, known) = subject::manifest(manifest, "shop.yaml")?;
     let analysis = subject::resolve(release.spec.analysis.as_ref().unwrap(), &known)?;
     let analysis = subject::only(analysis, &args.metrics)?;
     let subject = subject::assemble(&release, analysis, &args, None)?;
@@ -183,6 +188,35 @@ async fn without_data_or_an_answer_it_says_so() {
     let error = analyze(Fake { status: 401, ..GOOD }, |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("metric errors: status 401"), "{error}");
     assert!(error.remedy().unwrap().contains("--header 'Authorization: Bearer ...'"));
+}
+
+#[rstest]
+#[case::events(
+    "events",
+    false,
+    "errors: Pass after 60 looks: no series of events was ever seen, on either side: see that",
+    " splits failed, 0.0%"
+)]
+#[case::good(
+    "good",
+    true,
+    "errors: Inconclusive after 60 looks: no data: no series of good: neither candidate nor stable",
+    "errors: no data: no series of good; is there such a bucket (le)"
+)]
+#[tokio::test]
+async fn counters_that_are_not_there_are_told(
+    #[case] part: &str,
+    #[case] lacking: bool,
+    #[case] told: &str,
+    #[case] told_by_aa: &str,
+) {
+    let manifest = MANIFEST.replace("value: errors", "value: nothing").replace("events: '", &format!("{part}: '"));
+    let only = |args: &mut Analyze| args.metrics = vec!["errors".into()];
+    let (text, lacks) = analyze_of(&manifest, GOOD, only).await.unwrap();
+    assert!(text.contains(told) && lacks == lacking, "{text}");
+    let (text, lacks) = analyze_of(&manifest, GOOD, |args| (only(args), args.aa = true).1).await.unwrap();
+    assert!(text.contains(told_by_aa) && lacks == lacking, "{text}");
+    assert_eq!(text.contains("  no series of events was ever seen: see that"), part == "events", "{text}");
 }
 
 #[tokio::test]

@@ -211,6 +211,10 @@ mod tests {
     #[case("{name: a, keys: []}", "[0].keys: has 0 items, at least 1 are needed")]
     #[case("{name: a, http: {port: nope}}", "[0].http.port: no container of spec.template has a port nope")]
     #[case("{name: a, http: {expect: {cel: body.ok}}}", "[0].http.expect.cel: there is no body")]
+    #[case(
+        "{name: a, http: {expect: {cel: size(json.a) / size(json.b) < 0.8}}}",
+        "[0].http.expect.cel: / of two whole"
+    )]
     fn a_check_that_could_never_be_asked_is_an_error(#[case] checks: &str, #[case] told: &str) {
         let text = with("  strategy:", &format!("  checks: [{checks}]\n  strategy:"));
         assert!(text.contains(&format!("error: spec.checks{told}")), "{text}");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::world::World;
 use crate::{
     api::{Action, Duration, Phase, TallyStatus, VerdictOutcome, WindowStatus},
-    engine::{Ask, Ended, Measure, Question, Reply},
+    engine::{Absent, Ask, Ended, Measure, Question, Reply},
 };
 
 /// v1 Healthy, and this metric in the manifest of what comes next: 50%, a pause of ten minutes, all.
@@ -251,7 +251,7 @@ pub fn counts(question: &Question, candidate: (i64, i64), stable: (i64, i64)) ->
     assert_eq!(other.events.as_deref(), Some("errors{service=\"shop\"}"));
     let tally = |(requests, events)| TallyStatus { requests, events };
     let until = since.plus(Duration::from_secs(30));
-    Reply::Counts { candidate: tally(candidate), stable: tally(stable), until }
+    Reply::Counts { candidate: tally(candidate), stable: tally(stable), until, absent: Absent::default() }
 }
 
 #[test]
@@ -325,7 +325,8 @@ fn windows(question: &Question, requests: i64, events: i64) -> Reply {
     assert_eq!(counters.total, "requests{service=\"shop\",pod=~\"shop-[bcdfghjklmnpqrst]{10}-[a-z0-9]+\"}");
     assert_eq!(windows.iter().map(ToString::to_string).collect::<Vec<_>>(), ["5m", "30m", "1h", "6h", "72h"]);
     let window = |window: &Duration| WindowStatus { window: *window, requests, events };
-    Reply::Windows { windows: windows.iter().map(window).collect(), history: Duration::from_secs(3 * 86_400) }
+    let history = Duration::from_secs(3 * 86_400);
+    Reply::Windows { windows: windows.iter().map(window).collect(), history, absent: false }
 }
 
 fn budget() -> Value {
