@@ -157,18 +157,6 @@ pub const STRUCK: &[(&str, Mutant)] = &[
     ),
 ];
 
-/// The same of what is undone after its promotion.
-pub const STRUCK_UNDONE: &[(&str, Mutant)] = &[(
-    "foreign",
-    mutant("takes what another release applied for its own", "D3", |release, seen, now| {
-        with_reports(release, seen, now, |report| {
-            if report.outcome == WorkOutcome::Done && report.applied.is_empty() {
-                report.applied = vec!["001".into()];
-            }
-        })
-    }),
-)];
-
 /// Mutants that take back badly what was promoted.
 pub const UNDONE: &[Mutant] =
     &[mutant("waits on the way back for a page that it has put into no route", "L1", |release, seen, now| {
