@@ -17,6 +17,7 @@ use super::{
     names::Sides,
     pass::Pass,
     plan::{Extras, Policy, Step},
+    unmeasured,
     verdict::restarted,
 };
 
@@ -265,6 +266,9 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
     let is = |outcome: VerdictOutcome| move |state: &&&VerdictStatus| state.outcome == outcome;
     if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Fail)) {
         return Some((Value::False, "MetricFailed", format!("metric {} failed: {}", state.name, state.message)));
+    }
+    if let Some(message) = unmeasured::told(pass, &verdicts) {
+        return Some((Value::Unknown, "NotMeasured", message));
     }
     if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Inconclusive)) {
         return Some(match state.measured_at {

@@ -20,6 +20,7 @@ mod templated;
 mod told;
 mod unaccepted;
 mod unfair;
+mod unmeasured;
 mod unproven;
 mod unready;
 mod watched;
