@@ -13,6 +13,7 @@ mod judged;
 mod observed;
 mod providers;
 mod recorded;
+mod refused;
 mod releases;
 mod rollbacks;
 mod routed;
