@@ -111,6 +111,9 @@ pub struct VerdictStatus {
     /// Whether nothing follows from the verdict (the metric's dryRun).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Whether the provider refuses what the metric asks, or its answer is none to the metric: only another metric helps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
     /// The last value, for threshold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]

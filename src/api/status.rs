@@ -246,7 +246,7 @@ pub struct ReleaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub migration: Option<String>,
-    /// That its observation ended without proof: which metric was not Pass then.
+    /// That nothing was proven: which metric was not Pass when its observation ended, or was never measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub unproven: Option<String>,

@@ -183,7 +183,7 @@ fn evaluate(text: &str, response: &Response, mut json: Value) -> Result<bool, St
         match execute(&program, ByZero::Fails, *status, headers, &json) {
             Ok(Cel::Bool(answer)) => Ok(answer),
             Ok(_) => Err("it is neither true nor false".into()),
-            Err(Lack::Data(why) | Lack::Sense(why)) => Err(why),
+            Err(Lack::Data(why) | Lack::Sense(why) | Lack::Value(why)) => Err(why),
         }
     };
     apart(work).unwrap_or_else(|| Err("it cannot be evaluated".into()))
@@ -194,8 +194,10 @@ fn evaluate(text: &str, response: &Response, mut json: Value) -> Result<bool, St
 pub enum Lack {
     /// The answer has none.
     Data(String),
-    /// The answer or the expression makes no sense.
+    /// The answer makes no sense.
     Sense(String),
+    /// The expression makes none, or finds no number in an answer that does.
+    Value(String),
 }
 
 /// The number that a CEL expression finds in an answer; infinite ones are numbers. The numbers of a body are
@@ -210,7 +212,7 @@ pub fn number(text: &str, response: &Response) -> Result<f64, Lack> {
 
 fn find(text: &str, response: &Response) -> Result<f64, Lack> {
     let Response { status, headers, body } = response;
-    let program = program(text).map_err(|why| Lack::Sense(format!("value is no CEL expression: {why}")))?;
+    let program = program(text).map_err(|why| Lack::Value(format!("value is no CEL expression: {why}")))?;
     let references = program.references();
     if !(200..300).contains(status) && !references.has_variable("status") {
         return Err(Lack::Sense(format!("status {status}")));
@@ -234,7 +236,7 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
         Cel::Int(number) => Ok(number as f64),
         Cel::UInt(number) => Ok(number as f64),
         Cel::Null => Err(Lack::Data("the value is null".into())),
-        _ => Err(Lack::Sense("the value is no number".into())),
+        _ => Err(Lack::Value("the value is no number".into())),
     }
 }
 
@@ -254,7 +256,7 @@ fn execute(
     }
     context.resolve(&expression).map_err(|error| match error {
         ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => Lack::Data(kind(&error)),
-        error => Lack::Sense(kind(&error)),
+        error => Lack::Value(kind(&error)),
     })
 }
 
@@ -464,7 +466,7 @@ mod tests {
     ) {
         let found = number(text, &response(status, body)).map_err(|lack| match lack {
             Lack::Data(why) => format!("no data: {why}"),
-            Lack::Sense(why) => why,
+            Lack::Sense(why) | Lack::Value(why) => why,
         });
         assert_eq!(found, expected.map_err(str::to_owned));
     }

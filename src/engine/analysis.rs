@@ -17,6 +17,7 @@ use super::{
     names::Sides,
     pass::Pass,
     plan::{Extras, Policy, Step},
+    unmeasured,
     verdict::restarted,
 };
 
@@ -106,7 +107,9 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
     let time_to_call = began.plus(analysis.interval);
     let uncalled =
         |state: &&VerdictStatus| !lets_on(state.outcome) && state.measured_at.is_some_and(|at| at >= time_to_call);
-    let measured = open.iter().find_map(|metric| known(metric).or_else(|| state(metric).filter(uncalled)));
+    let mut told = open.iter().filter_map(|metric| known(metric).or_else(|| state(metric).filter(uncalled)));
+    // What does not get well by itself is told first.
+    let measured = told.clone().find(|state| state.refused).or_else(|| told.next());
     match (measured, open.first()) {
         (Some(state), _) => {
             Some(("AnalysisInconclusive", format!("metric {} is inconclusive: {}", state.name, state.message)))
@@ -266,6 +269,9 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
     if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Fail)) {
         return Some((Value::False, "MetricFailed", format!("metric {} failed: {}", state.name, state.message)));
     }
+    if let Some(message) = unmeasured::told(pass, &verdicts) {
+        return Some((Value::Unknown, "NotMeasured", message));
+    }
     if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Inconclusive)) {
         return Some(match state.measured_at {
             Some(_) => {
@@ -312,6 +318,11 @@ fn begun(pass: &Pass<'_>, metric: &Metric) -> VerdictStatus {
     let known = pass.status.verdicts.iter().find(|known| known.name == metric.name);
     let known = known.filter(|known| past.is_none_or(|at| known.started_at >= at));
     known.cloned().unwrap_or_else(|| measuring::begin(metric, pass.now))
+}
+
+/// Whether what keeps the weight from rising is a metric that only a correction helps.
+pub fn is_refused(pass: &Pass<'_>) -> bool {
+    pass.status.verdicts.iter().any(|state| state.refused && !state.dry_run)
 }
 
 /// Since when answers count for what is under way: the step began, and its weight is reached. What was asked before that is

@@ -17,7 +17,7 @@ use super::{
     revision::Target,
     route,
     steer::{old_side, sizes, steer, wanted},
-    templates, trouble,
+    templates, trouble, unmeasured,
 };
 
 /// Begins the release of what the spec wants.
@@ -383,6 +383,7 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
     // What its pods say from now on is another matter.
     candidate.problem = None;
     let was_stable = pass.status.stable.replace(candidate.clone());
+    let had_stable = was_stable.is_some();
     if let Some(old) = was_stable.filter(|old| old.revision != candidate.revision) {
         retreat::drain(pass, &old.revision, policy);
         pass.status.previous = Some(old);
@@ -402,6 +403,9 @@ fn promoted(pass: &mut Pass<'_>, policy: &Policy) {
     database::switches::raise_flags(pass);
     let message = format!("{} serves all traffic", candidate.revision);
     pass.status.note(pass.now, "Promoted", &message, None);
+    if had_stable {
+        unmeasured::note(pass, policy);
+    }
     observation::begin(pass, policy);
 }
 

@@ -211,6 +211,9 @@ pub enum Reply {
     NoData(String),
     /// There is no answer, or none that makes sense, and why.
     ProviderError(String),
+    /// What the metric asks makes no sense to the provider, or its answer none to the metric, and why: that stays so until
+    /// the metric is another.
+    Refused(String),
     /// The platform has set up no such provider, in words.
     NoProvider(String),
 }

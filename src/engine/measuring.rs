@@ -38,6 +38,7 @@ pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
         failures: 0,
         successes: 0,
         dry_run: metric.dry_run,
+        refused: false,
         value: None,
         requests: None,
         segments: Vec::new(),
@@ -119,6 +120,7 @@ pub fn of_stable(metric: &Metric, names: &Names) -> Option<Counters> {
 pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: &mut VerdictStatus) {
     state.measurements += 1;
     state.measured_at = Some(answer.at);
+    state.refused = matches!(answer.reply, Reply::Refused(_));
     let (outcome, message) = match (&answer.reply, &metric.threshold, &metric.compare) {
         (Reply::Windows { windows, history, absent }, ..) => match absent::of_windows(metric, windows, *absent) {
             Ok(note) => absent::noted(note, burnt(windows, *history, metric, state)),
@@ -146,13 +148,8 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
             }
         }
         (Reply::NoData(why), ..) => lacks_value(no_data(metric, why), metric, state),
-        (Reply::ProviderError(why), ..) => {
-            let outcome = match metric.provider_error {
-                ProviderError::Hold => VerdictOutcome::Inconclusive,
-                ProviderError::Fail => VerdictOutcome::Fail,
-            };
-            lacks_value((outcome, format!("{}: {why} ({})", source(metric), limit(metric))), metric, state)
-        }
+        (Reply::ProviderError(why), ..) => unanswered(why, metric, state),
+        (Reply::Refused(why), ..) => unanswered(&format!("{why}: {}", correction(metric)), metric, state),
         // Whoever names one that there is not is told before the release begins: the platform has taken it away since. That
         // says nothing of the candidate, whatever providerError says.
         (Reply::NoProvider(why), ..) => (VerdictOutcome::Inconclusive, why.clone()),
@@ -163,6 +160,24 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
     }
     state.outcome = outcome;
     state.message = bounded(&message, MAX_TEXT);
+}
+
+/// What it means that there was no answer to the metric.
+fn unanswered(why: &str, metric: &Metric, state: &mut VerdictStatus) -> (VerdictOutcome, String) {
+    let outcome = match metric.provider_error {
+        ProviderError::Hold => VerdictOutcome::Inconclusive,
+        ProviderError::Fail => VerdictOutcome::Fail,
+    };
+    lacks_value((outcome, format!("{}: {why} ({})", source(metric), limit(metric))), metric, state)
+}
+
+/// What of a metric is to be corrected, for people: it may be a template's.
+fn correction(metric: &Metric) -> &'static str {
+    match &metric.prometheus {
+        Some(it) if it.query.is_some() => "correct the metric's prometheus.query",
+        Some(_) => "correct the metric's prometheus.total and events",
+        None => "correct the metric's web.value",
+    }
 }
 
 /// Who is asked, for people.

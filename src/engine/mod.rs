@@ -42,6 +42,7 @@ pub mod templates;
 mod tests;
 mod traffic;
 mod trouble;
+pub mod unmeasured;
 mod unroutable;
 mod verdict;
 mod way_back;

@@ -320,8 +320,12 @@ fn unproven(pass: &Pass<'_>, reason: &'static str, why: &str, place: &str, troub
     if reason == "Analyzing" {
         return Report::new(Phase::Progressing, reason, message);
     }
-    let next = ["skip", "abort"].map(|words| command(pass, words)).join(" | ");
-    let next = format!("it goes on by itself when the verdict is Pass; or {next}");
+    let [skip, abort, retry] = ["skip", "abort", "retry"].map(|words| command(pass, words));
+    let next = match analysis::is_refused(pass) {
+        // The release has the metric with which it began.
+        true => format!("correct the metric, then {abort} and {retry}, which takes the corrected one over; or {skip}"),
+        false => format!("it goes on by itself when the verdict is Pass; or {skip} | {abort}"),
+    };
     Report::new(Phase::Paused, reason, message).next(next)
 }
 

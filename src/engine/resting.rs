@@ -10,7 +10,7 @@ use super::{
     pass::Pass,
     report::{Report, command, kubectl, look_at_route},
     rest::latched,
-    route, trouble, workload_drained_at,
+    route, trouble, unmeasured, workload_drained_at,
 };
 
 /// What is told of it.
@@ -160,7 +160,10 @@ fn seen(pass: &Pass<'_>, state: &ObservationStatus) -> String {
 
 /// What a person can do where metrics have shown nothing.
 fn unproven(pass: &Pass<'_>) -> String {
-    let look = "see why the metric has no value, and look at the release by other means";
+    let look = match unmeasured::is_all(pass) && pass.status.observation.is_none() {
+        true => "look at the release by other means",
+        false => "see why the metric has no value, and look at the release by other means",
+    };
     let undo = observation::good_before(pass).map(|_| format!("; to take it back: {}", command(pass, "undo")));
     format!("{look}{}", undo.unwrap_or_default())
 }

@@ -40,10 +40,43 @@ enum Envelope {
     Success {
         data: Data,
     },
+    #[serde(rename_all = "camelCase")]
     Error {
+        #[serde(default)]
+        error_type: String,
         #[serde(default)]
         error: String,
     },
+}
+
+/// Why there is no answer.
+enum Fault {
+    /// It does not understand the query, and never will.
+    Refused(String),
+    /// It does not answer, or not now.
+    Away(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Away(why)
+    }
+}
+
+impl Fault {
+    fn reply(self) -> Reply {
+        match self {
+            Self::Refused(why) => Reply::Refused(why),
+            Self::Away(why) => Reply::ProviderError(why),
+        }
+    }
+
+    /// The same for people.
+    fn told(self) -> String {
+        match self {
+            Self::Refused(why) | Self::Away(why) => why,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,23 +129,26 @@ impl Prometheus {
             Measure::Windows { counters, windows } => {
                 self.windows(counters, windows, now - self.0.settling_millis).await
             }
-            _ => Err("it is a Prometheus: use prometheus with a query, or give the name of another provider".into()),
+            _ => Err(Fault::Away(
+                "it is a Prometheus: use prometheus with a query, or give the name of another provider".into(),
+            )),
         };
-        answer.unwrap_or_else(Reply::ProviderError)
+        answer.unwrap_or_else(Fault::reply)
     }
 
     /// A value, and of how many requests it is.
-    async fn share(&self, query: &str, requests: &str, at: i64) -> Result<Reply, String> {
+    async fn share(&self, query: &str, requests: &str, at: i64) -> Result<Reply, Fault> {
         let (found, requests) = futures::future::try_join(self.query(query, at), self.query(requests, at)).await?;
         Ok(match (value(found), value(requests)) {
             (Reply::Value(value), Reply::Value(requests)) => Reply::Share { value, requests },
             (Reply::Value(_), Reply::NoData(why)) => Reply::NoData(format!("requests: {why}")),
             (Reply::Value(_), Reply::ProviderError(why)) => Reply::ProviderError(format!("requests: {why}")),
+            (Reply::Value(_), Reply::Refused(why)) => Reply::Refused(format!("requests: {why}")),
             (other, _) => other,
         })
     }
 
-    async fn counts(&self, candidate: &Counters, stable: &Counters, since: i64, until: i64) -> Result<Reply, String> {
+    async fn counts(&self, candidate: &Counters, stable: &Counters, since: i64, until: i64) -> Result<Reply, Fault> {
         let from = since.max(until - LONGEST_SECONDS * 1000);
         let reply = |candidate, stable, absent| Reply::Counts {
             candidate,
@@ -130,7 +166,7 @@ impl Prometheus {
     }
 
     /// Counts in windows that end at the same time.
-    async fn windows(&self, counters: &Counters, windows: &[Duration], until: i64) -> Result<Reply, String> {
+    async fn windows(&self, counters: &Counters, windows: &[Duration], until: i64) -> Result<Reply, Fault> {
         let millis = |window: &Duration| i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         let longest = windows.iter().map(millis).max().unwrap_or(0);
         let fine = FINE_SECONDS * 1000;
@@ -154,25 +190,26 @@ impl Prometheus {
     }
 
     /// What counters have counted from a time on: every sample, or one in so many seconds.
-    async fn samples(&self, counters: &Counters, from: i64, until: i64, every: Option<i64>) -> Result<Samples, String> {
+    async fn samples(&self, counters: &Counters, from: i64, until: i64, every: Option<i64>) -> Result<Samples, Fault> {
         let total = self.series(&counters.total, from, until, every).await?;
         let part = match (&counters.events, &counters.good) {
             (Some(selector), _) | (None, Some(selector)) => self.series(selector, from, until, every).await?,
-            (None, None) => return Err("neither events nor good is asked for".into()),
+            (None, None) => return Err(Fault::Away("neither events nor good is asked for".into())),
         };
         Ok(Samples { total, part, is_good: counters.events.is_none() })
     }
 
-    async fn series(&self, selector: &str, from: i64, until: i64, every: Option<i64>) -> Result<Vec<Series>, String> {
-        self.ranges(selector, from, until, every).await?.into_iter().map(series).collect()
+    async fn series(&self, selector: &str, from: i64, until: i64, every: Option<i64>) -> Result<Vec<Series>, Fault> {
+        let ranges = self.ranges(selector, from, until, every).await?.into_iter();
+        ranges.map(|range| Ok(series(range)?)).collect()
     }
 
-    async fn ranges(&self, selector: &str, from: i64, until: i64, every: Option<i64>) -> Result<Vec<Range>, String> {
+    async fn ranges(&self, selector: &str, from: i64, until: i64, every: Option<i64>) -> Result<Vec<Range>, Fault> {
         let seconds = (until - from).max(0) / 1000 + 1 + LOOKBACK_SECONDS;
         let every = every.map(|step| format!(":{step}s")).unwrap_or_default();
         match self.query(&format!("{selector}[{seconds}s{every}]"), until).await? {
             Data::Matrix(all) => Ok(all),
-            _ => Err(format!("{} is no selector of series", bounded(selector, 80))),
+            _ => Err(Fault::Refused(format!("{} is no selector of series", bounded(selector, 80)))),
         }
     }
 
@@ -214,7 +251,7 @@ impl Prometheus {
         let mut all: BTreeMap<Labels, Series> = BTreeMap::new();
         while after < until {
             let end = (after + FINE_SECONDS * 1000).min(until);
-            for range in self.ranges(selector, after, end, None).await? {
+            for range in self.ranges(selector, after, end, None).await.map_err(Fault::told)? {
                 let labels = range.metric.clone();
                 let found = series(range)?;
                 let known = all.entry(labels).or_insert_with(|| Series { samples: Vec::new(), ..found.clone() });
@@ -226,7 +263,7 @@ impl Prometheus {
         Ok(all.into_iter().collect())
     }
 
-    async fn query(&self, query: &str, at: i64) -> Result<Data, String> {
+    async fn query(&self, query: &str, at: i64) -> Result<Data, Fault> {
         let mut url = self.0.address.clone();
         url.path_segments_mut()
             .map_err(|()| "the address has no path".to_owned())?
@@ -238,8 +275,11 @@ impl Prometheus {
         let (Response { status, body, .. }, _turn) = self.0.exchange(request, MOST).await?;
         match serde_json::from_slice(&body) {
             Ok(Envelope::Success { data }) => Ok(data),
-            Ok(Envelope::Error { error }) => Err(bounded(&error, 180)),
-            Err(_) => Err(format!("status {status}, and not Prometheus's JSON")),
+            Ok(Envelope::Error { error_type, error }) if error_type == "bad_data" => {
+                Err(Fault::Refused(format!("the query is refused: {}", bounded(plain(&error), 120))))
+            }
+            Ok(Envelope::Error { error, .. }) => Err(Fault::Away(bounded(&error, 180))),
+            Err(_) => Err(Fault::Away(format!("status {status}, and not Prometheus's JSON"))),
         }
     }
 }
@@ -279,6 +319,11 @@ impl Samples {
     }
 }
 
+/// An error without the name of the form's field, which says nothing of the manifest's.
+fn plain(error: &str) -> &str {
+    error.strip_prefix("invalid parameter \"query\": ").unwrap_or(error)
+}
+
 /// The one value of an answer.
 fn value(data: Data) -> Reply {
     let text = match data {
@@ -288,12 +333,12 @@ fn value(data: Data) -> Reply {
             (None, _) => return Reply::NoData("the query has no series".into()),
             (Some(_), others) => {
                 let count = others + 1;
-                return Reply::ProviderError(format!(
+                return Reply::Refused(format!(
                     "the query has {count} series, not one: put sum() or the like around it"
                 ));
             }
         },
-        Data::Matrix(_) => return Reply::ProviderError("the query is no number".into()),
+        Data::Matrix(_) => return Reply::Refused("the query is no number".into()),
     };
     match text.parse::<f64>() {
         Ok(value) if value.is_nan() => Reply::NoData("the value is NaN, as of a division by no requests".into()),
@@ -358,6 +403,35 @@ mod tests {
         let body = samples(&field("query")?, field("time")?.parse().ok()?);
         let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(format!("{head}{body}").as_bytes()).await.ok()
+    }
+
+    /// What becomes of the query `sum(` where this is answered to it.
+    async fn asked(status: u16, body: &'static str) -> Reply {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        });
+        let text = format!(r#"{{"default": {{"prometheus": "http://{address}"}}}}"#);
+        let providers: Providers = text.parse().unwrap();
+        let reply = providers.measure("default", &Measure::Value { query: "sum(".into(), requests: None }).await;
+        server.await.unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn a_query_that_is_refused_is_no_outage() {
+        let refused = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"}"#;
+        let told = "the query is refused: 1:5: parse error: unclosed left parenthesis";
+        assert_eq!(asked(400, refused).await, Reply::Refused(told.into()));
+        let late = r#"{"status":"error","errorType":"timeout","error":"query timed out"}"#;
+        assert_eq!(asked(503, late).await, Reply::ProviderError("query timed out".into()));
+        let none = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
+        assert_eq!(asked(200, none).await, Reply::Refused("the query is no number".into()));
     }
 
     #[tokio::test]

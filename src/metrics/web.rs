@@ -55,6 +55,7 @@ impl Web {
             Some(Ok(number)) => Reply::Value(number),
             Some(Err(Lack::Data(why))) => Reply::NoData(why),
             Some(Err(Lack::Sense(why))) => Reply::ProviderError(why),
+            Some(Err(Lack::Value(why))) => Reply::Refused(why),
             None => Reply::ProviderError("the answer cannot be judged".into()),
         })
     }
@@ -136,7 +137,8 @@ mod tests {
     #[rstest]
     #[case::a_number(answer("200 OK", r#"{"p95": 0.25}"#), Ok(0.25))]
     #[case::missing(answer("200 OK", "{}"), Err("no data: there is no p95"))]
-    #[case::refused(answer("403 Forbidden", "{}"), Err("status 403"))]
+    #[case::no_number(answer("200 OK", r#"{"p95": "fast"}"#), Err("refused: the value is no number"))]
+    #[case::forbidden(answer("403 Forbidden", "{}"), Err("status 403"))]
     #[case::redirects_are_not_followed(answer("302 Found", ""), Err("status 302"))]
     #[case::too_long(answer("200 OK", &"x".repeat(MOST + 1)), Err("the answer is longer than 1 MiB: ask for less"))]
     #[case::cut_off("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".into(), Err("no answer: "))]
@@ -156,6 +158,7 @@ mod tests {
             Reply::NoData(why) => Err(format!("no data: {why}")),
             other => Err(match other {
                 Reply::ProviderError(why) => why,
+                Reply::Refused(why) => format!("refused: {why}"),
                 other => panic!("{other:?}"),
             }),
         };

@@ -224,7 +224,9 @@ async fn a_value_comes_with_its_number_of_requests() {
     let share = format!("{} / {}", of(",response_code=\"500\""), of(""));
     assert_eq!(ask(&share, &of("")).await, Reply::Share { value: 0.25, requests: 80.0 });
     assert!(matches!(ask(&share, "none").await, Reply::NoData(why) if why == "requests: the query has no series"));
-    assert!(matches!(ask(&share, "sum(").await, Reply::ProviderError(why) if why.contains("parse error")));
+    assert!(
+        matches!(ask(&share, "sum(").await, Reply::Refused(why) if why.starts_with("the query is refused: ") && why.contains("parse error"))
+    );
     // The quantile of a histogram: 72 of 80 within half a second, the others within a second.
     let quantile = |share: f64| {
         let buckets = format!("istio_request_duration_milliseconds_bucket{{pod=~\"shop-{CANDIDATE}-.*\"}}");

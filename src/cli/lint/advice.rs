@@ -8,7 +8,7 @@ use crate::{
         NamedTemplate,
         plan::{Policy, Situation, Step},
         ratio::{self, split},
-        refusal, templates,
+        refusal, templates, unmeasured,
     },
 };
 
@@ -138,16 +138,25 @@ impl Advice<'_> {
         }
     }
 
-    /// Metrics that nobody measures: a switch is watched only after it.
+    /// Metrics that nobody measures: a switch is watched only after it, and a canary while it has a share.
     fn metrics(&mut self) {
         let spec = &self.release.spec;
         let switches = spec.strategy.as_ref().is_some_and(|strategy| strategy.blue_green.is_some());
-        let Some(analysis) = spec.analysis.as_ref().filter(|_| switches && spec.observation.is_none()) else { return };
+        let leaves_time = unmeasured::leaves_time(&Policy::compile(spec, &[], Situation::default()));
+        let never = spec.observation.is_none() && !leaves_time;
+        let Some(analysis) = spec.analysis.as_ref().filter(|_| never) else { return };
         // Pods are seen without being asked.
         let measured = analysis.metrics.iter().any(|metric| metric.workload.is_none());
         if measured || !analysis.templates.is_empty() {
-            let message = "blueGreen measures metrics after the switch, for as long as observation says, and there is none: no metric is asked; add observation: {duration: 1h}".to_owned();
-            self.warn("spec.analysis", "never-asked", message);
+            let message = match switches {
+                true => {
+                    "blueGreen measures metrics after the switch, for as long as observation says, and there is none: no metric is asked; add observation: {duration: 1h}"
+                }
+                false => {
+                    "a canary measures metrics while it has a share of the requests, and no step gives it one: no metric is asked; add a setWeight, or observation: {duration: 1h}"
+                }
+            };
+            self.warn("spec.analysis", "never-asked", message.to_owned());
         }
     }
 

@@ -486,6 +486,19 @@ fn metrics_of_a_switch_that_is_not_observed_are_told() {
 }
 
 #[test]
+fn metrics_of_a_canary_that_gets_no_share_are_told() {
+    let pause = "canary: {steps: [{pause: {duration: 10s}}]}";
+    insta::assert_snapshot!(with_strategy(pause, METRIC), @"
+    shop.yaml:32:3: warning: spec.analysis: a canary measures metrics while it has a share of the requests, and no step gives it one: no metric is asked; add a setWeight, or observation: {duration: 1h} [never-asked]
+    0 errors, 1 warning in 1 document
+    ");
+    let observed = format!("{METRIC}  observation: {{duration: 1h}}\n");
+    insta::assert_snapshot!(with_strategy(pause, &observed), @"0 errors, 0 warnings in 1 document");
+    let weight = "canary: {steps: [{setWeight: 25}]}";
+    insta::assert_snapshot!(with_strategy(weight, METRIC), @"0 errors, 0 warnings in 1 document");
+}
+
+#[test]
 fn an_observation_in_which_no_metric_can_fail_is_told() {
     let observed = |metrics: &[&str]| {
         let metrics: Vec<String> = metrics.iter().map(|metric| format!("    - {metric}\n")).collect();

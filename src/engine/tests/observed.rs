@@ -309,7 +309,7 @@ fn an_observation_without_an_answer_does_not_go_on_for_ever_and_the_status_keeps
     assert_eq!((status.observation, world.stable().as_str()), (None, "v2"));
     assert_eq!((world.pass().questions, world.pass().wake), (vec![], None), "nothing is measured any more");
     // The next one is another matter.
-    world.edit(|spec| spec.observation = None);
+    world.edit(|spec| (spec.observation, spec.analysis) = (None, None));
     world.set_image("v3");
     world.settle();
     world.wait(60);
