@@ -91,6 +91,12 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub approvals: Vec<DatabaseApproval>,
+    /// What Retry releases over the schema as it is, where the way back ends at one that is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<DatabaseFix>,
+    /// The release that made the schema what it is and did not come to serve: code of releases before it does not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit_before: Option<i64>,
     /// Since when maintenance mode is on for this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_since: Option<Timestamp>,
@@ -104,6 +110,18 @@ pub struct DatabaseStatus {
     /// When the database was seeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<Timestamp>,
+}
+
+/// A release over a schema that no way leads back from.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseFix {
+    /// The revision: what the spec wants by now.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+    /// When a person said Retry to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_at: Option<Timestamp>,
 }
 
 /// What has become of the schema.

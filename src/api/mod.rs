@@ -37,8 +37,8 @@ pub use database::{
     RehearsalMode, Retention, RunnerPod, SqlFiles,
 };
 pub use database_status::{
-    BackupStatus, DatabaseApproval, DatabaseStatus, DatabaseTask, DatabaseWork, FlagValue, FlagsStatus, MigratedStatus,
-    RehearsalStatus, SchemaState, WorkOutcome,
+    BackupStatus, DatabaseApproval, DatabaseFix, DatabaseStatus, DatabaseTask, DatabaseWork, FlagValue, FlagsStatus,
+    MigratedStatus, RehearsalStatus, SchemaState, WorkOutcome,
 };
 pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,

@@ -57,6 +57,16 @@ fn a_command_is_for_the_revision_and_step_that_were_seen(
     assert_eq!(spec.approval.is_some(), action == Action::Approve);
 }
 
+#[rstest]
+#[case::offered(json!({"revision": "ccc"}), "ccc")]
+#[case::ordered(json!({"revision": "ccc", "orderedAt": "2026-01-02T03:04:05Z"}), "bbb")]
+fn retry_of_a_halted_release_is_for_the_revision_that_it_offers(#[case] fix: Value, #[case] revision: &str) {
+    let mut release = under_way("prepare");
+    release["status"]["database"] = json!({"fix": fix});
+    let spec = composed(release, Action::Retry, &Wish::default()).unwrap();
+    assert_eq!(spec.revision.as_deref(), Some(revision));
+}
+
 #[test]
 fn a_full_promotion_is_meant_whatever_the_step() {
     let wish = Wish { full: true, ..Wish::default() };

@@ -128,6 +128,8 @@ fn meant_for_this(pass: &Pass<'_>, command: &Command) -> Result<(), String> {
         // Whatever the spec wants by now, what is observed anew is what serves.
         (Action::Retry, None) if resting::failed_since(pass) => pass.stable_hash(),
         (Action::Retry, None) => pass.target.as_ref().map(|target| target.hash.as_str()),
+        // What the spec wants by now, over the schema that the candidate left.
+        (Action::Retry, Some(_)) if database::again::is_onward(pass) => database::onward::offered(pass),
         (_, Some(candidate)) => Some(candidate),
         (_, None) => pass.stable_hash(),
     };

@@ -90,6 +90,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
         return Flow::Settled;
     }
     let policy = pass.policy();
+    database::onward::hold(pass);
     restate(pass, &policy);
     note_progress(pass);
     note_reached(pass, &policy);

@@ -386,6 +386,8 @@ fn close_around_the_rest(pass: &mut Pass<'_>) -> bool {
 pub fn complete(pass: &mut Pass<'_>) {
     let migration_alone = pass.is_alone();
     database::end_open_work(pass);
+    let begins = database::onward::begins(pass);
+    database::onward::hand_over(pass);
     pass.status.candidate = None;
     pass.status.step = None;
     let Some(mut rollback) = pass.status.rollback.take() else { return };
@@ -405,7 +407,8 @@ pub fn complete(pass: &mut Pass<'_>) {
             at: pass.now,
             migration,
             migration_alone,
-            latched: wanted,
+            // A person has said that it is released again.
+            latched: wanted && !begins,
         },
     );
     let message = match pass.stable_hash() {

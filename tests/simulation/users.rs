@@ -149,7 +149,10 @@ impl Users {
         let failed = status.failed_revisions.iter().rfind(|entry| entry.latched);
         let failed = failed.map(|entry| entry.revision.clone());
         let current = status.release.as_ref().map(|it| it.revision.clone());
+        let fix = status.database.as_ref().and_then(|known| known.fix.as_ref());
+        let offered = fix.filter(|fix| fix.ordered_at.is_none()).map(|fix| fix.revision.clone());
         let right = match action {
+            Action::Retry if offered.is_some() => offered,
             Action::Retry if status.candidate.is_none() && status.step.is_some() => current.clone(),
             Action::Retry => failed.or(candidate),
             Action::Undo => stable,

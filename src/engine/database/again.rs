@@ -5,7 +5,7 @@ use crate::api::{Database, DatabaseTask, OnRollback, RollbackCause, SchemaState,
 
 use super::{
     super::{forward, pass::Pass, plan::Step},
-    pinned,
+    onward, pinned,
     steps::{order, state},
     undo::{self, Standing},
     words,
@@ -19,6 +19,8 @@ pub enum Again {
     Look,
     /// The verification, which is all that kept the release from going on.
     Verify,
+    /// The release of what the spec wants, over the schema as it is.
+    Onward,
     /// Nothing.
     Nothing,
 }
@@ -26,15 +28,24 @@ pub enum Again {
 /// What Retry would do about the halt.
 pub fn what(pass: &Pass<'_>) -> Again {
     let way = pinned(pass).map(|database| database.on_rollback());
+    let same = pass.target.as_ref().map(|target| target.hash.as_str()) == pass.candidate_hash();
     let changed = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
     let backup = pass.status.database.as_ref().and_then(|known| known.outcome(DatabaseTask::Backup));
     match way {
-        _ if !changed || undo::is_seed_unknown(pass) => Again::Look,
-        Some(OnRollback::Halt) if is_verifiable(pass) => Again::Verify,
+        _ if undo::is_seed_unknown(pass) => Again::Look,
+        Some(OnRollback::Halt) if is_verifiable(pass) && (same || onward::offered(pass).is_none()) => Again::Verify,
+        _ if onward::is_at_end(pass) && onward::offered(pass).is_some() => Again::Onward,
+        _ if !changed && onward::is_unfit(pass) && onward::is_at_end(pass) => Again::Nothing,
+        _ if !changed => Again::Look,
         Some(OnRollback::Halt) => Again::Nothing,
         Some(OnRollback::Restore) if backup != Some(WorkOutcome::Done) => Again::Nothing,
         _ => Again::Look,
     }
+}
+
+/// Whether Retry releases what the spec wants, over the schema as it is.
+pub fn is_onward(pass: &Pass<'_>) -> bool {
+    undo::is_halted(pass) && what(pass) == Again::Onward
 }
 
 /// Whether the release stands where it was before the verification failed: nothing of it was taken back, and nobody has
@@ -68,6 +79,7 @@ pub fn retry(pass: &mut Pass<'_>) -> Option<Result<String, String>> {
     let done = match what(pass) {
         Again::Look => "the database is looked at again",
         Again::Verify => "the schema is verified again; if it is as the spec wants it, the release goes on",
+        Again::Onward => return Some(onward::order(pass)),
         Again::Nothing => return Some(Err(words::nothing_to_retry(pass))),
     };
     let now = pass.now;

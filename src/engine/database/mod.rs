@@ -8,6 +8,7 @@ pub mod clean_up;
 pub mod faults;
 mod image;
 pub mod lacking;
+pub mod onward;
 pub mod renewal;
 pub mod report;
 mod reported;
@@ -120,15 +121,17 @@ pub fn pending(pass: &Pass<'_>) -> Option<String> {
 pub fn begin(status: &mut ServiceReleaseStatus, number: i64, spec: &ServiceReleaseSpec) {
     let known = status.database.take().unwrap_or_default();
     // What a release before left, and could not be removed, is left still.
-    let DatabaseStatus { migrations, seeded_at, maintenance_since, scratch_since, .. } = known;
+    let DatabaseStatus { migrations, seeded_at, maintenance_since, scratch_since, unfit_before, .. } = known;
     let any =
         spec.database.is_some() || !migrations.is_empty() || maintenance_since.is_some() || scratch_since.is_some();
+    let any = any || unfit_before.is_some();
     status.database = any.then(|| DatabaseStatus {
         release: number,
         migrations,
         seeded_at,
         maintenance_since,
         scratch_since,
+        unfit_before,
         ..Default::default()
     });
 }

@@ -9,7 +9,7 @@ use super::{
         report::{Report, command},
     },
     lacking::{self, Lacking},
-    renewal, steps,
+    onward, renewal, steps,
     undo::{self, Standing},
     words,
 };
@@ -106,6 +106,7 @@ pub fn condition(pass: &Pass<'_>) -> Option<(conditions::Value, &'static str, St
         (SchemaState::Unknown, _, _) => (conditions::Value::Unknown, "MigrationUnknown", words::unknown(pass)),
         _ if undo::is_seed_unknown(pass) => (conditions::Value::Unknown, "SeedUnknown", words::seed_unknown(pass)),
         (SchemaState::Accepted, _, _) => (conditions::Value::True, "Accepted", "a person has settled it".into()),
+        _ if onward::is_misfit(pass) => (conditions::Value::False, "SchemaChanged", words::misfit(pass, failed)),
         (SchemaState::Undone, _, _) => {
             (conditions::Value::True, "Undone", "the schema is what it was before the release".into())
         }

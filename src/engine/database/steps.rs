@@ -32,7 +32,8 @@ pub fn complete(pass: &mut Pass<'_>, task: DatabaseTask) -> Result<bool, Failure
         return Ok(true);
     }
     let since = step.started_at;
-    if super::needs_maintenance(pass) && switches::is_closed(pass) && !stays_closed(pass, task, since)? {
+    let behind = super::needs_maintenance(pass) || super::onward::is_unfit(pass);
+    if behind && switches::is_closed(pass) && !stays_closed(pass, task, since)? {
         return Ok(false);
     }
     if task == DatabaseTask::Migration {
@@ -454,11 +455,11 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
 fn migrated(pass: &mut Pass<'_>, migration: Option<&Migration>) {
     let Some(release) = pass.status.release.clone() else { return };
     let (Some(identity), Some(migration)) = (release.migration, migration) else { return };
-    let now = pass.now;
+    let (now, unfit) = (pass.now, super::onward::is_unfit(pass));
     let state = state(pass);
     let plan_hash = state.plan_hash.clone();
     // The code before has run on a schema that was there already.
-    let compatible = migration.previous_revision_compatible || state.schema == SchemaState::Unchanged;
+    let compatible = migration.previous_revision_compatible || (state.schema == SchemaState::Unchanged && !unfit);
     state.migrations.retain(|known| known.migration != identity);
     state.migrations.push(MigratedStatus {
         migration: identity,

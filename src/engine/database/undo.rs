@@ -7,7 +7,7 @@ use crate::api::{
 
 use super::{
     super::{observed::Job, pass::Pass, task::DatabaseJob},
-    again, clean_up, pinned,
+    again, clean_up, onward, pinned,
     steps::{self, order, settle, settle_job, state},
     switches, words,
     work::{self, Order, Progress},
@@ -42,7 +42,8 @@ pub fn is_safe_for_stable(pass: &Pass<'_>) -> bool {
     let compatible = pinned(pass)
         .and_then(|database| database.migration)
         .is_none_or(|migration| migration.previous_revision_compatible);
-    compatible || matches!(super::schema(pass), SchemaState::Unchanged | SchemaState::Undone | SchemaState::Accepted)
+    let own = compatible || matches!(super::schema(pass), SchemaState::Unchanged | SchemaState::Undone);
+    super::schema(pass) == SchemaState::Accepted || (own && !onward::is_unfit(pass))
 }
 
 /// Whether traffic may move back: onto code that cannot live with the schema only behind maintenance mode.
@@ -76,8 +77,11 @@ pub fn drive(pass: &mut Pass<'_>, moved: bool) -> Standing {
     let concerned = concerned(pass);
     let left = if concerned { clean_up::drive(pass) } else { None };
     let standing = if concerned { schema(pass, moved, left.is_some()) } else { Standing::Clear };
+    let standing = if concerned { onward::stand(pass, standing) } else { standing };
     let standing = match standing {
         Standing::Clear if !moved => Standing::Clear,
+        // It stays on: what begins next takes it off.
+        Standing::Clear if concerned && onward::begins(pass) && !is_safe_for_stable(pass) => Standing::Clear,
         Standing::Clear if !switches::open(pass) => not_opened(pass),
         other => other,
     };
@@ -371,7 +375,9 @@ pub fn accept(pass: &mut Pass<'_>, by: &str) -> Option<String> {
     if !is_halted(pass) {
         return None;
     }
-    state(pass).schema = SchemaState::Accepted;
+    let state = state(pass);
+    state.schema = SchemaState::Accepted;
+    (state.fix, state.unfit_before) = (None, None);
     pass.status.note(pass.now, "SchemaAccepted", "the database stays as it is", Some(by));
     Some("the database counts as settled; the rollback goes on".into())
 }
@@ -382,12 +388,16 @@ pub fn is_halted(pass: &Pass<'_>) -> bool {
         && match super::schema(pass) {
             SchemaState::Unknown => true,
             _ if is_seed_unknown(pass) => true,
+            _ if onward::is_unfit(pass) => is_told(pass),
             SchemaState::Changed | SchemaState::Partial => {
-                pinned(pass).is_some_and(|database| database.on_rollback() != OnRollback::Keep)
-                    && pass.release.status.as_ref().is_some_and(|status| status.phase == crate::api::Phase::Halted)
+                pinned(pass).is_some_and(|database| database.on_rollback() != OnRollback::Keep) && is_told(pass)
             }
             _ => false,
         }
+}
+
+fn is_told(pass: &Pass<'_>) -> bool {
+    pass.release.status.as_ref().is_some_and(|status| status.phase == crate::api::Phase::Halted)
 }
 
 /// Whether the release waits for a person to approve that a backup is restored.
@@ -401,6 +411,11 @@ pub fn awaits_approval(pass: &Pass<'_>) -> bool {
 /// Why the revision that serves cannot be taken back to an earlier one, as far as the database goes.
 pub fn hinders(pass: &Pass<'_>, to_release: i64) -> Option<String> {
     let known = pass.status.database.as_ref()?;
+    if let Some(release) = known.unfit_before.filter(|release| to_release < *release) {
+        return Some(format!(
+            "the schema is that of release {release}, which the code before does not fit: release code that fits the schema, or take the schema back by hand first"
+        ));
+    }
     let later = known.migrations.iter().rev().find(|known| known.release > to_release && !known.compatible)?;
     let ways = steps::spec_on_rollback(pass, later.release);
     match ways {

@@ -1,11 +1,11 @@
 //! What is told of the database: reasons for machines, messages and commands for people.
 
-use crate::api::{DatabaseTask, OnRollback, SchemaState, SecretSource, WorkOutcome, status::bounded};
+use crate::api::{DatabaseTask, DatabaseWork, OnRollback, SchemaState, SecretSource, WorkOutcome, status::bounded};
 
 use super::{
     super::{pass::Pass, retreat},
     again::{self, Again},
-    pinned,
+    onward, pinned,
 };
 
 /// What a kind of work is, for people.
@@ -99,6 +99,16 @@ pub fn unsafe_schema(pass: &Pass<'_>) -> &'static str {
     }
 }
 
+/// The same in a condition, with what has failed.
+pub fn misfit(pass: &Pass<'_>, failed: Option<&DatabaseWork>) -> String {
+    let why = match super::schema(pass) {
+        SchemaState::Changed | SchemaState::Partial => unsafe_schema(pass).to_owned(),
+        _ => unfit(pass),
+    };
+    let failed = failed.map(|work| format!("; {}: {}", subject(work.task), work.message)).unwrap_or_default();
+    format!("{why}{failed}")
+}
+
 /// That the schema is not what the code before needs.
 pub fn changed(pass: &Pass<'_>) -> String {
     let known = pass.status.database.as_ref();
@@ -162,8 +172,14 @@ pub fn nothing_to_retry(pass: &Pass<'_>) -> String {
         }
     };
     format!(
-        "nothing would be tried again: {why}. Take the database back by hand, and say Skip once it fits the code that serves"
+        "nothing would be tried again: {why}. Apply a version whose code fits the schema; or take the database back by hand, and say Skip once it fits the code that serves"
     )
+}
+
+/// That the code that serves is older than the schema.
+pub fn unfit(pass: &Pass<'_>) -> String {
+    let release = pass.status.database.as_ref().and_then(|known| known.unfit_before).unwrap_or_default();
+    format!("the schema is that of release {release}, which was not promoted, and the code that serves does not fit it")
 }
 
 /// How the backup of this release is restored by hand, if there is one.
@@ -213,17 +229,26 @@ pub fn commands(pass: &Pass<'_>) -> String {
         return look;
     }
     let srel = format!("kubectl srel -n {namespace}");
-    let restore = restore_by_hand(pass).map(|restore| format!("{restore}; ")).unwrap_or_default();
+    let restore = restore_by_hand(pass).map(|restore| format!("{restore}; or ")).unwrap_or_default();
+    let skip = format!("when the database fits the code that serves: {srel} skip {name}");
+    let newer = onward::offered(pass) != pass.candidate_hash();
     match again::what(pass) {
         Again::Look => format!(
             "{look}; then {srel} retry {name} (look again), or, when the database fits the code that serves, skip in the place of retry"
         ),
         Again::Verify => format!(
-            "{log}mend what is missing, then {srel} retry {name} (the schema is verified again, and the release goes on); or {restore}\
-             when the database fits the code that serves: {srel} skip {name}"
+            "{log}mend what is missing, then {srel} retry {name} (the schema is verified again, and the release goes on); or {restore}{skip}"
+        ),
+        // Maintenance mode stays on until it serves.
+        Again::Onward if newer => format!(
+            "{log}{srel} retry {name} (releases {}); or {restore}{skip}",
+            onward::offered(pass).unwrap_or_default()
+        ),
+        Again::Onward => format!(
+            "{log}apply a version whose code fits the new schema, then {srel} retry {name} (without one it tries the same again); or {restore}{skip}"
         ),
         Again::Nothing => {
-            format!("{log}{restore}when the database fits the code that serves: {srel} skip {name}")
+            format!("{log}apply a version whose code fits the new schema; or {restore}{skip}")
         }
     }
 }

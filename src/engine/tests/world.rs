@@ -148,6 +148,11 @@ impl World {
         self.status().stable.map(|entry| entry.images.join(",")).unwrap_or_default()
     }
 
+    /// The revision that the spec wants.
+    pub fn target(&self) -> String {
+        crate::engine::revision::target(&self.release, &self.seen).unwrap().hash
+    }
+
     pub fn candidate(&self) -> Option<String> {
         self.status().candidate.map(|entry| entry.revision)
     }

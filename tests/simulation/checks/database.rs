@@ -282,6 +282,17 @@ impl Checker {
         self.require(!in_doubt || accepted || !settled, "D4", || {
             format!("{:?}, and nobody knows what became of the migration", status.phase)
         });
+        // Made for a schema before the one that is there: nobody reaches it.
+        let serves = status.stable.as_ref().map(|stable| stable.release);
+        let older =
+            !accepted && known.unfit_before.is_some_and(|release| serves.is_some_and(|serves| serves < release));
+        let there = cluster.live.config_map.is_some() || spec.maintenance.is_none();
+        self.require(!older || !there || is_closed(cluster, spec), "D5", || {
+            format!("{:?}, and code that does not fit the schema serves without maintenance mode", status.phase)
+        });
+        self.require(!older || !settled, "D5", || {
+            format!("{:?}, and the code that serves does not fit the schema", status.phase)
+        });
         let begun = cluster.server.has_begun(&format!("production/{RELEASE}#{number}-"));
         self.require(!begun || known.schema != SchemaState::Unchanged || !settled, "D4", || {
             format!("{:?} with an unchanged schema, and the migration was begun", status.phase)

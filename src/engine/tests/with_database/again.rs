@@ -52,26 +52,3 @@ fn an_abort_stops_what_would_go_on() {
     world.settle();
     assert_eq!(world.phase(), Phase::RolledBack, "{}", world.status().message);
 }
-
-#[test]
-fn where_nothing_can_be_tried_again_retry_is_refused_and_not_offered() {
-    let mut world = breaking(&json!({"backup": backup()}), |task| match task {
-        Task::Migrate(_) => {
-            Some(Report { applied: vec!["001_orders.sql".into()], ..reported(WorkOutcome::Failed, "002: syntax") })
-        }
-        _ => well(task),
-    });
-    world.settle();
-    let status = world.status();
-    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "SchemaChanged"), "{}", status.message);
-    assert!(!status.next_action.contains("retry"), "{}", status.next_action);
-    let name = status.database.unwrap().backup.unwrap().name;
-    let restore = format!(
-        "PersistentVolumeClaim backups and the URL: pg_restore --clean --if-exists --single-transaction -d \"$DATABASE_URL\" {name}.dump"
-    );
-    assert!(status.next_action.contains(&restore), "{}", status.next_action);
-    world.say(Action::Retry, |_| {});
-    world.settle();
-    assert!(world.answer().starts_with("Rejected: nothing would be tried again"), "{}", world.answer());
-    assert_eq!(world.status().database.unwrap().asked_again_at, None);
-}

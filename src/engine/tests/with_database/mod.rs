@@ -194,6 +194,7 @@ mod forward;
 mod keys;
 mod lacking;
 mod left;
+mod onward;
 mod page;
 mod plans;
 mod renewed;
