@@ -27,7 +27,7 @@ pub enum Again {
 
 /// What Retry would do about the halt.
 pub fn what(pass: &Pass<'_>) -> Again {
-    let way = pinned(pass).map(|database| database.on_rollback());
+    let way = pinned(pass).map(|database| undo::way(pass, &database));
     let same = pass.target.as_ref().map(|target| target.hash.as_str()) == pass.candidate_hash();
     let changed = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
     let backup = pass.status.database.as_ref().and_then(|known| known.outcome(DatabaseTask::Backup));

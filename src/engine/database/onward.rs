@@ -34,7 +34,7 @@ pub fn is_at_end(pass: &Pass<'_>) -> bool {
         _ if undo::is_seed_unknown(pass) => false,
         SchemaState::Unchanged | SchemaState::Undone => is_unfit(pass),
         SchemaState::Changed | SchemaState::Partial => {
-            pinned(pass).is_some_and(|database| match database.on_rollback() {
+            pinned(pass).is_some_and(|database| match undo::way(pass, &database) {
                 OnRollback::Halt => true,
                 OnRollback::Restore => !backed_up,
                 OnRollback::Keep => is_unfit(pass),

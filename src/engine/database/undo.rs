@@ -46,6 +46,20 @@ pub fn is_safe_for_stable(pass: &Pass<'_>) -> bool {
     super::schema(pass) == SchemaState::Accepted || (own && !onward::is_unfit(pass))
 }
 
+/// What becomes of the schema: as the plan says; where that halts, a restore that the manifest asks for since then, if there
+/// is a backup that can be restored, and no newer template waits. One that was approved comes to its end.
+pub fn way(pass: &Pass<'_>, database: &Database) -> OnRollback {
+    let known = pass.status.database.as_ref();
+    let backed_up = known.and_then(|known| known.outcome(DatabaseTask::Backup)) == Some(WorkOutcome::Done);
+    let own = database.backup.as_ref().is_some_and(|backup| backup.persistent_volume_claim.is_some());
+    let wanted = pass.release.spec.database.as_ref().and_then(|database| database.on_rollback);
+    let asked = wanted == Some(OnRollback::Restore) && onward::newer(pass).is_none();
+    match database.on_rollback() {
+        OnRollback::Halt if backed_up && own && (asked || is_restore_approved(pass)) => OnRollback::Restore,
+        way => way,
+    }
+}
+
 /// Whether traffic may move back: onto code that cannot live with the schema only behind maintenance mode.
 pub fn may_move(pass: &mut Pass<'_>) -> bool {
     !concerned(pass)
@@ -116,7 +130,7 @@ fn schema(pass: &mut Pass<'_>, moved: bool, cleaning: bool) -> Standing {
         SchemaState::Unchanged | SchemaState::Undone | SchemaState::Accepted => Standing::Clear,
         SchemaState::Changing => Standing::Waits("the migration is under way".into()),
         SchemaState::Unknown => Standing::Halted { reason: "MigrationUnknown", message: words::unknown(pass) },
-        SchemaState::Changed | SchemaState::Partial => match database.on_rollback() {
+        SchemaState::Changed | SchemaState::Partial => match way(pass, &database) {
             OnRollback::Keep => Standing::Clear,
             OnRollback::Halt => again::verify(pass, &database)
                 .unwrap_or_else(|| Standing::Halted { reason: "SchemaChanged", message: words::changed(pass) }),
@@ -404,7 +418,7 @@ fn is_told(pass: &Pass<'_>) -> bool {
 pub fn awaits_approval(pass: &Pass<'_>) -> bool {
     concerned(pass)
         && matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial)
-        && pinned(pass).is_some_and(|database| database.on_rollback() == OnRollback::Restore)
+        && pinned(pass).is_some_and(|database| way(pass, &database) == OnRollback::Restore)
         && !is_restore_approved(pass)
 }
 

@@ -5,7 +5,7 @@ use crate::api::{DatabaseTask, DatabaseWork, OnRollback, SchemaState, SecretSour
 use super::{
     super::{pass::Pass, retreat},
     again::{self, Again},
-    onward, pinned,
+    onward, pinned, undo,
 };
 
 /// What a kind of work is, for people.
@@ -165,7 +165,7 @@ pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
 
 /// Why a person's Retry has nothing to do.
 pub fn nothing_to_retry(pass: &Pass<'_>) -> String {
-    let why = match pinned(pass).map(|database| database.on_rollback()) {
+    let why = match pinned(pass).map(|database| undo::way(pass, &database)) {
         Some(OnRollback::Restore) => "there is no backup of this release to restore",
         _ => {
             "the schema is changed, the manifest gives no way back (onRollback: Halt), and no verification waits for you"
@@ -182,23 +182,20 @@ pub fn unfit(pass: &Pass<'_>) -> String {
     format!("the schema is that of release {release}, which was not promoted, and the code that serves does not fit it")
 }
 
-/// How the backup of this release is restored by hand, if there is one.
-fn restore_by_hand(pass: &Pass<'_>) -> Option<String> {
+/// How the backup of this release is restored, if there is one: by the release where it made it, which restores into a
+/// database beside the one that is there and gives it the name.
+fn how_to_restore(pass: &Pass<'_>) -> Option<String> {
     let known = pass.status.database.as_ref()?;
-    let done = known.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done);
+    let changed = matches!(known.schema, SchemaState::Changed | SchemaState::Partial);
+    let done = changed && known.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done);
     let backup = known.backup.as_ref().filter(|backup| done && !backup.name.is_empty())?;
-    let claim = pinned(pass)?.backup.and_then(|backup| backup.persistent_volume_claim);
-    let name = &backup.name;
-    Some(match claim {
-        Some(claim) => {
-            let path = claim.sub_path.map(|path| format!("{path}/")).unwrap_or_default();
-            format!(
-                "restore the backup, in a pod with PersistentVolumeClaim {} and the URL: pg_restore --clean --if-exists \
-                 --single-transaction -d \"$DATABASE_URL\" {path}{name}.dump",
-                claim.claim_name
-            )
+    let name = bounded(&backup.name, 200);
+    let own = pinned(pass)?.backup.is_some_and(|backup| backup.persistent_volume_claim.is_some());
+    Some(match own {
+        true => {
+            format!("to restore backup {name}: set spec.database.onRollback: Restore, which waits for your approval")
         }
-        None => format!("restore backup {}", bounded(name, 200)),
+        false => format!("restore backup {name} into a new database, and give that the name of the one that is there"),
     })
 }
 
@@ -229,7 +226,7 @@ pub fn commands(pass: &Pass<'_>) -> String {
         return look;
     }
     let srel = format!("kubectl srel -n {namespace}");
-    let restore = restore_by_hand(pass).map(|restore| format!("{restore}; or ")).unwrap_or_default();
+    let restore = how_to_restore(pass).map(|restore| format!("{restore}; or ")).unwrap_or_default();
     let skip = format!("when the database fits the code that serves: {srel} skip {name}");
     let newer = onward::offered(pass) != pass.candidate_hash();
     match again::what(pass) {
