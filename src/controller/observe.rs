@@ -13,7 +13,7 @@ use crate::{
         ServiceReleaseSpec, Timestamp,
     },
     engine::{
-        self, Command, Container, Endpoint, Job, JobEnd, JobPod, NamedTemplate, Observed, ParentGateway, Plan,
+        self, Command, Container, Ended, Endpoint, Job, JobEnd, JobPod, NamedTemplate, Observed, ParentGateway, Plan,
         Revision, Rival, Route, Service, Template, TemplateCheck, Workload,
         observed::{ConfigMap, TIME_OVER},
         revision, task,
@@ -146,7 +146,11 @@ fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
 /// How the containers of a pod ended, and what they left to say.
 fn last_words(pod: Option<&CachedPod>) -> Option<String> {
     let pod = pod?;
-    let ended = || pod.pod.containers.iter().filter_map(|it| Some((it, it.ended.as_ref()?)));
+    // Of a container that never was the kubelet says at the end that it knows nothing of it.
+    let ended = || {
+        let known = |it: &&Ended| it.reason != "ContainerStatusUnknown";
+        pod.pod.containers.iter().filter_map(move |it| Some((it, it.ended.as_ref().filter(known)?)))
+    };
     let (container, end) = ended().find(|(_, end)| end.exit_code != 0).or_else(|| ended().next())?;
     let code = match end.reason.as_str() {
         "OOMKilled" => "OOMKilled".to_owned(),

@@ -17,6 +17,7 @@ mod custom_routers;
 mod database;
 mod database_backups;
 mod database_faults;
+mod database_halted;
 mod database_killed;
 mod database_left_over;
 mod database_moments;
@@ -66,6 +67,7 @@ pub const ALL: &[&[Scenario]] = &[
     killed_at_every_write::ALL,
     database_killed::ALL,
     database_left_over::ALL,
+    database_halted::ALL,
     lying_metrics::ALL,
     bench::ALL,
     bench_rollback::ALL,

@@ -140,6 +140,19 @@ fn a_pod_whose_time_was_over_says_so_before_its_own_words() {
 }
 
 #[test]
+fn a_container_that_never_was_has_no_last_words() {
+    let mut world = with_release();
+    put::<CachedJob>(&mut world, migrate("uid-shop", Some("Failed")));
+    let mut late = ended(137, "The container could not be located when the pod was terminated");
+    late["reason"] = json!("DeadlineExceeded");
+    for container in late["containerStatuses"].as_array_mut().unwrap() {
+        container["state"]["terminated"]["reason"] = json!("ContainerStatusUnknown");
+    }
+    put::<CachedPod>(&mut world, pod("p-1", "2026-01-01T00:00:01Z", late));
+    assert_eq!(only(&world).end.unwrap().message, "R: m", "the Job's own");
+}
+
+#[test]
 fn a_container_that_keeps_the_pod_of_a_job_from_ending_is_named() {
     let mut world = with_release();
     put::<CachedJob>(&mut world, migrate("uid-shop", None));
