@@ -15,6 +15,11 @@ if forward[action] then
     spec.step = (status.step or {}).index
   end
 end
+-- Where it halts over a changed schema: what it offers to release over that.
+local fix = (status.database or {}).fix
+if action == "Retry" and fix ~= nil and fix.orderedAt == nil then
+  spec.revision = fix.revision
+end
 if action == "Retry" and spec.revision == nil and (status.observation or {}).failure ~= nil then
   spec.revision = status.stable.revision
 elseif action == "Retry" and spec.revision == nil then

@@ -136,6 +136,7 @@ fn observe_job(world: &World, key: &Key, job: &CachedJob) -> Job {
     });
     let stuck = pod.and_then(|pod| pod.pod.unschedulable.clone().or_else(|| waits(pod)).or_else(|| outlived(pod)));
     let there = match pod {
+        Some(pod) if pod.over => JobPod::Over,
         Some(_) => JobPod::There,
         None if job.made => JobPod::Gone,
         None => JobPod::NotYet,

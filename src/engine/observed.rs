@@ -268,6 +268,8 @@ pub enum JobPod {
     There,
     /// None was made yet: the Job is new, or nobody may make one.
     NotYet,
+    /// It has ended.
+    Over,
     /// It was made, and is gone: its time was over, or somebody deleted it.
     Gone,
 }

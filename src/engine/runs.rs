@@ -134,7 +134,7 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let name = name(pass, state);
     state.job = Some(name.clone());
     if let Some(job) = job(pass, state) {
-        if job.pod == JobPod::Gone {
+        if matches!(job.pod, JobPod::Gone | JobPod::Over) {
             // What it waited for is the last that is known of it.
             return;
         }

@@ -100,21 +100,11 @@ pub fn open(pass: &mut Pass<'_>) -> bool {
     let open = switch(pass).is_none_or(|switch| set(pass, &switch, &switch.off));
     state(pass).maintenance_key_since = None;
     if open {
-        confirm(pass);
         state(pass).maintenance_since = None;
         pass.status.note(pass.now, "MaintenanceOff", "maintenance mode is taken off", None);
     }
     // The route is yet to follow.
     open && !is_routed(pass)
-}
-
-/// Nobody looks at the key once maintenance mode is on record as off: that is written only if the ConfigMap is still what it
-/// was seen to be. A cache that lags may have it as it was before the key was set.
-fn confirm(pass: &mut Pass<'_>) {
-    let Some(switch) = switch(pass) else { return };
-    let Some(map) = map(pass, &switch.name) else { return };
-    let values = BTreeMap::from([(switch.key, Some(switch.off))]);
-    pass.before.push(Effect::SetKeys { object: map.object.clone(), values });
 }
 
 /// Whether maintenance mode is a Service that the route leads to.

@@ -190,7 +190,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         return;
     };
     let Some(end) = &job.end else {
-        if job.pod == JobPod::Gone {
+        if matches!(job.pod, JobPod::Gone | JobPod::Over) {
             // What it waited for is the last that is known of it.
             return;
         }

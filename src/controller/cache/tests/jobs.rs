@@ -110,7 +110,7 @@ fn a_password_that_a_pod_left_in_a_url_is_not_told() {
     let job = only(&world);
     assert_eq!(
         (job.end.unwrap().message.as_str(), job.pod),
-        ("exit code 1: + curl postgres://shop:***@db/shop", JobPod::There)
+        ("exit code 1: + curl postgres://shop:***@db/shop", JobPod::Over)
     );
 }
 

@@ -71,21 +71,6 @@ fn a_clock_that_is_set_back_makes_no_clean_up_begin_anew_in_each_pass() {
 }
 
 #[test]
-fn maintenance_mode_is_off_on_record_only_if_the_map_is_still_what_was_seen() {
-    let mut world = breaking(&json!({}), well);
-    let mut confirmed = None;
-    for _ in 0..60 {
-        let closed = |world: &World| world.status().database.and_then(|known| known.maintenance_since).is_some();
-        let before = closed(&world);
-        let decision = world.pass();
-        if before && !closed(&world) {
-            confirmed = Some(decision.before.iter().any(|effect| matches!(effect, Effect::SetKeys { .. })));
-        }
-    }
-    assert_eq!((confirmed, maintenance(&world)), (Some(true), "false".into()), "{}", world.status().message);
-}
-
-#[test]
 fn a_pod_that_is_not_let_in_says_nothing_of_a_seed_that_one_before_it_may_have_begun() {
     let seed = json!({"seed": {"sql": {"configMap": "shop-seed", "set": "seed"}}});
     let of_seed = |task: &Task| match task {
