@@ -383,4 +383,24 @@ impl DatabaseStatus {
     pub fn outcome(&self, task: DatabaseTask) -> Option<WorkOutcome> {
         self.last(task).map(|work| work.outcome).filter(|outcome| *outcome != WorkOutcome::Running)
     }
+
+    /// Whether this release has made its backup.
+    #[must_use]
+    pub fn is_backed_up(&self) -> bool {
+        self.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done)
+    }
+
+    /// The revision that Retry would release over the schema as it is.
+    #[must_use]
+    pub fn offered(&self) -> Option<&str> {
+        self.fix.as_ref().filter(|fix| fix.ordered_at.is_none()).map(|fix| fix.revision.as_str())
+    }
+}
+
+impl SchemaState {
+    /// Whether it is known to be another one than before the release, as a whole or in part.
+    #[must_use]
+    pub const fn is_changed(self) -> bool {
+        matches!(self, Self::Changed | Self::Partial)
+    }
 }

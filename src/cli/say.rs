@@ -87,6 +87,8 @@ pub fn compose(release: &ServiceRelease, action: Action, wish: &Wish) -> Result<
     let candidate = candidate.or_else(|| alone.map(|release| release.revision.clone()));
     let stable = status.stable.as_ref().map(|stable| stable.revision.clone());
     let step = status.step.as_ref().filter(|_| candidate.is_some()).map(|step| step.index);
+    // What a Halted release offers to release over the schema as it is.
+    let offered = status.database.as_ref().and_then(|known| known.offered()).map(str::to_owned);
     // A step is named where a late duplicate would pass another one. Abort, Pause and a full
     // promotion are meant whatever step it is by the time they arrive.
     let (revision, step) = match action {
@@ -94,7 +96,7 @@ pub fn compose(release: &ServiceRelease, action: Action, wish: &Wish) -> Result<
         Action::Promote | Action::Approve | Action::Skip | Action::Resume => (candidate, step),
         Action::Abort | Action::Pause => (candidate, None),
         Action::Undo => (candidate.or(stable), None),
-        Action::Retry => (offered(&status).or(candidate).or_else(|| failed(&status)), None),
+        Action::Retry => (offered.or(candidate).or_else(|| failed(&status)), None),
     };
     // What has to name a revision cannot be sent without one. Abort, Pause and Resume can: it is the
     // operator who knows whether there is something that this status does not show yet.
@@ -138,12 +140,6 @@ fn approvable(release: &ServiceRelease, status: &ServiceReleaseStatus, wish: &Wi
         });
     }
     Err(nothing_to(Action::Approve, release, status))
-}
-
-/// What a Halted release offers to release over the schema as it is.
-fn offered(status: &ServiceReleaseStatus) -> Option<String> {
-    let fix = status.database.as_ref()?.fix.as_ref().filter(|fix| fix.ordered_at.is_none())?;
-    Some(fix.revision.clone())
 }
 
 /// The revision that Retry is meant for when there is no candidate.

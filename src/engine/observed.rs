@@ -274,6 +274,14 @@ pub enum JobPod {
     Gone,
 }
 
+impl JobPod {
+    /// Whether it has ended, or is gone: what it waited for before is the last that is known of it.
+    #[must_use]
+    pub const fn is_past(self) -> bool {
+        matches!(self, Self::Over | Self::Gone)
+    }
+}
+
 /// What the words begin with of a pod that the kubelet ended since its time was over.
 pub const TIME_OVER: &str = "its time was over: ";
 

@@ -54,11 +54,13 @@ pub fn denied<'a>(pass: &Pass<'a>, name: &str) -> Option<&'a Denial> {
     })
 }
 
-/// Whether a Job counts as done although somebody deleted its pod before that had done what it was to do: a program that
-/// is told to end may exit with 0.
-pub fn is_taken_away(pass: &mut Pass<'_>, job: &Job, end: &JobEnd) -> bool {
-    // Its pod may be behind in the cache for a moment.
-    job.pod == JobPod::Gone && pass.elapsed(end.at, BEHIND)
+/// Whether a Job of the user's did what it was to do. One whose pod somebody deleted did not, although a program that is
+/// told to end may exit with 0. None: its pod may be behind in the cache.
+pub fn success(pass: &mut Pass<'_>, job: &Job, end: &JobEnd) -> Option<bool> {
+    match job.pod {
+        JobPod::Gone if end.succeeded => pass.elapsed(end.at, BEHIND).then_some(false),
+        _ => Some(end.succeeded),
+    }
 }
 
 /// How the attempt under way ended, if it has.
@@ -66,10 +68,7 @@ pub fn heard(pass: &mut Pass<'_>, check: &Check, state: &CheckStatus) -> Option<
     let name = name(pass, state);
     let ended = job(pass, state).and_then(|job| Some((job, job.end.as_ref()?)));
     if let Some((job, end)) = ended {
-        if end.succeeded && job.pod == JobPod::Gone && !is_taken_away(pass, job, end) {
-            return None;
-        }
-        let succeeded = end.succeeded && job.pod != JobPod::Gone;
+        let succeeded = success(pass, job, end)?;
         let lived = Duration::from_millis(end.took);
         let ran = format!("Job {name} in {lived}");
         // A pod has to be scheduled and started before it asks: what the answer took it alone knows.
@@ -134,8 +133,7 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     let name = name(pass, state);
     state.job = Some(name.clone());
     if let Some(job) = job(pass, state) {
-        if matches!(job.pod, JobPod::Gone | JobPod::Over) {
-            // What it waited for is the last that is known of it.
+        if job.pod.is_past() {
             return;
         }
         let due = state.answered_at.map_or(state.started_at, |at| at.plus(check.interval));

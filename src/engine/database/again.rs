@@ -1,7 +1,7 @@
 //! What Retry does about a database that halts the way back: it looks again, or verifies the schema again and goes on with the
 //! release, or has nothing to do and says so.
 
-use crate::api::{Database, DatabaseTask, OnRollback, RollbackCause, SchemaState, WorkOutcome};
+use crate::api::{Database, DatabaseStatus, DatabaseTask, OnRollback, RollbackCause, SchemaState, WorkOutcome};
 
 use super::{
     super::{forward, pass::Pass, plan::Step},
@@ -29,8 +29,8 @@ pub enum Again {
 pub fn what(pass: &Pass<'_>) -> Again {
     let way = pinned(pass).map(|database| undo::way(pass, &database));
     let same = pass.target.as_ref().map(|target| target.hash.as_str()) == pass.candidate_hash();
-    let changed = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
-    let backup = pass.status.database.as_ref().and_then(|known| known.outcome(DatabaseTask::Backup));
+    let changed = super::schema(pass).is_changed();
+    let backed_up = pass.status.database.as_ref().is_some_and(DatabaseStatus::is_backed_up);
     match way {
         _ if undo::is_seed_unknown(pass) => Again::Look,
         Some(OnRollback::Halt) if is_verifiable(pass) && (same || onward::offered(pass).is_none()) => Again::Verify,
@@ -38,7 +38,7 @@ pub fn what(pass: &Pass<'_>) -> Again {
         _ if !changed && onward::is_unfit(pass) && onward::is_at_end(pass) => Again::Nothing,
         _ if !changed => Again::Look,
         Some(OnRollback::Halt) => Again::Nothing,
-        Some(OnRollback::Restore) if backup != Some(WorkOutcome::Done) => Again::Nothing,
+        Some(OnRollback::Restore) if !backed_up => Again::Nothing,
         _ => Again::Look,
     }
 }

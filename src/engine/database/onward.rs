@@ -1,7 +1,7 @@
 //! Forward from a halt over a schema that is known to be changed: another release begins behind the maintenance mode that is
 //! on, and until it serves no way out leads to code that the schema does not fit.
 
-use crate::api::{DatabaseFix, DatabaseTask, OnRollback, SchemaState, StepName, WorkOutcome, status::bounded};
+use crate::api::{DatabaseFix, OnRollback, SchemaState, StepName, status::bounded};
 
 use super::{
     super::{effect::Selection, observed::TemplateCheck, pass::Pass, retreat, revision},
@@ -22,14 +22,14 @@ pub fn is_unfit(pass: &Pass<'_>) -> bool {
 /// Whether the code that serves does not fit the schema, as far as is known.
 pub fn is_misfit(pass: &Pass<'_>) -> bool {
     let moves = pass.status.candidate.is_some() || retreat::under_way(pass);
-    let changed = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
+    let changed = super::schema(pass).is_changed();
     pass.status.stable.is_some() && (is_unfit(pass) || (moves && changed && !undo::is_safe_for_stable(pass)))
 }
 
 /// Whether the way back ends at a schema of which all is known, with nothing more that could be done for the code before.
 pub fn is_at_end(pass: &Pass<'_>) -> bool {
     let Some(known) = &pass.status.database else { return false };
-    let backed_up = known.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done);
+    let backed_up = known.is_backed_up();
     match known.schema {
         _ if undo::is_seed_unknown(pass) => false,
         SchemaState::Unchanged | SchemaState::Undone => is_unfit(pass),
@@ -77,8 +77,7 @@ fn is_name_taken(pass: &Pass<'_>) -> bool {
 
 /// The revision that Retry releases over the schema as it is, as the last pass has offered it.
 pub fn offered<'a>(pass: &'a Pass<'_>) -> Option<&'a str> {
-    let fix = pass.status.database.as_ref()?.fix.as_ref().filter(|fix| fix.ordered_at.is_none())?;
-    Some(fix.revision.as_str())
+    pass.status.database.as_ref()?.offered()
 }
 
 /// A person says Retry to what was offered.

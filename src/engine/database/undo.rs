@@ -50,7 +50,7 @@ pub fn is_safe_for_stable(pass: &Pass<'_>) -> bool {
 /// is a backup that can be restored, and no newer template waits. One that was approved comes to its end.
 pub fn way(pass: &Pass<'_>, database: &Database) -> OnRollback {
     let known = pass.status.database.as_ref();
-    let backed_up = known.and_then(|known| known.outcome(DatabaseTask::Backup)) == Some(WorkOutcome::Done);
+    let backed_up = known.is_some_and(DatabaseStatus::is_backed_up);
     let own = database.backup.as_ref().is_some_and(|backup| backup.persistent_volume_claim.is_some());
     let wanted = pass.release.spec.database.as_ref().and_then(|database| database.on_rollback);
     let asked = wanted == Some(OnRollback::Restore) && onward::newer(pass).is_none();
@@ -79,7 +79,7 @@ fn is_at_work(pass: &Pass<'_>) -> bool {
 /// Traffic waits for maintenance mode: does what can be done meanwhile.
 pub fn hold(pass: &mut Pass<'_>) {
     let standing = drive(pass, false);
-    let known = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
+    let known = super::schema(pass).is_changed();
     if known && !matches!(standing, Standing::Halted { .. }) {
         pass.standing = Some(not_closed(pass));
     }
@@ -208,7 +208,7 @@ fn verified_back(
     verification: DatabaseTask,
     what: &str,
 ) -> Option<Progress> {
-    let changed = matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial);
+    let changed = super::schema(pass).is_changed();
     let known = pass.status.database.as_ref()?.last(task)?;
     let since = Some(known.started_at).filter(|_| changed && known.outcome == WorkOutcome::Done)?;
     // Without an order there is nothing to be looked at.
@@ -319,7 +319,7 @@ fn migrate_down(pass: &mut Pass<'_>, database: &Database) -> Standing {
 
 fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
     let Some(known) = &pass.status.database else { return Standing::Clear };
-    let backed_up = known.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done);
+    let backed_up = known.is_backed_up();
     if !backed_up {
         let message = "there is no backup of this release to restore".to_owned();
         return Standing::Halted { reason: "NoBackup", message };
@@ -417,7 +417,7 @@ fn is_told(pass: &Pass<'_>) -> bool {
 /// Whether the release waits for a person to approve that a backup is restored.
 pub fn awaits_approval(pass: &Pass<'_>) -> bool {
     concerned(pass)
-        && matches!(super::schema(pass), SchemaState::Changed | SchemaState::Partial)
+        && super::schema(pass).is_changed()
         && pinned(pass).is_some_and(|database| way(pass, &database) == OnRollback::Restore)
         && !is_restore_approved(pass)
 }

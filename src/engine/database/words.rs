@@ -186,8 +186,8 @@ pub fn unfit(pass: &Pass<'_>) -> String {
 /// database beside the one that is there and gives it the name.
 fn how_to_restore(pass: &Pass<'_>) -> Option<String> {
     let known = pass.status.database.as_ref()?;
-    let changed = matches!(known.schema, SchemaState::Changed | SchemaState::Partial);
-    let done = changed && known.outcome(DatabaseTask::Backup) == Some(WorkOutcome::Done);
+    let changed = known.schema.is_changed();
+    let done = changed && known.is_backed_up();
     let backup = known.backup.as_ref().filter(|backup| done && !backup.name.is_empty())?;
     let name = bounded(&backup.name, 200);
     let own = pinned(pass)?.backup.is_some_and(|backup| backup.persistent_volume_claim.is_some());

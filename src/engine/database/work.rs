@@ -10,7 +10,7 @@ use crate::api::{
 use super::{
     super::{
         effect::{Effect, Event, NewJob, Run},
-        observed::{Job, JobPod},
+        observed::Job,
         pass::Pass,
         retreat, revision, runs,
         task::{DatabaseJob, Report, Task, TaskPod},
@@ -190,8 +190,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         return;
     };
     let Some(end) = &job.end else {
-        if matches!(job.pod, JobPod::Gone | JobPod::Over) {
-            // What it waited for is the last that is known of it.
+        if job.pod.is_past() {
             return;
         }
         let waits = runs::waits_for(pass, job, work.started_at);
@@ -205,17 +204,16 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         work.message = bounded(&told.unwrap_or_else(|| format!("Job {} runs{log}", work.job)), MOST_TOLD);
         return;
     };
-    let gone = end.succeeded && order.job.task.is_none() && job.pod == JobPod::Gone;
-    if gone && !runs::is_taken_away(pass, job, end) {
-        return;
-    }
     let report = match order.job.task {
         Some(_) => end.report.as_ref().and_then(|text| serde_json::from_str::<Report>(text).ok()),
         // A pod of the user's: its exit code, and what it says.
-        None if gone => {
-            Some(Report { outcome: WorkOutcome::Failed, message: runs::TAKEN_AWAY.into(), ..Report::default() })
-        }
-        None => Some(reported::of(end)),
+        None => match runs::success(pass, job, end) {
+            None => return,
+            Some(false) if end.succeeded => {
+                Some(Report { outcome: WorkOutcome::Failed, message: runs::TAKEN_AWAY.into(), ..Report::default() })
+            }
+            Some(_) => Some(reported::of(end)),
+        },
     };
     work.ended_at = Some(end.at.max(work.started_at).min(pass.now));
     match report.filter(|report| report.outcome != WorkOutcome::Running) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::world::{World, right, wrong};
 use crate::{
-    api::{Action, CheckOutcome, Phase},
+    api::{Action, CheckOutcome, Phase, Timestamp},
     engine::{Denial, Effect, Job, JobEnd, JobPod, Reply, Run, decide},
 };
 
@@ -35,9 +35,12 @@ fn end_with(world: &mut World, code: i32, said: &str) {
     let at = world.now;
     let running: Vec<&mut Job> = world.seen.jobs.iter_mut().filter(|job| job.end.is_none()).collect();
     let [job] = <[&mut Job; 1]>::try_from(running).unwrap();
-    let message = format!("exit code {code}: {said}");
-    job.end = Some(JobEnd { succeeded: code == 0, at, took: 5_000, message, report: None, image: None });
+    job.end = Some(ended(at, code == 0, &format!("exit code {code}: {said}")));
     world.settle();
+}
+
+fn ended(at: Timestamp, succeeded: bool, message: &str) -> JobEnd {
+    JobEnd { succeeded, at, took: 5_000, message: message.into(), report: None, image: None }
 }
 
 fn outcome(world: &World) -> (CheckOutcome, i32) {
@@ -202,8 +205,7 @@ fn a_job_that_is_not_done_in_its_time_says_what_held_it_up(
     (world.seen.jobs[0].pod, world.seen.jobs[0].stuck) = (JobPod::Gone, None);
     world.wait(30);
     world.settle();
-    let (at, message) = (world.now, said.to_owned());
-    world.seen.jobs[0].end = Some(JobEnd { succeeded: false, at, took: 600_000, message, report: None, image: None });
+    world.seen.jobs[0].end = Some(ended(world.now, false, said));
     world.settle();
     let status = world.status();
     assert!(status.message.contains(&format!("check smoke failed: {told}")), "{}", status.message);
@@ -216,9 +218,7 @@ fn a_job_whose_pod_was_deleted_is_no_success() {
     world.set_image("v2");
     world.settle();
     world.seen.jobs[0].pod = JobPod::Gone;
-    let at = world.now;
-    let message = "Completed".to_owned();
-    world.seen.jobs[0].end = Some(JobEnd { succeeded: true, at, took: 5_000, message, report: None, image: None });
+    world.seen.jobs[0].end = Some(ended(world.now, true, "Completed"));
     world.settle();
     assert_eq!(outcome(&world), (CheckOutcome::Running, 0), "its pod may be behind in the cache");
     world.wait(5);
@@ -243,8 +243,8 @@ fn a_job_that_gets_no_pod_says_so_while_it_waits_and_in_the_end() {
     let name = world.seen.jobs[0].object.name.clone();
     assert!(told(&world).starts_with(&format!("Job {name} waits: no pod of it can be made: ")), "{}", told(&world));
     assert!(world.status().message.contains("no pod of it can be made"), "{}", world.status().message);
-    let (at, message) = (world.now, "DeadlineExceeded: Job was active longer than specified deadline".to_owned());
-    world.seen.jobs[0].end = Some(JobEnd { succeeded: false, at, took: 600_000, message, report: None, image: None });
+    world.seen.jobs[0].end =
+        Some(ended(world.now, false, "DeadlineExceeded: Job was active longer than specified deadline"));
     world.settle();
     let status = world.status();
     assert!(
