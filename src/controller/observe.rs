@@ -196,7 +196,7 @@ fn installs(container: &Container) -> Option<String> {
 
 fn config_map(cached: &CachedConfigMap) -> ConfigMap {
     let changed_by = cached.changed_by.as_deref().map(str::to_owned);
-    ConfigMap { object: cached.meta().object(), data: cached.data.clone(), changed_by }
+    ConfigMap { object: cached.meta().object(), data: cached.data.clone(), changed_by, ours: cached.ours.clone() }
 }
 
 fn since(from: Timestamp, to: Timestamp) -> u64 {

@@ -123,6 +123,7 @@ pub fn decide(release: &ServiceRelease, observed: &Observed, now: Timestamp) -> 
         }
     }
     hold_workload(&mut pass);
+    database::switches::take_off_what_is_left(&mut pass);
     database::switches::keep_flags(&mut pass);
     if pass.obstacle.is_none() {
         pass.after.extend(preview::keep(&pass));

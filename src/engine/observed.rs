@@ -1,7 +1,11 @@
 //! What the engine sees of the world: plain values, made by the observer from cached API objects.
 //! Nothing here is decided; nothing here is an API type.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
@@ -311,6 +315,8 @@ pub struct ConfigMap {
     pub data: BTreeMap<String, String>,
     /// Who wrote to it last, if that was not the operator.
     pub changed_by: Option<String>,
+    /// The keys that the operator set last.
+    pub ours: BTreeSet<String>,
 }
 
 /// A plan pinned in a ControllerRevision.

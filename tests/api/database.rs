@@ -96,6 +96,8 @@ async fn keys_are_set_on_what_somebody_else_has_changed_since_and_nothing_of_the
     let codes: Vec<u16> = proxy.calls().iter().filter(|(call, ..)| sets_keys(call)).map(|(_, _, code)| *code).collect();
     let (last, before) = codes.split_last().unwrap();
     assert!(*last == 200 && !before.is_empty() && before.iter().all(|code| *code == 409), "{codes:?}");
+    let ours = ["beta".to_owned()].into();
+    sees(&eyes, "whose keys they are", |seen| seen.config_maps.iter().find(|map| map.ours == ours).cloned()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +128,7 @@ async fn a_config_map_of_another_release_is_neither_seen_nor_written() {
     let made = cluster.create(switches("other")).await;
     let text = |field: &str| made["metadata"][field].as_str().unwrap().to_owned();
     let object = ObjectVersion { name: text("name"), uid: text("uid"), resource_version: text("resourceVersion") };
-    let map = ConfigMap { object, data: Default::default(), changed_by: None };
+    let map = ConfigMap { object, data: Default::default(), ..ConfigMap::default() };
     let (decide, eyes) = mind(move |_, _| set(&map).into_iter().collect());
     let _operator = operator(&cluster, &proxy, decide).await;
     cluster.create(release("shop")).await;

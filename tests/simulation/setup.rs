@@ -1,6 +1,6 @@
 //! How a case begins: what the manifest says and what was in the cluster before.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use servicerelease::api::{
@@ -190,7 +190,7 @@ impl Setup {
         if self.database > 0 {
             let version = cluster.fresh();
             let data = [(database::MAINTENANCE.to_owned(), "false".to_owned())].into();
-            cluster.live.config_map = Some(ConfigMapObject { version, switched_at: 0, data });
+            cluster.live.config_map = Some(ConfigMapObject { version, switched_at: 0, data, ours: BTreeSet::new() });
             cluster.touch(Kind::Others);
         }
         if self.router == Some(RouterKind::HttpRoute) {

@@ -1,6 +1,9 @@
 //! Cached ConfigMaps with a release's label: the switches and flags that their owners let it set.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 
@@ -24,6 +27,8 @@ pub struct CachedConfigMap {
     pub data: BTreeMap<String, String>,
     /// Who wrote to it last, if that was not the operator.
     pub changed_by: Option<Arc<str>>,
+    /// The keys that the operator set last.
+    pub ours: BTreeSet<String>,
 }
 
 /// The fields of a ConfigMap that are read.
@@ -42,6 +47,7 @@ impl Cached for CachedConfigMap {
         Some(Self {
             meta: meta.slim(),
             changed_by: meta.written_by(FIELD_MANAGER).map(Into::into),
+            ours: meta.keys_of(FIELD_MANAGER).map(Into::into).collect(),
             release: meta.label(LABEL_RELEASE)?.into(),
             data: data.into_iter().map(|(key, value)| (key, bounded(&value, MOST_KEPT))).collect(),
         })

@@ -274,12 +274,15 @@ pub struct RawManager {
     pub time: Option<Timestamp>,
 }
 
-/// The fields that a manager owns, of which only those of a Service's selector and a route's spec are read.
+/// The fields that a manager owns, of which only those of a Service's selector, a route's spec and a ConfigMap's keys are
+/// read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RawFields {
     #[serde(rename = "f:spec")]
     spec: Option<RawSpecFields>,
+    #[serde(rename = "f:data")]
+    data: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -383,6 +386,13 @@ impl RawMeta {
     pub fn written_by(&self, own: &str) -> Option<&str> {
         let last = self.managed_fields.iter().flatten().max_by_key(|manager| manager.time)?;
         Some(last.manager.as_str()).filter(|manager| *manager != own && !manager.is_empty())
+    }
+
+    /// The keys of a ConfigMap that a field manager owns: it set them, and nobody set them to anything else since.
+    pub fn keys_of(&self, own: &str) -> impl Iterator<Item = &str> {
+        let owned = self.managed_fields.iter().flatten().filter(move |manager| manager.manager == own);
+        let keys = owned.filter_map(|manager| manager.fields_v1.as_ref()?.data.as_ref()).flat_map(BTreeMap::keys);
+        keys.filter_map(|key| key.strip_prefix("f:"))
     }
 
     fn set_by(&self, own: &str, field: impl Fn(&RawSpecFields) -> bool) -> Option<&RawManager> {

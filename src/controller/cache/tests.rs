@@ -249,6 +249,19 @@ fn who_made_a_service_select_another_revision_is_named() {
 }
 
 #[test]
+fn the_keys_that_the_operator_set_last_are_known() {
+    let sets =
+        |manager: &str, keys: Value| json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:data": keys}});
+    let managed = [
+        sets("kubectl", json!({".": {}, "f:a": {}})),
+        sets(crate::controller::FIELD_MANAGER, json!({"f:b": {}, "f:c.d": {}})),
+    ];
+    let meta = meta("web", 1, json!({"labels": {"servicerelease.io/release": "shop"}, "managedFields": managed}));
+    let map = slim::<CachedConfigMap>(json!({"metadata": meta, "data": {"a": "", "b": "", "c.d": ""}})).entry.unwrap();
+    assert_eq!(map.ours, ["b".to_owned(), "c.d".to_owned()].into());
+}
+
+#[test]
 fn endpoints_are_told_by_pod_and_each_pod_once() {
     let mut world = world();
     put::<CachedRelease>(&mut world, release("shop", 1, inline("shop", "web")));

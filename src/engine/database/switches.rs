@@ -107,6 +107,19 @@ pub fn open(pass: &mut Pass<'_>) -> bool {
     open && !is_routed(pass)
 }
 
+/// Takes off what was left on: a cache that lags shows the key as it was before it was set, so that maintenance mode may
+/// be on record as off while it is not. What somebody else sets is theirs.
+pub fn take_off_what_is_left(pass: &mut Pass<'_>) {
+    let Some(switch) = switch(pass).filter(|_| !is_closed(pass)) else { return };
+    let Some(map) = map(pass, &switch.name) else { return };
+    if map.ours.contains(&switch.key) && map.data.get(&switch.key) == Some(&switch.on) {
+        set(pass, &switch, &switch.off);
+        let note = format!("key {} of ConfigMap {} was left on, and is taken off", switch.key, switch.name);
+        let (reason, action) = ("MaintenanceOff".into(), "Maintenance".into());
+        pass.events.push(Event { warning: true, reason, action, note });
+    }
+}
+
 /// Whether maintenance mode is a Service that the route leads to.
 fn is_routed(pass: &Pass<'_>) -> bool {
     pass.traffic_spec().is_some_and(|traffic| traffic.maintenance.is_some())

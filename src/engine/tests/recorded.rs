@@ -120,7 +120,7 @@ fn migrating_with(more: &Value, report: fn(&Task) -> Option<Report>) -> World {
     world.seen.config_maps.push(ConfigMap {
         object: ObjectVersion { name: "shop-mode".into(), ..ObjectVersion::default() },
         data: BTreeMap::from([("MAINTENANCE".to_owned(), "false".to_owned())]),
-        changed_by: None,
+        ..ConfigMap::default()
     });
     let maintenance = json!({"configMap": {"name": "shop-mode", "key": "MAINTENANCE"}});
     world.edit(|spec| {

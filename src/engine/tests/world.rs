@@ -298,6 +298,7 @@ impl World {
                 let map = self.seen.config_maps.iter_mut().find(|map| map.object == *object).unwrap();
                 map.changed_by = None;
                 for (key, value) in values {
+                    map.ours.insert(key.clone());
                     match value {
                         Some(value) => map.data.insert(key.clone(), value.clone()),
                         None => map.data.remove(key),

@@ -111,6 +111,8 @@ pub struct ConfigMapObject {
     /// When the key of maintenance mode was set last.
     pub switched_at: i64,
     pub data: BTreeMap<String, String>,
+    /// The keys that the operator set.
+    pub ours: BTreeSet<String>,
 }
 
 /// Everything that a cache can know, by kind.

@@ -284,6 +284,7 @@ fn as_config_map(map: &ConfigMapObject) -> ConfigMap {
         },
         data: map.data.clone(),
         changed_by: None,
+        ours: map.ours.clone(),
     }
 }
 

@@ -149,6 +149,7 @@ impl Cluster {
             map.switched_at = now;
         }
         for (key, value) in values {
+            map.ours.insert(key.clone());
             match value {
                 Some(value) => drop(map.data.insert(key.clone(), value.clone())),
                 None => drop(map.data.remove(key)),

@@ -1,5 +1,7 @@
 //! Maintenance mode that is a key of a ConfigMap: pods go by it later than it is set, and others write to it, too.
 
+use rstest::rstest;
+
 use super::*;
 use crate::api::Duration;
 
@@ -44,6 +46,24 @@ fn a_migration_begins_once_pods_go_by_the_key() {
     world.settle();
     assert!(begun(&world, "migrate") && world.phase() == Phase::Healthy, "{}", world.status().message);
     assert_eq!(maintenance(&world), "false");
+}
+
+#[rstest]
+#[case::by_the_operator(true, "false")]
+#[case::by_a_person(false, "true")]
+fn maintenance_mode_that_was_left_on_is_taken_off_unless_somebody_else_put_it_on(
+    #[case] ours: bool,
+    #[case] then: &str,
+) {
+    let mut world = breaking(&json!({}), well);
+    world.settle();
+    assert_eq!((world.phase(), maintenance(&world).as_str()), (Phase::Healthy, "false"));
+    let map = &mut world.seen.config_maps[0];
+    map.data.insert("MAINTENANCE".into(), "true".into());
+    map.ours = ours.then(|| "MAINTENANCE".to_owned()).into_iter().collect();
+    let told = world.pass().events.iter().any(|event| event.reason == "MaintenanceOff");
+    world.settle();
+    assert_eq!((maintenance(&world).as_str(), told, world.phase()), (then, ours, Phase::Healthy));
 }
 
 #[test]

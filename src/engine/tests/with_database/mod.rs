@@ -55,7 +55,7 @@ fn with(database: Value, more: &Value) -> World {
     world.seen.config_maps.push(ConfigMap {
         object: ObjectVersion { name: "shop-config".into(), ..ObjectVersion::default() },
         data: BTreeMap::from([("MAINTENANCE".to_owned(), "false".to_owned())]),
-        changed_by: None,
+        ..ConfigMap::default()
     });
     world.report = well;
     world
