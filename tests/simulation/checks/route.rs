@@ -283,9 +283,13 @@ impl Checker {
             return;
         };
         let Some(served) = cluster.gateway.settled(cluster).filter(|_| work.view.fresh) else { return };
-        let service = cluster.live.services.get(SERVICE);
-        let switched = service.is_some_and(|it| it.selector.get(LABEL_REVISION) == Some(&candidate.revision));
-        let (said, meant) = (weights.observed.candidate, if switched { 100 } else { served });
+        // What a Service gets goes to the revision that it selects.
+        let gets = |(name, share): (&str, i32)| {
+            let selected = cluster.live.services.get(name)?.selector.get(LABEL_REVISION);
+            (selected == Some(&candidate.revision)).then_some(share)
+        };
+        let meant: i32 = [(SERVICE, 100 - served), (CANDIDATE_SERVICE, served)].into_iter().filter_map(gets).sum();
+        let said = weights.observed.candidate;
         let known = status.route.as_ref().and_then(|route| route.accepted_at);
         let over = known.is_some_and(|at| work.now.as_millis() - at.as_millis() >= gateway::PROPAGATION);
         self.require(work.now.as_millis() != cluster.now || !over || said == meant, "S4", || {
