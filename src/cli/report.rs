@@ -4,7 +4,8 @@ use kube::ResourceExt as _;
 
 use super::{args, connect::Cluster, error::CliError, exit, output};
 use crate::api::{
-    DatabaseStatus, Phase, ServiceRelease, ServiceReleaseStatus, Timestamp, VerdictStatus, status::bounded,
+    CommandRecord, DatabaseStatus, Phase, SchemaState, ServiceRelease, ServiceReleaseStatus, Timestamp, VerdictStatus,
+    status::bounded,
 };
 
 /// Runs `report`.
@@ -118,7 +119,8 @@ fn database(known: &DatabaseStatus) -> Vec<String> {
     }
     lines.extend(known.risks.iter().map(|risk| format!("risk: {risk}")));
     if !known.applied.is_empty() {
-        lines.push(format!("applied: {}", known.applied.join(", ")));
+        let then = if known.schema == SchemaState::Undone { ", and taken back" } else { "" };
+        lines.push(format!("applied: {}{then}", known.applied.join(", ")));
     }
     lines.extend(
         known
@@ -157,14 +159,19 @@ fn checks(status: &ServiceReleaseStatus) -> Vec<String> {
 }
 
 fn verdict(verdict: &VerdictStatus) -> String {
-    format!("{}: {:?}: {}", verdict.name, verdict.outcome, verdict.message)
+    let measured = verdict.measured_at.map_or("not measured".to_owned(), |at| format!("measured until {at}"));
+    let (name, outcome, since) = (&verdict.name, verdict.outcome, verdict.started_at);
+    format!("{name}: {outcome:?}: {} (watched since {since}, {measured})", verdict.message)
 }
 
+/// Those of earlier releases are on record, too.
 fn commands(status: &ServiceReleaseStatus) -> Vec<String> {
-    let line = |command: &crate::api::CommandRecord| {
+    let began = status.release.as_ref().map(|release| release.started_at);
+    let of_release = |command: &&CommandRecord| began.is_none_or(|began| command.at >= began);
+    let line = |command: &CommandRecord| {
         format!("{} {:?} {:?}: {}", command.at, command.action, command.phase, command.message)
     };
-    status.commands.iter().map(line).collect()
+    status.commands.iter().filter(of_release).map(line).collect()
 }
 
 fn timeline(status: &ServiceReleaseStatus) -> Vec<String> {
@@ -203,7 +210,8 @@ mod tests {
                     "approvals": [{"kind": "Migration", "planHash": "cafe", "by": "ann", "at": "2026-01-02T03:04:35Z"}],
                     "work": [{"task": "Migration", "outcome": "Failed", "attempt": 1, "job": "shop-migration-x", "startedAt": "2026-01-02T03:04:40Z", "endedAt": "2026-01-02T03:04:42Z", "message": "002: syntax"}],
                 },
-                "commands": [{"uid": "u", "name": "c", "action": "Approve", "phase": "Applied", "message": "plan cafe is approved", "at": "2026-01-02T03:04:35Z"}],
+                "verdicts": [{"name": "errors", "outcome": "Fail", "message": "0.2 is over 0.01", "startedAt": "2026-01-02T03:04:50Z", "measuredAt": "2026-01-02T03:05:00Z"}],
+                "commands": [{"uid": "s", "name": "b", "action": "Abort", "phase": "Applied", "message": "of another one", "at": "2026-01-01T03:04:35Z"}, {"uid": "u", "name": "c", "action": "Approve", "phase": "Applied", "message": "plan cafe is approved", "at": "2026-01-02T03:04:35Z"}],
                 "timeline": [
                     {"at": "2026-01-01T00:00:00Z", "type": "Promoted", "release": 2, "message": "of another one"},
                     {"at": "2026-01-02T03:04:35Z", "type": "Command", "release": 3, "message": "Approve", "by": "ann"},
@@ -238,6 +246,10 @@ mod tests {
         - applied: 001.sql
         - Migration of plan cafe approved by ann at 2026-01-02T03:04:35.000Z
         - migration Failed (2026-01-02T03:04:40.000Z, 2s; Job shop-migration-x, number 1): 002: syntax
+
+        ## Metrics
+
+        - errors: Fail: 0.2 is over 0.01 (watched since 2026-01-02T03:04:50.000Z, measured until 2026-01-02T03:05:00.000Z)
 
         ## Commands
 

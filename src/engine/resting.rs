@@ -90,6 +90,10 @@ fn serves(pass: &Pass<'_>, stable: &str, reason: &str) -> (String, String) {
                 "apply a template that fixes it: that starts a release; after a change of checks, analysis or database alone, {retry}"
             )
         }
+        // Nothing of it is the template's: a Secret, rights, space.
+        "DatabasePreflightFailed" | "BackupFailed" => {
+            format!("mend what it says of the database, then {retry}; or apply another template")
+        }
         _ => format!("apply a template that fixes it, or {retry}"),
     };
     let Some(refusal) = route::refused_for_good(pass).filter(|_| route::router(pass).is_some()) else {
