@@ -14,6 +14,7 @@ use super::{
     observed::{Container, Pod, Revision},
     pass::Pass,
     plan::Policy,
+    report::{command, kubectl},
     retreat, runs,
     steer::wanted,
 };
@@ -391,6 +392,19 @@ pub fn wrong_after_rollback(pass: &Pass<'_>) -> Option<String> {
     };
     let state = pass.status.checks.iter().find(failed)?;
     Some(format!("check {} failed after the rollback: {}", state.name, state.message))
+}
+
+/// What a person can do while checks of the step under way are not answered as they are to be; empty if that is nothing.
+pub fn next(pass: &Pass<'_>) -> String {
+    let release = pass.status.release.as_ref().map_or(0, |release| release.number);
+    let step = pass.status.step.as_ref().map_or(0, |step| step.index);
+    let waits = |known: &&CheckStatus| {
+        (known.release, known.step, known.outcome) == (release, step, CheckOutcome::Running)
+            && !known.message.is_empty()
+    };
+    let Some(state) = pass.status.checks.iter().find(waits) else { return String::new() };
+    let look = state.job.as_ref().map(|job| format!("{} describe job {job}", kubectl(pass)));
+    look.into_iter().chain(["skip", "abort"].map(|words| command(pass, words))).collect::<Vec<_>>().join(" | ")
 }
 
 /// Since when all checks of a step are asked, for people.

@@ -177,10 +177,8 @@ fn rolling_back(pass: &Pass<'_>) -> Report {
             rollback.message,
             pass.replicas(),
         );
-        let next = format!(
-            "look at the pods of {stable} ({} get pods -l servicerelease.io/revision={stable}), or apply a template that fixes it",
-            kubectl(pass)
-        );
+        let next =
+            format!("look at the pods of {stable} ({}), or apply a template that fixes it", pods_of(pass, stable));
         return Report::new(Phase::Halted, "StableUnavailable", message).next(next);
     }
     if let Some(refused) = retreat::unrouted(pass) {
@@ -236,6 +234,11 @@ pub fn kubectl(pass: &Pass<'_>) -> String {
 pub fn command(pass: &Pass<'_>, words: &str) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     format!("kubectl srel -n {namespace} {words} {}", name(pass))
+}
+
+/// The command that shows a revision's pods.
+pub fn pods_of(pass: &Pass<'_>, revision: &str) -> String {
+    format!("{} get pods -l servicerelease.io/revision={revision}", kubectl(pass))
 }
 
 /// What a person can do about a route that is not accepted.
@@ -373,7 +376,7 @@ fn moving(pass: &Pass<'_>, step: &Step, place: &str, trouble: &str) -> Report {
                 Moment::AfterBackup => Phase::Database,
                 _ => Phase::Progressing,
             };
-            return Report::new(phase, "Checking", format!("{place}: {what}{trouble}"));
+            return Report::new(phase, "Checking", format!("{place}: {what}{trouble}")).next(super::checks::next(pass));
         }
         Step::Scale(_) => ("Scaling", format!("the pods of {candidate}")),
         Step::Maintenance if candidate.is_empty() => ("EnteringMaintenance", "maintenance mode is put on".to_owned()),

@@ -8,7 +8,7 @@ use super::{
     observation,
     observed::Revision,
     pass::Pass,
-    report::{Report, command, kubectl, look_at_route},
+    report::{Report, command, kubectl, look_at_route, pods_of},
     rest::latched,
     route, trouble, unmeasured, workload_drained_at,
 };
@@ -35,7 +35,10 @@ pub fn resting(pass: &Pass<'_>) -> Report {
             let undone = pass.status.rollback.as_ref().filter(|rollback| rollback.revision != failed.revision);
             let undone = undone.map(|undone| format!("; {} was undone ({})", undone.revision, undone.message));
             let (serves, next) = serves(pass, stable, &failed.reason);
-            let wrong = checks::wrong_after_rollback(pass).map(|wrong| format!("; {wrong}")).unwrap_or_default();
+            let wrong = checks::wrong_after_rollback(pass);
+            let look = wrong.as_ref().map(|_| format!("look at what serves: {}; then ", pods_of(pass, stable)));
+            let next = format!("{}{next}", look.unwrap_or_default());
+            let wrong = wrong.map(|wrong| format!("; {wrong}")).unwrap_or_default();
             let message = format!(
                 "{} was rolled back ({}){}; {serves}{wrong}",
                 failed.revision,

@@ -201,6 +201,16 @@ fn a_job_that_is_not_done_in_its_time_says_what_held_it_up(
     world.settle();
     world.seen.jobs[0].stuck = stuck.map(str::to_owned);
     world.settle();
+    if stuck.is_some() {
+        let next = world.status().next_action;
+        let job = &world.seen.jobs[0].object.name;
+        assert_eq!(
+            next,
+            format!(
+                "kubectl -n default describe job {job} | kubectl srel -n default skip shop | kubectl srel -n default abort shop"
+            )
+        );
+    }
     // Its pod goes before its end is told.
     (world.seen.jobs[0].pod, world.seen.jobs[0].stuck) = (JobPod::Gone, None);
     world.wait(30);

@@ -75,6 +75,11 @@ fn what_stable_answers_wrong_after_a_rollback_is_told_of_the_release() {
     let status = world.status();
     assert_eq!(status.phase, Phase::RolledBack);
     assert!(status.message.contains("; check back failed after the rollback: "), "{}", status.message);
+    assert!(
+        status.next_action.starts_with("look at what serves: kubectl -n default get pods -l "),
+        "{}",
+        status.next_action
+    );
     let noted: Vec<_> = status.timeline.iter().filter(|it| it.kind == "CheckFailed").collect();
     assert_eq!(noted.len(), 1, "{noted:?}");
 }
