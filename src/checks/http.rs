@@ -157,8 +157,13 @@ impl Client {
 /// What went wrong, in the words of its innermost cause.
 pub fn told(error: &reqwest::Error) -> String {
     let kind = if error.is_connect() { "no connection" } else { "no answer" };
-    api::status::bounded(&format!("{kind}: {}", cause(error)), 120)
+    let cause = cause(error).to_string();
+    let cause = if cause.contains(NO_TLS) { "what answers speaks no TLS: is its scheme HTTP?" } else { &cause };
+    api::status::bounded(&format!("{kind}: {cause}"), 120)
 }
+
+/// In what rustls says of an answer in plain text.
+const NO_TLS: &str = "InvalidContentType";
 
 fn cause(error: &reqwest::Error) -> &dyn std::error::Error {
     let mut cause: &dyn std::error::Error = error;
@@ -192,7 +197,6 @@ mod tests {
     /// What others make the judges do is no time of an answer's.
     #[tokio::test]
     async fn an_answer_takes_no_longer_because_others_are_judged() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         crate::controller::use_ring();
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = std::sync::Arc::new(std::sync::Mutex::new(held));
@@ -204,12 +208,7 @@ mod tests {
             .collect();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let answered = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let _ = stream.read(&mut [0; 1024]).await.unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-            stream.flush().await.unwrap();
-        });
+        let answered = tokio::spawn(serve_once(listener));
         let http = serde_json::from_str("{}").unwrap();
         let question = HttpQuestion { addresses: vec![address], http, timeout: api::Duration::from_secs(30) };
         let asked = tokio::spawn(async move { Client::new().unwrap().ask(&question).await });
@@ -223,6 +222,28 @@ mod tests {
         for judged in busy {
             assert!(judged.await.unwrap().is_some());
         }
+    }
+
+    async fn serve_once(listener: tokio::net::TcpListener) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_that_speaks_no_tls_is_told_as_that() {
+        crate::controller::use_ring();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(serve_once(listener));
+        let http = serde_json::from_str(r#"{"scheme": "HTTPS"}"#).unwrap();
+        let question = HttpQuestion { addresses: vec![address], http, timeout: api::Duration::from_secs(30) };
+        let Reply::Check { fault: Some(fault), .. } = Client::new().unwrap().ask(&question).await else {
+            panic!("a fault")
+        };
+        assert_eq!(fault, "no connection: what answers speaks no TLS: is its scheme HTTP?");
     }
 
     #[test]
