@@ -207,9 +207,12 @@ pub fn supports(reply: &Reply) -> bool {
         Reply::Share { value, requests } => *value <= LIMIT && *requests >= ENOUGH as f64,
         Reply::Counts { candidate, .. } => candidate.events < FEW,
         Reply::Windows { windows, .. } => windows.iter().all(|it| it.events < FEW && it.requests > 0),
-        Reply::NoData(_) | Reply::ProviderError(_) | Reply::Refused(_) | Reply::NoProvider(_) | Reply::Check { .. } => {
-            false
-        }
+        Reply::NoData(_)
+        | Reply::ProviderError(_)
+        | Reply::Senseless(_)
+        | Reply::Refused(_)
+        | Reply::NoProvider(_)
+        | Reply::Check { .. } => false,
     }
 }
 
