@@ -92,7 +92,8 @@ pub struct Metric {
     /// What a measurement without data means: nobody called, or there is no such series (see prometheus.query). Default Hold.
     #[serde(default)]
     pub no_data: NoData,
-    /// What it means that the provider does not answer, or not sensibly. Default Hold.
+    /// What it means that the provider does not answer, or not sensibly: also when it is asked before the candidate has
+    /// requests. Default Hold.
     #[serde(default)]
     pub provider_error: ProviderError,
 }
