@@ -247,12 +247,15 @@ pub fn doubt(pass: &Pass<'_>, since: Option<Timestamp>) -> Option<String> {
     Some(format!("metric {} {is}: {}", state.name, state.message))
 }
 
-/// Writes down since when the step waits for nothing but verdicts, where that counts.
+/// Writes down since when the step waits for nothing but verdicts. Once it waits for the cluster again, its deadline runs
+/// from then.
 pub fn note_wait(pass: &mut Pass<'_>) {
-    let waits = pass.unproven.is_some() && patience(&pass.policy()).is_some();
-    let now = pass.now;
-    if let Some(step) = &mut pass.status.step {
-        step.unproven_since = if waits { step.unproven_since.or(Some(now)) } else { None };
+    let (waits, now) = (pass.unproven.is_some(), pass.now);
+    let Some(step) = &mut pass.status.step else { return };
+    let waited = step.unproven_since.take();
+    step.unproven_since = waits.then(|| waited.unwrap_or(now));
+    if let Some(progress) = step.progress.as_mut().filter(|_| waited.is_some() && !waits) {
+        progress.at = now;
     }
 }
 

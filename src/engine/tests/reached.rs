@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     analysed::{against_stable, error_rate, minutes, weight, with_metric},
-    world::{World, is_before_requests, right},
+    world::{World, is_before_requests, right, unanswered},
 };
 use crate::{
     api::{Action, Duration, Phase},
@@ -331,4 +331,21 @@ fn maintenance_mode_is_not_put_on_before_the_metrics_can_be_measured() {
     }
     assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
     assert_eq!(asked.len(), 1, "once it is on, nobody is waited for: {asked:?}");
+}
+
+/// The time in which it waited for an answer is none in which it made no progress.
+#[rstest]
+#[case::before_requests(away, 0)]
+#[case::at_a_weight(unanswered, 50)]
+fn a_pod_that_is_lost_after_a_long_outage_has_the_whole_of_its_time(
+    #[case] reply: fn(&Question) -> Option<Reply>,
+    #[case] expected: i32,
+) {
+    let mut world = begun(CANARY, &json!([error_rate(&json!({}))]), plain, reply);
+    minutes(&mut world, 30);
+    assert_eq!((world.status().reason.as_str(), weight(&world)), ("AnalysisInconclusive", expected));
+    world.touch = |image, pod| pod.ready = image != "v2" || !pod.name.ends_with("-0");
+    minutes(&mut world, 5);
+    let status = world.status();
+    assert_eq!((status.phase, weight(&world)), (Phase::Progressing, expected), "{}", status.message);
 }
