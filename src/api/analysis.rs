@@ -52,6 +52,7 @@ const fn interval() -> Duration {
     validation = Rule::new("!has(self.prometheus) || !has(self.prometheus.stable) || has(self.compare)").message("prometheus.stable goes with compare"),
     validation = Rule::new("(has(self.threshold) && has(self.threshold.minRequests)) == (has(self.prometheus) && has(self.prometheus.requests))").message("threshold.minRequests and prometheus.requests go together"),
     validation = Rule::new("!has(self.prometheus) || has(self.threshold) == has(self.prometheus.query)").message("threshold needs prometheus.query, and nothing else does"),
+    validation = Rule::new("!has(self.prometheus) || !has(self.prometheus.query) || [has(self.prometheus.total), has(self.prometheus.events), has(self.prometheus.good)].filter(it, it).size() == 0").message("prometheus has a query, or total with events or good, not both"),
     validation = Rule::new("!has(self.prometheus) || (has(self.compare) || has(self.burnRate)) == (has(self.prometheus.total) && has(self.prometheus.events) != has(self.prometheus.good))").message("compare and burnRate need prometheus.total and exactly one of prometheus.events and prometheus.good")
 )]
 #[serde(rename_all = "camelCase")]
@@ -92,7 +93,8 @@ pub struct Metric {
     /// What a measurement without data means: nobody called, or there is no such series (see prometheus.query). Default Hold.
     #[serde(default)]
     pub no_data: NoData,
-    /// What it means that the provider does not answer, or not sensibly. Default Hold.
+    /// What it means that the provider does not answer, or not sensibly: also when it is asked before the candidate has
+    /// requests. Default Hold.
     #[serde(default)]
     pub provider_error: ProviderError,
 }

@@ -12,6 +12,7 @@ use super::{Duration, HttpCheck, SqlCheck};
 #[x_kube(
     validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('100ms')").message("interval must be at least 100ms"),
     validation = Rule::new("!has(self.every) || duration(self.every) >= duration('1s')").message("every must be at least 1s"),
+    validation = Rule::new("!has(self.timeout) || duration(self.timeout) <= duration(has(self.http) || has(self.logs) ? '60s' : '24h')").message("timeout of http and logs is at most 60s, of job, keys and sql 24h"),
     validation = Rule::new("!has(self.successThreshold) || !has(self.attempts)").message("a check has attempts or successThreshold, not both"),
     validation = Rule::new("[has(self.http), has(self.job), has(self.keys), has(self.logs), has(self.sql)].filter(it, it).size() == 1").message("exactly one of http, job, keys, logs and sql is needed")
 )]
@@ -83,9 +84,18 @@ impl Check {
     /// How long an answer may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        let quick = self.http.is_some() || self.logs.is_some();
-        let (default, most) = if quick { (5, 60) } else { (600, 24 * 3_600) };
-        self.timeout.unwrap_or(Duration::from_secs(default)).min(Duration::from_secs(most))
+        let default = if self.is_quick() { 5 } else { 600 };
+        self.timeout.unwrap_or(Duration::from_secs(default)).min(self.longest_timeout())
+    }
+
+    /// How long an answer may take at the most.
+    #[must_use]
+    pub fn longest_timeout(&self) -> Duration {
+        Duration::from_secs(if self.is_quick() { 60 } else { 24 * 3_600 })
+    }
+
+    const fn is_quick(&self) -> bool {
+        self.http.is_some() || self.logs.is_some()
     }
 
     /// Whether a Job answers it.

@@ -45,7 +45,7 @@ pub use evidence::{
 };
 pub use http_check::{CaSource, Expect, Header, HttpCheck, Method, Scheme, SecretKey, SecretSource, Target};
 pub use progress_status::{
-    Draining, Hold, RollbackCause, RollbackStatus, StepName, StepProgress, StepStatus, Suspension,
+    Draining, Hold, RollbackCause, RollbackStatus, StepName, StepProgress, StepStatus, Suspension, Unreached,
 };
 pub use release::{
     Observation, PodTemplate, PodTemplateMetadata, Rollback, Selector, ServiceRelease, ServiceReleaseSpec, Traffic,

@@ -34,9 +34,31 @@ pub struct StepStatus {
     /// Since when it is done but for verdicts that are not all Pass: analysis.maxDuration counts from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unproven_since: Option<Timestamp>,
+    /// The metric for which there was no answer when its provider was asked, before the candidate has requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreached: Option<Unreached>,
     /// How far it has come, and when it got there: the progress deadline runs from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<StepProgress>,
+}
+
+/// A metric that could not be measured if the candidate had requests.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Unreached {
+    /// Its name; of several, the first.
+    #[schemars(length(max = 63))]
+    pub metric: String,
+    /// Why there was no answer.
+    #[schemars(length(max = 256))]
+    pub message: String,
+    /// Whether only another metric would help.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+    /// How often all metrics were asked in vain, in a row.
+    pub times: i32,
+    /// When the last answers came.
+    pub at: Timestamp,
 }
 
 /// Progress of a step.

@@ -248,7 +248,7 @@ fn execute(
     json: &Value,
 ) -> Result<Cel, Lack> {
     let mut expression = program.expression().clone();
-    numbers::replace(&mut expression, by_zero).map_err(Lack::Sense)?;
+    numbers::replace(&mut expression, by_zero).map_err(Lack::Value)?;
     let mut context = Context::with_env(numbers::FUNCTIONS.clone());
     context.add_variable_from_value("status", i64::from(status));
     if context.add_variable("headers", headers).is_err() || context.add_variable("json", json).is_err() {
@@ -469,5 +469,19 @@ mod tests {
             Lack::Sense(why) | Lack::Value(why) => why,
         });
         assert_eq!(found, expected.map_err(str::to_owned));
+    }
+
+    #[rstest]
+    #[case::no_expression("json.", true)]
+    #[case::cut_off("size(json.data) / size(json)", true)]
+    #[case::no_such_variable("body.x", true)]
+    #[case::a_word("json.word", true)]
+    #[case::types("json.word + 1", true)]
+    #[case::too_long("json.data.all(x, x != json) ? 1 : 2", false)]
+    fn what_only_another_expression_helps_is_told_from_the_rest(#[case] text: &str, #[case] refused: bool) {
+        let long = format!("[{}0]", "0,".repeat(500_000));
+        let body = if refused { LATENCY } else { &long };
+        let lack = number(text, &response(200, body)).unwrap_err();
+        assert_eq!(matches!(lack, Lack::Value(_)), refused, "{lack:?}");
     }
 }

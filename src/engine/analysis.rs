@@ -17,7 +17,7 @@ use super::{
     names::Sides,
     pass::Pass,
     plan::{Extras, Policy, Step},
-    unmeasured,
+    reach, unmeasured,
     verdict::restarted,
 };
 
@@ -68,7 +68,7 @@ pub fn is_exposed(pass: &Pass<'_>, policy: &Policy) -> bool {
 }
 
 /// Whether a person has passed over what verdicts say at this step.
-fn is_accepted(pass: &Pass<'_>) -> bool {
+pub fn is_accepted(pass: &Pass<'_>) -> bool {
     if pass.status.observation.is_some() {
         return false;
     }
@@ -76,12 +76,28 @@ fn is_accepted(pass: &Pass<'_>) -> bool {
     full || forward::is_accepted(pass)
 }
 
+/// What lets the weight not rise: in a word for machines, and for people.
+pub type Lack = (&'static str, String);
+
+/// Why nobody knows what is to be measured: the plan is about to be pinned, or was taken away.
+pub fn unread(analysis: &Analysis) -> Option<Lack> {
+    let template = analysis.templates.first()?;
+    Some(("Analyzing", format!("its template {} is to be read first", template.template_name)))
+}
+
+/// That a metric says neither yes nor no.
+pub fn inconclusive(metric: &str, why: &str) -> String {
+    format!("metric {metric} is inconclusive: {why}")
+}
+
 /// What keeps the weight from rising, for people; none if nothing does.
-pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, String)> {
-    let analysis = policy.analysis.as_ref().filter(|_| is_exposed(pass, policy) && !is_accepted(pass))?;
-    if let Some(template) = analysis.templates.first() {
-        // Nobody knows what is to be measured: the plan is about to be pinned, or was taken away.
-        return Some(("Analyzing", format!("its template {} is to be read first", template.template_name)));
+pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<Lack> {
+    let analysis = policy.analysis.as_ref().filter(|_| !is_accepted(pass))?;
+    if !is_exposed(pass, policy) {
+        return reach::lack(pass);
+    }
+    if let Some(lack) = unread(analysis) {
+        return Some(lack);
     }
     let began = asked_since(pass)?;
     // Before the weight is reached nothing is proven.
@@ -111,9 +127,7 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
     // What does not get well by itself is told first.
     let measured = told.clone().find(|state| state.refused).or_else(|| told.next());
     match (measured, open.first()) {
-        (Some(state), _) => {
-            Some(("AnalysisInconclusive", format!("metric {} is inconclusive: {}", state.name, state.message)))
-        }
+        (Some(state), _) => Some(("AnalysisInconclusive", inconclusive(&state.name, &state.message))),
         (None, Some(metric)) => {
             let every = analysis.interval;
             Some(("Analyzing", format!("metric {} is measured every {every}", metric.name)))
@@ -125,9 +139,9 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<(&'static str, Strin
 /// Whether verdicts let the weight rise, or nobody waits for them any longer.
 ///
 /// # Errors
-/// They were not all Pass for too long.
+/// They were not all Pass for too long, or a metric that is to fail then has no answer before there is traffic.
 pub fn proves(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, Failure> {
-    pass.unproven = unproven(pass, policy);
+    pass.unproven = if is_exposed(pass, policy) { unproven(pass, policy) } else { reach::ask(pass, policy)? };
     let Some((_, why)) = &pass.unproven else { return Ok(true) };
     let why = why.clone();
     let Some((longest, then)) = patience(policy) else { return Ok(false) };
@@ -233,12 +247,15 @@ pub fn doubt(pass: &Pass<'_>, since: Option<Timestamp>) -> Option<String> {
     Some(format!("metric {} {is}: {}", state.name, state.message))
 }
 
-/// Writes down since when the step waits for nothing but verdicts, where that counts.
+/// Writes down since when the step waits for nothing but verdicts. Once it waits for the cluster again, its deadline runs
+/// from then.
 pub fn note_wait(pass: &mut Pass<'_>) {
-    let waits = pass.unproven.is_some() && patience(&pass.policy()).is_some();
-    let now = pass.now;
-    if let Some(step) = &mut pass.status.step {
-        step.unproven_since = if waits { step.unproven_since.or(Some(now)) } else { None };
+    let (waits, now) = (pass.unproven.is_some(), pass.now);
+    let Some(step) = &mut pass.status.step else { return };
+    let waited = step.unproven_since.take();
+    step.unproven_since = waits.then(|| waited.unwrap_or(now));
+    if let Some(progress) = step.progress.as_mut().filter(|_| waited.is_some() && !waits) {
+        progress.at = now;
     }
 }
 
@@ -257,6 +274,9 @@ pub fn outlook(pass: &Pass<'_>) -> String {
 /// The condition AnalysisPassed: value, reason, message. None where nothing is watched.
 pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
     let analysis = pass.policy().analysis;
+    if let Some((_, why)) = reach::lack(pass) {
+        return Some((Value::Unknown, "Inconclusive", why));
+    }
     let verdicts: Vec<_> = pass.status.verdicts.iter().filter(|state| !state.dry_run).collect();
     if verdicts.is_empty() && !pass.status.verdicts.is_empty() {
         return Some((Value::Unknown, "DryRun", "from none of the metrics anything follows: all have dryRun".into()));
@@ -274,10 +294,7 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
     }
     if let Some(state) = verdicts.iter().find(is(VerdictOutcome::Inconclusive)) {
         return Some(match state.measured_at {
-            Some(_) => {
-                let message = format!("metric {} is inconclusive: {}", state.name, state.message);
-                (Value::Unknown, "Inconclusive", message)
-            }
+            Some(_) => (Value::Unknown, "Inconclusive", inconclusive(&state.name, &state.message)),
             None => (Value::Unknown, "Analyzing", format!("metric {} is being measured", state.name)),
         });
     }
@@ -293,7 +310,7 @@ pub fn condition(pass: &Pass<'_>) -> Option<(Value, &'static str, String)> {
 pub fn is_due(pass: &Pass<'_>, policy: &Policy) -> bool {
     // Behind the last one there is no step: what a switch brings is watched after the promotion.
     let index = forward::index(pass);
-    index < policy.count() && raises(pass, &policy.step(index + 1))
+    index < policy.count() && (raises(pass, &policy.step(index + 1)) || reach::is_due(pass, policy))
 }
 
 /// What keeps the release from going on once the step under way is passed, for people.
@@ -322,7 +339,7 @@ fn begun(pass: &Pass<'_>, metric: &Metric) -> VerdictStatus {
 
 /// Whether what keeps the weight from rising is a metric that only a correction helps.
 pub fn is_refused(pass: &Pass<'_>) -> bool {
-    pass.status.verdicts.iter().any(|state| state.refused && !state.dry_run)
+    reach::is_refused(pass) || pass.status.verdicts.iter().any(|state| state.refused && !state.dry_run)
 }
 
 /// Since when answers count for what is under way: the step began, and its weight is reached. What was asked before that is

@@ -18,6 +18,9 @@ pub fn repair(pass: &mut Pass<'_>) {
         let has_deadline = step.name.waits_for_cluster() || step.name == StepName::Check;
         step.unproven_since = step.unproven_since.map(|at| at.min(now));
         step.retried_at = step.retried_at.map(|at| at.min(now));
+        if let Some(unreached) = &mut step.unreached {
+            unreached.at = unreached.at.min(now);
+        }
         if step.started_at > now || (was_paused && !paused && has_deadline) {
             step.started_at = now;
         }

@@ -9,8 +9,8 @@ use crate::api::{
 };
 
 use super::{
-    analysis, contest, database, effect::Effect, forward, observation, observed::Command, pass::Pass, plan::Step, rest,
-    resting, retreat,
+    analysis, contest, database, effect::Effect, forward, observation, observed::Command, pass::Pass, plan::Step,
+    reach, rest, resting, retreat,
 };
 
 /// How long a decided command stays to be looked at.
@@ -373,6 +373,11 @@ fn approve(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
 
 fn skip(pass: &mut Pass<'_>, command: &Command, step: Step) -> Answer {
     held_by_person(pass)?;
+    // The step itself is done, whatever it is.
+    if pass.status.hold.is_none() && reach::lack(pass).is_some() {
+        accept(pass);
+        return Ok("what cannot be measured is passed over".into());
+    }
     never_passed(pass, &step)?;
     if pass.status.hold.take().is_some() {
         retry_step(pass, Some(by(command)));
@@ -487,6 +492,7 @@ fn restart_step(pass: &mut Pass<'_>, passed_by: Option<&str>) {
     if let Some(step) = &mut pass.status.step {
         step.started_at = now;
         step.unproven_since = None;
+        step.unreached = None;
         step.passed_by = passed_by
             .filter(|_| !matches!(step.name, StepName::Approval | StepName::MigrationApproval))
             .map(str::to_owned);

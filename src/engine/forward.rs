@@ -253,6 +253,7 @@ pub fn enter(pass: &mut Pass<'_>, policy: &Policy, index: i32) {
         accepted: false,
         retried_at,
         unproven_since: None,
+        unreached: None,
         progress: None,
     });
 }

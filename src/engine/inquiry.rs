@@ -211,6 +211,8 @@ pub enum Reply {
     NoData(String),
     /// There is no answer, or none that makes sense, and why.
     ProviderError(String),
+    /// The same of a provider that was reached, such as an API that does not know what it is asked about.
+    Senseless(String),
     /// What the metric asks makes no sense to the provider, or its answer none to the metric, and why: that stays so until
     /// the metric is another.
     Refused(String),

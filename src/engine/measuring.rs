@@ -148,12 +148,10 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
             }
         }
         (Reply::NoData(why), ..) => lacks_value(no_data(metric, why), metric, state),
-        (Reply::ProviderError(why), ..) => unanswered(why, metric, state),
-        (Reply::Refused(why), ..) => unanswered(&format!("{why}: {}", correction(metric)), metric, state),
-        // Whoever names one that there is not is told before the release begins: the platform has taken it away since. That
-        // says nothing of the candidate, whatever providerError says.
-        (Reply::NoProvider(why), ..) => (VerdictOutcome::Inconclusive, why.clone()),
-        _ => (VerdictOutcome::Inconclusive, "the answer is none to this metric".into()),
+        (reply, ..) => match unanswered(reply, metric) {
+            Some(lack) => lacks_value(lack, metric, state),
+            None => (VerdictOutcome::Inconclusive, "the answer is none to this metric".into()),
+        },
     };
     if outcome == VerdictOutcome::Pass {
         state.passed_at = Some(answer.at);
@@ -162,13 +160,22 @@ pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: 
     state.message = bounded(&message, MAX_TEXT);
 }
 
-/// What it means that there was no answer to the metric.
-fn unanswered(why: &str, metric: &Metric, state: &mut VerdictStatus) -> (VerdictOutcome, String) {
+/// What it means that there was no answer to the metric; none where there was one.
+#[must_use]
+pub fn unanswered(reply: &Reply, metric: &Metric) -> Option<(VerdictOutcome, String)> {
+    let why = match reply {
+        Reply::ProviderError(why) | Reply::Senseless(why) => why.clone(),
+        Reply::Refused(why) => format!("{why}: {}", correction(metric)),
+        // Whoever names one that there is not is told before the release begins: the platform has taken it away since. That
+        // says nothing of the candidate, whatever providerError says.
+        Reply::NoProvider(why) => return Some((VerdictOutcome::Inconclusive, why.clone())),
+        _ => return None,
+    };
     let outcome = match metric.provider_error {
         ProviderError::Hold => VerdictOutcome::Inconclusive,
         ProviderError::Fail => VerdictOutcome::Fail,
     };
-    lacks_value((outcome, format!("{}: {why} ({})", source(metric), limit(metric))), metric, state)
+    Some((outcome, format!("{}: {why} ({})", source(metric), limit(metric))))
 }
 
 /// What of a metric is to be corrected, for people: it may be a template's.

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod preview;
 mod providers;
 pub mod ratio;
+mod reach;
 mod report;
 mod rest;
 mod resting;

@@ -320,6 +320,12 @@ impl Policy {
         self.until(index).any(|step| *step == Step::Prepare)
     }
 
+    /// Whether maintenance mode was put on at a step or before it.
+    #[must_use]
+    pub fn is_maintained(&self, index: i32) -> bool {
+        self.until(index).any(|step| *step == Step::Maintenance)
+    }
+
     /// The steps up to a place counted from 1, the latest first.
     fn until(&self, index: i32) -> impl Iterator<Item = &Step> {
         self.steps.iter().take(usize::try_from(index).unwrap_or(0)).rev()
@@ -331,7 +337,7 @@ impl Policy {
         if !self.is_routed() {
             return Extras::default();
         }
-        let maintenance = self.until(index).any(|step| *step == Step::Maintenance);
+        let maintenance = self.is_maintained(index);
         if self.step(index) == Step::Promote {
             return Extras { maintenance, ..Extras::default() };
         }

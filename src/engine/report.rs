@@ -11,6 +11,7 @@ use super::{
     hand_back::{self, Waiting},
     pass::Pass,
     plan::Step,
+    reach,
     resting::{self, resting},
     retreat, route, trouble, unroutable, way_back,
 };
@@ -327,6 +328,9 @@ fn unproven(pass: &Pass<'_>, reason: &'static str, why: &str, place: &str, troub
     let next = match analysis::is_refused(pass) {
         // The release has the metric with which it began.
         true => format!("correct the metric, then {abort} and {retry}, which takes the corrected one over; or {skip}"),
+        false if reach::lack(pass).is_some() => {
+            format!("it goes on by itself when the provider answers; or {skip} | {abort}")
+        }
         false => format!("it goes on by itself when the verdict is Pass; or {skip} | {abort}"),
     };
     Report::new(Phase::Paused, reason, message).next(next)

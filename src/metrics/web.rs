@@ -50,15 +50,21 @@ impl Web {
     async fn ask(&self, path: &str, value: &str) -> Result<Reply, String> {
         let url = join(&self.0.address, path)?;
         let (response, _turn) = self.0.exchange(self.0.client.get(url), MOST).await?;
-        let value = value.to_owned();
+        let (value, status) = (value.to_owned(), response.status);
         Ok(match elsewhere(move || number(&value, &response)).await {
             Some(Ok(number)) => Reply::Value(number),
             Some(Err(Lack::Data(why))) => Reply::NoData(why),
+            Some(Err(Lack::Sense(why))) if is_let_in(status) => Reply::Senseless(why),
             Some(Err(Lack::Sense(why))) => Reply::ProviderError(why),
             Some(Err(Lack::Value(why))) => Reply::Refused(why),
             None => Reply::ProviderError("the answer cannot be judged".into()),
         })
     }
+}
+
+/// Whether a status is the API's own word on what it was asked about, as 404 of a candidate that nobody has called yet.
+fn is_let_in(status: u16) -> bool {
+    matches!(status, 200..300 | 400..500) && !matches!(status, 401 | 403 | 407 | 408 | 429)
 }
 
 /// A path and query behind an address, whose host and path stay what they are.
@@ -138,6 +144,10 @@ mod tests {
     #[case::a_number(answer("200 OK", r#"{"p95": 0.25}"#), Ok(0.25))]
     #[case::missing(answer("200 OK", "{}"), Err("no data: there is no p95"))]
     #[case::no_number(answer("200 OK", r#"{"p95": "fast"}"#), Err("refused: the value is no number"))]
+    #[case::unknown(answer("404 Not Found", "{}"), Err("reached: status 404"))]
+    #[case::nothing_yet(answer("204 No Content", ""), Err("reached: status 204, no JSON from line 1, column 0"))]
+    #[case::busy(answer("429 Too Many Requests", "{}"), Err("status 429"))]
+    #[case::down(answer("502 Bad Gateway", "{}"), Err("status 502"))]
     #[case::forbidden(answer("403 Forbidden", "{}"), Err("status 403"))]
     #[case::redirects_are_not_followed(answer("302 Found", ""), Err("status 302"))]
     #[case::too_long(answer("200 OK", &"x".repeat(MOST + 1)), Err("the answer is longer than 1 MiB: ask for less"))]
@@ -158,6 +168,7 @@ mod tests {
             Reply::NoData(why) => Err(format!("no data: {why}")),
             other => Err(match other {
                 Reply::ProviderError(why) => why,
+                Reply::Senseless(why) => format!("reached: {why}"),
                 Reply::Refused(why) => format!("refused: {why}"),
                 other => panic!("{other:?}"),
             }),

@@ -127,6 +127,34 @@ pub fn measured(id: &str, measure: &Measure) -> Reply {
     }
 }
 
+/// Whether a question is asked before the candidate has requests, to know whether there is an answer.
+pub fn is_before_requests(id: &str) -> bool {
+    id.starts_with("reach/")
+}
+
+/// What is answered before the candidate has requests: of some releases the provider is away when they begin, and comes
+/// back, or refuses what is asked until somebody passes over it.
+pub fn reached(id: &str, measure: &Measure) -> Reply {
+    let step: Vec<&str> = id.split('/').take(4).collect();
+    let times: u64 = id.rsplit('/').next().and_then(|times| times.parse().ok()).unwrap_or(0);
+    match rng::dice(&step.join("/")) % 16 {
+        course @ 0..2 if times <= 2 * course => Reply::ProviderError("no connection".into()),
+        2 => Reply::Refused("the query is refused".into()),
+        3 => Reply::Senseless("status 404".into()),
+        4 => Reply::NoData("nobody called".into()),
+        _ => answer(measure, 1_000, 0.9),
+    }
+}
+
+/// Whether the provider was there, whatever it said of a metric of this kind.
+pub fn is_reached(kind: Watched, reply: &Reply) -> bool {
+    match reply {
+        Reply::ProviderError(_) | Reply::NoProvider(_) => false,
+        Reply::Refused(_) => kind == Watched::Web,
+        _ => true,
+    }
+}
+
 /// How what is measured or asked after the promotion goes on, of each metric and check of a release another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
@@ -207,9 +235,12 @@ pub fn supports(reply: &Reply) -> bool {
         Reply::Share { value, requests } => *value <= LIMIT && *requests >= ENOUGH as f64,
         Reply::Counts { candidate, .. } => candidate.events < FEW,
         Reply::Windows { windows, .. } => windows.iter().all(|it| it.events < FEW && it.requests > 0),
-        Reply::NoData(_) | Reply::ProviderError(_) | Reply::Refused(_) | Reply::NoProvider(_) | Reply::Check { .. } => {
-            false
-        }
+        Reply::NoData(_)
+        | Reply::ProviderError(_)
+        | Reply::Senseless(_)
+        | Reply::Refused(_)
+        | Reply::NoProvider(_)
+        | Reply::Check { .. } => false,
     }
 }
 

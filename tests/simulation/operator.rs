@@ -179,6 +179,7 @@ impl Operator {
             let new = !self.answers.iter().any(|answer| answer.id == *id);
             let reply = match ask {
                 Ask::Metric { measure, .. } if right => Some(metrics::well(measure)),
+                Ask::Metric { measure, .. } if metrics::is_before_requests(id) => Some(metrics::reached(id, measure)),
                 Ask::Metric { measure, .. } if observed => Some(metrics::measured_after(id, measure)),
                 Ask::Metric { measure, .. } => Some(metrics::measured(id, measure)),
                 _ if right => Some(answered(None)),

@@ -85,6 +85,10 @@ fn of_prometheus(place: &str, metric: &Metric, it: &Prometheus) -> Vec<Violation
         let message = "threshold needs prometheus.query, and nothing else does";
         found.push(violation(format!("{place}.prometheus"), message));
     }
+    if it.query.is_some() && (it.total.is_some() || it.events.is_some() || it.good.is_some()) {
+        let message = "prometheus has a query, or total with events or good, not both";
+        found.push(violation(format!("{place}.prometheus"), message));
+    }
     let counters = it.total.is_some() && it.events.is_some() != it.good.is_some();
     if (compare.is_some() || burn_rate.is_some()) != counters {
         let message =

@@ -17,6 +17,10 @@ pub fn check((index, check): (usize, &Check)) -> Vec<Violation> {
     if check.every.is_some_and(|every| every < Duration::from_secs(1)) {
         found.push(violation(at(".every"), "every must be at least 1s"));
     }
+    if check.timeout.is_some_and(|timeout| timeout > check.longest_timeout()) {
+        let message = "timeout of http and logs is at most 60s, of job, keys and sql 24h";
+        found.push(violation(at(".timeout"), message));
+    }
     if check.logs.as_ref().is_some_and(|logs| logs.max.is_some_and(|max| logs.min > max)) {
         found.push(violation(at(".logs"), "logs.min must not be above logs.max"));
     }

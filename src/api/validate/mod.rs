@@ -300,6 +300,14 @@ mod tests {
             }),
             release(|it| {
                 it["spec"]["checks"] = json!([
+                    {"name": "a", "timeout": "61s", "http": {}},
+                    {"name": "b", "timeout": "1m", "logs": {"pattern": "x"}},
+                    {"name": "c", "timeout": "24h", "job": {"template": {"spec": {}}}},
+                    {"name": "d", "timeout": "25h", "job": {"template": {"spec": {}}}},
+                ]);
+            }),
+            release(|it| {
+                it["spec"]["checks"] = json!([
                     {"name": "a", "http": {}, "logs": {"pattern": "x"}},
                     {"name": "b", "keys": [{"keys": ["A"]}]},
                     {"name": "c", "http": {"host": "a.example", "headers": [{"name": "hOST", "value": "b.example"}]}},
@@ -365,6 +373,7 @@ mod tests {
                     {"name": "a", "web": {"path": "/a/../b", "value": "json.a"}, "burnRate": {"objective": 1}},
                     {"name": "a", "web": {"path": "/a?b=../c//", "value": "json.a"}, "threshold": {"max": 1}},
                     metric(json!({"total": "a", "good": "b"}), json!({"burnRate": {"objective": 0.99}})),
+                    metric(json!({"query": "up", "total": "a"}), limit.clone()),
                 ]});
             }),
             release(|it| {
@@ -426,6 +435,7 @@ mod tests {
                 vec!["spec.strategy.canary.steps[0].check"],
                 vec!["spec.checks[0]"],
                 vec!["spec.checks[0].interval", "spec.checks[0].every", "spec.checks[0].logs"],
+                vec!["spec.checks[0].timeout", "spec.checks[3].timeout"],
                 vec!["spec.checks[0]", "spec.checks[1].keys[0]", "spec.checks[2].http"],
                 vec!["spec.checks[0].sql", "spec.checks[1].sql", "spec.checks[1].sql.value", "spec.checks[1].sql.rows"],
                 vec![
@@ -456,6 +466,7 @@ mod tests {
                     "spec.analysis.metrics[10]",
                     "spec.analysis.metrics[11]",
                     "spec.analysis.metrics[11].web.path",
+                    "spec.analysis.metrics[14].prometheus",
                 ],
                 vec!["spec.analysis"],
                 vec!["spec.analysis.maxDuration"],

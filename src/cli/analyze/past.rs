@@ -2,6 +2,8 @@
 
 use crate::api::{ServiceReleaseStatus, TimelineEntry, Timestamp};
 
+const PROMOTED: &str = "promoted";
+
 /// A release that was, or that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
@@ -13,7 +15,7 @@ pub struct Past {
     pub stable: String,
     /// When the candidate began to have traffic.
     pub from: Timestamp,
-    /// When it was promoted or taken back; while it is under way, now.
+    /// When all traffic began to move to it, or it was taken back; while it is under way, now.
     pub to: Timestamp,
     /// From when on it had which weight, in percent.
     pub weights: Vec<(Timestamp, i32)>,
@@ -33,13 +35,19 @@ pub fn last_release(status: &ServiceReleaseStatus, now: Timestamp) -> Result<Pas
     let watched = status.verdicts.iter().map(|verdict| verdict.started_at).min();
     let shifted = weights.iter().find(|(_, weight)| *weight > 0).map(|(at, _)| *at);
     reached(&mut weights, status);
-    let from = watched.or(shifted).ok_or("its last release had no traffic beside stable")?;
+    // What is watched after the promotion began anew with it.
+    let begins = || watched.into_iter().chain(shifted);
+    let ended = begins().find_map(|from| Some((from, end(status, number, from)?)));
+    let begun = begins().next().ok_or("its last release had no traffic beside stable")?;
     let stable = beside(status, number).ok_or("nothing was stable beside its last release")?;
-    let (to, end) = match end(status, number, from) {
-        Some(end) => end,
-        None if status.candidate.is_some() => (now, "under way"),
+    let (from, (to, end)) = match ended {
+        Some(ended) => ended,
+        None if status.candidate.is_some() => (begun, (now, "under way")),
         None => return Err("its timeline no longer has the end of the last release"),
     };
+    // While all traffic moves, stable's share ends: that proves nothing of the two.
+    let moved = entries().filter(|entry| end == PROMOTED && is_promotion(entry)).map(|entry| entry.at);
+    let to = moved.filter(|at| *at > from).fold(to, Timestamp::min);
     Ok(Past { number, candidate: release.revision.clone(), stable, from, to, weights, end })
 }
 
@@ -61,10 +69,15 @@ fn weight(entry: &TimelineEntry) -> Option<(Timestamp, i32)> {
     let mut words = entry.message.split(' ').skip(1);
     let weight = match (entry.kind.as_str(), words.next()?) {
         ("Step", "setWeight") => words.next()?.parse().ok()?,
-        ("Step", "promote") => 100,
+        _ if is_promotion(entry) => 100,
         _ => return None,
     };
     Some((entry.at, weight))
+}
+
+/// Whether it is the step that gives the candidate all traffic: `6/6 promote`.
+fn is_promotion(entry: &TimelineEntry) -> bool {
+    entry.kind == "Step" && entry.message.split(' ').nth(1) == Some("promote")
 }
 
 /// What was stable beside a release.
@@ -85,7 +98,7 @@ fn end(status: &ServiceReleaseStatus, number: i64, from: Timestamp) -> Option<(T
     let promoted = status.history.iter().filter(|known| known.release == number);
     let told = status.timeline.iter().filter(|entry| entry.release == number).filter_map(|entry| {
         let end = match entry.kind.as_str() {
-            "Promoted" => "promoted",
+            "Promoted" => PROMOTED,
             "RollingBack" => "taken back",
             "Superseded" => "superseded",
             _ => return None,
@@ -93,7 +106,7 @@ fn end(status: &ServiceReleaseStatus, number: i64, from: Timestamp) -> Option<(T
         Some((entry.at, end))
     });
     let ends = rollback.map(|rollback| (rollback.started_at, "taken back"));
-    ends.chain(promoted.map(|known| (known.at, "promoted"))).chain(told).filter(|(at, _)| *at > from).min()
+    ends.chain(promoted.map(|known| (known.at, PROMOTED))).chain(told).filter(|(at, _)| *at > from).min()
 }
 
 #[cfg(test)]
@@ -127,15 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn a_promoted_release_is_between_its_first_weight_and_its_promotion() {
+    fn a_promoted_release_is_between_its_first_weight_and_the_last_step() {
         let status = status(json!({
             "stable": {"revision": "new", "release": 7}, "previous": {"revision": "old", "release": 5},
             "history": [{"revision": "old", "release": 5, "at": at(0)}, {"revision": "new", "release": 7, "at": at(10)}],
         }));
         let past = last_release(&status, time(59)).unwrap();
         assert_eq!((past.candidate.as_str(), past.stable.as_str(), past.end), ("new", "old", "promoted"));
-        assert_eq!((past.from, past.to), (time(2), time(10)));
+        assert_eq!((past.from, past.to), (time(2), time(9)));
         assert_eq!(past.weights, [(time(2), 25), (time(7), 50), (time(9), 100)]);
+        // What an observation watches began after it.
+        let verdicts = json!([{"name": "errors", "outcome": "Pass", "startedAt": at(10)}]);
+        let observed = ServiceReleaseStatus { verdicts: serde_json::from_value(verdicts).unwrap(), ..status.clone() };
+        assert_eq!(last_release(&observed, time(59)).unwrap(), past);
         let forgotten = ServiceReleaseStatus { previous: None, ..status };
         assert_eq!(last_release(&forgotten, time(59)).unwrap().stable, "old");
     }

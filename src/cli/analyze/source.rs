@@ -49,7 +49,9 @@ impl Source {
     /// When there is no answer, or none that makes sense: of a metric (its name is for the message).
     pub async fn measure(&self, metric: &str, measure: &Measure, at: Timestamp) -> Result<Reply, CliError> {
         match self.prometheus.measure_at(measure, at).await {
-            Reply::ProviderError(why) | Reply::NoProvider(why) | Reply::Refused(why) => Err(self.fault(metric, &why)),
+            Reply::ProviderError(why) | Reply::Senseless(why) | Reply::NoProvider(why) | Reply::Refused(why) => {
+                Err(self.fault(metric, &why))
+            }
             reply => Ok(reply),
         }
     }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::past::{self, Past};
 use crate::{
     api::{
-        Analysis, AnalysisTemplate, AnalysisTemplateSpec, GROUP, Metric, ServiceRelease, TemplateRef, Timestamp, crds,
+        Analysis, AnalysisTemplate, AnalysisTemplateSpec, Duration, GROUP, Metric, ServiceRelease, TemplateRef,
+        Timestamp, crds,
     },
     cli::{
         args::{Analyze, Connection, WindowArgs},
@@ -47,7 +48,7 @@ pub struct Summary {
     title: String,
     from: Timestamp,
     to: Timestamp,
-    interval: crate::api::Duration,
+    interval: Duration,
 }
 
 impl Summary {
@@ -63,11 +64,19 @@ impl Subject {
         Summary { title: self.title.clone(), from: self.from, to: self.to, interval: self.analysis.interval }
     }
 
-    /// When the operator would have looked.
-    pub fn looks(&self) -> impl Iterator<Item = Timestamp> + use<> {
-        let (from, to) = (self.from.as_millis(), self.to.as_millis());
-        let interval = i64::try_from(self.analysis.interval.as_millis()).unwrap_or(i64::MAX).max(1000);
-        (1..=(to - from) / interval).map(move |look| Timestamp::from_millis(from + look * interval))
+    /// When the operator would have looked: after each interval, of which the first at a weight begins when it is reached.
+    pub fn looks(&self) -> impl Iterator<Item = Timestamp> {
+        let interval = self.analysis.interval.max(Duration::from_secs(1));
+        let next = move |last: &Timestamp| {
+            let at = last.plus(interval);
+            // A look before it is due is put off, perhaps beyond the next weight.
+            let put_off = |at: &Timestamp| {
+                let due = self.shared(*at).since.plus(interval);
+                (due > *at).then_some(due)
+            };
+            std::iter::successors(Some(at), put_off).last()
+        };
+        std::iter::successors(next(&self.from), next).take_while(|at| *at <= self.to)
     }
 
     /// How the traffic was shared at a moment, and since when.
@@ -141,6 +150,9 @@ pub fn assemble(
         (_, _, Some(past)) => (past.from, past.to),
         _ => return Err(missing("--from and --to")),
     };
+    // Once it is promoted, the candidate's pods are stable's.
+    let until = known.filter(|past| revision.as_ref().is_none_or(|it| *it == past.candidate)).map(|past| past.to);
+    let to = until.filter(|until| from < *until).map_or(to, |until| until.min(to));
     if from >= to {
         return Err(usage("--from is not before --to", "give the beginning of the window first"));
     }

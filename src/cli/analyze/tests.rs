@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{judge, source::Source, subject};
+use super::{judge, past::Past, source::Source, subject};
 use crate::cli::{
     args::{Analyze, PrometheusArgs, SplitArgs, WindowArgs},
     error::CliError,
@@ -136,13 +136,22 @@ async fn analyze(fake: Fake, change: impl FnOnce(&mut Analyze)) -> Result<(Strin
 }
 
 async fn analyze_of(manifest: &str, fake: Fake, change: impl FnOnce(&mut Analyze)) -> Result<(String, bool), CliError> {
+    analyze_past(manifest, fake, None, change).await
+}
+
+async fn analyze_past(
+    manifest: &str,
+    fake: Fake,
+    past: Option<Past>,
+    change: impl FnOnce(&mut Analyze),
+) -> Result<(String, bool), CliError> {
     let (address, server) = fake.start().await;
     let mut args = args(&address);
     change(&mut args);
     let (release, known) = subject::manifest(manifest, "shop.yaml")?;
     let analysis = subject::resolve(release.spec.analysis.as_ref().unwrap(), &known)?;
     let analysis = subject::only(analysis, &args.metrics)?;
-    let subject = subject::assemble(&release, analysis, &args, None)?;
+    let subject = subject::assemble(&release, analysis, &args, past.map(Ok))?;
     let report = judge(&Source::open(&args.source)?, &subject, &args).await;
     server.abort();
     let report = report?;
@@ -175,6 +184,35 @@ async fn a_good_candidate_passes_and_every_change_is_told() {
     assert!(text.contains("latency: Fail after 21 looks: 0.9 (max 0.5), 2 of 2 in a row"), "{text}");
     assert!(text.contains("2026-11-20T10:10:00.000Z  Inconclusive  0.9 (max 0.5), 1 of 2 in a row"), "{text}");
     assert!(text.contains("gone back at 2026-11-20T10:10:30.000Z, because of latency"), "{text}");
+}
+
+/// Half of the requests from 10:00 on, more from half a second before 10:10:30 on, and all of them from so long before
+/// 10:20:30 on.
+fn promoted() -> Past {
+    let at = |millis: i64| crate::api::Timestamp::from_millis(BEGIN * 1000 + millis);
+    Past {
+        number: 7,
+        candidate: "new".into(),
+        stable: "old".into(),
+        from: at(0),
+        to: at(1_229_500),
+        weights: vec![(at(0), 50), (at(629_500), 75), (at(1_229_500), 100)],
+        end: "promoted",
+    }
+}
+
+#[rstest]
+#[case::its_own(|args: &mut Analyze| args.window = WindowArgs::default())]
+#[case::one_that_reaches_beyond(|_: &mut Analyze| {})]
+#[tokio::test]
+async fn a_promoted_release_is_judged_as_long_as_it_was_a_candidate(#[case] window: fn(&mut Analyze)) {
+    let only = |args: &mut Analyze| (args.metrics = vec!["errors".into()], window(args)).1;
+    let (text, _) = analyze_past(MANIFEST, GOOD, Some(promoted()), only).await.unwrap();
+    let first = "shop: new against old (release 7, promoted), 2026-11-20T10:00:00.000Z to 2026-11-20T10:20:29.500Z, a look every 30s\n";
+    assert!(text.starts_with(first), "{text}");
+    assert!(text.contains("errors: Pass after 39 looks: "), "{text}");
+    // A look counts an interval of its weight.
+    assert_eq!(text.matches("not there yet").count(), 0, "{text}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::world::{World, unanswered};
 use crate::{
     api::{Action, Duration, Phase, TallyStatus, VerdictOutcome, WindowStatus},
     engine::{Absent, Ask, Ended, Measure, Question, Reply},
@@ -105,7 +105,7 @@ fn without_a_value_it_holds_unless_told_otherwise(
     let mut world = with_metric(error_rate(&policy));
     world.reply = match reply {
         Reply::NoData(_) => |_| Some(Reply::NoData("no series".into())),
-        _ => |_| Some(Reply::ProviderError("no connection".into())),
+        _ => unanswered,
     };
     world.set_image("v2");
     minutes(&mut world, 15);
@@ -132,10 +132,6 @@ fn stepping(strategy: Value, more: &Value, reply: fn(&Question) -> Option<Reply>
     world.set_image("v2");
     minutes(&mut world, 15);
     world
-}
-
-fn unanswered(_: &Question) -> Option<Reply> {
-    Some(Reply::ProviderError("no connection".into()))
 }
 
 /// Well at first, then nothing is answered any more.
@@ -440,7 +436,7 @@ fn without_automatic_rollback_what_stays_inconclusive_is_held() {
         spec.rollback.automatic = false;
         spec.analysis.as_mut().unwrap().max_duration = Some(Duration::from_secs(300));
     });
-    world.reply = |_| Some(Reply::ProviderError("no connection".into()));
+    world.reply = unanswered;
     world.set_image("v2");
     minutes(&mut world, 18);
     let hold = world.status().hold.unwrap();

@@ -12,6 +12,7 @@ mod held;
 mod judged;
 mod observed;
 mod providers;
+mod reached;
 mod recorded;
 mod refused;
 mod releases;

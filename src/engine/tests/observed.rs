@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     analysed,
-    world::{World, right, wrong},
+    world::{World, right, unanswered, wrong},
 };
 use crate::{
     api::{Action, CommandPhase, Phase, Timestamp, VerdictOutcome},
@@ -267,10 +267,6 @@ fn seconds(world: &mut World, seconds: u64) -> Vec<String> {
         }
     }
     warned
-}
-
-fn unanswered(_: &Question) -> Option<Reply> {
-    Some(Reply::ProviderError("no connection".into()))
 }
 
 fn kinds(world: &World) -> Vec<String> {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     analysed::{error_rate, minutes, weight, with_metric},
-    world::World,
+    world::{World, is_before_requests},
 };
 use crate::{
     api::{Action, Phase},
@@ -38,7 +38,7 @@ fn a_query_that_is_refused_holds_and_says_that_only_another_one_helps() {
     });
     with_query(&mut world, "sum(");
     // As if it was broken after the first weight was given.
-    world.reply = |_| None;
+    world.reply = |question| is_before_requests(question).then_some(Reply::Value(0.0));
     world.set_image("v2");
     world.settle();
     world.reply = refusing;

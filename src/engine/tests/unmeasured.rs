@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     analysed::{error_rate, minutes, with_metric},
-    world::World,
+    world::{World, is_before_requests},
 };
 use crate::{
     api::{Action, Phase},
@@ -79,7 +79,7 @@ fn one_that_was_measured_or_need_not_be_says_nothing(
 #[test]
 fn nobody_is_said_to_measure_once_the_release_is_over() {
     let mut world = with_metric(error_rate(&json!({})));
-    world.reply = |_| None;
+    world.reply = |question| is_before_requests(question).then_some(Reply::Value(0.0));
     world.set_image("v2");
     minutes(&mut world, 2);
     world.say(Action::Abort, |_| {});

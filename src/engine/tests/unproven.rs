@@ -6,16 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     analysed::{error_rate, minutes, weight, with_metric},
-    world::World,
+    world::{World, unanswered},
 };
 use crate::{
     api::{Action, Phase},
-    engine::{Ended, Question, Reply},
+    engine::{Ended, Reply},
 };
-
-fn unanswered(_: &Question) -> Option<Reply> {
-    Some(Reply::ProviderError("no connection".into()))
-}
 
 /// v2 at 50% and at a step that waits for a person, with nobody who answers for its metric.
 fn waiting(step: &Value) -> World {

@@ -460,6 +460,19 @@ pub fn right() -> Reply {
     Reply::Check { fault: None, seen: "200".into(), took: Duration::from_millis(10) }
 }
 
+/// A provider that was there as long as the candidate had no requests, and does not answer any more.
+pub fn unanswered(question: &Question) -> Option<Reply> {
+    Some(match is_before_requests(question) {
+        true => Reply::Value(0.0),
+        false => Reply::ProviderError("no connection".into()),
+    })
+}
+
+/// Whether a metric is asked for only to know whether there is an answer.
+pub fn is_before_requests(question: &Question) -> bool {
+    question.id.starts_with("reach/")
+}
+
 /// One that is not.
 pub fn wrong() -> Reply {
     Reply::Check { fault: Some("expected status 200".into()), seen: "503".into(), took: Duration::from_millis(10) }

@@ -15,6 +15,7 @@ pub const ALL: &[Scenario] = scenarios! {
     the_example_of_templates, Together, Prometheus;
     the_ready_made_templates, Together, Prometheus;
     prometheus_is_away, Alone, Prometheus;
+    prometheus_is_away_from_the_beginning, Alone, Prometheus;
 };
 
 /// The example on test pods, which Prometheus is to scrape.
@@ -220,4 +221,51 @@ async fn prometheus_is_away(world: World) {
     let status = shop.healthy().await;
     assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 3], "{:?}", status.verdicts);
     load.assert_no_failed_requests().await;
+}
+
+/// Neither a weight nor a switch gives the candidate requests that nobody could measure.
+async fn prometheus_is_away_from_the_beginning(world: World) {
+    let (shop, load) = example(&world, |release| {
+        release["spec"]["analysis"]["interval"] = json!("2s");
+    })
+    .await;
+    world.devcluster(&["kill", "prometheus"]).await;
+    shop.release("v2", &[]).await;
+    held_before_requests(&shop).await;
+    world.devcluster(&["restart", "prometheus"]).await;
+    let status = shop.healthy().await;
+    assert_eq!(outcomes(&status), [VerdictOutcome::Pass; 3], "{:?}", status.verdicts);
+
+    // The same of a switch; what has no threshold is for canaries.
+    let metrics = json!(shop.get().await.spec.analysis.expect("an analysis").metrics);
+    let limits: Vec<&Value> =
+        metrics.as_array().expect("a list").iter().filter(|metric| metric.get("threshold").is_some()).collect();
+    let switch = json!({"spec": {
+        "strategy": {"canary": null, "blueGreen": {}}, "observation": {"duration": "30s"}, "analysis": {"metrics": limits},
+    }});
+    shop.patch(&switch.to_string()).await;
+    world.devcluster(&["kill", "prometheus"]).await;
+    shop.release("v3", &[]).await;
+    held_before_requests(&shop).await;
+    world.devcluster(&["restart", "prometheus"]).await;
+    shop.reaches("v3 is observed", |status| status.phase == Phase::Observing).await;
+    let status = shop.healthy().await;
+    assert_eq!(outcomes(&status), [VerdictOutcome::Pass], "{:?}", status.verdicts);
+    load.assert_no_failed_requests().await;
+}
+
+async fn held_before_requests(shop: &Shop) {
+    let status = shop.reaches("held without an answer", |status| status.reason == "AnalysisInconclusive").await;
+    let (weights, stable) = (status.weights.unwrap(), status.stable.unwrap().revision);
+    assert_eq!((status.phase, weights.desired.candidate, weights.observed.candidate), (Phase::Paused, 0, 0));
+    assert!(status.message.contains("Prometheus default: no connection"), "{}", status.message);
+    assert!(status.next_action.contains("goes on by itself when the provider answers"), "{}", status.next_action);
+    let condition = status.conditions.iter().find(|it| it.type_ == "AnalysisPassed").expect("the condition");
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("Unknown", "Inconclusive"));
+    // It stays so, however often it is asked.
+    let often = |status: &ServiceReleaseStatus| {
+        status.step.as_ref().and_then(|step| step.unreached.as_ref()).is_some_and(|it| it.times >= 4)
+    };
+    let status = shop.reaches("asked again and again", often).await;
+    assert_eq!((status.reason.as_str(), status.stable.unwrap().revision), ("AnalysisInconclusive", stable));
 }

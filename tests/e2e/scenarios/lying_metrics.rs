@@ -30,11 +30,16 @@ strategy: {canary: {steps: [{setWeight: 50}, {pause: {duration: 1s}}]}}
 const MOST_MEMORY: u64 = 100;
 
 async fn held_until_the_answers_are_sound(world: World) {
-    let liar = Liar::start(Lie::Never).await;
+    let liar = Liar::start(Lie::Unavailable).await;
     let providers = format!(r#"{{"liar": {{"prometheus": "http://{}", "timeoutSeconds": 1}}}}"#, liar.address);
     let operator = OwnOperator::start_with(&world, Harm::Nothing, &["--providers", &providers]).await;
     let shop = world.shop(SPEC).await;
     shop.release("v2", &[]).await;
+    // Before there are requests it matters only whether there is an answer.
+    let status = shop.reaches("held by 503", |status| status.reason == "AnalysisInconclusive").await;
+    assert_eq!((status.phase, status.weights.unwrap().desired.candidate), (Phase::Paused, 0), "{}", status.message);
+    liar.tell(Lie::Nothing);
+    shop.reaches("at its weight", |status| status.weights.is_some_and(|it| it.desired.candidate == 50)).await;
     for (lie, told) in [
         (Lie::Never, "no answer: operation timed out"),
         (Lie::Several, "the query has 3 series, not one"),

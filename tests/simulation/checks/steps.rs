@@ -161,6 +161,7 @@ impl Checker {
         self.require(to.index >= from.index, "T2", || format!("step falls from {} to {}", from.index, to.index));
         self.passed(cluster, work, plan, &steps, to.index);
         self.verdicts(work, plan, from);
+        self.provider(work, plan, from);
         self.reached(cluster, work, plan, steps.get(place(from.index)).copied());
         if desired(new) > desired(old) {
             let passed = (from.index..=to.index).filter_map(|index| steps.get(place(index)));
@@ -229,6 +230,25 @@ impl Checker {
         let failed = state.is_some_and(|it| it.outcome == VerdictOutcome::Fail);
         let acted = new.rollback.as_ref().is_some_and(|it| it.release == number(new)) || new.hold.is_some();
         self.require(!failed || acted, "T2", || format!("a failed metric is left at that: {state:?}"));
+    }
+
+    /// The candidate gets its first requests, and maintenance mode begins, only when the provider of the metric was there,
+    /// whatever it said.
+    fn provider(&mut self, work: &Work, plan: &Plan, from: &StepStatus) {
+        let (old, new) = (&work.old, &work.decision.status);
+        let full = new.release.as_ref().is_some_and(|it| it.full_promotion_by.is_some());
+        let person = from.accepted || full || passed_over(work);
+        let none = replicas(&work.view.release.spec, old) == 0;
+        if has_opened(plan, old) || !has_opened(plan, new) || old.stable.is_none() || person || none {
+            return;
+        }
+        let asks = |kind: &Watched| !matches!(kind, Watched::DryRun | Watched::Restarts);
+        let Some(kind) = metrics::of(plan).filter(asks) else { return };
+        let mut answers = work.view.observed.answers.iter().filter(|it| metrics::is_before_requests(&it.id));
+        let reached = answers.any(|answer| metrics::is_reached(kind, &answer.reply));
+        self.require(reached, "T2", || {
+            "the candidate gets requests, and nobody knows whether they can be measured".into()
+        });
     }
 
     /// What is counted for a weight is counted from when the traffic had it.
@@ -377,6 +397,17 @@ impl Checker {
             });
         }
     }
+}
+
+/// Whether the candidate got requests up to this step, or maintenance mode was put on for it.
+fn has_opened(plan: &Plan, status: &ServiceReleaseStatus) -> bool {
+    let count = status.step.as_ref().map_or(0, |step| place(step.index) + 1);
+    steps(&plan.spec, status).into_iter().take(count).any(|step| match step {
+        Step::Weight(weight) => weight > 0,
+        Step::Headers(there) | Step::Mirror(there) => there,
+        Step::Maintenance | Step::Promote => true,
+        _ => false,
+    })
 }
 
 /// Whether a check was answered as it should at this step since it began: what is told to have passed in this

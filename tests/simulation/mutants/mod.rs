@@ -9,12 +9,15 @@ use servicerelease::{
         Action, CommandPhase, Duration, Metric, Phase, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus,
         StepName, Timestamp,
     },
-    engine::{Decision, Effect, Endpoint, Observed, Reply, RouteParent, Selection, Template, decide},
+    engine::{Answer, Decision, Effect, Endpoint, Observed, Reply, RouteParent, Selection, Template, decide},
 };
 
-use crate::model::{
-    cluster::{CANDIDATE_SERVICE, SERVICE},
-    gateway,
+use crate::{
+    metrics,
+    model::{
+        cluster::{CANDIDATE_SERVICE, SERVICE},
+        gateway,
+    },
 };
 
 /// A mutant: its name, the rule that it breaks, and what it does instead of `decide()`.
@@ -353,6 +356,20 @@ pub const ANALYSED: &[Mutant] = &[
                     answer.reply = Reply::Value(0.0);
                 }
             }
+        })
+    }),
+    mutant("takes silence for the word of a provider before there are requests", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for answer in seen.answers.iter_mut().filter(|answer| metrics::is_before_requests(&answer.id)) {
+                answer.reply = Reply::Value(0.0);
+            }
+        })
+    }),
+    mutant("gives the candidate requests without asking whether they can be measured", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            let asked = decide(release, seen, now).questions.into_iter().map(|question| question.id);
+            let said = |id| Answer { id, at: now, reply: Reply::Value(0.0) };
+            seen.answers.extend(asked.filter(|id| metrics::is_before_requests(id)).map(said));
         })
     }),
     mutant("counts no error of the candidate", "T2", |release, seen, now| {

@@ -262,3 +262,25 @@ fn a_config_map_is_written_only_where_its_owner_agrees() {
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Invalid, "ConfigMapMissing"));
     assert!(status.next_action.contains(LABEL_RELEASE), "{}", status.next_action);
 }
+
+#[rstest]
+#[case::one_that_old_code_lives_with(database(&json!({"migration": {"sql": {"configMap": "shop-2"}, "previousRevisionCompatible": true}})), "v1")]
+#[case::one_behind_maintenance_mode(incompatible(&json!({})), "v2")]
+fn no_migration_is_begun_before_the_metrics_can_be_measured(#[case] spec: Value, #[case] then: &str) {
+    let mut world = breaking(&json!({}), well);
+    let metric = json!({"name": "errors", "prometheus": {"query": "errors"}, "threshold": {"max": 1}});
+    world.edit(|it| {
+        it.database = serde_json::from_value(spec).unwrap();
+        it.analysis = serde_json::from_value(json!({"metrics": [metric]})).unwrap();
+    });
+    world.reply = |_| Some(Reply::ProviderError("no connection".into()));
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Paused, "AnalysisInconclusive"), "{}", status.message);
+    assert_eq!((made(&world), maintenance(&world)), (vec!["preflight".into()], "false".into()));
+    world.say(Action::Skip, |_| {});
+    world.settle();
+    assert!(made(&world).contains(&"migrate".into()), "{}", world.answer());
+    // Behind maintenance mode nobody waits for metrics; without it requests do.
+    assert_eq!(world.stable(), then, "{}", world.status().message);
+}

@@ -9,7 +9,7 @@ use crate::{
         Action, ApprovalKind, BackupStatus, CommandApproval, DatabaseTask, LABEL_RELEASE, Phase, SchemaState, StepName,
         WorkOutcome,
     },
-    engine::{ConfigMap, Effect, ObjectVersion, Planned, Report, Run, Task},
+    engine::{ConfigMap, Effect, ObjectVersion, Planned, Reply, Report, Run, Task},
 };
 
 use super::world::{World, template};
