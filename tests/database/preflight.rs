@@ -100,6 +100,7 @@ async fn rights_to_what_is_planned_are_looked_at_before_it_is_begun() {
         url: server.url_of("tenant", "shop"),
         scratch: None,
         files: "/nowhere".into(),
+        down_files: "/nowhere".into(),
         backups: "/nowhere".into(),
         command: Vec::new(),
     };

@@ -2,7 +2,7 @@
 //! reports is taken in.
 
 use crate::api::{
-    DatabaseStatus, DatabaseTask, DatabaseWork, Duration, Timestamp, WorkOutcome,
+    DatabaseStatus, DatabaseTask, DatabaseWork, Duration, MigrationDownStatus, Timestamp, WorkOutcome,
     database_status::{MAX_FINDINGS, MAX_WORK},
     status::bounded,
 };
@@ -88,6 +88,8 @@ const fn word(task: DatabaseTask) -> &'static str {
         DatabaseTask::Settlement => "settlement",
         DatabaseTask::Seed => "seed",
         DatabaseTask::Verification => "verify",
+        DatabaseTask::PreflightDown => "look-down",
+        DatabaseTask::BackupBeforeDown => "backup-down",
         DatabaseTask::MigrationDown => "down",
         DatabaseTask::VerificationDown => "verify-down",
         DatabaseTask::BackupBeforeRestore => "backup-now",
@@ -237,9 +239,13 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
             let told = pinned(pass).map(|database| lacking::told(pass, &database, &order.job, &report.message));
             work.message = bounded(told.as_ref().unwrap_or(&report.message), MOST_TOLD);
             take_in(pass, order.task, report);
-            if order.task == DatabaseTask::Preflight {
-                let image = end.image.as_deref().filter(|_| matches!(order.job.pod, TaskPod::Wrapped { .. }));
-                pass.status.database.get_or_insert_default().image = bounded(image.unwrap_or_default(), MOST_IMAGE);
+            let image = end.image.as_deref().filter(|_| matches!(order.job.pod, TaskPod::Wrapped { .. }));
+            let image = bounded(image.unwrap_or_default(), MOST_IMAGE);
+            let known = pass.status.database.get_or_insert_default();
+            match (order.task, &mut known.migration_down) {
+                (DatabaseTask::Preflight, _) => known.image = image,
+                (DatabaseTask::PreflightDown, Some(down)) => down.image = image,
+                _ => {}
             }
         }
         None => without_report(pass, order, work, &end.message),
@@ -343,13 +349,30 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         all.into_iter().take(MAX_FINDINGS).map(|it| bounded(&it, most)).collect()
     };
     let migrates = matches!(task, DatabaseTask::Migration | DatabaseTask::Settlement);
-    if changes(task) {
+    if changes(task) || task == DatabaseTask::PreflightDown {
         database.settle = bounded(&report.settle, MOST_SETTLE);
     }
-    if task == DatabaseTask::Preflight {
-        database.database = bounded(&report.database, 128);
-        database.files_hash = bounded(&report.files_hash, 64);
-        database.pending = list(report.pending, 128);
+    match task {
+        DatabaseTask::Preflight => {
+            database.database = bounded(&report.database, 128);
+            database.files_hash = bounded(&report.files_hash, 64);
+            database.pending = list(report.pending, 128);
+            let (risks, loses_data) = (list(report.down_risks, 160), report.down_loses_data);
+            let found = MigrationDownStatus { risks, loses_data, ..Default::default() };
+            database.migration_down = Some(found).filter(|found| !found.risks.is_empty());
+        }
+        DatabaseTask::PreflightDown if report.outcome == WorkOutcome::Done => {
+            let found = MigrationDownStatus {
+                files_hash: bounded(&report.files_hash, 64),
+                files: list(report.pending, 128),
+                risks: list(report.risks, 160),
+                loses_data: report.loses_data,
+                ..Default::default()
+            };
+            database.migration_down = Some(found);
+            return;
+        }
+        _ => {}
     }
     if !report.risks.is_empty() {
         database.risks = list(report.risks, 160);
@@ -370,7 +393,7 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         rehearsal.rewritten = list(rehearsal.rewritten, 128);
         database.rehearsal = Some(rehearsal);
     }
-    if let Some(mut backup) = report.backup.filter(|_| task == DatabaseTask::Backup) {
+    if let Some(mut backup) = report.backup {
         backup.name = bounded(&backup.name, 256);
         backup.sha256 = bounded(&backup.sha256, 64);
         backup.server_version = bounded(&backup.server_version, 64);
@@ -379,7 +402,10 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
             None if backup.not_proven.is_empty() => reported::SKIPPED.into(),
             None => bounded(&backup.not_proven, 256),
         };
-        database.backup = Some(backup);
+        match task {
+            DatabaseTask::Backup => database.backup = Some(backup),
+            _ => database.set_aside = Some(backup),
+        }
     }
 }
 
@@ -404,7 +430,9 @@ pub fn is_broken_off(pass: &Pass<'_>, job: &Job) -> bool {
     known.is_some_and(|work| {
         let of_way_back = matches!(
             work.task,
-            DatabaseTask::VerificationDown
+            DatabaseTask::PreflightDown
+                | DatabaseTask::BackupBeforeDown
+                | DatabaseTask::VerificationDown
                 | DatabaseTask::BackupBeforeRestore
                 | DatabaseTask::VerificationRestore
                 | DatabaseTask::CleanUp
