@@ -256,6 +256,9 @@ pub struct DatabaseWork {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub job: String,
+    /// Whether that Job was seen at work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ran: bool,
     /// When it was begun.
     pub started_at: Timestamp,
     /// When it ended.

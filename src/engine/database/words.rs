@@ -141,19 +141,18 @@ pub fn restore(pass: &Pass<'_>) -> String {
 
 /// What taking the migration back would do.
 pub fn migrate_down(pass: &Pass<'_>) -> String {
-    let known = pass.status.database.as_ref();
-    let down = known.and_then(|known| known.migration_down.clone()).unwrap_or_default();
-    let what = if down.image.is_empty() { down.files.join(", ") } else { format!("image {}", down.image) };
-    let what = if what.is_empty() { String::new() } else { format!(" by {}", bounded(&what, 200)) };
-    let lost = if down.loses_data { "loses what was written since, unless nobody needs it" } else { "loses no data" };
-    let risks =
-        if down.risks.is_empty() { String::new() } else { format!(": {}", bounded(&down.risks.join(", "), 400)) };
-    let backup = pinned(pass).is_some_and(|database| database.backup.is_some()) && down.loses_data;
-    let backup = if backup { "; a backup of what is there is made before" } else { "" };
-    format!(
-        "migration {} is to be taken back{what}, which {lost}{risks}{backup}",
-        known.map(|known| known.plan_hash.clone()).unwrap_or_default()
-    )
+    let known = pass.status.database.clone().unwrap_or_default();
+    let down = known.migration_down.unwrap_or_default();
+    let by = if down.image.is_empty() { down.files.join(", ") } else { format!("image {}", down.image) };
+    let by = if by.is_empty() { String::new() } else { format!(" by {}", bounded(&by, 200)) };
+    let risks = down.risks.join(", ");
+    let risks = if risks.is_empty() { risks } else { format!(": {}", bounded(&risks, 400)) };
+    let lost = match (down.loses_data, pinned(pass).is_some_and(|database| database.backup.is_some())) {
+        (false, _) => "no data are lost by that",
+        (true, true) => "what was written there since is lost, but for a backup that is made before",
+        (true, false) => "what was written there since is lost",
+    };
+    format!("migration {} is to be taken back{by}{risks}; {lost}", known.plan_hash)
 }
 
 /// Parameters of URLs that Prisma knows and psql refuses.

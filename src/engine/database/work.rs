@@ -128,6 +128,7 @@ fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
             attempt,
             lost: 0,
             job: order.takes.clone().unwrap_or_else(|| name(pass, order.task, attempt, pass.now)),
+            ran: false,
             started_at: pass.now,
             ended_at: None,
             unchanged: false,
@@ -202,6 +203,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         } else {
             String::new()
         };
+        work.ran |= waits.is_none();
         let told = waits.map(|why| format!("Job {} waits: {why}", work.job));
         work.message = bounded(&told.unwrap_or_else(|| format!("Job {} runs{log}", work.job)), MOST_TOLD);
         return;
@@ -278,7 +280,7 @@ fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, w
     work.attempt += 1;
     work.lost += 1;
     work.job = name(pass, order.task, work.attempt, work.started_at);
-    work.ended_at = None;
+    (work.ran, work.ended_at) = (false, None);
     work.message = note;
 }
 
@@ -318,11 +320,10 @@ fn make(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         work.message = format!("Job {} is made", work.job);
     }
     let seen = pass.seen.jobs.iter().any(|job| job.object.name == work.job);
-    let ran = work.message.starts_with(&format!("Job {} runs", work.job));
     let begins = matches!(order.job.task, Some(Task::Migrate(_) | Task::Wrap(_)));
-    if begins && ran && !seen {
+    if begins && work.ran && !seen {
         // Somebody deleted it: what it has done the next one has to find out, as with any that is lost.
-        (work.attempt, work.lost) = (work.attempt + 1, work.lost + 1);
+        (work.attempt, work.lost, work.ran) = (work.attempt + 1, work.lost + 1, false);
         work.message = format!("Job {} was deleted by somebody, and is made again", work.job);
     }
 }

@@ -106,6 +106,7 @@ pub const ALL: &[Mutant] = &[
                     attempt: 1,
                     lost: 0,
                     job: String::new(),
+                    ran: false,
                     started_at: now,
                     ended_at: Some(now),
                     unchanged: false,
