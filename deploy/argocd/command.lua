@@ -32,7 +32,11 @@ end
 
 -- A plan for the database is approved by its hash: the one that waits when the button is pressed.
 if approval then
-  spec.approval = { kind = approval, planHash = (status.database or {}).planHash }
+  local known = status.database or {}
+  if approval == "MigrateDown" then
+    known = known.migrationDown or {}
+  end
+  spec.approval = { kind = approval, planHash = known.planHash }
 end
 
 local command = {

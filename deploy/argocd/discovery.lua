@@ -36,6 +36,10 @@ local function has_latched()
   return false
 end
 
+-- The way back may leave the schema as it is instead.
+local down_waits = status.reason == "MigrateDownAwaitsApproval"
+local plan_waits = rolling_back and (down_waits or status.reason == "RestoreAwaitsApproval")
+
 local passable = under_way and not suspended and (failure_held or step == "pause")
 local open_pause = step == "pause" and status.phase == "Paused" and not failure_held
 
@@ -48,10 +52,11 @@ local useful = {
   ["retry"] = current and (under_way and failure_held or status.candidate == nil and (has_latched() or failed_since)),
   ["approve"] = current and under_way and step == "approval" and not suspended,
   ["approve-migration"] = current and not suspended and status.reason == "MigrationAwaitsApproval",
+  ["approve-migrate-down"] = current and not suspended and down_waits,
   ["approve-restore"] = current and not suspended and status.reason == "RestoreAwaitsApproval",
   ["pause"] = under_way and status.suspended == nil,
   ["resume"] = under_way and not held_in_spec and (status.suspended ~= nil or open_pause),
-  ["skip"] = current and passable,
+  ["skip"] = current and (passable or plan_waits),
 }
 
 local icons = {
@@ -62,6 +67,7 @@ local icons = {
   ["retry"] = "fa-rotate-right",
   ["approve"] = "fa-check",
   ["approve-migration"] = "fa-database",
+  ["approve-migrate-down"] = "fa-backward-step",
   ["approve-restore"] = "fa-clock-rotate-left",
   ["pause"] = "fa-pause",
   ["resume"] = "fa-play",

@@ -25,6 +25,7 @@ definition() {
     definition retry Retry
     definition approve Approve
     definition approve-migration Approve nil '"Migration"'
+    definition approve-migrate-down Approve nil '"MigrateDown"'
     definition approve-restore Approve nil '"Restore"'
     definition pause Pause
     definition resume Resume

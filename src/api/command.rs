@@ -34,7 +34,7 @@ use super::Timestamp;
     validation = Rule::new("!has(self.full) || self.action == 'Promote'").message("full goes with Promote only"),
     validation = Rule::new("!has(self.toRevision) || self.action == 'Undo'").message("toRevision goes with Undo only"),
     validation = Rule::new("!has(self.approval) || self.action == 'Approve'").message("approval goes with Approve only"),
-    validation = Rule::new("!has(self.approval) || (self.approval.kind != 'Step') == has(self.approval.planHash)").message("approval.planHash goes with the kinds Migration and Restore: it is status.database.planHash")
+    validation = Rule::new("!has(self.approval) || (self.approval.kind != 'Step') == has(self.approval.planHash)").message("approval.planHash goes with the kinds Migration, MigrateDown and Restore: it is status.database.planHash, or migrationDown.planHash there")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseCommandSpec {
@@ -99,8 +99,8 @@ pub enum Action {
 pub struct CommandApproval {
     /// The kind of approval.
     pub kind: ApprovalKind,
-    /// With Migration and Restore, the plan that is approved (status.database.planHash): approval of another one is
-    /// rejected.
+    /// With Migration and Restore, the plan that is approved (status.database.planHash), with MigrateDown that of the way back
+    /// (status.database.migrationDown.planHash): approval of another one is rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 64))]
     pub plan_hash: Option<String>,
@@ -113,6 +113,8 @@ pub enum ApprovalKind {
     Step,
     /// The migration of the database.
     Migration,
+    /// Taking the migration of the database back.
+    MigrateDown,
     /// Restoring the database from the backup of the release.
     Restore,
 }

@@ -88,6 +88,16 @@ impl Database {
         self.on_rollback.unwrap_or(if compatible { OnRollback::Keep } else { OnRollback::Halt })
     }
 
+    /// When a person has to approve that the migration is taken back.
+    #[must_use]
+    pub fn approval_down(&self) -> MigrationApproval {
+        let down = self.migration_down.as_ref();
+        let known = down.is_some_and(|down| down.change.sql.is_some()) || self.rehearsed().is_some();
+        let default = if known { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
+        let up = self.migration.as_ref().and_then(|migration| migration.approval);
+        down.and_then(|down| down.approval).or(up).unwrap_or(default)
+    }
+
     /// The way to the database that holds a session.
     #[must_use]
     pub fn direct(&self) -> &SecretSource {
@@ -286,7 +296,8 @@ pub struct Migration {
     /// halted. SQL files need it not: the ledger knows.
     #[serde(default)]
     pub idempotent: bool,
-    /// Whether a person has to approve it. Default WhenDataLoss for sql or with a rehearsal, else Never.
+    /// Whether a person has to approve it. Default WhenDataLoss for sql or with a rehearsal, else Never. The same holds for
+    /// migrationDown, unless that says something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<MigrationApproval>,
 }
@@ -357,7 +368,7 @@ pub struct ImageFrom {
     pub container: String,
 }
 
-/// When a person has to approve a migration.
+/// When a person has to approve a migration, or that it is taken back.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationApproval {
     /// Where it loses data: by statements that say so, and by what a rehearsal finds of tables, columns and rows. Without a
@@ -376,6 +387,11 @@ pub struct MigrationDown {
     /// What is run. Of SQL files, `NNN_name.down.sql` of those numbers that the release applied, the last first.
     #[serde(flatten)]
     pub change: Change,
+    /// Whether a person has to approve it, when the release is taken back. Default: as migration.approval says; where that
+    /// is not set WhenDataLoss for sql or with a rehearsal, else Never. Of a template of yours nobody knows what it loses:
+    /// with WhenDataLoss it waits for a person always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<MigrationApproval>,
     /// What must be there after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
@@ -388,7 +404,8 @@ pub enum OnRollback {
     Keep,
     /// A person decides; until then the release is halted.
     Halt,
-    /// migrationDown is run.
+    /// migrationDown is run, once a person has approved where its approval asks for one. Where it loses data, or nobody knows
+    /// whether it does, a backup of what is there is made before, if there is a backup in the spec.
     MigrateDown,
     /// The backup of this release is restored, in maintenance mode, after a new backup, once a person has approved. With its
     /// owners and rights, or not at all: preflight says what the role needs for that. Then it is verified: the database has

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ApprovalKind, Timestamp};
 
 /// Entries of [`DatabaseStatus::work`].
-pub const MAX_WORK: usize = 13;
+pub const MAX_WORK: usize = 15;
 /// Entries of [`DatabaseStatus::migrations`].
 pub const MAX_MIGRATIONS: usize = 8;
 /// Entries of any list of files, tables or statements.
@@ -32,7 +32,7 @@ pub struct DatabaseStatus {
     pub partly: bool,
     /// What Jobs did in this release, oldest first: of each kind the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 13))]
+    #[schemars(length(max = 15))]
     pub work: Vec<DatabaseWork>,
     /// The server's version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -66,6 +66,9 @@ pub struct DatabaseStatus {
     /// Whether data are lost by one of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loses_data: bool,
+    /// What takes the migration back, where onRollback is MigrateDown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_down: Option<MigrationDownStatus>,
     /// Since when a scratch database of a proof or a rehearsal may be there: its Job has begun, and has not told yet that it
     /// is gone. On the way out of the release a Job removes it; where that failed, this stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +76,9 @@ pub struct DatabaseStatus {
     /// The backup of this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
+    /// The backup of what was there before the schema was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<BackupStatus>,
     /// What the rehearsal found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<RehearsalStatus>,
@@ -110,6 +116,36 @@ pub struct DatabaseStatus {
     /// When the database was seeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<Timestamp>,
+}
+
+/// What takes a migration back. After preflight it is known what that would lose, as far as files tell; on the way back it is
+/// looked at once more, right before it is run.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationDownStatus {
+    /// The hash of what is run: image, command, files, target. An approval of kind MigrateDown names it. Known on the way back.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub plan_hash: String,
+    /// Its image, as the node that looked at it has it (imageID): where that is a digest, it is what is run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub image: String,
+    /// The hash of its SQL files, or of what is in the ConfigMaps that its pod mounts. Others are not run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub files_hash: String,
+    /// SQL files that are run, in their order, at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub files: Vec<String>,
+    /// What is lost, or what keeps it from being run, each with its file; at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 160)))]
+    pub risks: Vec<String>,
+    /// Whether data are lost, or may be for all that anybody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loses_data: bool,
 }
 
 /// A release over a schema that no way leads back from.
@@ -161,6 +197,10 @@ pub enum DatabaseTask {
     Verification,
     /// Finds out what became of a migration whose Job is gone.
     Settlement,
+    /// Looks at what is about to take the migration back.
+    PreflightDown,
+    /// Makes a backup of what is there before the migration is taken back.
+    BackupBeforeDown,
     /// Takes the migration back.
     MigrationDown,
     /// Looks at the schema after that.
@@ -187,6 +227,8 @@ impl DatabaseTask {
             Self::Seed => "seed",
             Self::Verification => "verification",
             Self::Settlement => "settlement",
+            Self::PreflightDown => "preflight of the way down",
+            Self::BackupBeforeDown => "backup before the way down",
             Self::MigrationDown => "migration down",
             Self::VerificationDown => "verification of the way down",
             Self::BackupBeforeRestore => "backup before the restore",
@@ -214,6 +256,9 @@ pub struct DatabaseWork {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub job: String,
+    /// Whether that Job was seen at work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ran: bool,
     /// When it was begun.
     pub started_at: Timestamp,
     /// When it ended.
@@ -307,7 +352,7 @@ pub struct RehearsalStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseApproval {
-    /// Migration or Restore.
+    /// Migration, MigrateDown or Restore.
     pub kind: ApprovalKind,
     /// Of which plan.
     #[schemars(length(max = 64))]
@@ -382,6 +427,23 @@ impl DatabaseStatus {
     #[must_use]
     pub fn outcome(&self, task: DatabaseTask) -> Option<WorkOutcome> {
         self.last(task).map(|work| work.outcome).filter(|outcome| *outcome != WorkOutcome::Running)
+    }
+
+    /// The hash of what an approval of a kind is about; empty where it is not known, or the kind is none of the database's.
+    #[must_use]
+    pub fn plan(&self, kind: ApprovalKind) -> &str {
+        match kind {
+            ApprovalKind::Step => "",
+            ApprovalKind::Migration | ApprovalKind::Restore => &self.plan_hash,
+            ApprovalKind::MigrateDown => self.migration_down.as_ref().map_or("", |down| &down.plan_hash),
+        }
+    }
+
+    /// Whether a person has approved that very plan.
+    #[must_use]
+    pub fn is_approved(&self, kind: ApprovalKind) -> bool {
+        let plan = self.plan(kind);
+        self.approvals.iter().any(|approval| approval.kind == kind && approval.plan_hash == plan)
     }
 
     /// Whether this release has made its backup.

@@ -38,7 +38,7 @@ pub use database::{
 };
 pub use database_status::{
     BackupStatus, DatabaseApproval, DatabaseFix, DatabaseStatus, DatabaseTask, DatabaseWork, FlagValue, FlagsStatus,
-    MigratedStatus, RehearsalStatus, SchemaState, WorkOutcome,
+    MigratedStatus, MigrationDownStatus, RehearsalStatus, SchemaState, WorkOutcome,
 };
 pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,

@@ -360,8 +360,11 @@ pub struct Approve {
     #[command(flatten)]
     pub say: Say,
     /// Approve the migration with this plan (status.database.planHash)
-    #[arg(long, value_name = "PLAN", conflicts_with = "restore")]
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["migrate_down", "restore"])]
     pub migration: Option<String>,
+    /// Approve that the migration is taken back by this plan (status.database.migrationDown.planHash)
+    #[arg(long, value_name = "PLAN", conflicts_with = "restore")]
+    pub migrate_down: Option<String>,
     /// Approve that the backup of the release with this plan is restored
     #[arg(long, value_name = "PLAN")]
     pub restore: Option<String>,

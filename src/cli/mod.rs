@@ -80,7 +80,7 @@ async fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Pause(say) => say_to(&connection, Action::Pause, &say, plain()).await,
         Command::Resume(say) => say_to(&connection, Action::Resume, &say, plain()).await,
         Command::Approve(args) => {
-            let approval = say::approval(args.migration, args.restore);
+            let approval = say::approval(args.migration, args.migrate_down, args.restore);
             say_to(&connection, Action::Approve, &args.say, Wish { approval, ..plain() }).await
         }
         Command::Skip(say) => say_to(&connection, Action::Skip, &say, plain()).await,

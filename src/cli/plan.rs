@@ -15,7 +15,7 @@ use super::{
     paint::{Paint, Tone},
 };
 use crate::{
-    api::{Change, Database, DatabaseTask, Moment, OnRollback, ServiceRelease},
+    api::{Change, Database, DatabaseTask, MigrationApproval, Moment, OnRollback, ServiceRelease},
     database::migrate::{files, risks},
     engine::{
         Due,
@@ -145,22 +145,27 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     let policy = Policy::compile(&release.spec, &[], situation);
     let database = release.spec.database.as_ref();
     let mut gaps = Vec::new();
-    let mut migrated = false;
-    let mut steps = Vec::new();
-    for step in &policy.steps {
-        let on_failure = on_failure(step, database, migrated, policy.automatic);
-        steps.push(Planned { step: step.to_string(), on_failure });
-        migrated |= *step == Step::Database(DatabaseTask::Migration);
-    }
     let mut files = Vec::new();
+    let mut loses = None;
     for (what, all) in texts {
         let wanted =
             |(name, _): &(String, String)| name.ends_with(".sql") && name.ends_with(".down.sql") == (what == DOWN);
         match files::ordered(all.into_iter().filter(wanted).collect()) {
             Err(wrong) => gaps.push(wrong.to_string()),
-            Ok(all) if what == DOWN => files.extend(all.iter().rev().map(|file| sql(what, file))),
+            Ok(all) if what == DOWN => {
+                loses = Some(risks::told(&all, false).1);
+                files.extend(all.iter().rev().map(|file| sql(what, file)));
+            }
             Ok(all) => files.extend(all.iter().map(|file| sql(what, file))),
         }
+    }
+    let schema = database.map(|database| way_back(database, loses)).unwrap_or_default();
+    let mut migrated = false;
+    let mut steps = Vec::new();
+    for step in &policy.steps {
+        let on_failure = on_failure(step, &schema, migrated, policy.automatic);
+        steps.push(Planned { step: step.to_string(), on_failure });
+        migrated |= *step == Step::Database(DatabaseTask::Migration);
     }
     gaps.extend(unseen(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
@@ -197,15 +202,34 @@ fn sql(what: &str, file: &files::File) -> Sql {
     Sql { file: format!("{what}{}", file.name), risks }
 }
 
-/// What happens if a step fails.
-fn on_failure(step: &Step, database: Option<&Database>, migrated: bool, automatic: bool) -> String {
-    let schema = match database.map(Database::on_rollback) {
-        Some(OnRollback::Keep) => "the schema stays",
-        Some(OnRollback::Halt) => "halted for a person, as the schema has changed",
-        Some(OnRollback::MigrateDown) => "migrationDown is run, and nobody is asked",
-        Some(OnRollback::Restore) => "the backup is restored, once a person has approved",
-        None => "",
+/// What becomes of a changed schema. `loses`: whether the files lose data that take it back, where they are known.
+fn way_back(database: &Database, loses: Option<bool>) -> String {
+    match database.on_rollback() {
+        OnRollback::Keep => "the schema stays".to_owned(),
+        OnRollback::Halt => "halted for a person, as the schema has changed".to_owned(),
+        OnRollback::MigrateDown => migrate_down(database, loses),
+        OnRollback::Restore => "the backup is restored, once a person has approved".to_owned(),
+    }
+}
+
+fn migrate_down(database: &Database, loses: Option<bool>) -> String {
+    let by_image = database.migration_down.as_ref().is_some_and(|down| down.change.template.is_some());
+    let loses = if by_image { Some(true) } else { loses };
+    let asks = match (database.approval_down(), loses) {
+        (MigrationApproval::Never, _) | (MigrationApproval::WhenDataLoss, Some(false)) => ", and nobody is asked",
+        (MigrationApproval::Required, _) => ", once a person has approved",
+        (MigrationApproval::WhenDataLoss, Some(true)) if by_image => {
+            ", once a person has approved, as nobody knows what it loses"
+        }
+        (MigrationApproval::WhenDataLoss, Some(true)) => ", once a person has approved, as it loses data",
+        (MigrationApproval::WhenDataLoss, None) => ", once a person has approved if it loses data",
     };
+    let backup = if database.backup.is_some() && loses != Some(false) { "after another backup " } else { "" };
+    format!("{backup}migrationDown is run{asks}")
+}
+
+/// What happens if a step fails. `schema`: what becomes of that, once it has changed.
+fn on_failure(step: &Step, schema: &str, migrated: bool, automatic: bool) -> String {
     let hold = "held for a person (rollback.automatic: false)";
     match step {
         Step::Pause(_) | Step::Approval => "-".to_owned(),
@@ -310,6 +334,30 @@ mod tests {
         let told: Vec<&str> = plan.files.iter().map(|file| file.file.as_str()).collect();
         assert_eq!(told, ["001_a.sql", "002_c.sql", "taken back by: 002_c.down.sql", "taken back by: 001_a.down.sql"]);
         assert_eq!(plan.files[2].risks, ["line 1: drops tables with their rows"]);
+    }
+
+    #[test]
+    fn whether_a_person_is_asked_on_the_way_back_is_told() {
+        let told = |down: &str, image: bool, approval: Value| {
+            let mut release = release();
+            let mut way_back = if image { json!({"template": {}}) } else { json!({"sql": {"configMap": "sql"}}) };
+            way_back["approval"] = approval;
+            let database = release.spec.database.as_mut().unwrap();
+            database.on_rollback = Some(OnRollback::MigrateDown);
+            database.migration_down = Some(serde_json::from_value(way_back).unwrap());
+            let files = vec![(DOWN, vec![("001_a.down.sql".to_owned(), down.to_owned())])];
+            let plan = collect(&release, if down.is_empty() { Vec::new() } else { files });
+            plan.steps.last().unwrap().on_failure.clone()
+        };
+        let after = "rolled back; after another backup migrationDown is run";
+        let (drop, index) = ("ALTER TABLE a DROP b;", "DROP INDEX i;");
+        assert_eq!(told(drop, false, Value::Null), format!("{after}, once a person has approved, as it loses data"));
+        assert_eq!(told(drop, false, json!("Never")), format!("{after}, and nobody is asked"));
+        assert_eq!(told("", false, Value::Null), format!("{after}, once a person has approved if it loses data"));
+        assert_eq!(told(index, false, Value::Null), "rolled back; migrationDown is run, and nobody is asked");
+        assert_eq!(told("", true, Value::Null), format!("{after}, and nobody is asked"));
+        let unknown = told("", true, json!("WhenDataLoss"));
+        assert_eq!(unknown, format!("{after}, once a person has approved, as nobody knows what it loses"));
     }
 
     const MANIFEST: &str = "\

@@ -108,6 +108,10 @@ fn database(known: &DatabaseStatus) -> Vec<String> {
         let counts: String = counts.map(|(count, of)| format!("{count} {of}, ")).collect();
         lines.push(format!("backup {}: {counts}{proven}{sum}", backup.name));
     }
+    if let Some(backup) = &known.set_aside {
+        let name = if backup.name.is_empty() { "of a Job of the manifest" } else { &backup.name };
+        lines.push(format!("backup of what was there before the schema was taken back: {name}"));
+    }
     if let Some(rehearsal) = &known.rehearsal {
         lines.push(format!(
             "rehearsal: restored in {} ms, migrated in {} ms; locks: {}; written anew: {}",
@@ -118,6 +122,12 @@ fn database(known: &DatabaseStatus) -> Vec<String> {
         ));
     }
     lines.extend(known.risks.iter().map(|risk| format!("risk: {risk}")));
+    if let Some(down) = &known.migration_down {
+        if !down.plan_hash.is_empty() {
+            lines.push(format!("way back: plan {}; files: {}", down.plan_hash, or_none(&down.files)));
+        }
+        lines.extend(down.risks.iter().map(|risk| format!("risk on the way back: {risk}")));
+    }
     if !known.applied.is_empty() {
         let then = if known.schema == SchemaState::Undone { ", and taken back" } else { "" };
         lines.push(format!("applied: {}{then}", known.applied.join(", ")));
@@ -206,6 +216,8 @@ mod tests {
                 "rollback": {"cause": "Failed", "revision": "bbb", "release": 3, "reason": "MigrationFailed", "message": "syntax", "fromWeight": 0, "startedAt": "2026-01-02T03:05:05Z"},
                 "database": {
                     "release": 3, "planHash": "cafe", "schema": "Partial", "applied": ["001.sql"], "risks": ["002.sql, line 1: empties a table"],
+                    "migrationDown": {"planHash": "fade", "files": ["001.down.sql"], "risks": ["001.down.sql, line 1: drops tables with their rows"], "losesData": true},
+                    "setAside": {"name": "b-3-before-down"},
                     "backup": {"name": "b-3", "bytes": 10, "tables": 1, "rows": 2, "provenAt": "2026-01-02T03:04:25Z"},
                     "approvals": [{"kind": "Migration", "planHash": "cafe", "by": "ann", "at": "2026-01-02T03:04:35Z"}],
                     "work": [{"task": "Migration", "outcome": "Failed", "attempt": 1, "job": "shop-migration-x", "startedAt": "2026-01-02T03:04:40Z", "endedAt": "2026-01-02T03:04:42Z", "message": "002: syntax"}],
@@ -242,7 +254,10 @@ mod tests {
 
         - schema: Partial; plan cafe
         - backup b-3: 10 bytes, 1 tables, 2 rows, restored and counted at 2026-01-02T03:04:25.000Z
+        - backup of what was there before the schema was taken back: b-3-before-down
         - risk: 002.sql, line 1: empties a table
+        - way back: plan fade; files: 001.down.sql
+        - risk on the way back: 001.down.sql, line 1: drops tables with their rows
         - applied: 001.sql
         - Migration of plan cafe approved by ann at 2026-01-02T03:04:35.000Z
         - migration Failed (2026-01-02T03:04:40.000Z, 2s; Job shop-migration-x, number 1): 002: syntax

@@ -32,10 +32,15 @@ pub struct Wish {
 
 /// What is approved, by the options of `approve`.
 #[must_use]
-pub fn approval(migration: Option<String>, restore: Option<String>) -> Option<CommandApproval> {
+pub fn approval(
+    migration: Option<String>,
+    migrate_down: Option<String>,
+    restore: Option<String>,
+) -> Option<CommandApproval> {
     let of =
         |kind: ApprovalKind, plan: Option<String>| plan.map(|plan| CommandApproval { kind, plan_hash: Some(plan) });
-    of(ApprovalKind::Migration, migration).or_else(|| of(ApprovalKind::Restore, restore))
+    let down = of(ApprovalKind::MigrateDown, migrate_down);
+    of(ApprovalKind::Migration, migration).or(down).or_else(|| of(ApprovalKind::Restore, restore))
 }
 
 /// Runs one of the commands.
@@ -126,13 +131,15 @@ fn approvable(release: &ServiceRelease, status: &ServiceReleaseStatus, wish: &Wi
     let waits = |kind: ApprovalKind| match kind {
         ApprovalKind::Step => status.step.as_ref().is_some_and(|step| step.name == StepName::Approval),
         ApprovalKind::Migration => status.reason == "MigrationAwaitsApproval",
+        ApprovalKind::MigrateDown => status.reason == "MigrateDownAwaitsApproval",
         ApprovalKind::Restore => status.reason == "RestoreAwaitsApproval",
     };
     let kind = wish.approval.as_ref().map_or(ApprovalKind::Step, |approval| approval.kind);
     if waits(kind) {
         return Ok(());
     }
-    let meant = [ApprovalKind::Migration, ApprovalKind::Restore].into_iter().find(|kind| waits(*kind));
+    let of_database = [ApprovalKind::Migration, ApprovalKind::MigrateDown, ApprovalKind::Restore];
+    let meant = of_database.into_iter().find(|kind| waits(*kind));
     if let Some(kind) = meant {
         return Err(CliError::Usage {
             what: format!("what waits is the approval of a plan ({kind:?}): {}", status.message),

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::{
     api::{self, BackupStatus},
-    engine::task::BEFORE_RESTORE,
+    engine::task::{BEFORE_DOWN, BEFORE_RESTORE},
 };
 
 use super::{
@@ -98,7 +98,7 @@ impl Owner {
             return owner == self;
         }
         let rest = name.strip_prefix(&format!("{}-", self.release.replacen('/', ".", 1)));
-        let rest = rest.map(|rest| rest.strip_suffix(BEFORE_RESTORE).unwrap_or(rest));
+        let rest = rest.map(|rest| stem(rest).unwrap_or(rest));
         let parts = rest.and_then(|rest| rest.split_once('-'));
         parts.is_some_and(|(number, began)| {
             let digits = !number.is_empty() && number.chars().all(|letter| letter.is_ascii_digit());
@@ -391,8 +391,8 @@ pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Ve
     all.sort_by_key(|(_, backup)| std::cmp::Reverse(backup.ended_at));
     let proven = all.iter().position(|(_, backup)| backup.proven_at.is_some());
     let too_old = |backup: &Backup| kept.not_before.is_some_and(|moment| backup.ended_at < moment);
-    // Those that were made before another one was restored have what people wrote last: they take no other's place.
-    let set_aside = |name: &str| name.ends_with(BEFORE_RESTORE);
+    // Those that were made before the schema was taken back have what people wrote last: they take no other's place.
+    let set_aside = |name: &str| stem(name).is_some();
     let surplus = all.iter().enumerate().filter(|(place, (name, backup))| {
         let stays = *place == 0 || Some(*place) == proven || kept.spared == Some(name.as_str());
         let newer = all[..*place].iter().filter(|(other, _)| set_aside(other) == set_aside(name)).count();
@@ -410,6 +410,11 @@ pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Ve
         removed.push(name.clone());
     }
     Ok(removed)
+}
+
+/// The name without what it ends with, of a backup that was made before the schema was taken back.
+fn stem(name: &str) -> Option<&str> {
+    [BEFORE_RESTORE, BEFORE_DOWN].into_iter().find_map(|suffix| name.strip_suffix(suffix))
 }
 
 async fn connect(url: &str) -> Result<PgConnection, String> {

@@ -102,8 +102,12 @@ fn size(list: &[String]) -> usize {
 
 /// All lists of a report, with the longest that an entry may be. Those that come first give way last.
 fn lists(report: &mut Report) -> Vec<(&mut Vec<String>, usize)> {
-    let mut all =
-        vec![(&mut report.risks, MOST_RISK), (&mut report.applied, MOST_NAME), (&mut report.pending, MOST_NAME)];
+    let mut all = vec![
+        (&mut report.risks, MOST_RISK),
+        (&mut report.down_risks, MOST_RISK),
+        (&mut report.applied, MOST_NAME),
+        (&mut report.pending, MOST_NAME),
+    ];
     if let Some(rehearsal) = &mut report.rehearsal {
         all.push((&mut rehearsal.locks, MOST_NAME));
         all.push((&mut rehearsal.rewritten, MOST_NAME));

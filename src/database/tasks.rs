@@ -33,6 +33,8 @@ pub struct Places {
     pub scratch: Option<String>,
     /// The directory of SQL files.
     pub files: PathBuf,
+    /// The directory of those that would take the migration back.
+    pub down_files: PathBuf,
     /// The directory of backups.
     pub backups: PathBuf,
     /// The user's command, with its arguments.
@@ -61,11 +63,11 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set, release, watched, planned } => {
+        Task::Preflight { min_version, session, limits, set, release, watched, planned, down } => {
             let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
             // It may be waiting for somebody's transaction. Nothing was done: the next Job looks again.
             tokio::select! {
-                looked = look(places, &wanted, set.as_deref().map(|set| (set, release.as_str())), watched) => looked,
+                looked = look(places, &wanted, set.as_deref().map(|set| (set, release.as_str())), watched, *down) => looked,
                 () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
             }
         }
@@ -113,6 +115,10 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             };
             without_seed(places, seed.as_ref(), of, run.timeout, ended).await
         }
+        Task::PreflightDown { set, of, meant } => tokio::select! {
+            looked = look_down(places, set.as_deref(), of, meant) => looked,
+            () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
+        },
         Task::Wrap(wrapped) => {
             let ended = command::wrap(places, wrapped, stop).await;
             without_seed(places, wrapped.seed.as_ref(), &wrapped.release, wrapped.timeout, ended).await
@@ -147,8 +153,14 @@ pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
     migrate::Settings { set, release, lock_timeout, timeout, plan, meant, which, observe: false }
 }
 
-/// `files`: their set, and of which release they are.
-async fn look(places: &Places, wanted: &Wanted<'_>, files: Option<(&str, &str)>, watched: &[String]) -> Report {
+/// `files`: their set, and of which release they are. `down`: those that would take the migration back are mounted, too.
+async fn look(
+    places: &Places,
+    wanted: &Wanted<'_>,
+    files: Option<(&str, &str)>,
+    watched: &[String],
+    down: bool,
+) -> Report {
     let (findings, mut faults) = match preflight::look(&places.url, wanted).await {
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
@@ -179,6 +191,10 @@ async fn look(places: &Places, wanted: &Wanted<'_>, files: Option<(&str, &str)>,
                     Ok(sorted) => {
                         report.count = i64::try_from(sorted.pending.len()).unwrap_or(i64::MAX);
                         report.pending = sorted.pending.iter().map(|file| file.name.clone()).collect();
+                        if down {
+                            (report.down_risks, report.down_loses_data) =
+                                pending::way_back(&files::read_down(&places.down_files), &sorted.pending);
+                        }
                         (report.risks, report.loses_data) =
                             risks::told(sorted.pending, wanted.planned.contains(&Planned::Rehearsal));
                     }
@@ -196,6 +212,38 @@ async fn look(places: &Places, wanted: &Wanted<'_>, files: Option<(&str, &str)>,
         report.message = report::faults(&faults);
     }
     report
+}
+
+/// What is going to take a migration back: which files, or the image and what its pod mounts.
+async fn look_down(places: &Places, set: Option<&str>, of: &str, meant: &Meant) -> Report {
+    if let Some(why) = moved(places, meant).await {
+        return report::not_begun(why);
+    }
+    let Some(set) = set else {
+        return match meant::files(&meant.watched) {
+            Ok(files_hash) => {
+                Report { files_hash, ..report::of(WorkOutcome::Done, "its image and its files are known") }
+            }
+            Err(error) => {
+                report::not_begun(format!("the files under {} cannot be read: {error}", meant.watched.join(", ")))
+            }
+        };
+    };
+    let files = match files::read_down(&places.files) {
+        Ok(files) => files,
+        Err(wrong) => return report::not_begun(wrong.to_string()),
+    };
+    match pending::look_down(&places.url, set, of, &files).await {
+        Err(Unsettled { why, settle }) => Report { settle, ..report::not_begun(why) },
+        Ok(sorted) => {
+            let (risks, loses_data) = risks::told(sorted.pending.iter().copied(), false);
+            let pending: Vec<String> = sorted.pending.iter().map(|file| file.name.clone()).collect();
+            let count = i64::try_from(pending.len()).unwrap_or(i64::MAX);
+            let message = format!("{count} files are to be run");
+            let files_hash = files::plan(set, &files);
+            Report { files_hash, pending, risks, loses_data, count, ..report::of(WorkOutcome::Done, message) }
+        }
+    }
 }
 
 async fn back_up(
@@ -301,13 +349,6 @@ async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
         Ok(files) => files,
         Err(wrong) => return report::not_begun(wrong.to_string()),
     };
-    if let Some(meant) = &run.plan {
-        // The plan is of the files that were applied, or of those that take them back, whichever is at hand.
-        let up = files::read(&places.files).map(|files| files::plan(&run.set, &files)).ok();
-        if up.as_ref() != Some(meant) && files::plan(&run.set, &files) != *meant {
-            return report::not_begun("the files are not those that were meant: they changed after the plan was made");
-        }
-    }
     of_run(migrate::down(&places.url, &files, &settings(run), of).await, "taken back")
 }
 
@@ -385,6 +426,17 @@ async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
     };
     let count = i64::try_from(settled.applied.len()).unwrap_or(i64::MAX);
     Report { applied: settled.applied, partly: settled.partly, count, ..report::of(outcome, message) }
+}
+
+/// Why a look would be at something else than what is meant.
+async fn moved(places: &Places, meant: &Meant) -> Option<String> {
+    let mut connection = match connection::open(&places.url, "servicerelease/preflight").await {
+        Ok(connection) => connection,
+        Err(error) => return Some(error.to_string()),
+    };
+    let differs = meant::differs(&mut connection, meant).await;
+    let _ = connection.close().await;
+    differs.unwrap_or_else(|error| Some(told(&error)))
 }
 
 /// Why a settlement would learn nothing: the URL leads to another database by now, whose ledger says nothing of this run.

@@ -292,7 +292,10 @@ fn under_way(pass: &mut Pass<'_>, command: &Command) -> Answer {
 /// What a person can say about the database while a release is taken back.
 fn on_the_way_back(pass: &mut Pass<'_>, command: &Command) -> Answer {
     match command.action {
-        Action::Approve if database::undo::awaits_approval(pass) => approve_plan(pass, command, ApprovalKind::Restore),
+        Action::Approve => match database::undo::awaited(pass) {
+            Some(kind) => approve_plan(pass, command, kind),
+            None => Err("the release is being rolled back".into()),
+        },
         Action::Skip => {
             let settled = database::undo::accept(pass, by(command));
             settled.ok_or_else(|| "the release is being rolled back".into())
@@ -303,7 +306,7 @@ fn on_the_way_back(pass: &mut Pass<'_>, command: &Command) -> Answer {
 
 /// Approves the plan that stands in the status, and no other (RELIABILITY, migration rule 4).
 fn approve_plan(pass: &mut Pass<'_>, command: &Command, kind: ApprovalKind) -> Answer {
-    let plan = pass.status.database.as_ref().map(|database| database.plan_hash.clone()).unwrap_or_default();
+    let plan = pass.status.database.as_ref().map(|database| database.plan(kind).to_owned()).unwrap_or_default();
     let meant = command.approval.as_ref().filter(|approval| approval.kind == kind);
     let Some(meant) = meant.and_then(|approval| approval.plan_hash.clone()) else {
         return Err(format!("what waits is an approval of kind {kind:?} for plan {plan}: name both in spec.approval"));

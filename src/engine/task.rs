@@ -20,6 +20,8 @@ pub const WRAPPER_URL: &str = "SERVICERELEASE_URL";
 pub const SCRATCH_URL: &str = "SCRATCH_URL";
 /// Where SQL files are mounted, read-only. Without that ConfigMap the directory is there, and empty.
 pub const FILES: &str = "/var/run/servicerelease/files";
+/// Where the SQL files are mounted, read-only, that would take the migration back, while preflight looks at those of both.
+pub const DOWN_FILES: &str = "/var/run/servicerelease/down";
 /// Where backups are mounted, writable.
 pub const BACKUPS: &str = "/var/run/servicerelease/backups";
 /// Where the certificates of authorities are mounted, and the variable by which libpq and the runner know the file.
@@ -62,6 +64,9 @@ pub enum Task {
         /// What the release is going to do, and needs rights to.
         #[serde(default)]
         planned: Vec<Planned>,
+        /// Whether SQL files are mounted at [`DOWN_FILES`]: what they would lose, should the release be taken back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        down: bool,
     },
     /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
     #[serde(rename_all = "camelCase")]
@@ -125,6 +130,16 @@ pub enum Task {
         /// The seed that the release had put in, if it had: the ledger forgets it, since its rows may be gone with the tables.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seed: Option<Seeded>,
+    },
+    /// Look at what is going to take a migration back, and change nothing.
+    #[serde(rename_all = "camelCase")]
+    PreflightDown {
+        /// The set of the SQL files that are mounted, if there are any.
+        set: Option<String>,
+        /// The release whose files are taken back.
+        of: String,
+        /// What must be so; of a command of the user's, where ConfigMaps are mounted in its pod, too.
+        meant: Meant,
     },
     /// Run the command of the user's that is wrapped, under the lock, with a record in the ledger.
     Wrap(Wrapped),
@@ -200,6 +215,8 @@ pub enum Planned {
 
 /// What the name of a backup ends with that is made before another one is restored.
 pub const BEFORE_RESTORE: &str = "-before-restore";
+/// The same before a migration is taken back.
+pub const BEFORE_DOWN: &str = "-before-down";
 
 /// A run of SQL files.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -283,6 +300,12 @@ pub struct Report {
     /// Whether data are lost by one of them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub loses_data: bool,
+    /// What the SQL files would lose that take the migration back, or what keeps them from being run; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub down_risks: Vec<String>,
+    /// Whether data are lost by one of them, or may be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub down_loses_data: bool,
     /// SQL files that it applied, or took back; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<String>,
@@ -355,6 +378,8 @@ pub struct DatabaseJob {
     pub scratch: Option<SecretSource>,
     /// The ConfigMap with SQL files, mounted at [`FILES`].
     pub files: Option<String>,
+    /// The one with those that take the migration back, mounted at [`DOWN_FILES`].
+    pub down_files: Option<String>,
     /// The PersistentVolumeClaim with backups, mounted at [`BACKUPS`].
     pub backups: Option<crate::api::BackupClaim>,
     /// How pods of the operator's image are run.

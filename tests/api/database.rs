@@ -170,6 +170,7 @@ fn database(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         url: serde_json::from_value(url).unwrap(),
         ca: None,
         scratch: None,
+        down_files: None,
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),
         runner: RunnerPod::default(),

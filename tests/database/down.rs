@@ -62,6 +62,61 @@ async fn what_a_release_applied_is_taken_back_once_the_last_first() {
 }
 
 #[tokio::test]
+async fn what_was_looked_at_is_what_is_run_and_nothing_else() {
+    let server = Server::start().await;
+    assert_eq!(up(&server, directory(&FILES[..2]).path(), "a/b#1").await.outcome, WorkOutcome::Done);
+    let all = directory(&FILES);
+    up(&server, all.path(), "a/b#2").await;
+    let preflight = json!({"preflight": {"session": true, "limits": {}}});
+    let database = job::perform(&server.url(), preflight, None, &[]).await.database;
+    let look = async |of: &str, database: &str| {
+        let task = json!({"preflightDown": {"set": "shop", "of": of, "meant": {"database": database}}});
+        job::perform(&server.url(), task, Some(all.path()), &[]).await
+    };
+    let found = look("a/b#2", &database).await;
+    assert_eq!((found.outcome, found.loses_data, found.count), (WorkOutcome::Done, true, 2), "{found:?}");
+    assert_eq!(found.pending, ["010_c.down.sql", "V2__b.down.sql"], "not that of another release");
+    assert_eq!(found.risks[1], "V2__b.down.sql, line 1: drops tables with their rows");
+    assert_eq!(server.number(ROWS).await, 3, "nothing is changed");
+    // It cannot be run, or it is another database.
+    let report = look("a/b#1", &database).await;
+    assert!(report.outcome == WorkOutcome::NotBegun && report.message.contains("take that back first"), "{report:?}");
+    let report = look("a/b#2", "other@7").await;
+    assert!(report.outcome == WorkOutcome::NotBegun && report.message.contains("other@7"), "{report:?}");
+
+    let run = json!({
+        "set": "shop", "release": "a/b#2", "lockTimeout": "300ms", "timeout": "1m", "plan": found.files_hash,
+    });
+    let task = json!({"down": {"run": run, "of": "a/b#2"}});
+    fs::write(all.path().join("010_c.down.sql"), "DROP TABLE c, a").unwrap();
+    let report = job::perform(&server.url(), task.clone(), Some(all.path()), &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.contains("changed after the plan was made"), "{report:?}");
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (3, 3));
+    assert_ne!(look("a/b#2", &database).await.files_hash, found.files_hash);
+    fs::write(all.path().join("010_c.down.sql"), "DROP TABLE c").unwrap();
+    let report = job::perform(&server.url(), task, Some(all.path()), &[]).await;
+    assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 2), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_a_pod_of_the_users_would_take_back_is_known_by_what_it_mounts() {
+    let server = Server::start().await;
+    let mounted = directory(&FILES[..1]);
+    let look = async || {
+        let task = json!({"preflightDown": {"of": "a/b#1", "meant": {"watched": [mounted.path()]}}});
+        job::perform(&server.url(), task, None, &["true"]).await
+    };
+    let before = look().await;
+    assert!(before.outcome == WorkOutcome::Done && !before.files_hash.is_empty(), "{before:?}");
+    fs::write(mounted.path().join("001_a.sql"), "DROP TABLE b").unwrap();
+    assert_ne!(look().await.files_hash, before.files_hash);
+    fs::remove_file(mounted.path().join("001_a.sql")).unwrap();
+    drop(fs::remove_dir(mounted.path()));
+    assert_eq!(look().await.outcome, WorkOutcome::NotBegun);
+}
+
+#[tokio::test]
 async fn the_seed_that_a_release_put_in_is_forgotten_with_its_migration() {
     let server = Server::start().await;
     let all = directory(&FILES[..2]);

@@ -36,6 +36,7 @@ pub async fn perform_in(
         url: url.to_owned(),
         scratch: None,
         files: files.unwrap_or(nowhere).to_owned(),
+        down_files: files.unwrap_or(nowhere).to_owned(),
         backups: backups.unwrap_or(nowhere).to_owned(),
         command: command.iter().map(OsString::from).collect(),
     };

@@ -100,6 +100,7 @@ async fn rights_to_what_is_planned_are_looked_at_before_it_is_begun() {
         url: server.url_of("tenant", "shop"),
         scratch: None,
         files: "/nowhere".into(),
+        down_files: "/nowhere".into(),
         backups: "/nowhere".into(),
         command: Vec::new(),
     };
@@ -164,8 +165,34 @@ async fn of_files(server: &Server, all: &[(&str, &str)]) -> Report {
     for (name, text) in all {
         fs::write(directory.path().join(name), text).unwrap();
     }
-    let task: Value = json!({"preflight": {"minVersion": "12", "session": true, "limits": {}, "set": "shop"}});
+    let task: Value =
+        json!({"preflight": {"minVersion": "12", "session": true, "limits": {}, "set": "shop", "down": true}});
     job::perform(&server.url(), task, Some(directory.path()), &[]).await
+}
+
+#[tokio::test]
+async fn what_the_way_back_would_lose_is_told_before_anything_is_made() {
+    let server = Server::start().await;
+    let all = [
+        ("001_users.sql", "CREATE TABLE users (id int)"),
+        ("001_users.down.sql", "DROP TABLE users"),
+        ("002_email.sql", "ALTER TABLE users ADD email text"),
+        ("002_email.down.sql", "ALTER TABLE users DROP email"),
+        ("003_index.sql", "CREATE INDEX i ON users (id)"),
+    ];
+    let report = of_files(&server, &all).await;
+    assert_eq!((report.outcome, report.loses_data, report.down_loses_data), (WorkOutcome::Done, false, true));
+    let told = [
+        "002_email.down.sql, line 1: drops a column with its values",
+        "001_users.down.sql, line 1: drops tables with their rows",
+        "there is no file that takes 003_index.sql back: it would be called 003_index.down.sql",
+    ];
+    assert_eq!(report.down_risks, told, "{report:?}");
+    let report = of_files(&server, &[all[4], ("003_index.down.sql", "DROP INDEX CONCURRENTLY i")]).await;
+    assert_eq!((report.outcome, report.down_loses_data), (WorkOutcome::Done, false));
+    assert!(report.down_risks[0].starts_with("003_index.down.sql, line 1: each down file"), "{report:?}");
+    let report = of_files(&server, &[all[4], ("003_index.down.sql", "DROP INDEX i")]).await;
+    assert!(report.down_risks.is_empty() && !report.down_loses_data, "{report:?}");
 }
 
 #[tokio::test]

@@ -324,6 +324,7 @@ async fn a_member_that_may_not_act_as_the_owner_is_told_before_anything_is_done(
         url: server.url_of("owner", "shop"),
         scratch: None,
         files: "/nowhere".into(),
+        down_files: "/nowhere".into(),
         backups: "/nowhere".into(),
         command: Vec::new(),
     };

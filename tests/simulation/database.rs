@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How many kinds of databases there are, beside none.
-pub const KINDS: u8 = 8;
+pub const KINDS: u8 = 9;
 
 /// The key that is maintenance mode.
 pub const MAINTENANCE: &str = "MAINTENANCE";
@@ -62,7 +62,7 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
         }),
         3 => json!({
             "migration": files(&merged(breaking, &json!({"approval": "Never"}))), "verify": verify,
-            "migrationDown": files(&json!({})), "onRollback": "MigrateDown",
+            "backup": claim, "migrationDown": files(&json!({"approval": "WhenDataLoss"})), "onRollback": "MigrateDown",
             "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
         }),
         4 => json!({
@@ -82,6 +82,10 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
             "verify": verify, "onRollback": "Restore",
         }),
         8 => json!({"backup": claim, "verify": {"tables": ["v0"]}}),
+        9 => json!({
+            "backup": claim, "migration": image("migrate", &compatible), "verify": verify,
+            "migrationDown": image("down", &json!({"approval": "WhenDataLoss"})), "onRollback": "MigrateDown",
+        }),
         _ => return None,
     };
     Some(serde_json::from_value(merged(json!({"urlFrom": url}), &more)).expect("spec.database"))

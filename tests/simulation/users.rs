@@ -218,10 +218,11 @@ impl Users {
 fn approval(status: &ServiceReleaseStatus, action: Action, aim: Aim) -> Option<CommandApproval> {
     let kind = match (action, status.reason.as_str()) {
         (Action::Approve, "MigrationAwaitsApproval") => ApprovalKind::Migration,
+        (Action::Approve, "MigrateDownAwaitsApproval") => ApprovalKind::MigrateDown,
         (Action::Approve, "RestoreAwaitsApproval") => ApprovalKind::Restore,
         _ => return None,
     };
-    let plan = status.database.as_ref().map(|database| database.plan_hash.clone());
+    let plan = status.database.as_ref().map(|database| database.plan(kind).to_owned());
     let plan_hash = if aim == Aim::WrongRevision { Some("0000000000000000".into()) } else { plan };
     Some(CommandApproval { kind, plan_hash })
 }

@@ -211,7 +211,7 @@ pub fn release_command(spec: &ReleaseCommandSpec) -> Vec<Violation> {
     if spec.approval.as_ref().is_some_and(|approval| !planned(approval)) {
         found.push(violation(
             "spec.approval",
-            "approval.planHash goes with the kinds Migration and Restore: it is status.database.planHash",
+            "approval.planHash goes with the kinds Migration, MigrateDown and Restore: it is status.database.planHash, or migrationDown.planHash there",
         ));
     }
     found

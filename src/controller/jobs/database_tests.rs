@@ -52,6 +52,7 @@ fn job(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         url: secret("db"),
         ca: None,
         scratch: Some(secret("scratch")),
+        down_files: None,
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),
         runner: RunnerPod::default(),

@@ -9,8 +9,9 @@ use crate::database::connection::{self, told};
 
 use super::{
     Settings,
-    files::{Body, File},
+    files::{Body, File, Wrong},
     ledger::{self, Entry, Ledger},
+    risks,
 };
 
 /// How long a server process may take to notice that its client is gone.
@@ -113,12 +114,7 @@ pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Le
         match (entry.state.as_str(), file, after) {
             ("Applied", Some(file), None) => sorted.pending.push(file),
             ("Applied", None, _) => {
-                let why = format!(
-                    "there is no file that takes {} back: it would be called {}",
-                    entry.name,
-                    down_name(&entry.name)
-                );
-                return Err(Conflict::Files(why));
+                return Err(Conflict::Files(without(&entry.name)));
             }
             ("Applied", _, Some(after)) => {
                 let why =
@@ -141,6 +137,24 @@ pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Le
         }
     }
     Ok(sorted)
+}
+
+/// What files would lose that take others back, or what would keep them from it, and whether data would be lost.
+#[must_use]
+pub fn way_back(down: &Result<Vec<File>, Wrong>, pending: &[&File]) -> (Vec<String>, bool) {
+    let down = match down {
+        Ok(down) => down,
+        Err(wrong) => return (vec![wrong.to_string()], false),
+    };
+    let of = |file: &File| down.iter().find(|down| down.version == file.version);
+    let (mut told, loses_data) = risks::told(pending.iter().rev().filter_map(|file| of(file)), false);
+    told.extend(pending.iter().filter(|file| of(file).is_none()).map(|file| without(&file.name)));
+    (told, loses_data)
+}
+
+/// That there is no way back for a file.
+fn without(file: &str) -> String {
+    format!("there is no file that takes {file} back: it would be called {}", down_name(file))
 }
 
 /// What a person would look for who is to drop what a file left; empty if there is nothing.
@@ -170,6 +184,19 @@ pub async fn look<'a>(url: &str, set: &str, release: &str, files: &'a [File]) ->
     let _ = connection.close().await;
     let (ledger, entries) = read.map_err(|error| format!("the ledger cannot be read: {}", told(&error)))?;
     sort(files, &entries, &ledger).map_err(|conflict| conflict.told())
+}
+
+/// The down files of what a release applied, the last first. Nothing is changed.
+///
+/// # Errors
+/// Where they cannot be run, or why the ledger cannot be read.
+pub async fn look_down<'a>(url: &str, set: &str, of: &str, files: &'a [File]) -> Result<Sorted<'a>, Unsettled> {
+    let opened = connection::open(url, "servicerelease/preflight").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    let read = read(&mut connection, set, of).await;
+    let _ = connection.close().await;
+    let (ledger, entries) = read.map_err(|error| format!("the ledger cannot be read: {}", told(&error)))?;
+    Ok(sort_down(files, &entries, of, &ledger)?)
 }
 
 async fn read(connection: &mut PgConnection, set: &str, release: &str) -> Result<(Ledger, Vec<Entry>), sqlx::Error> {

@@ -124,6 +124,9 @@ pub async fn run(url: &str, files: &[File], settings: &Settings) -> Report {
 /// Takes back what the ledger has as applied by a release, the last first, each by its down file.
 pub async fn down(url: &str, files: &[File], settings: &Settings, of: &str) -> Report {
     let plan = super::files::plan(&settings.set, files);
+    if settings.plan.as_ref().is_some_and(|meant| *meant != plan) {
+        return Report { plan, ..Report::not_begun(OTHER_FILES.into()) };
+    }
     Run::new(files, settings, Direction::Down(of)).report(url, plan).await
 }
 

@@ -24,14 +24,18 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a pod that was told to end is waited for: it clears up behind itself.
 const GRACE: Duration = Duration::from_secs(90);
 /// The work that may leave something.
-const LEAVES: [DatabaseTask; 3] = [DatabaseTask::Backup, DatabaseTask::Rehearsal, DatabaseTask::BackupBeforeRestore];
+const LEAVES: [DatabaseTask; 4] =
+    [DatabaseTask::Backup, DatabaseTask::Rehearsal, DatabaseTask::BackupBeforeRestore, DatabaseTask::BackupBeforeDown];
+/// The backups that the way back makes of what is there.
+const ON_THE_WAY: [DatabaseTask; 2] = [DatabaseTask::BackupBeforeRestore, DatabaseTask::BackupBeforeDown];
 
 /// Has it removed, and names the Job that is waited for. None: nothing is left, or it was tried long enough.
 pub fn drive(pass: &mut Pass<'_>) -> Option<String> {
     let known = pass.status.database.as_ref()?;
     let since = known.scratch_since?;
-    // One that a restore needs is none that is left.
-    let backs_up = known.last(DatabaseTask::BackupBeforeRestore).is_some_and(|it| it.outcome == WorkOutcome::Running);
+    // One that the way back needs is none that is left.
+    let runs = |task: &DatabaseTask| known.last(*task).is_some_and(|it| it.outcome == WorkOutcome::Running);
+    let backs_up = ON_THE_WAY.iter().any(runs);
     if backs_up && pass.release.metadata.deletion_timestamp.is_none() {
         return None;
     }
@@ -59,7 +63,7 @@ pub fn job(pass: &Pass<'_>, plain: DatabaseJob) -> (DatabaseJob, Duration) {
         work.is_some_and(|work| work.outcome != WorkOutcome::Done)
     };
     let since = pass.status.step.as_ref().map_or(pass.now, |step| step.started_at);
-    let makers = [DatabaseTask::Backup, DatabaseTask::BackupBeforeRestore];
+    let makers = [DatabaseTask::Backup, DatabaseTask::BackupBeforeRestore, DatabaseTask::BackupBeforeDown];
     let claimed = plain.backups.is_some();
     let unfinished: Vec<String> =
         makers.into_iter().filter(|task| claimed && not_done(task)).map(|task| new_backup(pass, task, since)).collect();

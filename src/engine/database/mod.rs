@@ -5,6 +5,7 @@
 pub mod again;
 pub mod alone;
 pub mod clean_up;
+pub mod down;
 pub mod faults;
 mod image;
 pub mod lacking;

@@ -115,7 +115,7 @@ pub fn stand(pass: &mut Pass<'_>, standing: Standing) -> Standing {
     let ends = match &standing {
         Standing::Clear => is_unfit(pass),
         Standing::Halted { reason, .. } => matches!(*reason, "SchemaChanged" | "NoBackup"),
-        Standing::Waits(_) | Standing::Asks(_) => false,
+        Standing::Waits(_) | Standing::Asks(..) => false,
     };
     if !ends || !is_at_end(pass) {
         if matches!(standing, Standing::Halted { .. } | Standing::Clear) {

@@ -1,6 +1,9 @@
 //! How the database's part of a release stands, as phase, reason, message and next action.
 
-use crate::api::{DatabaseTask, Phase, RollbackCause, RollbackStatus, SchemaState, WorkOutcome, conditions};
+use crate::api::{
+    ApprovalKind, DatabaseTask, Phase, RollbackCause, RollbackStatus, SchemaState, WorkOutcome, conditions,
+    status::bounded,
+};
 
 use super::{
     super::{
@@ -45,6 +48,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
             facts.push(rehearsal.locks.join(", "));
         }
     }
+    if let Some(down) = known.migration_down.as_ref().filter(|down| !down.risks.is_empty()) {
+        facts.push(format!("on the way back: {}", bounded(&down.risks.join(", "), 300)));
+    }
     // Whoever approves relies on it.
     if let Some(backup) = known.backup.as_ref().filter(|backup| !backup.not_proven.is_empty()) {
         facts.push(format!("backup {} is {}", backup.name, backup.not_proven));
@@ -61,7 +67,6 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
 
 /// On the way back, where the database is what it waits for.
 pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
-    let plan = pass.status.database.as_ref().map(|known| known.plan_hash.clone()).unwrap_or_default();
     Some(match pass.standing.as_ref()? {
         Standing::Clear => return None,
         Standing::Waits(what) => {
@@ -69,10 +74,18 @@ pub fn way_back(pass: &Pass<'_>, rollback: &RollbackStatus) -> Option<Report> {
             let phase = if superseded { Phase::Progressing } else { Phase::RollingBack };
             with_lacking(pass, Report::new(phase, &rollback.reason, format!("{}; {what}", rollback.message)))
         }
-        Standing::Asks(what) => {
-            let next = format!("{} --restore {plan}", command(pass, "approve"));
+        Standing::Asks(kind, what) => {
+            let (reason, option) = match kind {
+                ApprovalKind::MigrateDown => ("MigrateDownAwaitsApproval", "--migrate-down"),
+                _ => ("RestoreAwaitsApproval", "--restore"),
+            };
+            let plan = pass.status.database.as_ref().map(|known| known.plan(*kind)).unwrap_or_default();
+            let (approve, skip) = (command(pass, "approve"), command(pass, "skip"));
+            let next = format!(
+                "{approve} {option} {plan}; or, where the code that serves fits the database: {skip} (it stays as it is)"
+            );
             let message = format!("{}; {what}", rollback.message);
-            Report::new(Phase::AwaitingApproval, "RestoreAwaitsApproval", message).next(next)
+            Report::new(Phase::AwaitingApproval, reason, message).next(next)
         }
         Standing::Halted { reason, message } => {
             let message = format!("{message}; the release is taken back: {}", rollback.message);

@@ -4,8 +4,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::{
-    Change, Database, DatabaseStatus, DatabaseTask, Duration, MigratedStatus, Migration, MigrationApproval, OnFailure,
-    OnRollback, Proof, SchemaState, Timestamp, WorkOutcome, database_status::MAX_MIGRATIONS,
+    ApprovalKind, Change, Database, DatabaseStatus, DatabaseTask, Duration, MigratedStatus, Migration,
+    MigrationApproval, MigrationDownStatus, OnFailure, OnRollback, Proof, SchemaState, Timestamp, WorkOutcome,
+    database_status::MAX_MIGRATIONS,
 };
 
 use super::{
@@ -13,9 +14,9 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
+        task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
     },
-    clean_up, image, image_from, pinned, renewal, seed, switches, template,
+    clean_up, down, image, image_from, pinned, renewal, seed, switches, template,
     work::{self, Order, Progress},
 };
 
@@ -84,6 +85,7 @@ pub fn plain(database: &Database) -> DatabaseJob {
         ca: database.ca_from.clone(),
         scratch: backup.and_then(|backup| backup.scratch_url_from.clone()),
         files: None,
+        down_files: None,
         backups: backup.and_then(|backup| backup.persistent_volume_claim.clone()),
         runner: database.runner.clone().unwrap_or_default(),
     }
@@ -102,6 +104,8 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         DatabaseTask::Preflight => {
             let due = pass.status.release.as_ref().is_some_and(|release| release.migration.is_some());
             let files = files.filter(|_| due);
+            let down = database.migration_down.as_ref().filter(|_| database.on_rollback() == OnRollback::MigrateDown);
+            let down_files = down.and_then(|down| sql(&down.change)).map(|(map, _)| map).filter(|_| files.is_some());
             let task = Task::Preflight {
                 min_version: database.min_version.clone(),
                 session: migration.is_some() || backup.is_some() || database.seed.is_some(),
@@ -110,8 +114,9 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 release: number(pass),
                 watched: migration.filter(|_| due).map(|migration| watched(&migration.change)).unwrap_or_default(),
                 planned: planned(database, due),
+                down: down_files.is_some(),
             };
-            let looking = DatabaseJob { scratch: plain.scratch, ..without };
+            let looking = DatabaseJob { scratch: plain.scratch, down_files, ..without };
             // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
             let job = match migration.filter(|migration| due && migration.change.template.is_some()) {
                 Some(migration) => with_change(pass, &migration.change, task, looking),
@@ -119,13 +124,13 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             };
             (job, LOOK)
         }
-        DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore => {
+        DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore | DatabaseTask::BackupBeforeDown => {
             let backup = backup?;
-            if let Some(job) = backup.job.clone().filter(|_| task == DatabaseTask::Backup) {
+            if let Some(job) = backup.job.clone().filter(|_| task != DatabaseTask::BackupBeforeRestore) {
                 (DatabaseJob { pod: TaskPod::User(job), ..without }, backup.timeout)
             } else {
                 let name = new_backup(pass, task, since);
-                // One that is made before another is restored takes nobody's place: least of all that other one's.
+                // One that is made on the way back takes nobody's place: least of all that of the one to be restored.
                 let retention = Some(&backup.retention).filter(|_| task == DatabaseTask::Backup);
                 let known = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
                 let number = number(pass);
@@ -165,12 +170,14 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let seed = database.seed.as_ref()?;
             (change_job(pass, seed, "seed", (attempt, false), without), seed.timeout)
         }
+        DatabaseTask::PreflightDown => (down::look(pass, database, without)?, LOOK),
         DatabaseTask::MigrationDown => {
             let change = &database.migration_down.as_ref()?.change;
             let job = match sql_run(pass, change, &number(pass)) {
                 Some(run) => {
                     let (of, seed) = (run.release.clone(), seed::begun(pass, database));
-                    let task = Task::Down { of, run: SqlRun { plan: None, ..run }, seed };
+                    let plan = found_down(pass).map(|found| found.files_hash.clone()).filter(|hash| !hash.is_empty());
+                    let task = Task::Down { of, run: SqlRun { plan, ..run }, seed };
                     with_change(pass, change, task, without)
                 }
                 None => change_job(pass, change, "down", (attempt, false), without),
@@ -248,10 +255,16 @@ pub fn new_backup(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> Stri
     let release = pass.status.release.as_ref();
     let number = release.map_or(0, |release| release.number);
     let again = task == DatabaseTask::Backup && renewal::is_later(pass);
+    let down = pass.status.rollback.as_ref().filter(|_| task == DatabaseTask::BackupBeforeDown);
     let began = if again { Some(since) } else { release.map(|release| release.started_at) };
+    let began = down.map(|rollback| rollback.started_at).or(began);
     let began = began.map(|began| began.to_string()).unwrap_or_default();
     let began: String = began.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(15).collect();
-    let suffix = if task == DatabaseTask::Backup { "" } else { BEFORE_RESTORE };
+    let suffix = match task {
+        DatabaseTask::BackupBeforeRestore => BEFORE_RESTORE,
+        DatabaseTask::BackupBeforeDown => BEFORE_DOWN,
+        _ => "",
+    };
     format!("{namespace}.{name}-{number}-{began}{suffix}")
 }
 
@@ -308,21 +321,30 @@ fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bo
         _ => format!("{what}/{}/{}", plan_hash(pass, change), number(pass)),
     };
     let (lock_timeout, timeout) = (change.lock_timeout, change.timeout);
-    let found = pass.status.database.as_ref().filter(|_| what == "migration");
-    let watched = found.map(|_| watched(change)).unwrap_or_default();
-    let files = found.filter(|_| !watched.is_empty()).map(|known| known.files_hash.clone()).unwrap_or_default();
+    let found = match what {
+        "migration" => pass.status.database.as_ref().map(|known| known.files_hash.clone()),
+        "down" => found_down(pass).map(|found| found.files_hash.clone()),
+        _ => None,
+    };
+    let watched = found.as_ref().map(|_| watched(change)).unwrap_or_default();
+    let files = found.filter(|_| !watched.is_empty()).unwrap_or_default();
     let meant = Meant { database: known_database(pass), watched, files };
     let seed = pinned(pass).filter(|_| what == "down").and_then(|database| seed::begun(pass, &database));
     Wrapped { plan, release: number(pass), attempt, again, meant, lock_timeout, timeout, seed }
 }
 
+/// What was found of what takes the migration back.
+fn found_down<'a>(pass: &'a Pass<'_>) -> Option<&'a MigrationDownStatus> {
+    pass.status.database.as_ref()?.migration_down.as_ref()
+}
+
 /// The database that preflight looked at.
-fn known_database(pass: &Pass<'_>) -> String {
+pub fn known_database(pass: &Pass<'_>) -> String {
     pass.status.database.as_ref().map(|known| known.database.clone()).unwrap_or_default()
 }
 
 /// Where ConfigMaps are mounted in the first container of a change's pod. Secrets are nobody's business here.
-fn watched(change: &Change) -> Vec<String> {
+pub fn watched(change: &Change) -> Vec<String> {
     let list = |path: &str| change.template.as_ref().and_then(|pod| pod.pointer(path)).and_then(Value::as_array);
     let is_map = |volume: &&Value| {
         let projected = volume.pointer("/projected/sources").and_then(Value::as_array);
@@ -336,16 +358,21 @@ fn watched(change: &Change) -> Vec<String> {
 }
 
 /// The pod and the files of a change.
-fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJob) -> DatabaseJob {
+pub fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJob) -> DatabaseJob {
     let files = change.sql.as_ref().map(|sql| sql.config_map.clone());
     let pod = match &change.template {
         Some(pod) => {
             let image = image_from(change, template(pass).as_ref());
-            let of_migration = match &task {
-                Task::Wrap(wrapped) => wrapped.plan.starts_with("migration/"),
-                task => matches!(task, Task::Rehearse { .. }),
+            let known = pass.status.database.as_ref().map(|known| known.image.as_str());
+            let reported = match &task {
+                Task::Wrap(wrapped) if wrapped.plan.starts_with("migration/") => known,
+                Task::Wrap(wrapped) if wrapped.plan.starts_with("down/") => {
+                    found_down(pass).map(|found| found.image.as_str())
+                }
+                Task::Rehearse { .. } => known,
+                _ => None,
             };
-            let digest = by_digest(pass, change, image.as_deref()).filter(|_| of_migration);
+            let digest = reported.and_then(|reported| by_digest(change, image.as_deref(), reported));
             TaskPod::Wrapped { template: pod.clone(), image: digest.or(image) }
         }
         None => TaskPod::Own,
@@ -353,10 +380,10 @@ fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJob) 
     DatabaseJob { task: Some(task), pod, files, ..base }
 }
 
-/// The migration's image by the digest that preflight found.
-fn by_digest(pass: &Pass<'_>, change: &Change, image: Option<&str>) -> Option<String> {
+/// The image of a change by the digest that was found.
+fn by_digest(change: &Change, image: Option<&str>, reported: &str) -> Option<String> {
     let written = change.template.as_ref()?.pointer("/spec/containers/0/image").and_then(Value::as_str);
-    image::pinned(image.or(written)?, &pass.status.database.as_ref()?.image)
+    image::pinned(image.or(written)?, reported)
 }
 
 /// The migration, as a hash: image, command, files, target (RELIABILITY, migration rule 4), with what preflight found of them.
@@ -365,12 +392,16 @@ pub fn plan_hash(pass: &Pass<'_>, change: &Change) -> String {
     let image = image_from(change, template(pass).as_ref());
     let url = pinned(pass).map(|database| database.url_from);
     let Change { sql, template, version, image_from: _, timeout: _, lock_timeout: _ } = change;
-    let text = serde_json::json!({
+    hashed(&serde_json::json!({
         "sql": sql, "template": template, "version": version, "image": image, "url": url,
         "files": found.map(|known| &known.files_hash), "digest": found.map(|known| &known.image),
         "database": found.map(|known| &known.database),
-    });
-    let digest = Sha256::digest(text.to_string());
+    }))
+}
+
+/// What a plan is, as a hash.
+pub fn hashed(plan: &Value) -> String {
+    let digest = Sha256::digest(plan.to_string());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -426,6 +457,7 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
         DatabaseTask::Preflight => {
             let hash = database.migration.as_ref().map(|migration| plan_hash(pass, &migration.change));
             state(pass).plan_hash = hash.unwrap_or_default();
+            down::expect(pass, database);
         }
         // Of a Job of the user's nobody says when.
         DatabaseTask::Backup => {
@@ -481,10 +513,7 @@ pub fn awaits_approval(pass: &Pass<'_>) -> bool {
         MigrationApproval::Required => true,
         MigrationApproval::WhenDataLoss => known.loses_data,
     };
-    let approved = |approval: &crate::api::DatabaseApproval| {
-        approval.kind == crate::api::ApprovalKind::Migration && approval.plan_hash == known.plan_hash
-    };
-    asks && !known.approvals.iter().any(approved)
+    asks && !known.is_approved(ApprovalKind::Migration)
 }
 
 /// What becomes of the schema of a release that is promoted, when it is taken back: as its own plan says, if that is still

@@ -2,12 +2,12 @@
 //! manifest says how, and what nobody knows halts the release (INVARIANTS D3, D4).
 
 use crate::api::{
-    ApprovalKind, Database, DatabaseStatus, DatabaseTask, Duration, OnRollback, SchemaState, WorkOutcome,
+    ApprovalKind, Database, DatabaseStatus, DatabaseTask, Duration, OnRollback, SchemaState, Timestamp, WorkOutcome,
 };
 
 use super::{
     super::{observed::Job, pass::Pass, task::DatabaseJob},
-    again, clean_up, onward, pinned,
+    again, clean_up, down, onward, pinned,
     steps::{self, order, settle, settle_job, state},
     switches, words,
     work::{self, Order, Progress},
@@ -20,8 +20,8 @@ pub enum Standing {
     Clear,
     /// It is worked on.
     Waits(String),
-    /// A person has to approve.
-    Asks(String),
+    /// A person has to approve: this, with these words.
+    Asks(ApprovalKind, String),
     /// A person has to look.
     Halted {
         /// In a word for machines.
@@ -135,7 +135,7 @@ fn schema(pass: &mut Pass<'_>, moved: bool, cleaning: bool) -> Standing {
             OnRollback::Halt => again::verify(pass, &database)
                 .unwrap_or_else(|| Standing::Halted { reason: "SchemaChanged", message: words::changed(pass) }),
             _ if !moved => Standing::Waits("traffic goes back first".into()),
-            OnRollback::MigrateDown => migrate_down(pass, &database),
+            OnRollback::MigrateDown => migrate_down(pass, &database, cleaning),
             // It makes a backup, which has a scratch database of its own.
             OnRollback::Restore if cleaning => Standing::Waits("what a proof or a rehearsal left goes first".into()),
             OnRollback::Restore => restore(pass, &database),
@@ -287,15 +287,25 @@ fn ask_again(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
     }
 }
 
+/// When the way back began, or a person last said Retry to it.
+pub fn ordered_at(pass: &Pass<'_>) -> Option<Timestamp> {
+    let begun = pass.status.rollback.as_ref()?.started_at;
+    let again = pass.status.database.as_ref().and_then(|known| known.asked_again_at);
+    Some(again.map_or(begun, |again| again.max(begun)))
+}
+
+/// Since when work on the way back counts: what was done before a person said Retry does; what failed does not.
+pub fn since(pass: &Pass<'_>, task: DatabaseTask) -> Option<Timestamp> {
+    let known = pass.status.database.as_ref().and_then(|known| known.outcome(task));
+    if known == Some(WorkOutcome::Done) {
+        return Some(pass.status.rollback.as_ref()?.started_at);
+    }
+    ordered_at(pass)
+}
+
 /// One Job of the way back; none once it is done.
-fn step(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) -> Option<Standing> {
-    let since = pass.status.rollback.as_ref()?.started_at;
-    let since = pass.status.database.as_ref().and_then(|known| known.asked_again_at).map_or(since, |again| {
-        // What was done before a person said Retry counts; what failed does not.
-        let known = pass.status.database.as_ref().and_then(|known| known.outcome(task));
-        if known == Some(WorkOutcome::Done) { since } else { again.max(since) }
-    });
-    let order = order(pass, database, task, since)?;
+pub fn step(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) -> Option<Standing> {
+    let order = order(pass, database, task, since(pass, task)?)?;
     match work::drive(pass, order) {
         Progress::Running => Some(Standing::Waits(words::subject(task).into())),
         Progress::Ended(WorkOutcome::Done) => None,
@@ -305,7 +315,10 @@ fn step(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) -> Option<
     }
 }
 
-fn migrate_down(pass: &mut Pass<'_>, database: &Database) -> Standing {
+fn migrate_down(pass: &mut Pass<'_>, database: &Database, cleaning: bool) -> Standing {
+    if let Some(standing) = down::prepare(pass, database, cleaning) {
+        return standing;
+    }
     if let Some(standing) = step(pass, database, DatabaseTask::MigrationDown) {
         return standing;
     }
@@ -325,7 +338,7 @@ fn restore(pass: &mut Pass<'_>, database: &Database) -> Standing {
         return Standing::Halted { reason: "NoBackup", message };
     }
     if !is_restore_approved(pass) {
-        return Standing::Asks(words::restore(pass));
+        return Standing::Asks(ApprovalKind::Restore, words::restore(pass));
     }
     if !switches::close(pass) && !is_at_work(pass) {
         return not_closed(pass);
@@ -364,11 +377,7 @@ fn not_closed(pass: &mut Pass<'_>) -> Standing {
 
 /// Whether a person has approved that this release's backup takes the database's place.
 fn is_restore_approved(pass: &Pass<'_>) -> bool {
-    let Some(known) = &pass.status.database else { return false };
-    let approved = |approval: &crate::api::DatabaseApproval| {
-        approval.kind == ApprovalKind::Restore && approval.plan_hash == known.plan_hash
-    };
-    known.approvals.iter().any(approved)
+    pass.status.database.as_ref().is_some_and(|known| known.is_approved(ApprovalKind::Restore))
 }
 
 /// The schema is what it was before: the migration is due again, and so is a seed that this release had put in. It is not in
@@ -386,7 +395,7 @@ fn undone(pass: &mut Pass<'_>, what: &str) {
 
 /// A person says that the database may stay as it is: what has to be done about it was done by hand.
 pub fn accept(pass: &mut Pass<'_>, by: &str) -> Option<String> {
-    if !is_halted(pass) {
+    if !is_halted(pass) && awaited(pass).is_none() {
         return None;
     }
     let state = state(pass);
@@ -414,12 +423,14 @@ fn is_told(pass: &Pass<'_>) -> bool {
     pass.release.status.as_ref().is_some_and(|status| status.phase == crate::api::Phase::Halted)
 }
 
-/// Whether the release waits for a person to approve that a backup is restored.
-pub fn awaits_approval(pass: &Pass<'_>) -> bool {
-    concerned(pass)
-        && super::schema(pass).is_changed()
-        && pinned(pass).is_some_and(|database| way(pass, &database) == OnRollback::Restore)
-        && !is_restore_approved(pass)
+/// What the release waits for a person to approve, on its way back.
+pub fn awaited(pass: &Pass<'_>) -> Option<ApprovalKind> {
+    let database = pinned(pass).filter(|_| concerned(pass) && super::schema(pass).is_changed())?;
+    match way(pass, &database) {
+        OnRollback::Restore if !is_restore_approved(pass) => Some(ApprovalKind::Restore),
+        OnRollback::MigrateDown if down::awaits_approval(pass) => Some(ApprovalKind::MigrateDown),
+        _ => None,
+    }
 }
 
 /// Why the revision that serves cannot be taken back to an earlier one, as far as the database goes.

@@ -18,6 +18,8 @@ pub const fn subject(task: DatabaseTask) -> &'static str {
         DatabaseTask::Seed => "seed of the database",
         DatabaseTask::Verification => "verification of the schema",
         DatabaseTask::Settlement => "search for what became of the migration",
+        DatabaseTask::PreflightDown => "look at what takes the migration back",
+        DatabaseTask::BackupBeforeDown => "backup of what is there, before the migration is taken back",
         DatabaseTask::MigrationDown => "taking the migration back",
         DatabaseTask::VerificationDown => "verification of the schema after the migration was taken back",
         DatabaseTask::BackupBeforeRestore => "backup of what is there, before the restore",
@@ -31,12 +33,12 @@ pub const fn subject(task: DatabaseTask) -> &'static str {
 pub const fn doing(task: DatabaseTask) -> &'static str {
     match task {
         DatabaseTask::Preflight => "DatabasePreflight",
-        DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore => "BackingUp",
+        DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore | DatabaseTask::BackupBeforeDown => "BackingUp",
         DatabaseTask::Rehearsal => "Rehearsing",
         DatabaseTask::Migration | DatabaseTask::Settlement => "Migrating",
         DatabaseTask::Seed => "Seeding",
         DatabaseTask::Verification | DatabaseTask::VerificationDown | DatabaseTask::VerificationRestore => "Verifying",
-        DatabaseTask::MigrationDown => "MigratingDown",
+        DatabaseTask::PreflightDown | DatabaseTask::MigrationDown => "MigratingDown",
         DatabaseTask::Restore => "Restoring",
         DatabaseTask::CleanUp => "CleaningUp",
     }
@@ -47,13 +49,17 @@ pub const fn failure(task: DatabaseTask, outcome: WorkOutcome) -> &'static str {
     match (task, outcome) {
         (DatabaseTask::Migration | DatabaseTask::Settlement, WorkOutcome::Unknown) => "MigrationUnknown",
         (DatabaseTask::Preflight, _) => "DatabasePreflightFailed",
-        (DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore, _) => "BackupFailed",
+        (DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore | DatabaseTask::BackupBeforeDown, _) => {
+            "BackupFailed"
+        }
         (DatabaseTask::Rehearsal, _) => "RehearsalFailed",
         (DatabaseTask::Migration | DatabaseTask::Settlement, _) => "MigrationFailed",
         (DatabaseTask::Seed, WorkOutcome::Unknown) => "SeedUnknown",
         (DatabaseTask::Seed, _) => "SeedFailed",
         (DatabaseTask::Verification, _) => "VerificationFailed",
-        (DatabaseTask::MigrationDown | DatabaseTask::VerificationDown, _) => "MigrationDownFailed",
+        (DatabaseTask::PreflightDown | DatabaseTask::MigrationDown | DatabaseTask::VerificationDown, _) => {
+            "MigrationDownFailed"
+        }
         (DatabaseTask::Restore, _) => "RestoreFailed",
         (DatabaseTask::VerificationRestore, _) => "RestoreNotVerified",
         (DatabaseTask::CleanUp, _) => "CleanUpFailed",
@@ -131,6 +137,22 @@ pub fn restore(pass: &Pass<'_>) -> String {
     format!(
         "backup {name}{at}{not_proven} is to be restored: what was written since then is kept only in the database beside it"
     )
+}
+
+/// What taking the migration back would do.
+pub fn migrate_down(pass: &Pass<'_>) -> String {
+    let known = pass.status.database.clone().unwrap_or_default();
+    let down = known.migration_down.unwrap_or_default();
+    let by = if down.image.is_empty() { down.files.join(", ") } else { format!("image {}", down.image) };
+    let by = if by.is_empty() { String::new() } else { format!(" by {}", bounded(&by, 200)) };
+    let risks = down.risks.join(", ");
+    let risks = if risks.is_empty() { risks } else { format!(": {}", bounded(&risks, 400)) };
+    let lost = match (down.loses_data, pinned(pass).is_some_and(|database| database.backup.is_some())) {
+        (false, _) => "no data are lost by that",
+        (true, true) => "what was written there since is lost, but for a backup that is made before",
+        (true, false) => "what was written there since is lost",
+    };
+    format!("migration {} is to be taken back{by}{risks}; {lost}", known.plan_hash)
 }
 
 /// Parameters of URLs that Prisma knows and psql refuses.

@@ -2,7 +2,7 @@
 //! reports is taken in.
 
 use crate::api::{
-    DatabaseStatus, DatabaseTask, DatabaseWork, Duration, Timestamp, WorkOutcome,
+    DatabaseStatus, DatabaseTask, DatabaseWork, Duration, MigrationDownStatus, Timestamp, WorkOutcome,
     database_status::{MAX_FINDINGS, MAX_WORK},
     status::bounded,
 };
@@ -88,6 +88,8 @@ const fn word(task: DatabaseTask) -> &'static str {
         DatabaseTask::Settlement => "settlement",
         DatabaseTask::Seed => "seed",
         DatabaseTask::Verification => "verify",
+        DatabaseTask::PreflightDown => "look-down",
+        DatabaseTask::BackupBeforeDown => "backup-down",
         DatabaseTask::MigrationDown => "down",
         DatabaseTask::VerificationDown => "verify-down",
         DatabaseTask::BackupBeforeRestore => "backup-now",
@@ -126,6 +128,7 @@ fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
             attempt,
             lost: 0,
             job: order.takes.clone().unwrap_or_else(|| name(pass, order.task, attempt, pass.now)),
+            ran: false,
             started_at: pass.now,
             ended_at: None,
             unchanged: false,
@@ -200,6 +203,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         } else {
             String::new()
         };
+        work.ran |= waits.is_none();
         let told = waits.map(|why| format!("Job {} waits: {why}", work.job));
         work.message = bounded(&told.unwrap_or_else(|| format!("Job {} runs{log}", work.job)), MOST_TOLD);
         return;
@@ -237,9 +241,13 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
             let told = pinned(pass).map(|database| lacking::told(pass, &database, &order.job, &report.message));
             work.message = bounded(told.as_ref().unwrap_or(&report.message), MOST_TOLD);
             take_in(pass, order.task, report);
-            if order.task == DatabaseTask::Preflight {
-                let image = end.image.as_deref().filter(|_| matches!(order.job.pod, TaskPod::Wrapped { .. }));
-                pass.status.database.get_or_insert_default().image = bounded(image.unwrap_or_default(), MOST_IMAGE);
+            let image = end.image.as_deref().filter(|_| matches!(order.job.pod, TaskPod::Wrapped { .. }));
+            let image = bounded(image.unwrap_or_default(), MOST_IMAGE);
+            let known = pass.status.database.get_or_insert_default();
+            match (order.task, &mut known.migration_down) {
+                (DatabaseTask::Preflight, _) => known.image = image,
+                (DatabaseTask::PreflightDown, Some(down)) => down.image = image,
+                _ => {}
             }
         }
         None => without_report(pass, order, work, &end.message),
@@ -272,7 +280,7 @@ fn without_report(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork, w
     work.attempt += 1;
     work.lost += 1;
     work.job = name(pass, order.task, work.attempt, work.started_at);
-    work.ended_at = None;
+    (work.ran, work.ended_at) = (false, None);
     work.message = note;
 }
 
@@ -312,11 +320,10 @@ fn make(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
         work.message = format!("Job {} is made", work.job);
     }
     let seen = pass.seen.jobs.iter().any(|job| job.object.name == work.job);
-    let ran = work.message.starts_with(&format!("Job {} runs", work.job));
     let begins = matches!(order.job.task, Some(Task::Migrate(_) | Task::Wrap(_)));
-    if begins && ran && !seen {
+    if begins && work.ran && !seen {
         // Somebody deleted it: what it has done the next one has to find out, as with any that is lost.
-        (work.attempt, work.lost) = (work.attempt + 1, work.lost + 1);
+        (work.attempt, work.lost, work.ran) = (work.attempt + 1, work.lost + 1, false);
         work.message = format!("Job {} was deleted by somebody, and is made again", work.job);
     }
 }
@@ -343,13 +350,30 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         all.into_iter().take(MAX_FINDINGS).map(|it| bounded(&it, most)).collect()
     };
     let migrates = matches!(task, DatabaseTask::Migration | DatabaseTask::Settlement);
-    if changes(task) {
+    if changes(task) || task == DatabaseTask::PreflightDown {
         database.settle = bounded(&report.settle, MOST_SETTLE);
     }
-    if task == DatabaseTask::Preflight {
-        database.database = bounded(&report.database, 128);
-        database.files_hash = bounded(&report.files_hash, 64);
-        database.pending = list(report.pending, 128);
+    match task {
+        DatabaseTask::Preflight => {
+            database.database = bounded(&report.database, 128);
+            database.files_hash = bounded(&report.files_hash, 64);
+            database.pending = list(report.pending, 128);
+            let (risks, loses_data) = (list(report.down_risks, 160), report.down_loses_data);
+            let found = MigrationDownStatus { risks, loses_data, ..Default::default() };
+            database.migration_down = Some(found).filter(|found| !found.risks.is_empty());
+        }
+        DatabaseTask::PreflightDown if report.outcome == WorkOutcome::Done => {
+            let found = MigrationDownStatus {
+                files_hash: bounded(&report.files_hash, 64),
+                files: list(report.pending, 128),
+                risks: list(report.risks, 160),
+                loses_data: report.loses_data,
+                ..Default::default()
+            };
+            database.migration_down = Some(found);
+            return;
+        }
+        _ => {}
     }
     if !report.risks.is_empty() {
         database.risks = list(report.risks, 160);
@@ -370,7 +394,7 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         rehearsal.rewritten = list(rehearsal.rewritten, 128);
         database.rehearsal = Some(rehearsal);
     }
-    if let Some(mut backup) = report.backup.filter(|_| task == DatabaseTask::Backup) {
+    if let Some(mut backup) = report.backup {
         backup.name = bounded(&backup.name, 256);
         backup.sha256 = bounded(&backup.sha256, 64);
         backup.server_version = bounded(&backup.server_version, 64);
@@ -379,7 +403,10 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
             None if backup.not_proven.is_empty() => reported::SKIPPED.into(),
             None => bounded(&backup.not_proven, 256),
         };
-        database.backup = Some(backup);
+        match task {
+            DatabaseTask::Backup => database.backup = Some(backup),
+            _ => database.set_aside = Some(backup),
+        }
     }
 }
 
@@ -404,7 +431,9 @@ pub fn is_broken_off(pass: &Pass<'_>, job: &Job) -> bool {
     known.is_some_and(|work| {
         let of_way_back = matches!(
             work.task,
-            DatabaseTask::VerificationDown
+            DatabaseTask::PreflightDown
+                | DatabaseTask::BackupBeforeDown
+                | DatabaseTask::VerificationDown
                 | DatabaseTask::BackupBeforeRestore
                 | DatabaseTask::VerificationRestore
                 | DatabaseTask::CleanUp

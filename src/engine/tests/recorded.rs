@@ -17,7 +17,7 @@ const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packaging/argoc
 /// A command as an Argo CD action gives it: its name there, what it says, whether in full, and the plan it approves.
 type Command = (&'static str, Action, bool, Option<ApprovalKind>);
 
-const COMMANDS: [Command; 11] = [
+const COMMANDS: [Command; 12] = [
     ("promote", Action::Promote, false, None),
     ("promote-full", Action::Promote, true, None),
     ("abort", Action::Abort, false, None),
@@ -25,6 +25,7 @@ const COMMANDS: [Command; 11] = [
     ("retry", Action::Retry, false, None),
     ("approve", Action::Approve, false, None),
     ("approve-migration", Action::Approve, false, Some(ApprovalKind::Migration)),
+    ("approve-migrate-down", Action::Approve, false, Some(ApprovalKind::MigrateDown)),
     ("approve-restore", Action::Approve, false, Some(ApprovalKind::Restore)),
     ("pause", Action::Pause, false, None),
     ("resume", Action::Resume, false, None),
@@ -181,6 +182,15 @@ fn cases() -> Vec<Case> {
                 Some(Report { outcome, applied, ..Report::default() })
             })
         }),
+        ("migrate-down-awaits-approval", || {
+            let back = json!({"onRollback": "MigrateDown", "verify": {"tables": ["orders"]},
+                "migrationDown": {"sql": {"configMap": "shop-2"}, "approval": "Required"}});
+            migrating_with(&back, |task| {
+                let outcome = if matches!(task, Task::Verify(_)) { WorkOutcome::Failed } else { WorkOutcome::Done };
+                let applied = if matches!(task, Task::Migrate(_)) { vec!["2.sql".into()] } else { Vec::new() };
+                Some(Report { outcome, applied, ..Report::default() })
+            })
+        }),
         ("timed-pause", || settled(releasing(json!([{"setWeight": 25}, {"pause": {"duration": "5m"}}])))),
         ("awaiting-approval", || settled(releasing(json!([{"setWeight": 25}, {"approval": {}}])))),
         ("open-pause", open_pause),
@@ -215,7 +225,8 @@ fn cases() -> Vec<Case> {
 /// forward name what a person sees; the others mean whatever is there.
 fn tried(mut world: World, (_, action, full, approves): Command) -> Option<Value> {
     let status = world.status();
-    let plan = status.database.map(|database| database.plan_hash).filter(|_| approves.is_some());
+    let known = status.database.unwrap_or_default();
+    let plan = approves.map(|kind| known.plan(kind).to_owned()).filter(|plan| !plan.is_empty());
     let latched = status.failed_revisions.into_iter().rfind(|failed| failed.latched).map(|failed| failed.revision);
     // What failed after the promotion is stable.
     let failed = status.observation.is_some_and(|observation| observation.failure.is_some());

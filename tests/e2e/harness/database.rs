@@ -9,7 +9,7 @@ use kube::{
     runtime::wait::await_condition,
 };
 use serde_json::{Value, json};
-use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome};
+use servicerelease::api::{ApprovalKind, DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome};
 use tokio::time::{interval, timeout};
 
 use super::{Load, Shop, World, kubectl, postgres::Postgres};
@@ -215,10 +215,22 @@ impl Ground {
         waiting.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {key} {value}")).expect("a watch");
     }
 
+    /// Waits until something waits for an approval of a kind, and gives it.
+    pub async fn approves(&self, kind: &str) {
+        let waits = |status: &ServiceReleaseStatus| {
+            status.phase == Phase::AwaitingApproval && status.reason == format!("{kind}AwaitsApproval")
+        };
+        self.shop.reaches_within(LONG, &format!("the {kind} waits for approval"), waits).await;
+        self.approve(kind).await;
+    }
+
     /// Gives an approval of the plan that waits for it.
     pub async fn approve(&self, kind: &str) {
-        let status = self.shop.status().await;
-        let plan = status.database.map(|database| database.plan_hash).unwrap_or_default();
+        let database = self.shop.status().await.database.unwrap_or_default();
+        let plan = match kind {
+            "MigrateDown" => database.plan(ApprovalKind::MigrateDown),
+            _ => &database.plan_hash,
+        };
         let more = json!({ "approval": { "kind": kind, "planHash": plan } });
         let answer = self.shop.command("Approve", &more.to_string()).await;
         assert_eq!(answer.phase, servicerelease::api::CommandPhase::Applied, "{}", answer.message);

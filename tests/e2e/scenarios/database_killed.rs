@@ -1,14 +1,14 @@
 //! The operator is killed (-9) before every write of a release with a database, after every write, or hears of none of
 //! them: the files are applied once and the seed, too, one backup is made for each release, what is taken back is taken
-//! back once, by down files and by a restore, and one approval is enough.
+//! back once, by down files and by a restore, each after a backup of what is there, and one approval is enough.
 
 use serde_json::{Value, json};
-use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome};
+use servicerelease::api::{DatabaseStatus, DatabaseTask, Phase, SchemaState, WorkOutcome};
 
 use crate::{
     harness::{
         Scenario, World,
-        database::{Ground, LONG, config_map, file, files},
+        database::{Ground, config_map, file, files},
         note,
         own::OwnOperator,
         proxy::Harm,
@@ -40,7 +40,7 @@ const SPEC: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE
     database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {},
     seed: {sql: {configMap: shop-seed, set: seed}}, verify: {tables: [effects]},
     migration: {previousRevisionCompatible: false}, onRollback: MigrateDown,
-    migrationDown: {sql: {configMap: shop-migrations}, verify: {tables: [effects]}}}}";
+    migrationDown: {sql: {configMap: shop-migrations}, approval: WhenDataLoss, verify: {tables: [effects]}}}}";
 
 async fn migrated_in_spite_of(world: World, harm: Harm) {
     let operator = OwnOperator::start(&world, harm).await;
@@ -62,16 +62,14 @@ async fn migrated_in_spite_of(world: World, harm: Harm) {
     ground.release("v2", &[file("002", "CREATE TABLE notes (id int)")], "{}").await;
     let status = ground.healthy().await;
     let known = status.database.unwrap();
-    for task in [
+    let forward = [
         DatabaseTask::Preflight,
         DatabaseTask::Backup,
         DatabaseTask::Rehearsal,
         DatabaseTask::Migration,
         DatabaseTask::Verification,
-    ] {
-        let work = known.last(task).unwrap_or_else(|| panic!("{task:?}"));
-        assert_eq!((work.outcome, work.attempt), (WorkOutcome::Done, 1), "{work:?}");
-    }
+    ];
+    are_done_once(&known, &forward);
     assert_eq!(ground.effects().await, "001,002,seed");
     assert_eq!(volume.files(".dump").len(), 2, "one of each release");
     ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
@@ -100,9 +98,22 @@ async fn taken_back_by_files(ground: &Ground) {
     files(&ground.world, &[file("002", "CREATE TABLE notes (id int)"), third, down]).await;
     let change = json!({ "spec": { "checks": never(), "database": { "migration": { "version": "v3" } } } });
     ground.shop.release_with("v3", change).await;
+    ground.approves("MigrateDown").await;
     let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
-    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+    let known = status.database.unwrap();
+    assert_eq!(known.schema, SchemaState::Undone);
+    let found = known.migration_down.as_ref().expect("what was run");
+    assert!(found.loses_data && found.files == ["003_file.down.sql"], "{found:?}");
+    assert!(known.set_aside.as_ref().is_some_and(|backup| backup.proven_at.is_some()), "{:?}", known.set_aside);
+    are_done_once(&known, &[DatabaseTask::BackupBeforeDown, DatabaseTask::MigrationDown]);
     is_as_v2_left_it(ground).await;
+}
+
+fn are_done_once(known: &DatabaseStatus, tasks: &[DatabaseTask]) {
+    for task in tasks {
+        let work = known.last(*task).unwrap_or_else(|| panic!("{task:?}"));
+        assert_eq!((work.outcome, work.attempt), (WorkOutcome::Done, 1), "{work:?}");
+    }
 }
 
 /// The same by the backup that the release made, approved by a person, as the migration was.
@@ -114,19 +125,12 @@ async fn restored(ground: &Ground) {
     } });
     ground.shop.release_with("v4", json!({ "spec": { "checks": never(), "database": database } })).await;
     for kind in ["Migration", "Restore"] {
-        let waits = |status: &ServiceReleaseStatus| {
-            status.phase == Phase::AwaitingApproval && status.reason == format!("{kind}AwaitsApproval")
-        };
-        ground.shop.reaches_within(LONG, &format!("the {kind} waits for approval"), waits).await;
-        ground.approve(kind).await;
+        ground.approves(kind).await;
     }
     let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
     let known = status.database.unwrap();
     assert_eq!(known.schema, SchemaState::Undone);
-    for task in [DatabaseTask::Migration, DatabaseTask::Restore] {
-        let work = known.last(task).unwrap_or_else(|| panic!("{task:?}"));
-        assert_eq!((work.outcome, work.attempt), (WorkOutcome::Done, 1), "{work:?}");
-    }
+    are_done_once(&known, &[DatabaseTask::Migration, DatabaseTask::Restore]);
     let beside = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'";
     assert_eq!(ground.postgres.sql(beside).await, "1", "what was there stays beside, once");
     is_as_v2_left_it(ground).await;

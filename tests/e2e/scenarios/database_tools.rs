@@ -48,9 +48,12 @@ async fn the_example_of_golang_migrate(world: World) {
     let mut sick = whole(MIGRATE);
     sick["spec"]["checks"] = json!([{ "name": "never", "http": { "path": "/health", "expect": { "status": 204 } } }]);
     ground.shop.release_with("v2", sick).await;
+    // What a tool loses nobody can read.
+    ground.approves("MigrateDown").await;
     let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
     let known = status.database.unwrap();
     assert_eq!(known.schema, SchemaState::Undone);
+    assert!(known.set_aside.is_some_and(|backup| backup.proven_at.is_some()), "a backup of what was there");
     // Of a tool only those locks are seen that are held for a while.
     assert!(known.rehearsal.is_some_and(|rehearsal| rehearsal.migrated_millis > 0));
     assert_eq!(ground.postgres.sql(VERSION).await, "1|f", "taken back");

@@ -93,7 +93,11 @@ pub fn is_approved(work: &Work, spec: &ServiceReleaseSpec) -> bool {
 
 fn has_approval(status: &ServiceReleaseStatus, kind: ApprovalKind) -> bool {
     let known = status.database.clone().unwrap_or_default();
-    known.approvals.iter().any(|approval| approval.kind == kind && approval.plan_hash == known.plan_hash)
+    let plan = match kind {
+        ApprovalKind::MigrateDown => known.migration_down.map(|down| down.plan_hash).filter(|plan| !plan.is_empty()),
+        _ => Some(known.plan_hash),
+    };
+    known.approvals.iter().any(|approval| approval.kind == kind && Some(&approval.plan_hash) == plan.as_ref())
 }
 
 /// Whether nobody reaches the old code: the key is set, or the route leads to the page.
@@ -112,9 +116,15 @@ fn is_heard(cluster: &Cluster, spec: &ServiceReleaseSpec) -> bool {
 /// Why an approval of a plan cannot be followed.
 pub fn must_reject(old: &ServiceReleaseStatus, new: &ServiceReleaseStatus, command: &Command) -> Option<String> {
     let meant = command.approval.as_ref()?;
-    let known = |status: &ServiceReleaseStatus| status.database.as_ref().map(|known| known.plan_hash.clone());
+    let known = |status: &ServiceReleaseStatus| {
+        let known = status.database.as_ref()?;
+        match meant.kind {
+            ApprovalKind::MigrateDown => known.migration_down.as_ref().map(|down| down.plan_hash.clone()),
+            _ => Some(known.plan_hash.clone()),
+        }
+    };
     let waits = |status: &ServiceReleaseStatus| match meant.kind {
-        ApprovalKind::Restore => goes_back(status),
+        ApprovalKind::Restore | ApprovalKind::MigrateDown => goes_back(status),
         _ => status.step.as_ref().is_some_and(|step| step.name == StepName::MigrationApproval),
     };
     let here = [old, new].into_iter().find(|status| waits(status));
@@ -180,7 +190,7 @@ impl Checker {
             .iter()
             .any(|record| record.action == Action::Approve && record.phase == CommandPhase::Applied);
         for approval in new {
-            let rule = if approval.kind == ApprovalKind::Restore { "D3" } else { "T2" };
+            let rule = if approval.kind == ApprovalKind::Migration { "T2" } else { "D3" };
             self.require(said, rule, || format!("{approval:?}, and nobody has said so"));
         }
     }
@@ -242,6 +252,7 @@ impl Checker {
             What::TakenBack(what) => {
                 let meant = back && database.on_rollback() == OnRollback::MigrateDown;
                 self.require(meant, "D3", || format!("{what} is taken back, and nobody wants that"));
+                self.taken_back(database, &status, deed, what);
             }
             What::Restored => {
                 let meant = back && database.on_rollback() == OnRollback::Restore;
@@ -255,6 +266,27 @@ impl Checker {
                 });
             }
         }
+    }
+
+    /// What loses data is taken back as a person has approved it, and from a backup of all that the release has done.
+    fn taken_back(&mut self, database: &Database, status: &ServiceReleaseStatus, deed: &Deed, what: &str) {
+        let by_files = what.starts_with("default/");
+        self.require(!by_files || !deed.blind, "D3", || {
+            format!("{what} is taken back by files that nobody has looked at")
+        });
+        // Of a command nobody knows what it loses.
+        let loses = !by_files || what.ends_with("002");
+        let asks = match database.approval_down() {
+            MigrationApproval::Required => true,
+            MigrationApproval::WhenDataLoss => loses,
+            MigrationApproval::Never => false,
+        };
+        self.require(!asks || has_approval(status, ApprovalKind::MigrateDown), "D3", || {
+            format!("{what} is taken back, which loses data, and nobody has approved that plan")
+        });
+        self.require(!loses || database.backup.is_none() || deed.saved, "D3", || {
+            format!("{what} is taken back, which loses data, and no backup has what the release wrote")
+        });
     }
 
     pub fn database_at_rest(&mut self, cluster: &Cluster, status: &ServiceReleaseStatus, spec: &ServiceReleaseSpec) {

@@ -93,10 +93,13 @@ pub struct Deed {
     pub what: What,
     /// Namespace, name and number of the release.
     pub release: String,
-    /// Whether it was done over a run of the same release, or of the same seed, whose end is not known.
+    /// Whether it was done over a run of the same release, or of the same seed, whose end is not known; of files that take
+    /// others back, whether they were not bound to those that somebody had looked at.
     pub blind: bool,
     /// Whether it was done once more after it had failed in the same release; of a seed, after it was put in.
     pub rerun: bool,
+    /// Whether there is a backup of all that the release had done before; of what takes that back.
+    pub saved: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +114,8 @@ pub enum What {
 pub struct Server {
     pub data: Data,
     pub backups: BTreeMap<String, Data>,
+    /// How many deeds were done when the last of them was made.
+    saved: usize,
     /// How often the contents of ConfigMaps were changed behind their names.
     pub edited: u32,
     /// Whether there is a scratch database, of a proof or a rehearsal.
@@ -202,6 +207,7 @@ impl Worker {
                     | Task::Backup { .. }
                     | Task::Rehearse { .. }
                     | Task::Verify(_)
+                    | Task::PreflightDown { .. }
                     | Task::VerifyRestored { .. }
                     | Task::CleanUp { .. }
             )
@@ -313,6 +319,12 @@ impl Server {
     }
 
     fn note(&mut self, what: What, release: &str) {
-        self.deeds.push(Deed { what, release: release.to_owned(), blind: false, rerun: false });
+        self.note_run(what, release, (false, false));
+    }
+
+    fn note_run(&mut self, what: What, release: &str, (blind, rerun): (bool, bool)) {
+        let own = |deed: &Deed| deed.release == release && !matches!(deed.what, What::TakenBack(_));
+        let saved = !self.deeds.iter().skip(self.saved).any(own);
+        self.deeds.push(Deed { what, release: release.to_owned(), blind, rerun, saved });
     }
 }

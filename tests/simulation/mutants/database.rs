@@ -2,8 +2,8 @@
 
 use servicerelease::{
     api::{
-        ApprovalKind, DatabaseApproval, DatabaseTask, Duration, OnRollback, SchemaState, ServiceRelease,
-        ServiceReleaseSpec, Timestamp, WorkOutcome,
+        ApprovalKind, DatabaseApproval, DatabaseTask, DatabaseWork, Duration, MigrationApproval, OnRollback,
+        SchemaState, ServiceRelease, ServiceReleaseSpec, Timestamp, WorkOutcome,
     },
     engine::{Decision, Effect, Observed, Report, Run, Task, Wrapped, decide},
 };
@@ -75,6 +75,50 @@ pub const ALL: &[Mutant] = &[
         with_specs(release, seen, now, |spec| {
             if let Some(database) = spec.database.as_mut().filter(|database| database.migration_down.is_some()) {
                 database.on_rollback = Some(OnRollback::MigrateDown);
+            }
+        })
+    }),
+    mutant("takes back what loses data without asking", "D3", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            if let Some(known) = &mut status.database {
+                let (kind, plan_hash) = (ApprovalKind::MigrateDown, known.plan(ApprovalKind::MigrateDown).to_owned());
+                known.approvals.push(DatabaseApproval { kind, plan_hash, by: "nobody".into(), at: now });
+            }
+        })
+    }),
+    mutant("takes every way back for one that loses nothing", "D3", |release, seen, now| {
+        with_specs(release, seen, now, |spec| {
+            let down = spec.database.as_mut().and_then(|database| database.migration_down.as_mut());
+            if let Some(down) = down {
+                down.approval = Some(MigrationApproval::Never);
+            }
+        })
+    }),
+    mutant("takes back what loses data without a backup", "D3", |release, seen, now| {
+        with_status(release, seen, now, |status| {
+            if let Some(known) = &mut status.database
+                && known.last(DatabaseTask::PreflightDown).is_some()
+                && known.last(DatabaseTask::BackupBeforeDown).is_none()
+            {
+                known.work.push(DatabaseWork {
+                    task: DatabaseTask::BackupBeforeDown,
+                    outcome: WorkOutcome::Done,
+                    attempt: 1,
+                    lost: 0,
+                    job: String::new(),
+                    ran: false,
+                    started_at: now,
+                    ended_at: Some(now),
+                    unchanged: false,
+                    message: String::new(),
+                });
+            }
+        })
+    }),
+    mutant("takes back by whatever files there are", "D3", |release, seen, now| {
+        with_tasks(release, seen, now, |task| {
+            if let Task::Down { run, .. } = task {
+                run.plan = None;
             }
         })
     }),

@@ -185,7 +185,7 @@ fn the_migration_is_taken_back_where_the_manifest_says_how() {
     });
     world.settle();
     assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Undone), "{}", world.status().message);
-    assert_eq!(made(&world), ["preflight", "migrate", "verify", "down", "verify"]);
+    assert_eq!(made(&world), ["preflight", "migrate", "verify", "preflightDown", "down", "verify"]);
     assert_eq!(maintenance(&world), "false");
     assert!(world.status().database.unwrap().migrations.is_empty(), "it is due again");
 }

@@ -190,6 +190,7 @@ fn end(world: &mut World, report: Report) {
 mod again;
 mod back;
 mod deleted;
+mod down;
 mod forward;
 mod keys;
 mod lacking;

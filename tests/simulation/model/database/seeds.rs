@@ -2,7 +2,7 @@
 
 use servicerelease::engine::Seeded;
 
-use super::{Data, Deed, Record, Server, State, What};
+use super::{Data, Record, Server, State, What};
 
 /// Whether a command of the ledger is a seed.
 pub fn is_seed(plan: &str) -> bool {
@@ -13,7 +13,7 @@ impl Server {
     /// A seed is put in.
     pub fn seed(&mut self, release: &str, blind: bool) {
         let rerun = std::mem::replace(&mut self.data.seeded, true);
-        self.deeds.push(Deed { what: What::Seeded, release: release.to_owned(), blind, rerun });
+        self.note_run(What::Seeded, release, (blind, rerun));
     }
 
     /// A release's migration is taken back, and with its tables what it had put in as a seed. What of that the ledger is

@@ -6,7 +6,7 @@ use servicerelease::{
 };
 
 use super::{
-    Deed, Fate, Next, Server, State, What, Worker,
+    Fate, Next, Server, State, What, Worker,
     faults::{self, MOST_LOSSES},
     report,
     seeds::is_seed,
@@ -56,9 +56,13 @@ impl Server {
             Task::Settle(wrapped) => Next::Ended(self.settle(wrapped)),
             Task::SettleSql(run) => Next::Ended(self.settle_files(worker, run)),
             _ if fails => not_begun("as the dice fell"),
+            Task::PreflightDown { set, of, .. } => self.look_down(worker, set.as_deref(), of),
             Task::Preflight { set, .. } => Next::Ended(self.look(worker, set.as_deref())),
             Task::Backup { name, .. } => {
-                self.backups.entry(name.clone()).or_insert_with(|| self.data.clone());
+                if !self.backups.contains_key(name) {
+                    self.backups.insert(name.clone(), self.data.clone());
+                    self.saved = self.deeds.len();
+                }
                 let proven_at = worker.makes_scratch().then_some(Timestamp::from_millis(worker.at));
                 let backup = BackupStatus { name: name.clone(), proven_at, ..BackupStatus::default() };
                 Next::Ended(Report { backup: Some(backup), ..done() })
@@ -98,6 +102,24 @@ impl Server {
         let loses = pending.iter().any(|key| key.ends_with("002"));
         let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
         Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..done() }
+    }
+
+    fn look_down(&self, worker: &Worker, set: Option<&str>, of: &str) -> Next {
+        if set.is_none() {
+            return Next::Ended(done());
+        }
+        let Some(pending) = self.to_take_back(of) else { return not_begun("a later one was applied by somebody else") };
+        let loses_data = pending.iter().any(|key| key.ends_with("002"));
+        let risks = if loses_data { vec!["002.down, line 1: drops a table".to_owned()] } else { Vec::new() };
+        Next::Ended(Report { files_hash: self.hash(worker), pending, risks, loses_data, ..done() })
+    }
+
+    /// The files of a release, where no others came after them.
+    fn to_take_back(&self, of: &str) -> Option<Vec<String>> {
+        let schema = self.data.files.iter().filter(|(key, _)| key.starts_with("default/"));
+        let since: Vec<_> = schema.skip_while(|(_, release)| *release != of).collect();
+        let own = since.iter().all(|(_, release)| *release == of);
+        own.then(|| since.into_iter().map(|(key, _)| key.clone()).collect())
     }
 
     fn verify(&self, wanted: &Verify) -> Next {
@@ -143,17 +165,16 @@ impl Server {
 
     /// Down files, the last first.
     fn take_back(&mut self, worker: &Worker, run: &SqlRun, of: &str, seed: Option<&Seeded>) -> Next {
-        let own = |release: &String| release == of;
-        let schema = self.data.files.iter().filter(|(key, _)| key.starts_with("default/"));
-        let since: Vec<(String, bool)> =
-            schema.map(|(key, release)| (key.clone(), own(release))).skip_while(|(_, own)| !own).collect();
-        if since.iter().any(|(_, own)| !own) {
-            return ended_before(worker, "a later one was applied by somebody else");
+        let hash = self.hash(worker);
+        if worker.deeds == 1 && run.plan.as_ref().is_some_and(|meant| *meant != hash) {
+            return not_begun("the files are not those that were meant");
         }
-        if let Some((key, _)) = since.last() {
-            let key = key.clone();
+        let Some(mut own) = self.to_take_back(of) else {
+            return ended_before(worker, "a later one was applied by somebody else");
+        };
+        if let Some(key) = own.pop() {
             self.data.files.remove(&key);
-            self.note(What::TakenBack(key), &run.release);
+            self.note_run(What::TakenBack(key), &run.release, (run.plan.is_none(), false));
             return Next::More;
         }
         if seed.is_some() && faults::is_refused(self, worker) {
@@ -217,7 +238,7 @@ impl Server {
             }
         };
         let rerun = self.data.runs.get(&wrapped.plan).is_some_and(|run| run.rerun);
-        self.deeds.push(Deed { what, release: wrapped.release.clone(), blind, rerun });
+        self.note_run(what, &wrapped.release, (blind, rerun));
     }
 
     fn settle_files(&mut self, worker: &Worker, run: &SqlRun) -> Report {
