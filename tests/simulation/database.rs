@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How many kinds of databases there are, beside none.
-pub const KINDS: u8 = 9;
+pub const KINDS: u8 = 10;
 
 /// The key that is maintenance mode.
 pub const MAINTENANCE: &str = "MAINTENANCE";
@@ -62,7 +62,7 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
         }),
         3 => json!({
             "migration": files(&merged(breaking, &json!({"approval": "Never"}))), "verify": verify,
-            "backup": claim, "migrationDown": files(&json!({"approval": "WhenDataLoss"})), "onRollback": "MigrateDown",
+            "migrationDown": files(&json!({})), "onRollback": "MigrateDown",
             "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
         }),
         4 => json!({
@@ -85,6 +85,10 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
         9 => json!({
             "backup": claim, "migration": image("migrate", &compatible), "verify": verify,
             "migrationDown": image("down", &json!({"approval": "WhenDataLoss"})), "onRollback": "MigrateDown",
+        }),
+        10 => json!({
+            "backup": claim, "migration": files(&merged(compatible, &json!({"approval": "Never"}))), "verify": verify,
+            "migrationDown": files(&json!({"approval": "WhenDataLoss"})), "onRollback": "MigrateDown",
         }),
         _ => return None,
     };
