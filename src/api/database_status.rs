@@ -90,6 +90,10 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub settle: String,
+    /// Indexes that are not valid since a statement that runs in no transaction failed or was broken off, at most 8: drop them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 160)))]
+    pub invalid_indexes: Vec<String>,
     /// When a person said Retry to a halt on the way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_again_at: Option<Timestamp>,

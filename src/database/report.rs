@@ -105,6 +105,7 @@ fn lists(report: &mut Report) -> Vec<(&mut Vec<String>, usize)> {
     let mut all = vec![
         (&mut report.risks, MOST_RISK),
         (&mut report.down_risks, MOST_RISK),
+        (&mut report.invalid_indexes, MOST_RISK),
         (&mut report.applied, MOST_NAME),
         (&mut report.pending, MOST_NAME),
     ];

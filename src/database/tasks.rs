@@ -234,7 +234,7 @@ async fn look_down(places: &Places, set: Option<&str>, of: &str, meant: &Meant) 
         Err(wrong) => return report::not_begun(wrong.to_string()),
     };
     match pending::look_down(&places.url, set, of, &files).await {
-        Err(Unsettled { why, settle }) => Report { settle, ..report::not_begun(why) },
+        Err(Unsettled { why, settle, .. }) => Report { settle, ..report::not_begun(why) },
         Ok(sorted) => {
             let (risks, loses_data) = risks::told(sorted.pending.iter().copied(), false);
             let pending: Vec<String> = sorted.pending.iter().map(|file| file.name.clone()).collect();
@@ -372,7 +372,9 @@ async fn without_seed(
 
 /// What a run of SQL files reports.
 fn of_run(ended: migrate::Report, done: &str) -> Report {
-    let migrate::Report { outcome, plan, applied, already, earlier, unread, partly, file, why, settle, .. } = ended;
+    let migrate::Report {
+        outcome, plan, applied, already, earlier, unread, partly, file, why, settle, invalid, ..
+    } = ended;
     let count = applied.len();
     let stopped = file.map(|file| format!("{file}: ")).unwrap_or_default();
     let message = match why {
@@ -384,7 +386,16 @@ fn of_run(ended: migrate::Report, done: &str) -> Report {
     // What the release as a whole did: pods that were killed could not report theirs.
     let applied: Vec<String> = earlier.into_iter().chain(applied).collect();
     let count = i64::try_from(applied.len()).unwrap_or(i64::MAX);
-    Report { files_hash: plan, applied, unread, partly, count, settle, ..report::of(outcome, message) }
+    Report {
+        files_hash: plan,
+        applied,
+        unread,
+        partly,
+        count,
+        settle,
+        invalid_indexes: invalid,
+        ..report::of(outcome, message)
+    }
 }
 
 /// What became of a run of SQL files that was told to end: the ledger knows, once the server has noticed. Where something
@@ -416,7 +427,9 @@ async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
     };
     let settled = match migrate::settled(&places.url, &settings(run), &files).await {
         Ok(settled) => settled,
-        Err(Unsettled { why, settle }) => return Report { settle, ..report::unknown(why) },
+        Err(Unsettled { why, settle, invalid }) => {
+            return Report { settle, invalid_indexes: invalid, ..report::unknown(why) };
+        }
     };
     let (outcome, message) = match (settled.pending.as_slice(), settled.applied.as_slice()) {
         (_, []) if settled.partly => (WorkOutcome::Failed, "a part of a file may be in effect".to_owned()),

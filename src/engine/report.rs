@@ -147,7 +147,8 @@ fn find(pass: &mut Pass<'_>) -> Report {
         // Taken away from under a release: nothing is known of who gets the requests.
         let lost = obstacle.reason == "RouteNotFound" && pass.status.candidate.is_some();
         let phase = if lost { Phase::Halted } else { Phase::Invalid };
-        return Report::new(phase, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
+        let report = Report::new(phase, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
+        return if pass.is_under_way() { report } else { database::report::with_left_behind(pass, report) };
     }
     if !pass.is_under_way() {
         return database::report::with_left_behind(pass, resting(pass));

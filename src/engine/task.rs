@@ -306,6 +306,9 @@ pub struct Report {
     /// Whether data are lost by one of them, or may be.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub down_loses_data: bool,
+    /// Indexes that were left invalid, or that nobody knows of whether they were; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub invalid_indexes: Vec<String>,
     /// SQL files that it applied, or took back; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<String>,

@@ -185,7 +185,8 @@ async fn what_failed_half_way_in_no_transaction_is_not_passed_over() {
     let report = down(&server, all.path(), "a/b#1").await;
     assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
     let remedy = "DELETE FROM public.servicerelease_ledger WHERE set_name = 'shop' AND version = '2'";
-    let told = ["002_i.sql: it failed in no transaction (begun by a/b#1 at ", "indexes that are left invalid: one"];
+    let told =
+        ["002_i.sql: it failed in no transaction (begun by a/b#1 at ", "indexes that are left invalid: public.one"];
     assert_eq!(report.settle, remedy, "{report:?}");
     assert!(told.iter().all(|told| report.message.contains(told)), "{report:?}");
     assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (1, 2));

@@ -347,6 +347,7 @@ async fn a_statement_in_no_transaction_that_fails_is_known_to_have_failed() {
     let report = run(&server, &all).await;
     assert_eq!((report.outcome, report.file.as_deref()), (WorkOutcome::Failed, Some("001_index.sql")), "{report:?}");
     assert!(why(&report).contains("(SQLSTATE 23505)") && why(&report).contains("left invalid"), "{report:?}");
+    assert_eq!(report.invalid, ["public.once"], "by the name that a statement drops it by");
     assert_eq!(server.number("SELECT count(*) FROM servicerelease_ledger WHERE state = 'Failed'").await, 1);
 }
 

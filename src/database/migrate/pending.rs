@@ -157,14 +157,16 @@ fn without(file: &str) -> String {
     format!("there is no file that takes {file} back: it would be called {}", down_name(file))
 }
 
-/// What a person would look for who is to drop what a file left; empty if there is nothing.
+/// Indexes that are not valid, as a statement names them: what is built concurrently and is broken off leaves one. That of a
+/// partitioned table has no rows of its own, and is invalid until all its parts have theirs.
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn invalid_indexes(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    let invalid = "SELECT coalesce('; indexes that are left invalid: ' || string_agg(indexrelid::regclass::text, ', '), '') \
-                   FROM pg_catalog.pg_index WHERE NOT indisvalid";
-    sqlx::query_scalar(invalid).persistent(false).fetch_one(connection).await
+pub async fn invalid_indexes(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let invalid = "SELECT format('%I.%I', nspname, relname) FROM pg_catalog.pg_index \
+                   JOIN pg_catalog.pg_class c ON c.oid = indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace \
+                   WHERE NOT indisvalid AND relkind = 'i' AND nspname !~ '^pg_' ORDER BY 1";
+    sqlx::query_scalar(invalid).persistent(false).fetch_all(connection).await
 }
 
 /// The name of the file that takes another one back.
@@ -224,9 +226,13 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
         read(&mut connection, &settings.set, &settings.release).await
     };
     let read = read.await;
+    let invalid = invalid_indexes(&mut connection).await.unwrap_or_default();
     let _ = connection.close().await;
     let (ledger, entries) = read.map_err(|error| told(&error))?;
-    let sorted = sort(files, &entries, &ledger)?;
+    let sorted = sort(files, &entries, &ledger).map_err(|conflict| match conflict {
+        Conflict::Unknown { .. } => Unsettled { invalid, ..conflict.into() },
+        Conflict::Files(_) => conflict.into(),
+    })?;
     let pending = sorted.pending.into_iter().map(|file| file.name.clone()).collect();
     let is_mine = |file: &File, state: &str| {
         let own = |entry: &&Entry| entry.version == file.version && entry.release == settings.release;
@@ -244,18 +250,20 @@ pub struct Unsettled {
     pub why: String,
     /// The statement by which a person notes it, if one would do.
     pub settle: String,
+    /// Indexes that are not valid.
+    pub invalid: Vec<String>,
 }
 
 impl From<String> for Unsettled {
     fn from(why: String) -> Self {
-        Self { why, settle: String::new() }
+        Self { why, settle: String::new(), invalid: Vec::new() }
     }
 }
 
 impl From<Conflict> for Unsettled {
     fn from(conflict: Conflict) -> Self {
         match conflict {
-            Conflict::Unknown { file, why, settle } => Self { why: format!("{file}: {why}"), settle },
+            Conflict::Unknown { file, why, settle } => Self { settle, ..format!("{file}: {why}").into() },
             Conflict::Files(why) => why.into(),
         }
     }

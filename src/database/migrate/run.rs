@@ -81,6 +81,9 @@ pub struct Report {
     /// The statement by which a person notes what became of a file of which nobody knows.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub settle: String,
+    /// Indexes that a file in no transaction left invalid, or that nobody knows of whether it did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub invalid: Vec<String>,
     /// What each file did, if that was looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Effects>,
@@ -102,6 +105,7 @@ impl Report {
             file: None,
             why,
             settle: String::new(),
+            invalid: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -162,6 +166,10 @@ struct Run<'a> {
     /// Whether it has read what is applied.
     read: bool,
     effects: Vec<Effects>,
+    /// The indexes that were not valid when it began.
+    invalid_before: Option<Vec<String>>,
+    /// Those that are not by now, beside them.
+    invalid: Vec<String>,
     /// Whether a file was begun: from then on a lost connection leaves something to be found out.
     begun: bool,
     /// The last file that was broken off.
@@ -181,6 +189,8 @@ impl<'a> Run<'a> {
             earlier: Vec::new(),
             read: false,
             effects: Vec::new(),
+            invalid_before: None,
+            invalid: Vec::new(),
             begun: false,
             lost: None,
         }
@@ -209,7 +219,11 @@ impl<'a> Run<'a> {
             }
             Err(Stop::Unknown { file, why, .. }) => (WorkOutcome::Unknown, file, Some(why)),
         };
-        let Run { applied, already, earlier, read, effects, .. } = self;
+        let Run { applied, already, earlier, read, effects, invalid, .. } = self;
+        let left = match invalid.is_empty() {
+            true => String::new(),
+            false => format!("; indexes that are left invalid: {}", invalid.join(", ")),
+        };
         Report {
             outcome,
             plan,
@@ -219,8 +233,9 @@ impl<'a> Run<'a> {
             unread: !read,
             partly,
             file,
-            why: why.map(|why| bounded(&why, MOST_TOLD)),
+            why: why.map(|why| bounded(&format!("{why}{left}"), MOST_TOLD)),
             settle,
+            invalid,
             effects,
         }
     }
@@ -261,6 +276,9 @@ impl<'a> Run<'a> {
             )));
         }
         let pending = self.pending(&mut connection, &ledger).await?;
+        if self.invalid_before.is_none() {
+            self.invalid_before = Some(pending::invalid_indexes(&mut connection).await?);
+        }
         for file in pending {
             self.may_run(file, &server)?;
             self.begun = true;
@@ -268,12 +286,23 @@ impl<'a> Run<'a> {
                 Body::Transaction(statements) => self.together(&mut connection, &ledger, file, statements).await,
                 Body::Alone(statements) => self.alone(&mut connection, &ledger, file, statements).await,
             };
+            if matches!(done, Err(Stop::Partly(..))) {
+                self.note_invalid(&mut connection).await;
+            }
             done.inspect_err(|stop| self.note_loss(file, stop, &server))?;
             self.applied.push(file.name.clone());
             ledger::settings(&mut connection).await?;
         }
         let _ = connection.close().await;
         Ok(())
+    }
+
+    /// Notes which indexes are left that were not there before it began, as far as that is known.
+    async fn note_invalid(&mut self, connection: &mut PgConnection) {
+        let known = self.invalid_before.as_deref().unwrap_or_default();
+        let mut invalid = pending::invalid_indexes(connection).await.unwrap_or_default();
+        invalid.retain(|index| !known.contains(index));
+        self.invalid = invalid;
     }
 
     /// Whether a file may be run that was perhaps broken off before: as the ledger has it nothing of it is in effect.
@@ -322,16 +351,14 @@ impl<'a> Run<'a> {
     async fn pending(&mut self, connection: &mut PgConnection, ledger: &Ledger) -> Result<Vec<&'a File>, Stop> {
         let entries = ledger.entries(connection).await?;
         self.read = true;
-        let Sorted { pending, applied } = match self.direction {
-            Direction::Up => pending::sort(self.files, &entries, ledger)?,
-            Direction::Down(of) => match pending::sort_down(self.files, &entries, of, ledger) {
-                Err(Conflict::Unknown { file, why, settle }) => {
-                    let why = format!("{why}{}", pending::invalid_indexes(connection).await?);
-                    return Err(Stop::Unknown { file: Some(file), why, settle });
-                }
-                sorted => sorted?,
-            },
+        let sorted = match self.direction {
+            Direction::Up => pending::sort(self.files, &entries, ledger),
+            Direction::Down(of) => pending::sort_down(self.files, &entries, of, ledger),
         };
+        if matches!(sorted, Err(Conflict::Unknown { .. })) {
+            self.note_invalid(connection).await;
+        }
+        let Sorted { pending, applied } = sorted?;
         if self.begun {
             // What this run committed, and did not hear of. Others may have had the lock meanwhile.
             let mine = |file: &File| {

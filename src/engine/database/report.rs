@@ -102,9 +102,9 @@ pub fn with_lacking(pass: &Pass<'_>, report: Report) -> Report {
     report
 }
 
-/// What is told of a release at rest, with what could not be removed.
+/// What is told of a release at rest, with what could not be removed, and what a person has to.
 pub fn with_left_behind(pass: &Pass<'_>, mut report: Report) -> Report {
-    if let Some((message, command)) = words::left_behind(pass) {
+    for (message, command) in words::left_behind(pass).into_iter().chain(words::left_invalid(pass)) {
         report.append(&message, &command);
     }
     report

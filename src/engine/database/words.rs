@@ -185,6 +185,19 @@ pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
     Some((message, command))
 }
 
+/// Most indexes that a command drops: the rest stands in the status.
+const MOST_DROPPED: usize = 3;
+
+/// That indexes were left invalid, and the command that drops them.
+pub fn left_invalid(pass: &Pass<'_>) -> Option<(String, String)> {
+    let known = pass.status.database.as_ref().filter(|known| !known.invalid_indexes.is_empty())?;
+    let database = pinned(pass).unwrap_or_default();
+    let told: Vec<&str> = known.invalid_indexes.iter().take(MOST_DROPPED).map(String::as_str).collect();
+    let drop = told.iter().map(|index| format!(" -c 'DROP INDEX CONCURRENTLY {index}'"));
+    let command = format!("drop what is invalid: {}{}", psql(pass, database.direct()), drop.collect::<String>());
+    Some((format!("indexes were left invalid: {}", told.join(", ")), command))
+}
+
 /// Why a person's Retry has nothing to do.
 pub fn nothing_to_retry(pass: &Pass<'_>) -> String {
     let why = match pinned(pass).map(|database| undo::way(pass, &database)) {
@@ -230,6 +243,8 @@ pub fn commands(pass: &Pass<'_>) -> String {
     let job = known.and_then(|known| known.work.iter().rev().find(|work| work.outcome != WorkOutcome::Done));
     let log =
         job.map(|work| format!("kubectl -n {namespace} logs job/{} --all-containers; ", work.job)).unwrap_or_default();
+    let drop = left_invalid(pass).map(|(_, command)| format!("{command}; ")).unwrap_or_default();
+    let log = format!("{log}{drop}");
     let url = pinned(pass).map(|database| database.direct().clone()).unwrap_or_default();
     let files = pinned(pass).and_then(|database| database.migration).is_some_and(|it| it.change.sql.is_some());
     // What is known of tools stands in a schema of its own.

@@ -352,6 +352,7 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
     let migrates = matches!(task, DatabaseTask::Migration | DatabaseTask::Settlement);
     if changes(task) || task == DatabaseTask::PreflightDown {
         database.settle = bounded(&report.settle, MOST_SETTLE);
+        database.invalid_indexes = list(report.invalid_indexes, 160);
     }
     match task {
         DatabaseTask::Preflight => {

@@ -2,7 +2,7 @@
 //! and an Abort is an abort (C3).
 
 use servicerelease::{
-    api::{Action, CommandPhase, CommandRecord, Phase, ServiceReleaseStatus},
+    api::{Action, CommandPhase, CommandRecord, Phase, RollbackCause, ServiceReleaseStatus},
     engine::{Command, Effect},
 };
 
@@ -166,5 +166,8 @@ fn must_abort(work: &Work, command: &Command) -> bool {
     let step = command.step.is_none() || command.step == old.step.as_ref().map(|it| it.index);
     let fresh = old.commands.iter().all(|it| it.name != command.object.name);
     let other = work.decision.status.rollback.as_ref().is_some_and(|it| it.completed_at.is_none());
-    candidate.is_some() && phase && same && named && step && fresh && !other
+    // One that waits for a person on its way back may end in the same pass, by a Skip.
+    let back =
+        old.rollback.as_ref().is_some_and(|it| it.completed_at.is_none() && it.cause != RollbackCause::Superseded);
+    candidate.is_some() && phase && same && named && step && fresh && !other && !back
 }

@@ -294,7 +294,8 @@ impl Checker {
             format!("in {:?} somebody works on the database", status.phase)
         });
         // What is held is tried again in the same place, or removed when it is given up.
-        let held = status.step.is_some() && matches!(status.phase, Phase::Paused | Phase::Invalid);
+        let unrouted = status.reason == "RouteNotFound" && !goes_back(status);
+        let held = status.step.is_some() && (matches!(status.phase, Phase::Paused | Phase::Invalid) || unrouted);
         let told = status.message.contains("a scratch database may be left") || held;
         self.require(!cluster.server.scratch || told, "L1", || {
             format!("a scratch database is left over in {:?}: {}", status.phase, status.message)

@@ -177,3 +177,42 @@ fn an_object_goes_although_nobody_can_clear_up_behind_it() {
     assert!(world.release.metadata.finalizers.is_none(), "{}", world.status().message);
     assert!(events.iter().any(|event| event.reason == "LeftBehind"), "{events:?}");
 }
+
+/// An index that was built concurrently and broken off.
+fn invalid(task: &Task) -> Option<Report> {
+    match task {
+        Task::Migrate(_) => Some(Report {
+            partly: true,
+            invalid_indexes: vec!["public.orders_user_id".into()],
+            ..reported(WorkOutcome::Failed, "002_index.sql: canceling statement")
+        }),
+        _ => well(task),
+    }
+}
+
+#[rstest::rstest]
+#[case::the_schema_stays(true, Phase::RolledBack)]
+#[case::halted(false, Phase::Halted)]
+fn an_index_that_was_left_invalid_is_named_with_the_command_that_drops_it(
+    #[case] compatible: bool,
+    #[case] phase: Phase,
+) {
+    let migration = json!({"migration": {"sql": {"configMap": "shop-2"}, "previousRevisionCompatible": compatible}});
+    let mut world = breaking(&migration, invalid);
+    world.settle();
+    let status = world.status();
+    assert_eq!(status.phase, phase, "{}", status.message);
+    assert!(
+        status.next_action.contains("-c 'DROP INDEX CONCURRENTLY public.orders_user_id'"),
+        "{}",
+        status.next_action
+    );
+    // The next release knows nothing of it.
+    world.report = well;
+    world.edit(|spec| spec.database.as_mut().unwrap().migration.as_mut().unwrap().change.version = Some("2".into()));
+    world.set_image("v3");
+    world.settle();
+    if phase == Phase::RolledBack {
+        assert!(!world.status().next_action.contains("DROP INDEX"), "{}", world.status().next_action);
+    }
+}
