@@ -78,7 +78,9 @@ pub struct Metric {
     /// How fast the error budget of an objective may be spent, by both sides together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burn_rate: Option<BurnRate>,
-    /// How many values in a row must be beyond the threshold for the metric to fail. Default 1.
+    /// How many values in a row must be beyond the threshold for the metric to fail. Default 1. In a row, not in all: values
+    /// now good, now bad never fail with 2 or more, and each good one is a Pass; with as much for successThreshold they
+    /// are no Pass either.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 100))]
     pub failure_threshold: i32,
@@ -168,8 +170,8 @@ const fn one() -> i32 {
     1
 }
 
-/// What the candidate's own pods must be like. A crash loop, an OOM kill and an image that cannot be pulled
-/// fail a release also without this.
+/// How often the candidate's containers may restart. A crash loop, an OOM kill, an image that cannot be pulled, and
+/// readiness that all pods lost fail a release also without this.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
@@ -303,7 +305,9 @@ pub struct Threshold {
 }
 
 /// How the candidate is compared with stable: by a test that may be looked at any number of times (Lindon and
-/// Malek, arXiv 2011.03567), at the share of the requests that the candidate was seen to serve.
+/// Malek, arXiv 2011.03567), at the share of the requests that the candidate was seen to serve. All requests since the
+/// release began are weighed: a candidate that turns bad after some good hours is found later than one that is bad
+/// from the beginning, so that a metric with a threshold beside it is for that.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Compare {

@@ -193,7 +193,9 @@ pub enum OnFailure {
 pub struct JobCheck {
     /// The pod, as in a Job's spec.template. Never restarted: each attempt is a Job of its own. In its containers the
     /// environment variables RELEASE_NAMESPACE, RELEASE_NAME, RELEASE_REVISION, RELEASE_SERVICE and
-    /// RELEASE_CANDIDATE_SERVICE are set, unless the template sets them. What the container writes to
+    /// RELEASE_CANDIDATE_SERVICE are set, unless the template sets them. The last is traffic.candidateService before the
+    /// promotion (without that field it is not set: no Service leads to the candidate alone) and traffic.service after
+    /// it, and after a rollback. What the container writes to
     /// /dev/termination-log, or the end of its log, stands in the check's message when it fails.
     #[schemars(schema_with = "pod_template")]
     pub template: Value,
@@ -231,7 +233,9 @@ const fn one_byte() -> i64 {
 }
 
 /// Lines of the log of the candidate's pods that match a pattern, counted since the check was asked last in this
-/// release, or since the release began.
+/// release, or since the release began. Only what the kubelet still has: it keeps the newest file of a log (10 MiB by
+/// default) and none of a pod that is gone, so that a check after a long pause or of a chatty container should be asked
+/// more often. A log that cannot be read is a wrong answer: failureThreshold 3 lets an API server have its moment.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("!has(self.max) || !has(self.min) || self.min <= self.max").message("logs.min must not be above logs.max"))]
 #[serde(rename_all = "camelCase")]

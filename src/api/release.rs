@@ -280,9 +280,9 @@ const fn default_scale_down_delay() -> Duration {
 /// What goes on after the promotion: metrics with a threshold are measured, and checks with `every` are asked again.
 /// What fails takes the release back to the previous revision; so do the new pods by themselves, as before the
 /// promotion: a crash loop, an OOM kill, an image that cannot be had, readiness that all of them lost while the kept pods
-/// of the previous revision are ready. At its end each metric must have been Pass in it at least once (but those with
-/// dryRun); a measurement without data or answer is none, unless noData is Ignore. Where one has not, it goes on until it
-/// has, for as long again and at least for ten times analysis.interval: the phase stays Observing with the reason
+/// of the previous revision are ready. At its end each metric must be Pass (but those with
+/// dryRun), measured a few intervals ago at most; a measurement without data or answer is none, unless noData is Ignore.
+/// Where one is not, it goes on until it is, for as long again and at least for ten times analysis.interval: the phase stays Observing with the reason
 /// Unproven. After that nothing is measured any more, nothing goes back, and the reason Unproven stays until the next
 /// release. While spec.paused is set it does not end; what fails takes it back all the same.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]

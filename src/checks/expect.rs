@@ -180,7 +180,7 @@ fn evaluate(text: &str, response: &Response, mut json: Value) -> Result<bool, St
         let program = program(text)?;
         is_affordable(&program, text, body.len(), &json)?;
         numbers::doubles(&mut json);
-        match execute(&program, ByZero::Fails, *status, headers, &json) {
+        match execute(&program, text, ByZero::Fails, *status, headers, &json) {
             Ok(Cel::Bool(answer)) => Ok(answer),
             Ok(_) => Err("it is neither true nor false".into()),
             Err(Lack::Data(why) | Lack::Sense(why) | Lack::Value(why)) => Err(why),
@@ -228,7 +228,7 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
     is_affordable(&program, text, body.len(), &json).map_err(Lack::Sense)?;
     numbers::doubles(&mut json);
     #[expect(clippy::cast_precision_loss, reason = "what is measured has no use for more than 53 bits")]
-    match execute(&program, ByZero::Counts, *status, headers, &json)? {
+    match execute(&program, text, ByZero::Counts, *status, headers, &json)? {
         Cel::Float(number) if number.is_nan() => {
             Err(Lack::Data("the value is NaN, as of a division by nothing".into()))
         }
@@ -242,6 +242,7 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
 
 fn execute(
     program: &Program,
+    text: &str,
     by_zero: ByZero,
     status: u16,
     headers: &BTreeMap<String, String>,
@@ -255,15 +256,16 @@ fn execute(
         return Err(Lack::Sense("it cannot be evaluated".into()));
     }
     context.resolve(&expression).map_err(|error| match error {
-        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => Lack::Data(kind(&error)),
-        error => Lack::Value(kind(&error)),
+        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => Lack::Data(kind(&error, text)),
+        error => Lack::Value(kind(&error, text)),
     })
 }
 
-/// What went wrong, without values of the body.
-fn kind(error: &ExecutionError) -> String {
+/// What went wrong, without values of the body: a key may be one that the expression computes from it.
+fn kind(error: &ExecutionError, text: &str) -> String {
     match error {
-        ExecutionError::NoSuchKey(key) => format!("there is no {key}"),
+        ExecutionError::NoSuchKey(key) if text.contains(key.as_str()) => format!("there is no {key}"),
+        ExecutionError::NoSuchKey(_) => "there is no such key".into(),
         ExecutionError::UndeclaredReference(name) => {
             format!("there is no {name}; there are status, headers, json")
         }
@@ -304,6 +306,7 @@ mod tests {
     #[case::cel_headers(json!({"cel": "headers['content-type'].startsWith('application/')"}), 200, HEALTHY, None)]
     #[case::cel_false(json!({"cel": "json.checks.size() > 1"}), 200, HEALTHY, Some("expected json.checks.size() > 1"))]
     #[case::cel_unknown(json!({"cel": "json.nope == 1"}), 200, HEALTHY, Some("expected json.nope == 1, which cannot be said: there is no nope"))]
+    #[case::cel_computed(json!({"cel": "json.checks[0][json.password] == 1"}), 200, HEALTHY, Some("expected json.checks[0][json.password] == 1, which cannot be said: there is no such key"))]
     #[case::cel_no_answer(json!({"cel": "json.checks"}), 200, HEALTHY, Some("expected json.checks, which cannot be said: it is neither true nor false"))]
     fn the_first_thing_that_differs_is_named(
         #[case] expect: Value,

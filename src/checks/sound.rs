@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::{CanaryStep, Check, HttpCheck, Metric, ServiceReleaseSpec};
+use crate::api::{CanaryStep, Check, HttpCheck, Metric, Moment, ServiceReleaseSpec};
 
 use super::{database, expect, logs, places, words};
 
@@ -20,6 +20,7 @@ pub struct Unsound {
 pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
     let of_check = |(index, check)| {
         let faults = faults(check).into_iter().chain(places::faults(check, spec)).chain(twice(index, check, spec));
+        let faults = faults.chain(leads_nowhere(check, spec));
         faults.map(move |(field, message)| Unsound { field: format!("spec.checks[{index}]{field}"), message })
     };
     let metrics = spec.analysis.iter().flat_map(|analysis| analysis.metrics.iter().enumerate());
@@ -57,6 +58,19 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
 fn twice(index: usize, check: &Check, spec: &ServiceReleaseSpec) -> Option<(&'static str, String)> {
     let first = spec.checks.iter().position(|other| other.name == check.name).filter(|first| *first < index)?;
     Some((".name", format!("spec.checks[{first}] is named {} too: give this one another name", check.name)))
+}
+
+/// A Job that goes to the candidate's Service needs one before the promotion: the other leads to stable, or to both.
+fn leads_nowhere(check: &Check, spec: &ServiceReleaseSpec) -> Option<(&'static str, String)> {
+    let named = check.job.as_ref().is_some_and(|job| job.template.to_string().contains("RELEASE_CANDIDATE_SERVICE"));
+    let own = spec.traffic.as_ref().is_some_and(|traffic| traffic.candidate_service.is_some());
+    let before = |when: &Moment| !matches!(when, Moment::AfterPromotion | Moment::AfterRollback);
+    let lacks = named && !own && check.when.iter().any(before);
+    lacks.then(|| {
+        let why =
+            "no Service leads to the candidate alone for RELEASE_CANDIDATE_SERVICE: set spec.traffic.candidateService";
+        (".job.template", why.to_owned())
+    })
 }
 
 /// Why candidate and stable of a release never serve the same minutes, so that nothing can be compared; none if they do.
@@ -124,6 +138,7 @@ mod tests {
             {"name": "h", "sql": {"query": "SELECT 1"}},
             {"name": "a", "keys": [{"secret": "env", "keys": ["A"]}]},
             {"name": "i", "http": {"path": "/{{pod}}", "expect": {"cel": "body.status == 'ok'"}}},
+            {"name": "j", "job": {"template": {"spec": {"containers": [{"args": ["http://$(RELEASE_CANDIDATE_SERVICE)"]}]}}}},
         ]);
         let metrics = json!([
             {"name": "a", "web": {"provider": "apm", "path": "/", "value": "json."}, "threshold": {"max": 1}},
@@ -142,6 +157,7 @@ mod tests {
                 "spec.checks[8].name",
                 "spec.checks[9].http.expect.cel",
                 "spec.checks[9].http.path",
+                "spec.checks[10].job.template",
                 "spec.checks[7].sql.urlFrom",
                 "spec.analysis.metrics[0].web.value",
                 "spec.analysis.metrics[1].prometheus.query",

@@ -167,18 +167,23 @@ pub fn new_job(pass: &Pass<'_>, name: String, run: Run, timeout: Duration) -> Ne
     let metadata = &pass.release.metadata;
     let traffic = pass.traffic_spec();
     let service = traffic.map(|traffic| traffic.service.clone()).unwrap_or_default();
-    let candidate = traffic.and_then(|traffic| traffic.candidate_service.clone()).unwrap_or_else(|| service.clone());
+    // Once there is no candidate, its Service selects nothing. Without one of its own, nothing leads to it alone: a script
+    // that goes by the name fails, and does not try stable in its place.
+    let candidate = match pass.candidate_hash() {
+        Some(_) => traffic.and_then(|traffic| traffic.candidate_service.clone()),
+        None => Some(service.clone()),
+    };
     let env = [
         ("RELEASE_NAMESPACE", metadata.namespace.clone().unwrap_or_default()),
         ("RELEASE_NAME", metadata.name.clone().unwrap_or_default()),
         ("RELEASE_REVISION", pass.candidate_hash().or(pass.stable_hash()).unwrap_or_default().to_owned()),
         ("RELEASE_SERVICE", service),
-        ("RELEASE_CANDIDATE_SERVICE", candidate),
     ];
+    let env = env.into_iter().chain(candidate.map(|candidate| ("RELEASE_CANDIDATE_SERVICE", candidate)));
     let services = [&pass.seen.service, &pass.seen.candidate_service];
     let selectors = services.into_iter().flatten().flat_map(|service| service.selector.keys());
     let never = selectors.cloned().chain(pass.traffics().match_labels().into_keys()).collect();
-    let env = env.map(|(name, value)| (name.to_owned(), value)).into();
+    let env = env.map(|(name, value)| (name.to_owned(), value)).collect();
     NewJob { name, run, timeout, env, never, owned: true }
 }
 

@@ -93,6 +93,35 @@ fn what_a_job_needs_to_know_is_in_its_environment_and_no_service_takes_it_for_a_
     assert!(matches!(job.run, Run::Pod(_)));
 }
 
+#[rstest]
+#[case::before_the_promotion("BeforeTraffic", true, Some("shop-candidate"))]
+#[case::without_a_service_of_its_own("BeforeTraffic", false, None)]
+#[case::after_the_promotion("AfterPromotion", true, Some("shop"))]
+fn a_job_knows_the_candidate_by_the_service_that_leads_to_it(
+    #[case] when: &str,
+    #[case] own: bool,
+    #[case] service: Option<&str>,
+) {
+    let mut world = World::healthy(serde_json::from_str(r#"{"blueGreen": {}}"#).unwrap(), 2);
+    world.edit(|spec| {
+        spec.checks = serde_json::from_value(smoke(&json!({"when": [when]}))).unwrap();
+        spec.traffic.as_mut().unwrap().candidate_service = own.then(|| "shop-candidate".to_owned());
+        spec.observation = serde_json::from_value(json!({"duration": "1h"})).unwrap();
+    });
+    world.settle();
+    world.set_image("v2");
+    for _ in 0..10 {
+        world.settle();
+        world.wait(5);
+    }
+    let env = world.log.iter().find_map(|effect| match effect {
+        Effect::CreateJob(new) => Some(new.env.clone()),
+        _ => None,
+    });
+    let env: std::collections::BTreeMap<_, _> = env.expect(&world.status().message).into_iter().collect();
+    assert_eq!(env.get("RELEASE_CANDIDATE_SERVICE").map(String::as_str), service);
+}
+
 #[test]
 fn a_job_that_fails_takes_the_candidate_back_with_what_it_said() {
     let mut world = with_checks(smoke(&json!({})));

@@ -46,6 +46,25 @@ fn values_within_the_limit_count_in_a_row() {
     assert_eq!(told(&world), "0.01 (max 0.05), 5 of 5 in a row");
 }
 
+/// Values now good, now bad: as the CRD says of failureThreshold.
+#[rstest]
+#[case::each_acts(1, 1, Phase::RolledBack)]
+#[case::a_good_one_is_a_pass(2, 1, Phase::Healthy)]
+#[case::neither(2, 2, Phase::Paused)]
+fn values_that_flap(#[case] failures: i32, #[case] successes: i32, #[case] phase: Phase) {
+    let mut world = with_metric(error_rate(&json!({"failureThreshold": failures, "successThreshold": successes})));
+    world.edit(|spec| {
+        spec.strategy = serde_json::from_value(json!({"canary": {"steps": [{"setWeight": 50}]}})).unwrap();
+    });
+    world.reply = |question| {
+        let number = question.id.rsplit('/').next().and_then(|number| number.parse::<u32>().ok()).unwrap();
+        Some(Reply::Value(if number.is_multiple_of(2) { 1.0 } else { 0.01 }))
+    };
+    world.set_image("v2");
+    minutes(&mut world, 15);
+    assert_eq!(world.phase(), phase, "{}", world.status().message);
+}
+
 fn of_requests() -> Value {
     let mut metric = error_rate(&json!({"threshold": {"max": 0.05, "minRequests": 100}}));
     metric["prometheus"]["requests"] = json!("requests{pod=~\"{{pods}}\"}");

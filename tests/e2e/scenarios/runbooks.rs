@@ -220,8 +220,8 @@ async fn multiship(world: World) {
         ("METRICS", failing_provider, "metric provider-errors failed: "),
         ("METRICS", slow_provider, "metric shippo-latency failed: "),
         ("METRICS", "db_query_duration_seconds_bucket{le=\"1\"} +90", "metric slow-queries failed: "),
-        ("METRICS", "kubelet_volume_stats_available_bytes 1e10", "check disk failed: "),
-        ("METRICS", "pg_replication_lag_seconds 3", "check replication-lag failed: "),
+        ("METRICS", "kubelet_volume_stats_available_bytes 1e10", "metric disk failed: 0.1"),
+        ("METRICS", "pg_replication_lag_seconds 3", "metric replication-lag failed: 3"),
         // What k6 is answered alone: the metrics would see the rest as well.
         ("FAILING_PATHS", "/@k6", "check load-test failed: exit code 99"),
     ];
