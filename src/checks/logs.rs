@@ -18,6 +18,9 @@ const LONGEST_LINE: usize = 64 << 10;
 /// How large a compiled pattern may be, in bytes: with what some need most a line of [`LONGEST_LINE`] takes seconds.
 const MOST_PATTERN: usize = 512 << 10;
 
+/// After what time a log that could not be read is asked for again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Counts the lines that match, in the logs of all pods together.
 pub async fn ask(client: &Client, question: &LogsQuestion) -> Reply {
     let started = Instant::now();
@@ -91,7 +94,15 @@ async fn read(
         timestamps: true,
         ..LogParams::default()
     };
-    match api.logs(pod, &params).await {
+    let answer = loop {
+        let answer = api.logs(pod, &params).await;
+        // Whoever asks has set a time: until then the API server's bad moments say nothing of the candidate.
+        if !answer.as_ref().is_err_and(is_passing) {
+            break answer;
+        }
+        tokio::time::sleep(AGAIN).await;
+    };
+    match answer {
         Ok(log) => Ok(Some(log)),
         // A pod that is gone, or has not begun, has said nothing.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
@@ -100,6 +111,14 @@ async fn read(
         Err(kube::Error::Api(status)) if status.code == 400 && previous => Ok(None),
         Err(kube::Error::Api(status)) => Err(format!("log of pod {pod}: {}", status.message)),
         Err(error) => Err(format!("log of pod {pod}: {error}")),
+    }
+}
+
+/// Whether an error may be none a moment later.
+fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        _ => true,
     }
 }
 

@@ -110,10 +110,30 @@ async fn taken_back(world: &World, shop: &Shop, all: &[Broken<'_>]) {
         assert!(status.message.contains(told), "{variable}={value}: {}", status.message);
         assert_eq!(status.stable.unwrap().revision, stable);
         if OF_THE_NAMESPACE.iter().any(|kind| value.starts_with(kind)) {
-            let of = format!("namespace=\"{}\",pod=~\"shop-.*\",pod!~\".*{stable}.*\"", world.namespace);
-            world.no_series(&format!("last_over_time(up{{{of}}}[15s])")).await;
+            forgotten(world, &stable).await;
         }
     }
+}
+
+/// Prometheus has forgotten all pods but these.
+async fn forgotten(world: &World, stable: &str) {
+    let of = format!("namespace=\"{}\",pod=~\"shop-.*\",pod!~\".*{stable}.*\"", world.namespace);
+    world.no_series(&format!("last_over_time(up{{{of}}}[15s])")).await;
+}
+
+/// A version that is promoted, and that a person is told of then: who takes it back.
+async fn left_to_a_person(world: &World, shop: &Shop, version: &str, metric: &str, told: &str) {
+    let stable = shop.status().await.stable.unwrap().revision;
+    shop.release(version, &[("METRICS", metric)]).await;
+    let failed = |status: &ServiceReleaseStatus| status.reason == "ObservationFailed";
+    let status = shop.reaches_within(PATIENCE, &format!("{version} ({metric}) is told"), failed).await;
+    assert!(status.message.contains(told), "{metric}: {}", status.message);
+    assert_ne!(status.stable.unwrap().revision, stable);
+    shop.say("Undo").await;
+    let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
+    let status = shop.reaches(&format!("{version} is undone"), back).await;
+    assert_eq!(status.stable.unwrap().revision, stable);
+    forgotten(world, &stable).await;
 }
 
 /// A good version that turns bad with half of the requests goes back, and the status says why.
@@ -220,12 +240,12 @@ async fn multiship(world: World) {
         ("METRICS", failing_provider, "metric provider-errors failed: "),
         ("METRICS", slow_provider, "metric shippo-latency failed: "),
         ("METRICS", "db_query_duration_seconds_bucket{le=\"1\"} +90", "metric slow-queries failed: "),
-        ("METRICS", "kubelet_volume_stats_available_bytes 1e10", "metric disk failed: 0.1"),
-        ("METRICS", "pg_replication_lag_seconds 3", "metric replication-lag failed: 3"),
         // What k6 is answered alone: the metrics would see the rest as well.
         ("FAILING_PATHS", "/@k6", "check load-test failed: exit code 99"),
     ];
     taken_back(&world, &shop, &broken).await;
+    left_to_a_person(&world, &shop, "v20", "kubelet_volume_stats_available_bytes 1e10", "check disk failed: ").await;
+    left_to_a_person(&world, &shop, "v21", "pg_replication_lag_seconds 3", "check replication-lag failed: ").await;
     // The load test would have found these before.
     turns_bad_after(&world, &shop, "v30", "{\"error_rate\": 0.3}", "metric error-rate failed: ").await;
     turns_bad_after(&world, &shop, "v31", "{\"latency\": \"900ms\"}", "metric p95 failed: ").await;
