@@ -66,13 +66,16 @@ pub struct Metric {
     /// What to ask of a web API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<Web>,
-    /// What the candidate's own pods must be like. Nothing is asked: each change of a pod is judged at once.
+    /// How often the candidate's containers may restart. Nothing is asked: each change of a pod is judged at once. A crash
+    /// loop, an OOM kill, an image that cannot be pulled, and readiness that all pods lost fail a release also without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
     /// The limits of the value that prometheus.query or web.value gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,
-    /// The candidate beside the stable pods of the same minutes.
+    /// The candidate beside the stable pods of the same minutes. All requests since the release began are weighed: a
+    /// candidate that turns bad after some good hours is found later than one that is bad from the beginning, and a metric
+    /// with a threshold beside it is for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,
     /// How fast the error budget of an objective may be spent, by both sides together.
@@ -170,8 +173,7 @@ const fn one() -> i32 {
     1
 }
 
-/// How often the candidate's containers may restart. A crash loop, an OOM kill, an image that cannot be pulled, and
-/// readiness that all pods lost fail a release also without this.
+/// How often the candidate's containers may restart.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
@@ -305,9 +307,7 @@ pub struct Threshold {
 }
 
 /// How the candidate is compared with stable: by a test that may be looked at any number of times (Lindon and
-/// Malek, arXiv 2011.03567), at the share of the requests that the candidate was seen to serve. All requests since the
-/// release began are weighed: a candidate that turns bad after some good hours is found later than one that is bad
-/// from the beginning, so that a metric with a threshold beside it is for that.
+/// Malek, arXiv 2011.03567), at the share of the requests that the candidate was seen to serve.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Compare {

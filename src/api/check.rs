@@ -35,7 +35,9 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     pub keys: Vec<KeysOf>,
-    /// Lines of the candidate's log.
+    /// Lines of the candidate's log, counted since the check was asked last in this release, or since the release began. Only
+    /// what the kubelet still has: it keeps the newest file of a log (10 MiB by default) and none of a pod that is gone,
+    /// so that a container which says much is to be asked often. A log that cannot be read within timeout is a wrong answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogsCheck>,
     /// A question to a database.
@@ -233,9 +235,7 @@ const fn one_byte() -> i64 {
 }
 
 /// Lines of the log of the candidate's pods that match a pattern, counted since the check was asked last in this
-/// release, or since the release began. Only what the kubelet still has: it keeps the newest file of a log (10 MiB by
-/// default) and none of a pod that is gone, so that a check after a long pause or of a chatty container should be asked
-/// more often. A log that cannot be read within timeout is a wrong answer.
+/// release, or since the release began.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("!has(self.max) || !has(self.min) || self.min <= self.max").message("logs.min must not be above logs.max"))]
 #[serde(rename_all = "camelCase")]
