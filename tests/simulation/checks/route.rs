@@ -279,16 +279,20 @@ impl Checker {
     /// S4 over a route: what is said to be observed is what the data plane does, once it must have settled.
     pub fn observed_share(&mut self, cluster: &Cluster, work: &Work) {
         let status = &work.decision.status;
-        let (Some(weights), Some(candidate), Some(_)) = (status.weights, &status.candidate, &status.stable) else {
+        let (Some(weights), Some(candidate), Some(stable)) = (status.weights, &status.candidate, &status.stable) else {
             return;
         };
         let Some(served) = cluster.gateway.settled(cluster).filter(|_| work.view.fresh) else { return };
-        // What a Service gets goes to the revision that it selects.
-        let gets = |(name, share): (&str, i32)| {
-            let selected = cluster.live.services.get(name)?.selector.get(LABEL_REVISION);
-            (selected == Some(&candidate.revision)).then_some(share)
+        let selects = |name: &str, revision: &str| {
+            let service = cluster.live.services.get(name);
+            service.is_some_and(|it| it.selector.get(LABEL_REVISION).is_some_and(|selected| selected == revision))
         };
-        let meant: i32 = [(SERVICE, 100 - served), (CANDIDATE_SERVICE, served)].into_iter().filter_map(gets).sum();
+        let meant = match selects(SERVICE, &candidate.revision) {
+            true => 100,
+            // Where the route cannot be put right.
+            false if selects(CANDIDATE_SERVICE, &stable.revision) => 0,
+            false => served,
+        };
         let said = weights.observed.candidate;
         let known = status.route.as_ref().and_then(|route| route.accepted_at);
         let over = known.is_some_and(|at| work.now.as_millis() - at.as_millis() >= gateway::PROPAGATION);
