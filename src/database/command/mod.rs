@@ -35,7 +35,9 @@ use self::{
 use super::{
     Places,
     connection::{self, told},
-    hexadecimal, meant, report,
+    hexadecimal, meant,
+    migrate::ledger,
+    report,
     tasks::duration,
 };
 
@@ -110,6 +112,9 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
     let program = format!("{}{} {}", backends::NAMED, token, wrapped.release);
     let program = program[..program.floor_char_boundary(63)].to_owned();
     let tool = Tool::beside(&mut session.connection, program).await?;
+    if let Err(error) = ledger::kept(&mut session.connection).await {
+        return Ok(Err(report::unread(told(&error))));
+    }
     let run = Run { attempt: wrapped.attempt, token, begun: true, tool, ..Run::default() };
     match session.records.write(&mut session.connection, wrapped, "Started", &run).await? {
         true => Ok(Ok(run)),
