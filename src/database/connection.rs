@@ -4,7 +4,7 @@ use std::{borrow::Cow, path::PathBuf, str::FromStr as _, time::Duration};
 
 use reqwest::Url;
 use sqlx::{
-    ConnectOptions as _, Executor as _, PgConnection,
+    ConnectOptions as _, Executor as _, PgConnection, Row as _,
     postgres::{PgConnectOptions, PgDatabaseError},
 };
 use thiserror::Error;
@@ -32,6 +32,11 @@ const LONGEST_NAME: usize = 63;
 
 /// How long a connection may take to be there, where nothing else is said.
 pub const CONNECT: Duration = Duration::from_secs(30);
+/// Why a lock cannot be held there.
+pub const LENT: &str = "the URL leads to a pooler that lends a server's session to others between transactions, so that no lock can be \
+    held: set directUrlFrom to a URL of the server itself";
+/// How often a session is asked whether it is still the same.
+pub const LOOKS: u32 = 5;
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -151,6 +156,34 @@ fn is_passing(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03"),
         _ => false,
     }
+}
+
+/// The server process that answers on a connection, and since when it has been there. By the simple protocol: a pooler between
+/// transactions keeps no prepared statement.
+pub async fn process(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let query =
+        "SELECT pid || ' since ' || backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_backend_pid()";
+    let row = sqlx::raw_sql(query).fetch_one(connection).await?;
+    Ok(row.try_get_raw(0)?.as_str().map(str::to_owned).unwrap_or_default())
+}
+
+/// Looks that it is always the same one.
+///
+/// # Errors
+/// It is not ([`LENT`]), or cannot be told.
+pub async fn is_ones_own(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let first = process(connection).await?;
+    for _ in 1..LOOKS {
+        if process(connection).await? != first {
+            return Err(lent());
+        }
+    }
+    Ok(())
+}
+
+/// See [`LENT`].
+pub fn lent() -> sqlx::Error {
+    sqlx::Error::Configuration(LENT.into())
 }
 
 /// User, host, port and database, for people.

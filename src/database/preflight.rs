@@ -16,8 +16,9 @@ use super::{
     meant,
 };
 
-/// An advisory lock of this look's own.
-const PROBE: i64 = i64::from_be_bytes(*b"preflite");
+/// How often two connections are asked for their sessions, and the pause in which others may get theirs.
+const ROUNDS: u32 = 20;
+const BREATH: Duration = Duration::from_millis(10);
 /// How long a transaction of somebody else is waited for, at most.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at it.
@@ -81,11 +82,7 @@ async fn all(
     let limits = wanted.limits;
     let mut faults = Vec::new();
     if wanted.session && shares_sessions(connection, beside).await? {
-        faults.push(
-            "the URL leads to a pooler that lends a server's session to others between transactions, so that no lock can be \
-             held: set directUrlFrom to a URL of the server itself"
-                .to_owned(),
-        );
+        faults.push(connection::LENT.to_owned());
     }
     let found = sqlx::raw_sql(FINDINGS).fetch_one(&mut *connection).await?;
     let findings = Findings { identity: meant::database(connection).await?, ..findings(&found)? };
@@ -101,17 +98,20 @@ async fn all(
     Ok((findings, faults))
 }
 
-/// Whether two connections that are open at the same time can be in one session.
+/// Whether a pooler lends two connections their sessions: both are in one, or one of them is now in this and now in that. Among
+/// busy clients only many looks tell it.
 async fn shares_sessions(one: &mut PgConnection, other: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let take = format!("SELECT pg_try_advisory_lock({PROBE})::int::text");
-    let give = format!("SELECT pg_advisory_unlock({PROBE})");
-    let took = text(one, &take).await? == "1";
-    // In a session of its own it would be refused what the first one has.
-    let both = text(other, &take).await? == "1";
-    for connection in [one, other] {
-        sqlx::raw_sql(AssertSqlSafe(give.clone())).execute(connection).await?;
+    let (first, second) = (connection::process(one).await?, connection::process(other).await?);
+    for _ in 0..ROUNDS {
+        // An odd number of looks: sessions that are lent in turns would else come to the same connection each time.
+        let seen =
+            [connection::process(one).await?, connection::process(one).await?, connection::process(other).await?];
+        if first == second || seen != [&*first, &first, &second] {
+            return Ok(true);
+        }
+        sleep(BREATH).await;
     }
-    Ok(took && both)
+    Ok(false)
 }
 
 /// The first column of the only row.

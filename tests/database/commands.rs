@@ -435,6 +435,54 @@ async fn an_application_of_the_same_role_and_address_is_not_taken_for_the_comman
     busy.abort();
 }
 
+/// A command whose first session says its name, and whose second has one of its own.
+fn renamed(sql: &str) -> Vec<String> {
+    let script = "psql -X -q \"$DATABASE_URL\" -c 'SELECT pg_sleep(1)'; exec env -u PGOPTIONS PGAPPNAME='a tool of Java' \
+                  psql -X -q -v ON_ERROR_STOP=1 \"$DATABASE_URL\" -c \"$1\"";
+    ["sh", "-c", script, "sh", sql].map(str::to_owned).to_vec()
+}
+
+#[tokio::test]
+async fn a_session_without_the_name_is_the_commands_even_if_another_of_it_had_the_name() {
+    let server = server().await;
+    let task = json!({"wrap": {"plan": "p", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "3s"}});
+    let late = "BEGIN; CREATE TABLE late (); SELECT pg_sleep(20); COMMIT";
+    let (report, _) = run(&server, &task, &renamed(late));
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert!(report.message.starts_with("it took longer than 3s, and was ended"), "{report:?}");
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'a tool of Java' AND state <> 'idle'";
+    assert_eq!(server.number(left).await, 0, "it was cancelled");
+    assert_eq!(server.number("SELECT count(*) FROM pg_class WHERE relname = 'late'").await, 0);
+
+    let mut user = server.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM ran").execute(&mut user).await.unwrap();
+    let (report, _) = run(&server, &wrap(1, false), &renamed("ALTER TABLE ran ADD COLUMN at timestamptz"));
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let told = "a statement that waited for a lock longer than 500ms was cancelled: on ran, which process ";
+    assert!(report.message.starts_with(told), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_may_be_the_applications_is_not_cancelled_and_leaves_the_outcome_unknown() {
+    let server = server().await;
+    let mut web = server.connect().await;
+    sqlx::raw_sql("SET application_name = 'web'; SELECT 1").execute(&mut web).await.unwrap();
+    let gate = gate(&server).await;
+    let job = start(&server, &wrap(1, false), &psql(true, GATED));
+    server.until(AT_THE_GATE).await;
+    job.signal("TERM");
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Unknown, "{report:?}");
+    let told = "it ended, but its server processes did not: process ";
+    let doubt = ", of its role and address, which may be another's; it was told to end (SIGTERM)";
+    assert!(report.message.starts_with(told) && report.message.contains(doubt), "{report:?}");
+    assert_eq!(row(&server).await, "command p Started");
+    open(gate).await;
+    server.until("SELECT count(*) = 1 FROM ran").await;
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert!(report.outcome == WorkOutcome::Unknown && !report.settle.is_empty(), "{report:?}");
+}
+
 #[tokio::test]
 async fn a_server_that_is_started_again_in_the_middle_is_gone_on_with() {
     let mut server = server().await;

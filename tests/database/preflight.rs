@@ -154,6 +154,28 @@ async fn a_pooler_between_transactions_is_recognised() {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
+#[tokio::test]
+async fn a_pooler_whose_clients_are_busy_is_recognised_too_and_keeps_no_lock() {
+    let server = Server::start().await;
+    let pooler = server.pooler_in_turns().await;
+    let url = server.url_at(pooler.port);
+    let (_, faults) = look(&url, None, "{}").await.unwrap();
+    assert!(faults.len() == 1 && faults[0].contains("set directUrlFrom"), "{faults:?}");
+    // Nor does anything begin there that was not looked at before.
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("001.sql"), "CREATE TABLE made ()").unwrap();
+    for task in [
+        json!({"migrate": {"set": "shop", "release": "a/b#1", "lockTimeout": "1s", "timeout": "10s"}}),
+        json!({"wrap": {"plan": "p", "release": "a/b#1", "again": false, "lockTimeout": "1s", "timeout": "10s"}}),
+    ] {
+        let report = job::perform(&url, task, Some(directory.path()), &["true"]).await;
+        assert!(report.outcome == WorkOutcome::NotBegun && report.message.contains("set directUrlFrom"), "{report:?}");
+    }
+    assert_eq!(server.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, 0);
+    let made = "SELECT count(*) FROM pg_class WHERE relname IN ('made', 'servicerelease_ledger')";
+    assert_eq!(server.number(made).await, 0);
+}
+
 const FILES: [(&str, &str); 3] = [
     ("001_users.sql", "CREATE TABLE users (id int); INSERT INTO users VALUES (1)"),
     ("002_drop.sql", "DROP TABLE users"),

@@ -117,12 +117,31 @@ impl Server {
 
     /// A pooler in front of it, which lends sessions for a `transaction` or a `session`.
     pub async fn pooler(&self, mode: &str) -> Pooler {
+        self.pooler_with(&format!("pool_mode = {mode}")).await
+    }
+
+    /// A pooler that lends three sessions in turns, each for a transaction, as one does whose clients are busy.
+    pub async fn pooler_in_turns(&self) -> Pooler {
+        let pooler = self.pooler_with("pool_mode = transaction\nserver_round_robin = 1").await;
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = self.connect_to(pooler.port).await;
+            client.execute(sqlx::raw_sql("BEGIN; SELECT 1")).await.expect("a session");
+            clients.push(client);
+        }
+        for mut client in clients {
+            client.execute(sqlx::raw_sql("COMMIT")).await.expect("its end");
+        }
+        pooler
+    }
+
+    async fn pooler_with(&self, settings: &str) -> Pooler {
         let directory = tempfile::tempdir().expect("a directory");
         chown(directory.path(), Some(USER), Some(USER)).expect("as root");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let text = format!(
             "[databases]\npostgres = host=127.0.0.1 port={} user=shop\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\n{settings}\n\
              ignore_startup_parameters = extra_float_digits\n",
             self.port
         );

@@ -21,8 +21,9 @@ const STRONG: &str =
     "('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
 
 /// By what the sessions of a command are known: its name, or else the address and role of the session that held the lock
-/// for it, and that they are younger than that one. Where pods share an address (a proxy, SNAT) and the application has the
-/// same role, that tells nothing: then only the name counts.
+/// for it, and that they are younger than that one. A tool may say its name in one session and not in the next. Where pods
+/// share an address (a proxy, SNAT) and the application has the same role, only the name is certain: a session without it is
+/// let alone, and is waited for where the command did not end well.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Tool {
@@ -33,7 +34,7 @@ pub struct Tool {
     pub address: Option<String>,
     /// When the session that held the lock began.
     pub since: String,
-    /// Whether only the name counts: a session had it, or others of this role were there from this address before.
+    /// Whether only the name is certain: others of this role were there from this address before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_name: bool,
 }
@@ -51,40 +52,33 @@ impl Tool {
         Ok(Self { program, address, since, by_name })
     }
 
-    /// Notes that it says its name, once a session does.
-    pub async fn notice(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if !self.by_name {
-            let named = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = $1)";
-            self.by_name =
-                sqlx::query_scalar(named).persistent(false).bind(&self.program).fetch_one(connection).await?;
-        }
-        Ok(())
-    }
-
     /// Its sessions in SQL, of `pg_stat_activity`.
     const IN_SQL: &str = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
         AND (application_name = $1 OR (NOT $4 AND usename = session_user AND client_addr IS NOT DISTINCT FROM $2::inet \
         AND backend_start >= $3::timestamptz AND NOT (application_name LIKE 'servicerelease/%' \
         AND application_name NOT LIKE 'servicerelease/command %')))";
 
-    /// Process, whether it does nothing, and what it is, of each of its sessions.
-    async fn sessions(&self, connection: &mut PgConnection) -> Result<Vec<(i32, bool, String)>, sqlx::Error> {
+    /// Its sessions; with `doubtful` those too that may be another's.
+    async fn sessions(&self, connection: &mut PgConnection, doubtful: bool) -> Result<Vec<Backend>, sqlx::Error> {
         let query = format!(
-            "SELECT pid, coalesce(state = 'idle', false), format('process %s (%s since %s)', pid, state, \
-             to_char(xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS\"Z\"')) FROM pg_stat_activity WHERE {} ORDER BY pid",
+            "SELECT pid, coalesce(state = 'idle', false), application_name = $1 OR NOT $5, format('process %s (%s since %s)', \
+             pid, state, to_char(xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS\"Z\"')) FROM pg_stat_activity WHERE {} ORDER BY pid",
             Self::IN_SQL
         );
-        sqlx::query_as(AssertSqlSafe(query))
+        let sessions: Vec<(i32, bool, bool, String)> = sqlx::query_as(AssertSqlSafe(query))
             .persistent(false)
             .bind(&self.program)
             .bind(&self.address)
             .bind(&self.since)
+            .bind(self.by_name && !doubtful)
             .bind(self.by_name)
             .fetch_all(connection)
-            .await
+            .await?;
+        Ok(sessions.into_iter().map(|(pid, idle, certain, what)| Backend { pid, idle, certain, what }).collect())
     }
 
-    /// Waits until none of the sessions that there are now is at work any more.
+    /// Waits until none of the sessions that there are now is at work any more; with `doubtful` also for those that may be
+    /// another's.
     ///
     /// # Errors
     /// The connection is lost. Else those that are left when the time is over.
@@ -92,21 +86,21 @@ impl Tool {
         &self,
         connection: &mut PgConnection,
         within: Duration,
+        doubtful: bool,
     ) -> Result<Result<(), Vec<String>>, sqlx::Error> {
         let begun = Instant::now();
         let mut known: Option<HashSet<i32>> = None;
         loop {
-            let sessions = self.sessions(connection).await?;
+            let sessions = self.sessions(connection, doubtful).await?;
             // Younger ones are not of a command that has ended.
-            let known = known.get_or_insert_with(|| sessions.iter().map(|(pid, ..)| *pid).collect());
-            let at_work =
-                |(pid, idle, _): &&(i32, bool, String)| known.contains(pid) && !(*idle && begun.elapsed() >= IDLE);
-            let left: Vec<String> = sessions.iter().filter(at_work).map(|(_, _, what)| what.clone()).collect();
-            if left.is_empty() {
+            let known = known.get_or_insert_with(|| sessions.iter().map(|session| session.pid).collect());
+            known.retain(|pid| sessions.iter().any(|one| one.pid == *pid && one.may_be_at_work(begun.elapsed())));
+            if known.is_empty() {
                 return Ok(Ok(()));
             }
             if begun.elapsed() >= within {
-                return Ok(Err(left));
+                let left = sessions.iter().filter(|session| known.contains(&session.pid));
+                return Ok(Err(left.map(Backend::told).collect()));
             }
             sleep(PAUSE).await;
         }
@@ -119,6 +113,28 @@ impl Tool {
         let cancel = sqlx::query(AssertSqlSafe(query)).persistent(false);
         let cancel = cancel.bind(&self.program).bind(&self.address).bind(&self.since).bind(self.by_name);
         cancel.execute(connection).await.map(|_| ())
+    }
+}
+
+/// A session of a command, or perhaps of another.
+struct Backend {
+    pid: i32,
+    idle: bool,
+    /// Whether it is the command's.
+    certain: bool,
+    /// In words.
+    what: String,
+}
+
+impl Backend {
+    /// Whether it may do something for a command that ended this long ago. Of one whose client lives nothing is known by that.
+    fn may_be_at_work(&self, since: Duration) -> bool {
+        !self.idle || (self.certain && since < IDLE)
+    }
+
+    fn told(&self) -> String {
+        let doubt = if self.certain { "" } else { ", of its role and address, which may be another's" };
+        format!("{}{doubt}", self.what)
     }
 }
 

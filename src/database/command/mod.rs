@@ -35,7 +35,9 @@ use self::{
 use super::{
     Places,
     connection::{self, told},
-    hexadecimal, meant, report,
+    hexadecimal, meant,
+    migrate::ledger,
+    report,
     tasks::duration,
 };
 
@@ -110,6 +112,9 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
     let program = format!("{}{} {}", backends::NAMED, token, wrapped.release);
     let program = program[..program.floor_char_boundary(63)].to_owned();
     let tool = Tool::beside(&mut session.connection, program).await?;
+    if let Err(error) = ledger::kept(&mut session.connection).await {
+        return Ok(Err(report::unread(told(&error))));
+    }
     let run = Run { attempt: wrapped.attempt, token, begun: true, tool, ..Run::default() };
     match session.records.write(&mut session.connection, wrapped, "Started", &run).await? {
         true => Ok(Ok(run)),
@@ -125,7 +130,7 @@ async fn begun_before(
     until: Instant,
 ) -> Result<Option<Report>, sqlx::Error> {
     let within = until.saturating_duration_since(Instant::now());
-    let gone = row.run.tool.gone(&mut session.connection, within).await?;
+    let gone = row.run.tool.gone(&mut session.connection, within, true).await?;
     if gone.is_ok() && wrapped.again {
         return Ok(None);
     }
@@ -270,11 +275,7 @@ impl Running<'_> {
     async fn look(&mut self) -> bool {
         let Some(session) = &mut self.session else { return self.again(LOOK).await };
         let limit = duration(self.wrapped.lock_timeout);
-        let tool = &mut self.run.tool;
-        let look = async {
-            tool.notice(&mut session.connection).await?;
-            self.waits.look(&mut session.connection, tool, limit).await
-        };
+        let look = self.waits.look(&mut session.connection, &self.run.tool, limit);
         let looked = timeout(ANSWER, look).await;
         if !matches!(looked, Ok(Ok(()))) {
             self.session = None;
@@ -312,7 +313,7 @@ impl Running<'_> {
         }
         let hurry = ending == Some(Ending::Told);
         let by = if hurry { Instant::now() + GONE_IN_A_HURRY } else { until.max(Instant::now() + GONE) };
-        match self.gone(by, ending.is_some()).await {
+        match self.gone(by, ending.is_some(), ending.is_some() || !success).await {
             Ok(()) => {}
             Err(left) => return report::unknown(format!("{left}; {told}")),
         }
@@ -334,15 +335,15 @@ impl Running<'_> {
         }
     }
 
-    /// Waits until no server process of the command is at work.
-    async fn gone(&mut self, by: Instant, cancel: bool) -> Result<(), String> {
+    /// Waits until no server process of the command is at work; with `doubtful`, none that may be its own.
+    async fn gone(&mut self, by: Instant, cancel: bool, doubtful: bool) -> Result<(), String> {
         loop {
             let left = by.saturating_duration_since(Instant::now());
             if let Some(session) = &mut self.session {
                 if cancel {
                     let _ = self.run.tool.cancel(&mut session.connection).await;
                 }
-                match timeout(left + ANSWER, self.run.tool.gone(&mut session.connection, left)).await {
+                match timeout(left + ANSWER, self.run.tool.gone(&mut session.connection, left, doubtful)).await {
                     Ok(Ok(Ok(()))) => return Ok(()),
                     Ok(Ok(Err(left))) => {
                         return Err(format!("it ended, but its server processes did not: {}", left.join(", ")));

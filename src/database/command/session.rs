@@ -34,7 +34,6 @@ impl Session {
         let left = until.saturating_duration_since(Instant::now());
         let connected = connection::connect(options, left.min(connection::CONNECT)).await;
         let mut connection = connected.map_err(|error| error.to_string())?;
-        ledger::settings(&mut connection).await.map_err(|error| told(&error))?;
         while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
             if Instant::now() + PAUSE >= until {
                 let holder = ledger::holder(&mut connection).await.map_err(|error| told(&error))?;
@@ -43,6 +42,7 @@ impl Session {
             }
             sleep(PAUSE).await;
         }
+        ledger::settings(&mut connection).await.map_err(|error| told(&error))?;
         let records = Records::open(&mut connection, release).await.map_err(|error| told(&error))?;
         Ok(Self { connection, records })
     }

@@ -77,7 +77,7 @@ async fn bar(session: &mut Session, wrapped: &Wrapped, run: Run, settled: Report
 /// A run that was begun and has no end on record: first its server processes end, then it is not known.
 async fn left(session: &mut Session, wrapped: &Wrapped, row: &Row, until: Instant) -> Result<Report, sqlx::Error> {
     let within = until.saturating_duration_since(Instant::now());
-    let gone = row.run.tool.gone(&mut session.connection, within).await?;
+    let gone = row.run.tool.gone(&mut session.connection, within, true).await?;
     not_known(session, wrapped, row, gone).await
 }
 

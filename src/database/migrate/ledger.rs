@@ -1,8 +1,14 @@
 //! The ledger: a table in the database with a row for each file that was run, and the lock under which it is written.
 
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+use std::time::Duration;
 
-use crate::{database::connection, engine::Try};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+use tokio::time::sleep;
+
+use crate::{
+    database::connection::{self, LOOKS},
+    engine::Try,
+};
 
 use super::files::File;
 
@@ -14,6 +20,10 @@ pub const SCHEMA: &str = "servicerelease";
 /// The advisory lock that every migration of a database holds, whatever release, name and namespace it is of: in each
 /// database it is another one.
 const LOCK: i64 = i64::from_be_bytes(*b"srelease");
+
+/// How often a pooler is asked for the session in which it has the lock, and the pause between.
+const GIVING_BACK: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The set of the rows that bar tries; no set of files may be called so.
 const BARRED: &str = "(barred)";
@@ -327,8 +337,48 @@ pub fn holds() -> String {
 }
 
 /// Takes the lock, if nobody has it. It is held as long as the session, also by a server process whose client is dead.
+///
+/// # Errors
+/// The session is one that a pooler lends, or is lost.
 pub async fn lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(connection).await
+    connection::is_ones_own(connection).await?;
+    let take = format!("SELECT 1 WHERE pg_catalog.pg_try_advisory_lock({LOCK})");
+    if !has_row(connection, take).await? {
+        return Ok(false);
+    }
+    for _ in 0..LOOKS {
+        kept(connection).await?;
+    }
+    Ok(true)
+}
+
+/// Looks that this session still has the lock that it took.
+///
+/// # Errors
+/// It is another session: a pooler lends it.
+pub async fn kept(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if has_row(connection, format!("SELECT 1 WHERE {}", holds())).await? {
+        return Ok(());
+    }
+    give_back(connection).await?;
+    Err(connection::lent())
+}
+
+/// Gives the lock back that is in a session which a pooler has lent on, as soon as it lends that one again.
+async fn give_back(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let give = format!("SELECT 1 WHERE {} AND pg_catalog.pg_advisory_unlock({LOCK})", holds());
+    for _ in 0..GIVING_BACK {
+        if has_row(connection, give.clone()).await? {
+            break;
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Whether a query gives a row; by the simple protocol, as a pooler between transactions knows it.
+async fn has_row(connection: &mut PgConnection, query: String) -> Result<bool, sqlx::Error> {
+    Ok(sqlx::raw_sql(AssertSqlSafe(query)).fetch_optional(connection).await?.is_some())
 }
 
 /// Who holds the lock, for people.

@@ -260,8 +260,8 @@ impl<'a> Run<'a> {
             true => Stop::unknown(error.to_string()),
             false => Stop::NotBegun(error.to_string()),
         })?;
-        ledger::settings(&mut connection).await?;
         self.lock(&mut connection).await?;
+        ledger::settings(&mut connection).await?;
         let server = server_started(&mut connection).await?;
         if let Some(why) = meant::differs(&mut connection, &self.settings.meant).await? {
             return Err(Stop::NotBegun(why));
@@ -281,6 +281,9 @@ impl<'a> Run<'a> {
         }
         for file in pending {
             self.may_run(file, &server)?;
+            if !self.begun {
+                ledger::kept(&mut connection).await?;
+            }
             self.begun = true;
             let done = match &file.body {
                 Body::Transaction(statements) => self.together(&mut connection, &ledger, file, statements).await,
