@@ -315,8 +315,8 @@ mod tests {
         assert_eq!(told(drop, false, json!("Never")), format!("{after}, and nobody is asked"));
         assert_eq!(told("", false, Value::Null), format!("{after}, once a person has approved if it loses data"));
         assert_eq!(told(index, false, Value::Null), "rolled back; migrationDown is run, and nobody is asked");
-        assert_eq!(told("", true, Value::Null), format!("{after}, and nobody is asked"));
-        let unknown = told("", true, json!("WhenDataLoss"));
+        assert_eq!(told("", true, json!("Never")), format!("{after}, and nobody is asked"));
+        let unknown = told("", true, Value::Null);
         assert_eq!(unknown, format!("{after}, once a person has approved, as nobody knows what it loses"));
     }
 
