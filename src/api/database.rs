@@ -288,7 +288,8 @@ pub struct Migration {
     #[serde(flatten)]
     pub change: Change,
     /// Whether the code that serves now also runs on the new schema (expand before, contract later). If not, the migration
-    /// runs in maintenance mode (spec.traffic.maintenance or spec.maintenance), which ends when the new code serves.
+    /// runs in maintenance mode (spec.traffic.maintenance or spec.maintenance), which ends when the new code serves; without a
+    /// new pod template such a migration is Invalid.
     #[serde(default)]
     pub previous_revision_compatible: bool,
     /// Whether a template of yours may be run again when nobody knows what became of it. Default false: the release is
