@@ -92,10 +92,8 @@ impl Database {
     #[must_use]
     pub fn approval_down(&self) -> MigrationApproval {
         let down = self.migration_down.as_ref();
-        let known = down.is_some_and(|down| down.change.sql.is_some()) || self.rehearsed().is_some();
-        let default = if known { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
         let up = self.migration.as_ref().and_then(|migration| migration.approval);
-        down.and_then(|down| down.approval).or(up).unwrap_or(default)
+        down.and_then(|down| down.approval).or(up).unwrap_or(MigrationApproval::WhenDataLoss)
     }
 
     /// The way to the database that holds a session.
@@ -259,7 +257,8 @@ const fn seven() -> i32 {
 }
 
 /// The migration on a restored backup: how long it takes, which locks it takes, which rows it writes anew, which statements
-/// lose data, and whether the verification passes after it.
+/// lose data, and whether the verification passes after it. Locks are told from ShareLock on, which keep writers out; those of
+/// a template of yours are sampled every 20 ms, so that short ones may not be seen.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Rehearsal {
@@ -289,15 +288,16 @@ pub struct Migration {
     #[serde(flatten)]
     pub change: Change,
     /// Whether the code that serves now also runs on the new schema (expand before, contract later). If not, the migration
-    /// runs in maintenance mode (spec.traffic.maintenance or spec.maintenance), which ends when the new code serves.
+    /// runs in maintenance mode (spec.traffic.maintenance or spec.maintenance), which ends when the new code serves; without a
+    /// new pod template such a migration is Invalid.
     #[serde(default)]
     pub previous_revision_compatible: bool,
     /// Whether a template of yours may be run again when nobody knows what became of it. Default false: the release is
     /// halted. SQL files need it not: the ledger knows.
     #[serde(default)]
     pub idempotent: bool,
-    /// Whether a person has to approve it. Default WhenDataLoss for sql or with a rehearsal, else Never. The same holds for
-    /// migrationDown, unless that says something else.
+    /// Whether a person has to approve it. Default WhenDataLoss for sql or with a rehearsal, else Never. What is said here
+    /// holds for migrationDown too, unless that says something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<MigrationApproval>,
 }
@@ -388,8 +388,8 @@ pub struct MigrationDown {
     #[serde(flatten)]
     pub change: Change,
     /// Whether a person has to approve it, when the release is taken back. Default: as migration.approval says; where that
-    /// is not set WhenDataLoss for sql or with a rehearsal, else Never. Of a template of yours nobody knows what it loses:
-    /// with WhenDataLoss it waits for a person always.
+    /// is not set WhenDataLoss. Of a template of yours nobody knows what it loses: with WhenDataLoss it waits for a person
+    /// always. Never: it is run by itself, whatever it loses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<MigrationApproval>,
     /// What must be there after it.
@@ -405,7 +405,8 @@ pub enum OnRollback {
     /// A person decides; until then the release is halted.
     Halt,
     /// migrationDown is run, once a person has approved where its approval asks for one. Where it loses data, or nobody knows
-    /// whether it does, a backup of what is there is made before, if there is a backup in the spec.
+    /// whether it does, a backup of what is there is made before, if there is a backup in the spec; without one nothing of
+    /// what is lost is kept.
     MigrateDown,
     /// The backup of this release is restored, in maintenance mode, after a new backup, once a person has approved. With its
     /// owners and rights, or not at all: preflight says what the role needs for that. Then it is verified: the database has

@@ -343,6 +343,8 @@ pub struct RehearsalStatus {
     #[serde(default)]
     pub migrated_millis: i64,
     /// The strongest locks on tables that were there before, such as `AccessExclusiveLock on public.users`; at most 8.
+    /// ShareLock and stronger ones, which keep writers out. Those of SQL files are read in each file's transaction; those of a
+    /// pod of yours are sampled every 20 ms, so that one which was held for less may not be seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub locks: Vec<String>,
@@ -350,6 +352,19 @@ pub struct RehearsalStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub rewritten: Vec<String>,
+}
+
+impl RehearsalStatus {
+    /// Its locks in words. `sampled`: a pod of the user's took them, of which short ones are not seen.
+    #[must_use]
+    pub fn locks_told(&self, sampled: bool) -> String {
+        match (self.locks.is_empty(), sampled) {
+            (true, true) => "not seen (sampled every 20 ms)".to_owned(),
+            (true, false) => "none".to_owned(),
+            (false, true) => format!("{} (sampled every 20 ms)", self.locks.join(", ")),
+            (false, false) => self.locks.join(", "),
+        }
+    }
 }
 
 /// What a person approved.

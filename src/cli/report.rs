@@ -4,8 +4,8 @@ use kube::ResourceExt as _;
 
 use super::{args, connect::Cluster, error::CliError, exit, output};
 use crate::api::{
-    CommandRecord, DatabaseStatus, Phase, SchemaState, ServiceRelease, ServiceReleaseStatus, Timestamp, VerdictStatus,
-    status::bounded,
+    BackupStatus, CommandRecord, DatabaseStatus, Phase, SchemaState, ServiceRelease, ServiceReleaseStatus, Timestamp,
+    VerdictStatus, status::bounded,
 };
 
 /// Runs `report`.
@@ -24,7 +24,11 @@ pub fn markdown(release: &ServiceRelease) -> String {
     let status = release.status.clone().unwrap_or_default();
     let mut text = head(release, &status);
     text.push_str(&section("What to do", next(&status)));
-    text.push_str(&section("Database", status.database.as_ref().map(database).unwrap_or_default()));
+    let known = status.database.as_ref();
+    text.push_str(&section(
+        "Database",
+        known.map(|known| database(known, by_image(release, known))).unwrap_or_default(),
+    ));
     text.push_str(&section("Checks", checks(&status)));
     text.push_str(&section("Metrics", status.verdicts.iter().map(verdict).collect()));
     text.push_str(&section("Commands", commands(&status)));
@@ -90,7 +94,26 @@ fn took(from: Timestamp, to: Option<Timestamp>) -> String {
     to.map(|to| format!(", {}", to.since(from))).unwrap_or_default()
 }
 
-fn database(known: &DatabaseStatus) -> Vec<String> {
+/// Whether a pod of the user's migrates.
+fn by_image(release: &ServiceRelease, known: &DatabaseStatus) -> bool {
+    let migration = release.spec.database.as_ref().and_then(|database| database.migration.as_ref());
+    !known.image.is_empty() || migration.is_some_and(|migration| migration.change.template.is_some())
+}
+
+/// What is known of a backup.
+fn backup(known: &BackupStatus) -> String {
+    let name = if known.name.is_empty() { "of a Job of the manifest" } else { &known.name };
+    let why = if known.not_proven.is_empty() { "not proven" } else { &known.not_proven };
+    let proven = known.proven_at.map_or(why.to_owned(), |at| format!("restored and counted at {at}"));
+    let sum = if known.sha256.is_empty() { String::new() } else { format!(", SHA-256 {}", known.sha256) };
+    // A Job of the user's need not tell them.
+    let counts = [(known.bytes, "bytes"), (known.tables, "tables"), (known.rows, "rows")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: String = counts.map(|(count, of)| format!("{count} {of}, ")).collect();
+    format!("{name}: {counts}{proven}{sum}")
+}
+
+fn database(known: &DatabaseStatus, by_image: bool) -> Vec<String> {
     let mut lines = vec![format!(
         "schema: {:?}; plan {}",
         known.schema,
@@ -99,25 +122,15 @@ fn database(known: &DatabaseStatus) -> Vec<String> {
     if !known.server_version.is_empty() {
         lines.push(format!("PostgreSQL {}, {} bytes", known.server_version, known.size_bytes));
     }
-    if let Some(backup) = &known.backup {
-        let proven = backup.proven_at.map_or("not proven".to_owned(), |at| format!("restored and counted at {at}"));
-        let sum = if backup.sha256.is_empty() { String::new() } else { format!(", SHA-256 {}", backup.sha256) };
-        // A Job of the user's need not tell them.
-        let counts = [(backup.bytes, "bytes"), (backup.tables, "tables"), (backup.rows, "rows")];
-        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-        let counts: String = counts.map(|(count, of)| format!("{count} {of}, ")).collect();
-        lines.push(format!("backup {}: {counts}{proven}{sum}", backup.name));
-    }
-    if let Some(backup) = &known.set_aside {
-        let name = if backup.name.is_empty() { "of a Job of the manifest" } else { &backup.name };
-        lines.push(format!("backup of what was there before the schema was taken back: {name}"));
-    }
+    lines.extend(known.backup.as_ref().map(|known| format!("backup {}", backup(known))));
+    let aside = known.set_aside.as_ref().map(backup);
+    lines.extend(aside.map(|told| format!("backup of what was there before the schema was taken back: {told}")));
     if let Some(rehearsal) = &known.rehearsal {
         lines.push(format!(
             "rehearsal: restored in {} ms, migrated in {} ms; locks: {}; written anew: {}",
             rehearsal.restored_millis,
             rehearsal.migrated_millis,
-            or_none(&rehearsal.locks),
+            rehearsal.locks_told(by_image),
             or_none(&rehearsal.rewritten)
         ));
     }
@@ -217,7 +230,7 @@ mod tests {
                 "database": {
                     "release": 3, "planHash": "cafe", "schema": "Partial", "applied": ["001.sql"], "risks": ["002.sql, line 1: empties a table"],
                     "migrationDown": {"planHash": "fade", "files": ["001.down.sql"], "risks": ["001.down.sql, line 1: drops tables with their rows"], "losesData": true},
-                    "setAside": {"name": "b-3-before-down"},
+                    "setAside": {"name": "b-3-before-down", "bytes": 12, "sha256": "beef", "notProven": "not proven by a restore: backup.proof is Skip"},
                     "backup": {"name": "b-3", "bytes": 10, "tables": 1, "rows": 2, "provenAt": "2026-01-02T03:04:25Z"},
                     "approvals": [{"kind": "Migration", "planHash": "cafe", "by": "ann", "at": "2026-01-02T03:04:35Z"}],
                     "work": [{"task": "Migration", "outcome": "Failed", "attempt": 1, "job": "shop-migration-x", "startedAt": "2026-01-02T03:04:40Z", "endedAt": "2026-01-02T03:04:42Z", "message": "002: syntax"}],
@@ -254,7 +267,7 @@ mod tests {
 
         - schema: Partial; plan cafe
         - backup b-3: 10 bytes, 1 tables, 2 rows, restored and counted at 2026-01-02T03:04:25.000Z
-        - backup of what was there before the schema was taken back: b-3-before-down
+        - backup of what was there before the schema was taken back: b-3-before-down: 12 bytes, not proven by a restore: backup.proof is Skip, SHA-256 beef
         - risk: 002.sql, line 1: empties a table
         - way back: plan fade; files: 001.down.sql
         - risk on the way back: 001.down.sql, line 1: drops tables with their rows
@@ -274,5 +287,21 @@ mod tests {
 
         - 2026-01-02T03:04:35.000Z Command: Approve (by ann)
         "#);
+    }
+
+    #[rstest::rstest]
+    #[case::an_image("tool@sha256:a", &[], "locks: not seen (sampled every 20 ms); written anew: none")]
+    #[case::an_image_for_long("tool@sha256:a", &["ShareLock on public.a"], "locks: ShareLock on public.a (sampled every 20 ms)")]
+    #[case::files("", &[], "locks: none; written anew: none")]
+    fn locks_that_may_have_been_missed_are_not_called_none(
+        #[case] image: &str,
+        #[case] locks: &[&str],
+        #[case] told: &str,
+    ) {
+        let known = json!({"image": image, "rehearsal": {"locks": locks}});
+        let known: DatabaseStatus = serde_json::from_value(known).unwrap();
+        let lines =
+            database(&known, by_image(&ServiceRelease::new("shop", crate::api::ServiceReleaseSpec::default()), &known));
+        assert!(lines.iter().any(|line| line.contains(told)), "{lines:?}");
     }
 }

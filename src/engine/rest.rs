@@ -53,7 +53,8 @@ fn startable(pass: &Pass<'_>) -> Option<Target> {
     let target = pass.target.as_ref()?;
     let wanted = pass.stable_hash() != Some(&target.hash) || database::alone::is_due(pass).is_some();
     let free = !is_latched(pass, &target.hash) && !pass.release.spec.paused && pass.obstacle.is_none();
-    (wanted && free).then(|| target.clone())
+    // A release that ended in this very pass was none of its obstacles.
+    (wanted && free && database::faults::alone(pass).is_none()).then(|| target.clone())
 }
 
 /// Whether a revision failed with the migration that the spec has, and stays down (INVARIANTS R3).

@@ -7,6 +7,7 @@ mod pod;
 mod report;
 mod rules;
 mod schema;
+mod way_back;
 mod yaml;
 
 use std::{

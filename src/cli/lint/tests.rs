@@ -69,6 +69,38 @@ fn what_the_operator_refuses_is_an_error_here() {
     assert_eq!(with("spec:\n", &compatible), "0 errors, 0 warnings in 1 document\n");
 }
 
+#[rstest::rstest]
+#[case::an_image(
+    "{template: {spec: {containers: [{name: a, image: 'a:1', command: [a]}]}}, approval: Never}",
+    "",
+    true
+)]
+#[case::asks("{template: {spec: {containers: [{name: a, image: 'a:1', command: [a]}]}}}", "", false)]
+#[case::backed_up(
+    "{sql: {configMap: down}, approval: Never}",
+    "    backup: {persistentVolumeClaim: {claimName: a}}\n",
+    false
+)]
+#[case::files_that_lose("{sql: {configMap: down}, approval: Never}", "", true)]
+#[case::files_that_do_not("{sql: {configMap: index}, approval: Never}", "", false)]
+#[case::files_elsewhere("{sql: {configMap: other}, approval: Never}", "", true)]
+fn a_way_back_that_may_lose_data_wants_a_backup_or_a_question(
+    #[case] down: &str,
+    #[case] backup: &str,
+    #[case] warns: bool,
+) {
+    let database = format!(
+        "spec:\n  database:\n    urlFrom: {{secretKeyRef: {{name: db, key: URL}}}}\n    onRollback: MigrateDown\n    \
+         migration: {{sql: {{configMap: sql}}, previousRevisionCompatible: true}}\n    migrationDown: {down}\n{backup}"
+    );
+    let maps = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: down}\ndata: {001_a.sql: SELECT 1, 001_a.down.sql: DROP TABLE a}\n---\n\
+                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: index}\ndata: {001_a.down.sql: DROP INDEX a}\n---\n";
+    let found = lint(&format!("{maps}{}", GOOD.replacen("spec:\n", &database, 1)));
+    let told = "spec.database.migrationDown.approval: it may lose data, nobody is asked, and without backup";
+    assert_eq!(found.contains(told), warns, "{found}");
+    assert_eq!(found.contains("[loses-data]"), warns, "{found}");
+}
+
 #[test]
 fn unknown_fields_are_named_with_their_place_and_the_nearest_one() {
     insta::assert_snapshot!(with("- setWeight: 25", "- setWieght: 25"), @"

@@ -2,11 +2,29 @@
 
 use crate::api::{OnRollback, ServiceReleaseSpec, Strategy};
 
-use super::super::{invalid::Obstacle, pass::Pass};
+use super::super::{invalid::Obstacle, pass::Pass, retreat};
 
 /// The first thing that is wrong.
 pub fn find(pass: &Pass<'_>) -> Option<Obstacle> {
-    maintenance(&pass.release.spec).or_else(|| maps(pass))
+    maintenance(&pass.release.spec).or_else(|| alone(pass)).or_else(|| maps(pass))
+}
+
+/// A migration that the code that serves cannot live with, and no other code with it: maintenance mode would end over the code
+/// that does not fit. A release under way is none of this one's business.
+pub fn alone(pass: &Pass<'_>) -> Option<Obstacle> {
+    let migration = pass.release.spec.database.as_ref()?.migration.as_ref()?;
+    if migration.previous_revision_compatible || pass.is_under_way() || retreat::under_way(pass) {
+        return None;
+    }
+    let identity = super::alone::is_due(pass)?;
+    let stable = pass.stable_hash().unwrap_or_default();
+    Some(Obstacle::new(
+        "MigrationNeedsCode",
+        format!(
+            "spec.database.migration: previousRevisionCompatible is false, and migration {identity} comes without other code: {stable} serves, and would on a schema that it does not fit"
+        ),
+        "the migration comes with the template of the code that fits it: change spec.template (or the workload) in the same apply, or set previousRevisionCompatible: true",
+    ))
 }
 
 /// A migration that the code before cannot live with needs maintenance mode, which no canary goes with.

@@ -12,7 +12,7 @@ use super::{
         report::{Report, command},
     },
     lacking::{self, Lacking},
-    onward, renewal, steps,
+    onward, pinned, renewal, steps,
     undo::{self, Standing},
     words,
 };
@@ -44,9 +44,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
     if let Some(rehearsal) = &known.rehearsal {
         let took = crate::api::Duration::from_millis(u64::try_from(rehearsal.migrated_millis).unwrap_or(0));
         facts.push(format!("it took {took} in the rehearsal"));
-        if !rehearsal.locks.is_empty() {
-            facts.push(rehearsal.locks.join(", "));
-        }
+        let migration = pinned(pass).and_then(|database| database.migration);
+        let sampled = migration.is_some_and(|migration| migration.change.template.is_some());
+        facts.push(format!("locks: {}", rehearsal.locks_told(sampled)));
     }
     if let Some(down) = known.migration_down.as_ref().filter(|down| !down.risks.is_empty()) {
         facts.push(format!("on the way back: {}", bounded(&down.risks.join(", "), 300)));

@@ -148,7 +148,7 @@ pub fn migrate_down(pass: &Pass<'_>) -> String {
     let risks = down.risks.join(", ");
     let risks = if risks.is_empty() { risks } else { format!(": {}", bounded(&risks, 400)) };
     let lost = match (down.loses_data, pinned(pass).is_some_and(|database| database.backup.is_some())) {
-        (false, _) => "no data are lost by that",
+        (false, _) => "no statement says that data are lost",
         (true, true) => "what was written there since is lost, but for a backup that is made before",
         (true, false) => "what was written there since is lost",
     };

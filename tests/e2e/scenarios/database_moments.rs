@@ -19,10 +19,11 @@ pub const ALL: &[Scenario] = scenarios! {
     edited_in_each_step, Together, Embedded;
     deleted_in_mid_migration, Together, Embedded;
     in_maintenance_in_a_seed_and_in_a_restore, Together, Embedded;
+    edited_in_maintenance_in_a_seed_and_in_a_down_migration, Together, Embedded;
 };
 
 /// The steps that nobody notices: a migration that a person approves, and a verification. Those behind maintenance mode, the
-/// seed and the way back by a backup have a scenario of their own.
+/// seed and the ways back by a backup and by a down migration have scenarios of their own.
 const SPEC: &str = "{database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {},
     verify: {tables: [effects]}, migration: {approval: Required}}}";
 
@@ -173,19 +174,11 @@ const SEEDED: &str = "{seed: {sql: {configMap: shop-seed, set: seed}}}";
 
 async fn in_maintenance_in_a_seed_and_in_a_restore(world: World) {
     let _volume = Volume::claimed(&world, "shop-backups").await;
-    let mode =
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: shop-mode, labels: {servicerelease.io/release: shop}},
-        data: {MAINTENANCE_MODE: 'false'}}";
-    world.apply(mode).await;
-    let ground = Ground::start(&world, BEHIND_A_KEY).await;
+    let ground = behind_a_key(&world, BEHIND_A_KEY).await;
     let files = [file("002", "CREATE TABLE notes (id int)")];
-    let rows = "INSERT INTO notes VALUES (1); SELECT pg_sleep(6)";
-    config_map(&world, "shop-seed", vec![("001_rows.sql".to_owned(), rows.to_owned())]).await;
 
     ground.release("v2", &files, "{}").await;
-    let closing =
-        |status: &ServiceReleaseStatus| status.step.as_ref().is_some_and(|step| step.name == StepName::Maintenance);
-    ground.shop.reaches_within(LONG, "Maintenance", closing).await;
+    is_closing(&ground).await;
     ground.shop.say("Abort").await;
     let status = ground.ends(Phase::RolledBack, "Aborted", "").await;
     assert_eq!(status.database.unwrap().schema, SchemaState::Unchanged);
@@ -203,6 +196,57 @@ async fn in_maintenance_in_a_seed_and_in_a_restore(world: World) {
     ground.approve("Restore").await;
     ground.work(DatabaseTask::Restore, WorkOutcome::Running).await;
     ground.release("v5", &files, SEEDED).await;
+    let status = ground.healthy().await;
+    assert!(status.database.unwrap().seeded_at.is_some(), "what was taken along is put in again");
+    assert_eq!(ground.effects().await, "001,002");
+    assert_eq!(ground.postgres.sql("SELECT count(*) FROM notes").await, "1");
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    ground.load.answered_only_by("v5").await;
+    ground.is_sound().await;
+}
+
+/// Version v1 with a key that is maintenance mode, and a seed that takes a while.
+async fn behind_a_key(world: &World, spec: &str) -> Ground {
+    let mode =
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: shop-mode, labels: {servicerelease.io/release: shop}},
+        data: {MAINTENANCE_MODE: 'false'}}";
+    world.apply(mode).await;
+    let rows = "INSERT INTO notes VALUES (1); SELECT pg_sleep(6)";
+    config_map(world, "shop-seed", vec![("001_rows.sql".to_owned(), rows.to_owned())]).await;
+    Ground::start(world, spec).await
+}
+
+async fn is_closing(ground: &Ground) {
+    let closing =
+        |status: &ServiceReleaseStatus| status.step.as_ref().is_some_and(|step| step.name == StepName::Maintenance);
+    ground.shop.reaches_within(LONG, "Maintenance", closing).await;
+}
+
+const TAKEN_BACK_BY_FILES: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 4s}},
+    database: {onRollback: MigrateDown, migrationDown: {sql: {configMap: shop-migrations}, approval: Never},
+    migration: {previousRevisionCompatible: false}}, strategy: {blueGreen: {}}}";
+
+/// Another version at each of these moments: what is under way comes to its end, and nothing is applied twice.
+async fn edited_in_maintenance_in_a_seed_and_in_a_down_migration(world: World) {
+    let ground = behind_a_key(&world, TAKEN_BACK_BY_FILES).await;
+    let back = "DROP TABLE notes;\nDELETE FROM effects WHERE version = '002';\nSELECT 'is taken back', pg_sleep(6);\n";
+    let down = ("002_file.down.sql".to_owned(), back.to_owned());
+    let files = [file("002", "CREATE TABLE notes (id int)"), down];
+
+    // Nothing was changed yet.
+    ground.release("v2", &files, "{}").await;
+    is_closing(&ground).await;
+    ground.release("v3", &files, SEEDED).await;
+
+    // The seed comes to its end; then the migration is taken back, and it with it.
+    ground.work(DatabaseTask::Seed, WorkOutcome::Running).await;
+    ground.postgres.runs("pg_sleep(6)").await;
+    ground.release("v4", &files, SEEDED).await;
+    ground.work(DatabaseTask::MigrationDown, WorkOutcome::Running).await;
+    ground.postgres.runs("is taken back").await;
+    assert_eq!(ground.mode().await, "true");
+    ground.release("v5", &files, SEEDED).await;
+
     let status = ground.healthy().await;
     assert!(status.database.unwrap().seeded_at.is_some(), "what was taken along is put in again");
     assert_eq!(ground.effects().await, "001,002");

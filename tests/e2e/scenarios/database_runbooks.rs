@@ -177,7 +177,9 @@ async fn multiship(world: World) {
     );
     ground.shop.release_with("v2", sick).await;
     let status = ground.ends(Phase::RolledBack, "CheckFailed", "check health failed").await;
-    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+    let known = status.database.unwrap();
+    assert_eq!(known.schema, SchemaState::Undone);
+    assert!(known.set_aside.is_some(), "nobody was asked, but a backup has what is lost");
     let there = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'preferences'";
     assert_eq!(ground.postgres.sql(there).await, "0");
     assert_eq!(ground.postgres.sql("SELECT migration_name FROM _prisma_migrations").await, "20240101_120000_init");

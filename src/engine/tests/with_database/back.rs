@@ -422,7 +422,7 @@ fn what_a_tool_found_done_is_not_taken_back(
     let migration = json!({"template": container("up")["template"], "previousRevisionCompatible": true});
     let spec = json!({
         "urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}, "migration": migration,
-        "migrationDown": container("down"), "onRollback": "MigrateDown",
+        "migrationDown": merged(container("down"), &json!({"approval": "Never"})), "onRollback": "MigrateDown",
     });
     let mut world = world(spec);
     world.settle();

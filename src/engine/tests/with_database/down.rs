@@ -119,7 +119,9 @@ fn what_it_would_lose_is_known_before_the_migration_is() {
 #[case::as_the_migration(json!({"migration": {"sql": {"configMap": "shop-2"}, "approval": "Never"}}), true, false)]
 #[case::its_own_word_counts(json!({"migration": {"sql": {"configMap": "shop-2"}, "approval": "Never"},
     "migrationDown": {"sql": {"configMap": "shop-down"}, "approval": "WhenDataLoss"}}), true, true)]
-#[case::an_image(json!({"migrationDown": {"template": pod()}}), true, false)]
+#[case::an_image(json!({"migrationDown": {"template": pod()}}), true, true)]
+#[case::an_image_by_itself(json!({"migrationDown": {"template": pod(), "approval": "Never"}}), true, false)]
+#[case::an_image_as_the_migration(json!({"migration": {"sql": {"configMap": "shop-2"}, "approval": "Never"}, "migrationDown": {"template": pod()}}), true, false)]
 #[case::an_image_and_a_rehearsal(json!({"migrationDown": {"template": pod()}, "backup": backup(), "rehearsal": {}}), true, true)]
 #[case::an_image_that_is_asked_about(json!({"migrationDown": {"template": pod(), "approval": "WhenDataLoss"}}), true, true)]
 fn the_manifest_says_when_a_person_is_asked(#[case] more: Value, #[case] loses: bool, #[case] asks: bool) {

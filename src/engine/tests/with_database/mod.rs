@@ -188,6 +188,7 @@ fn end(world: &mut World, report: Report) {
 
 // After the macro that they use.
 mod again;
+mod alone;
 mod back;
 mod deleted;
 mod down;

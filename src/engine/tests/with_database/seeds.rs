@@ -93,7 +93,7 @@ fn a_migration_that_is_taken_back_takes_its_seed_along() {
 
 #[test]
 fn a_command_that_takes_a_migration_back_is_told_of_the_seed() {
-    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"template": pod("down:1")}, "seed": {"template": pod("seed:1")}});
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"template": pod("down:1"), "approval": "Never"}, "seed": {"template": pod("seed:1")}});
     let mut world = breaking(&down, unverified);
     world.settle();
     let wrapped: Vec<_> = told(&world)

@@ -63,7 +63,7 @@ fn a_job_that_follows_a_lost_one_is_of_the_same_try() {
 
 #[test]
 fn a_retry_is_another_try() {
-    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"template": pod()}});
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"template": pod(), "approval": "Never"}});
     let mut world = commanded(&down, |task| match task {
         Task::Verify(_) => Some(reported(WorkOutcome::Failed, "orders is missing")),
         Task::Wrap(wrapped) if wrapped.plan.starts_with("down/") => None,

@@ -1,10 +1,14 @@
 //! `kubectl srel plan`: what the next release would do, before it does: its steps, the SQL files with the statements that
 //! lose data, and what would happen if a step failed.
 
+mod failure;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::Value;
+
+use failure::Outlook;
 
 use super::{
     args,
@@ -15,7 +19,7 @@ use super::{
     paint::{Paint, Tone},
 };
 use crate::{
-    api::{Change, Database, DatabaseTask, MigrationApproval, Moment, OnRollback, ServiceRelease},
+    api::{Change, DatabaseTask, ServiceRelease},
     database::migrate::{files, risks},
     engine::{
         Due,
@@ -143,7 +147,6 @@ fn config_maps(release: &ServiceRelease) -> Vec<(&'static str, String)> {
 pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>)>) -> Plan {
     let situation = Situation::next(release);
     let policy = Policy::compile(&release.spec, &[], situation);
-    let database = release.spec.database.as_ref();
     let mut gaps = Vec::new();
     let mut files = Vec::new();
     let mut loses = None;
@@ -159,14 +162,14 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
             Ok(all) => files.extend(all.iter().map(|file| sql(what, file))),
         }
     }
-    let schema = database.map(|database| way_back(database, loses)).unwrap_or_default();
+    let outlook = Outlook::new(release, &policy, situation, loses);
     let mut migrated = false;
     let mut steps = Vec::new();
     for step in &policy.steps {
-        let on_failure = on_failure(step, &schema, migrated, policy.automatic);
-        steps.push(Planned { step: step.to_string(), on_failure });
+        steps.push(Planned { step: step.to_string(), on_failure: outlook.of(step, migrated) });
         migrated |= *step == Step::Database(DatabaseTask::Migration);
     }
+    steps.extend(outlook.after_promotion(migrated));
     gaps.extend(unseen(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
     Plan { namespace, name, steps, files, gaps }
@@ -202,50 +205,6 @@ fn sql(what: &str, file: &files::File) -> Sql {
     Sql { file: format!("{what}{}", file.name), risks }
 }
 
-/// What becomes of a changed schema. `loses`: whether the files lose data that take it back, where they are known.
-fn way_back(database: &Database, loses: Option<bool>) -> String {
-    match database.on_rollback() {
-        OnRollback::Keep => "the schema stays".to_owned(),
-        OnRollback::Halt => "halted for a person, as the schema has changed".to_owned(),
-        OnRollback::MigrateDown => migrate_down(database, loses),
-        OnRollback::Restore => "the backup is restored, once a person has approved".to_owned(),
-    }
-}
-
-fn migrate_down(database: &Database, loses: Option<bool>) -> String {
-    let by_image = database.migration_down.as_ref().is_some_and(|down| down.change.template.is_some());
-    let loses = if by_image { Some(true) } else { loses };
-    let asks = match (database.approval_down(), loses) {
-        (MigrationApproval::Never, _) | (MigrationApproval::WhenDataLoss, Some(false)) => ", and nobody is asked",
-        (MigrationApproval::Required, _) => ", once a person has approved",
-        (MigrationApproval::WhenDataLoss, Some(true)) if by_image => {
-            ", once a person has approved, as nobody knows what it loses"
-        }
-        (MigrationApproval::WhenDataLoss, Some(true)) => ", once a person has approved, as it loses data",
-        (MigrationApproval::WhenDataLoss, None) => ", once a person has approved if it loses data",
-    };
-    let backup = if database.backup.is_some() && loses != Some(false) { "after another backup " } else { "" };
-    format!("{backup}migrationDown is run{asks}")
-}
-
-/// What happens if a step fails. `schema`: what becomes of that, once it has changed.
-fn on_failure(step: &Step, schema: &str, migrated: bool, automatic: bool) -> String {
-    let hold = "held for a person (rollback.automatic: false)";
-    match step {
-        Step::Pause(_) | Step::Approval => "-".to_owned(),
-        Step::MigrationApproval => "waits for a person; nothing is changed".to_owned(),
-        Step::Database(DatabaseTask::Migration) => {
-            format!("nothing applied: rolled back; a part applied: {schema}; unknown: halted")
-        }
-        _ if !automatic => hold.to_owned(),
-        Step::Database(_) | Step::Check { when: Moment::Preflight | Moment::AfterBackup, .. } if !migrated => {
-            "rolled back; nothing was changed".to_owned()
-        }
-        _ if migrated => format!("rolled back; {schema}"),
-        _ => "rolled back".to_owned(),
-    }
-}
-
 /// The plan as people read it.
 #[must_use]
 pub fn render(plan: &Plan, paint: Paint) -> String {
@@ -278,6 +237,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::OnRollback;
     use crate::cli::fake::{Fake, release_path};
 
     fn release() -> ServiceRelease {
@@ -355,9 +315,83 @@ mod tests {
         assert_eq!(told(drop, false, json!("Never")), format!("{after}, and nobody is asked"));
         assert_eq!(told("", false, Value::Null), format!("{after}, once a person has approved if it loses data"));
         assert_eq!(told(index, false, Value::Null), "rolled back; migrationDown is run, and nobody is asked");
-        assert_eq!(told("", true, Value::Null), format!("{after}, and nobody is asked"));
-        let unknown = told("", true, json!("WhenDataLoss"));
+        assert_eq!(told("", true, json!("Never")), format!("{after}, and nobody is asked"));
+        let unknown = told("", true, Value::Null);
         assert_eq!(unknown, format!("{after}, once a person has approved, as nobody knows what it loses"));
+    }
+
+    /// What the steps of a spec with this in it say of their failure.
+    fn failing(more: &Value) -> Vec<(String, String)> {
+        let mut spec = serde_json::to_value(release().spec).unwrap();
+        merge(&mut spec, more);
+        let release = ServiceRelease { spec: serde_json::from_value(spec).unwrap(), ..release() };
+        collect(&release, Vec::new()).steps.into_iter().map(|it| (it.step, it.on_failure)).collect()
+    }
+
+    fn merge(one: &mut Value, other: &Value) {
+        match (one, other) {
+            (Value::Object(one), Value::Object(other)) => {
+                for (key, value) in other {
+                    merge(one.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+            (one, other) => *one = other.clone(),
+        }
+    }
+
+    fn of(steps: &[(String, String)], step: &str) -> String {
+        steps.iter().find(|(known, _)| known == step).unwrap_or_else(|| panic!("{step} in {steps:?}")).1.clone()
+    }
+
+    #[test]
+    fn a_first_release_is_halted_and_not_rolled_back() {
+        let mut release = release();
+        release.status = None;
+        let steps = collect(&release, Vec::new()).steps;
+        assert!(steps.iter().all(|step| !step.on_failure.contains("rolled back")), "{steps:?}");
+        let halted = "halted for a person, as there is nothing to go back to";
+        assert_eq!(steps[0].on_failure, format!("{halted}; nothing was changed"));
+        assert_eq!(steps[3].on_failure, format!("{halted}; a part applied: the schema stays; unknown: halted"));
+        assert_eq!(steps.last().unwrap().on_failure, format!("{halted}; the schema stays"));
+    }
+
+    #[test]
+    fn without_an_automatic_rollback_a_migration_that_fails_is_held() {
+        let steps = failing(&json!({"rollback": {"automatic": false}, "observation": {"duration": "10m"}}));
+        let held = "held for a person (rollback.automatic: false)";
+        assert_eq!(of(&steps, "migration"), format!("{held}; unknown: halted"));
+        assert_eq!(of(&steps, "observation 10m"), format!("{held}; it serves on"));
+    }
+
+    #[test]
+    fn checks_say_themselves_what_their_failure_means() {
+        let check = |name: &str, then: &str, when: &str| json!({"name": name, "when": [when], "onFailure": then, "http": {"path": "/"}});
+        let each = |then: &str| check(then, then, "EachStep");
+        let told = |checks: Value| failing(&json!({ "checks": checks }));
+        assert_eq!(of(&told(json!([each("Hold")])), "check Hold"), "held for a person (onFailure: Hold)");
+        assert_eq!(of(&told(json!([each("Ignore")])), "check Ignore"), "passed over (onFailure: Ignore)");
+        let both = told(json!([each("Ignore"), each("Rollback")]));
+        let both = of(&both, "check Ignore, Rollback");
+        assert_eq!(both, "Rollback: rolled back; the schema stays; Ignore: passed over (onFailure: Ignore)");
+        let after = told(json!([check("smoke", "Hold", "AfterPromotion")]));
+        let after = of(&after, "observation");
+        assert_eq!(after, "back to the revision before; the schema stays; smoke: held for a person (onFailure: Hold)");
+    }
+
+    #[rstest::rstest]
+    #[case::fits(json!({}), "back to the revision before; the schema stays")]
+    #[case::does_not_fit(
+        json!({"migration": {"previousRevisionCompatible": false}}),
+        "halted for a person, as the code before does not fit the schema; it serves on"
+    )]
+    #[case::restored(
+        json!({"migration": {"previousRevisionCompatible": false}, "onRollback": "Restore"}),
+        "back to the revision before; the backup is restored, once a person has approved"
+    )]
+    fn what_fails_after_the_promotion_has_a_row(#[case] database: Value, #[case] told: &str) {
+        let steps = failing(&json!({"database": database, "observation": {"duration": "10m"}}));
+        assert_eq!(of(&steps, "observation 10m"), told);
+        assert_eq!(steps.last().unwrap().0, "observation 10m");
     }
 
     const MANIFEST: &str = "\
