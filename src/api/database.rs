@@ -32,7 +32,7 @@ pub struct Database {
     #[serde(default)]
     pub engine: Engine,
     /// Where its URL stands, such as `postgres://USER:PASSWORD@HOST:5432/NAME?sslmode=require`: user and password
-    /// percent-encoded, sslmode one of disable, allow, prefer (the default), require, verify-ca and verify-full. Of
+    /// percent-encoded, one host, which leads to the primary; sslmode one of disable, allow, prefer (the default), require, verify-ca and verify-full. Of
     /// the parameters that other programs know, `schema` (Prisma's) is the search path and the rest is left alone.
     pub url_from: SecretSource,
     /// The same past a pooler that lends its connections between transactions (PgBouncer): locks and settings of a session

@@ -61,6 +61,19 @@ pub enum Connecting {
     },
 }
 
+/// What is wrong with a URL for programs that try one host after the other.
+const SEVERAL: &str = "it names several hosts, and migrations have one server to lock and to ask: name one host that leads to the \
+                       primary whoever that is, such as its Service, and leave out target_session_attrs";
+
+/// Whether a URL names several hosts: behind user and password, or as a parameter.
+fn names_several(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let hosts = place.split('/').next().and_then(|authority| authority.rsplit('@').next());
+    let named = query.split('&').filter(|parameter| parameter.starts_with("host="));
+    hosts.into_iter().chain(named).any(|hosts| hosts.contains(',') || hosts.contains("%2C"))
+}
+
 /// Reads a URL. What is told of it has no password.
 ///
 /// # Errors
@@ -69,6 +82,9 @@ pub fn options(text: &str, program: &str) -> Result<PgConnectOptions, Connecting
     let text = text.trim();
     if text.is_empty() {
         return Err(Connecting::Url("it is empty"));
+    }
+    if names_several(text) {
+        return Err(Connecting::Url(SEVERAL));
     }
     let mut url = Url::parse(text).map_err(|_| Connecting::Url("it cannot be read as a URL"))?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
@@ -230,6 +246,11 @@ mod tests {
     #[case::no_scheme("secret", "it cannot be read")]
     #[case::another_database("mysql://root:secret@db/shop", "it does not begin with postgres://")]
     #[case::port("postgres://root:secret@db:port/shop", "it cannot be read")]
+    #[case::hosts(
+        "postgres://root:secret@a:5432,b:5432/shop?target_session_attrs=read-write",
+        "it names several hosts"
+    )]
+    #[case::hosts_of_a_parameter("postgres://root:secret@/shop?host=a,b", "it names several hosts")]
     #[case::mode("postgres://root:secret@db/shop?sslmode=secret", "a parameter of it is wrong")]
     fn a_wrong_url_is_told_without_its_password(#[case] url: &str, #[case] what: &str) {
         let error = options(url, "test").unwrap_err().to_string();
