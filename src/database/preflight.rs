@@ -16,6 +16,8 @@ use super::{
     meant,
 };
 
+/// The oldest PostgreSQL that migrations are run on.
+const OLDEST: u32 = 13;
 /// How often two connections are asked for their sessions, and the pause in which others may get theirs.
 const ROUNDS: u32 = 20;
 const BREATH: Duration = Duration::from_millis(10);
@@ -51,7 +53,7 @@ pub struct Findings {
     pub identity: String,
     /// Its size in bytes.
     pub size_bytes: i64,
-    /// Connections that ordinary roles can still make.
+    /// Connections that this role can still make in this database, if it is an ordinary one.
     pub free_connections: i64,
     /// For how many seconds the oldest transaction of somebody else in this database has been open.
     pub oldest_transaction_seconds: f64,
@@ -86,7 +88,10 @@ async fn all(
     }
     let found = sqlx::raw_sql(FINDINGS).fetch_one(&mut *connection).await?;
     let findings = Findings { identity: meant::database(connection).await?, ..findings(&found)? };
-    faults.extend(version(&findings.server_version, wanted.min_version));
+    let number = text(connection, "SELECT current_setting('server_version_num')").await?.parse().unwrap_or_default();
+    faults.extend(
+        too_old(&findings.server_version, number).or_else(|| version(&findings.server_version, wanted.min_version)),
+    );
     faults.extend(rights(connection).await?);
     faults.extend(connections(&findings, limits));
     faults.extend(blind(connection, limits).await?);
@@ -94,6 +99,7 @@ async fn all(
     let findings = Findings { oldest_transaction_seconds: oldest, ..findings };
     faults.extend(fault);
     faults.extend(replicas(&findings, limits));
+    faults.extend(silent(connection, limits).await?);
     faults.extend(extensions(connection, &limits.extensions).await?);
     Ok((findings, faults))
 }
@@ -128,8 +134,13 @@ fn column(row: &PgRow, index: usize) -> Result<String, sqlx::Error> {
 }
 
 const FINDINGS: &str = "SELECT current_setting('server_version'), current_database(), pg_database_size(current_database()), \
-    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
-    - (SELECT sum(numbackends) FROM pg_stat_database), 0, \
+    (SELECT least(current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
+    - coalesce(current_setting('reserved_connections', true)::int, 0) - (SELECT sum(numbackends) FROM pg_stat_database), \
+    CASE WHEN rolconnlimit >= 0 AND NOT rolsuper THEN rolconnlimit \
+    - (SELECT count(*) FROM pg_stat_activity WHERE usesysid = r.oid) END, \
+    CASE WHEN datconnlimit >= 0 AND NOT rolsuper THEN datconnlimit \
+    - (SELECT count(*) FROM pg_stat_activity WHERE datid = d.oid AND usesysid IS NOT NULL) END) \
+    FROM pg_roles r, pg_database d WHERE rolname = session_user AND datname = current_database()), 0, \
     (SELECT coalesce(max(extract(epoch FROM replay_lag)), 0) FROM pg_stat_replication)";
 
 /// Open transactions of others in this database, and how long each has been open, the oldest first. One in another database
@@ -159,6 +170,13 @@ fn findings(row: &PgRow) -> Result<Findings, sqlx::Error> {
 fn numbers(version: &str) -> Vec<u32> {
     let first = version.split_whitespace().next().unwrap_or_default();
     first.split('.').map_while(|part| part.parse().ok()).collect()
+}
+
+/// Whether it is older than any that the runner knows, by its number such as 150018.
+fn too_old(found: &str, number: u32) -> Option<String> {
+    (number < OLDEST * 10_000).then(|| {
+        format!("PostgreSQL {found} is older than {OLDEST}, and no migration is run there: upgrade the server")
+    })
 }
 
 fn version(found: &str, least: Option<&str>) -> Option<String> {
@@ -198,7 +216,9 @@ async fn blind(connection: &mut PgConnection, limits: &DatabasePreflight) -> Res
 
 fn connections(findings: &Findings, limits: &DatabasePreflight) -> Option<String> {
     let (free, least) = (findings.free_connections, limits.min_free_connections?);
-    (free < least).then(|| format!("{free} connections are free, at least {least} are needed"))
+    (free < least).then(|| {
+        format!("{free} connections are free, at least {least} are needed; the CONNECTION LIMIT of role and database counts too")
+    })
 }
 
 /// A duration in seconds.
@@ -236,6 +256,22 @@ fn replicas(findings: &Findings, limits: &DatabasePreflight) -> Option<String> {
     (lag > seconds(most)).then(|| format!("a replica is {} s behind, at most {most} is allowed", lag.round()))
 }
 
+/// A replica that is down is none that is behind: only its slot tells of it.
+async fn silent(connection: &mut PgConnection, limits: &DatabasePreflight) -> Result<Option<String>, sqlx::Error> {
+    if limits.max_replication_lag.is_none() {
+        return Ok(None);
+    }
+    let slots = "SELECT coalesce(string_agg(quote_literal(slot_name), ', ' ORDER BY slot_name), '') FROM pg_replication_slots \
+                 WHERE slot_type = 'physical' AND NOT active";
+    let slots = text(connection, slots).await?;
+    Ok((!slots.is_empty()).then(|| {
+        format!(
+            "no replica is connected to replication slot {slots}, so that nobody knows how far it is behind: start it, or SELECT \
+             pg_drop_replication_slot(NAME)"
+        )
+    }))
+}
+
 async fn extensions(connection: &mut PgConnection, wanted: &[String]) -> Result<Option<String>, sqlx::Error> {
     let rows = sqlx::raw_sql("SELECT extname FROM pg_extension").fetch_all(connection).await?;
     let there = rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<_>, _>>()?;
@@ -252,6 +288,19 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case("9.6.24", 90_624, true)]
+    #[case("12.22", 120_022, true)]
+    #[case("13.0", 130_000, false)]
+    #[case("17beta1", 170_000, false)]
+    fn a_server_that_is_too_old_is_refused_whatever_is_asked(
+        #[case] found: &str,
+        #[case] number: u32,
+        #[case] old: bool,
+    ) {
+        assert_eq!(too_old(found, number).is_some(), old);
+    }
 
     #[rstest]
     #[case("15.18 (Debian 15.18-0+deb12u1)", "14", true)]

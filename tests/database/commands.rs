@@ -398,6 +398,29 @@ async fn a_wait_for_a_lock_that_is_in_everybodys_way_is_cancelled_from_outside()
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
 }
 
+#[tokio::test]
+async fn a_wait_for_a_row_is_cancelled_from_outside_while_a_table_is_closed_to_others() {
+    let server = server().await;
+    server.sql("CREATE TABLE users (); INSERT INTO ran VALUES (1)").await;
+    let mut user = server.connect().await;
+    sqlx::raw_sql("SET application_name = 'servicerelease/orders'; BEGIN; UPDATE ran SET n = 2")
+        .execute(&mut user)
+        .await
+        .unwrap();
+    let task =
+        json!({"wrap": {"plan": "p", "release": "a/b#1", "again": false, "lockTimeout": "500ms", "timeout": "20s"}});
+    let change = "BEGIN; ALTER TABLE users ADD COLUMN at int; UPDATE ran SET n = 3; COMMIT";
+    let (report, _) = run(&server, &task, &psql(true, change));
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let told = "a statement that waited for a lock longer than 500ms was cancelled: on a row, which process ";
+    assert!(report.message.starts_with(told), "{report:?}");
+    // One that is in nobody's way waits as long as it has time.
+    let task =
+        json!({"wrap": {"plan": "q", "release": "a/b#1", "again": false, "lockTimeout": "500ms", "timeout": "3s"}});
+    let (report, _) = run(&server, &task, &psql(true, "UPDATE ran SET n = 3"));
+    assert!(report.message.starts_with("it took longer than 3s, and was ended"), "{report:?}");
+}
+
 /// A command that writes, says so by a file, and waits for another file.
 fn paced(directory: &Path) -> Vec<String> {
     let script = "psql -X -q \"$DATABASE_URL\" -c 'INSERT INTO ran VALUES (1)'; touch \"$1/here\"; \

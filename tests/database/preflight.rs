@@ -62,6 +62,31 @@ async fn each_thing_that_is_wrong_is_told_with_its_remedy() {
 }
 
 #[tokio::test]
+async fn limits_of_the_role_and_the_database_leave_fewer_connections() {
+    let server = Server::start().await;
+    server.sql("CREATE ROLE tenant LOGIN CONNECTION LIMIT 5; GRANT CREATE ON SCHEMA public TO tenant").await;
+    let wanted = r#"{"minFreeConnections": 10}"#;
+    let url = server.url_of("tenant", "postgres");
+    let (findings, faults) = look(&url, None, wanted).await.unwrap();
+    assert!(findings.free_connections == 3 && faults.len() == 1, "two are those of the look: {findings:?} {faults:?}");
+    server.sql("ALTER ROLE tenant CONNECTION LIMIT -1; ALTER DATABASE postgres CONNECTION LIMIT 6").await;
+    let (findings, faults) = look(&url, None, wanted).await.unwrap();
+    assert!(findings.free_connections <= 4 && faults.len() == 1, "{findings:?} {faults:?}");
+    assert!(faults[0].contains(" connections are free, at least 10 are needed"), "{faults:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_is_down_is_told_by_its_slot() {
+    let server = Server::start().await;
+    server.sql("SELECT pg_create_physical_replication_slot('standby', true)").await;
+    let (_, faults) = look(&server.url(), None, r#"{"maxReplicationLag": "1s"}"#).await.unwrap();
+    let told = "no replica is connected to replication slot 'standby'";
+    assert!(faults.len() == 1 && faults[0].starts_with(told), "{faults:?}");
+    let (_, faults) = look(&server.url(), None, "{}").await.unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[tokio::test]
 async fn a_moments_long_transaction_is_waited_for() {
     let server = Server::start().await;
     server.sql("CREATE DATABASE other").await;

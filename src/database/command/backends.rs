@@ -19,6 +19,8 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Locks for changes of a schema. All who come after them wait as well.
 const STRONG: &str =
     "('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
+/// Those of them that keep others from reading or writing while they are held.
+const CLOSED: &str = "('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
 
 /// By what the sessions of a command are known: its name, or else the address and role of the session that held the lock
 /// for it, and that they are younger than that one. A tool may say its name in one session and not in the next. Where pods
@@ -141,14 +143,15 @@ impl Backend {
 /// Waits of a command for locks, as they are seen from outside: tools of Java and Prisma know no lock_timeout.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// Since when a process has been seen to wait for a lock on a table.
-    seen: HashMap<(i32, i64), Instant>,
+    /// Since when a process has been seen to wait for a lock that is in everybody's way.
+    seen: HashMap<(i32, String), Instant>,
     /// What was cancelled.
     pub cancelled: Vec<String>,
 }
 
 impl Waits {
-    /// Looks once, and cancels what has waited too long.
+    /// Looks once, and cancels what has waited too long: for a strong lock of a table, or for anything while it has one. What
+    /// is done concurrently waits for other transactions (virtualxid) in nobody's way.
     pub async fn look(
         &mut self,
         connection: &mut PgConnection,
@@ -156,14 +159,16 @@ impl Waits {
         most: Duration,
     ) -> Result<(), sqlx::Error> {
         let query = format!(
-            "SELECT pid, relation::bigint, format('%s, which %s', relation::regclass, coalesce((SELECT \
+            "SELECT pid, concat_ws(' ', locktype, relation, page, tuple, transactionid, classid, objid), \
+             format('%s, which %s', coalesce(relation::regclass::text, 'a row'), coalesce((SELECT \
              string_agg(format('process %s (%s) has', b.pid, coalesce(nullif(b.application_name, ''), b.usename)), ', ') \
              FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(l.pid))), 'others wait for')) \
-             FROM pg_locks l WHERE NOT granted AND locktype = 'relation' AND mode IN {STRONG} \
+             FROM pg_locks l WHERE NOT granted AND locktype <> 'virtualxid' AND ((locktype = 'relation' AND mode IN {STRONG}) \
+             OR EXISTS (SELECT 1 FROM pg_locks h WHERE h.pid = l.pid AND h.granted AND h.locktype = 'relation' AND h.mode IN {CLOSED})) \
              AND pid IN (SELECT pid FROM pg_stat_activity WHERE {})",
             Tool::IN_SQL
         );
-        let waiting: Vec<(i32, i64, String)> = sqlx::query_as(AssertSqlSafe(query))
+        let waiting: Vec<(i32, String, String)> = sqlx::query_as(AssertSqlSafe(query))
             .persistent(false)
             .bind(&tool.program)
             .bind(&tool.address)
@@ -171,13 +176,14 @@ impl Waits {
             .bind(tool.by_name)
             .fetch_all(&mut *connection)
             .await?;
-        self.seen.retain(|key, _| waiting.iter().any(|(pid, relation, _)| (*pid, *relation) == *key));
-        for (pid, relation, what) in waiting {
-            if self.seen.entry((pid, relation)).or_insert_with(Instant::now).elapsed() < most {
+        self.seen.retain(|key, _| waiting.iter().any(|(pid, lock, _)| (*pid, lock) == (key.0, &key.1)));
+        for (pid, lock, what) in waiting {
+            let key = (pid, lock);
+            if self.seen.entry(key.clone()).or_insert_with(Instant::now).elapsed() < most {
                 continue;
             }
             sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&mut *connection).await?;
-            self.seen.remove(&(pid, relation));
+            self.seen.remove(&key);
             self.cancelled.push(what);
         }
         Ok(())
