@@ -222,7 +222,8 @@ async fn is_closing(ground: &Ground) {
     ground.shop.reaches_within(LONG, "Maintenance", closing).await;
 }
 
-const TAKEN_BACK_BY_FILES: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 4s}},
+const TAKEN_BACK_BY_FILES: &str =
+    "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 4s}},
     database: {onRollback: MigrateDown, migrationDown: {sql: {configMap: shop-migrations}, approval: Never},
     migration: {previousRevisionCompatible: false}}, strategy: {blueGreen: {}}}";
 
