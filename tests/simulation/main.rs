@@ -223,7 +223,7 @@ fn the_engine_keeps_every_invariant_when_a_migration_is_undone() {
 }
 
 /// Cases that a mutant may survive.
-const PATIENCE: u64 = 400;
+const PATIENCE: u64 = 800;
 
 /// The number of the first case in which a mutant is caught by the rule that it breaks. `without`: a kind of event that
 /// does not come about.
