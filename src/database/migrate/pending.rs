@@ -180,11 +180,7 @@ fn down_name(name: &str) -> String {
 /// # Errors
 /// Where they cannot go together, or why the ledger cannot be read.
 pub async fn look<'a>(url: &str, set: &str, release: &str, files: &'a [File]) -> Result<Sorted<'a>, String> {
-    let opened = connection::open(url, "servicerelease/preflight").await;
-    let mut connection = opened.map_err(|error| error.to_string())?;
-    let read = read(&mut connection, set, release).await;
-    let _ = connection.close().await;
-    let (ledger, entries) = read.map_err(|error| format!("the ledger cannot be read: {}", told(&error)))?;
+    let (ledger, entries) = looked_at(url, set, release).await?;
     sort(files, &entries, &ledger).map_err(|conflict| conflict.told())
 }
 
@@ -193,12 +189,17 @@ pub async fn look<'a>(url: &str, set: &str, release: &str, files: &'a [File]) ->
 /// # Errors
 /// Where they cannot be run, or why the ledger cannot be read.
 pub async fn look_down<'a>(url: &str, set: &str, of: &str, files: &'a [File]) -> Result<Sorted<'a>, Unsettled> {
+    let (ledger, entries) = looked_at(url, set, of).await?;
+    Ok(sort_down(files, &entries, of, &ledger)?)
+}
+
+/// What the ledger of a database says. Nothing is changed.
+async fn looked_at(url: &str, set: &str, release: &str) -> Result<(Ledger, Vec<Entry>), String> {
     let opened = connection::open(url, "servicerelease/preflight").await;
     let mut connection = opened.map_err(|error| error.to_string())?;
-    let read = read(&mut connection, set, of).await;
+    let read = read(&mut connection, set, release).await;
     let _ = connection.close().await;
-    let (ledger, entries) = read.map_err(|error| format!("the ledger cannot be read: {}", told(&error)))?;
-    Ok(sort_down(files, &entries, of, &ledger)?)
+    read.map_err(|error| format!("the ledger cannot be read: {}", told(&error)))
 }
 
 async fn read(connection: &mut PgConnection, set: &str, release: &str) -> Result<(Ledger, Vec<Entry>), sqlx::Error> {
