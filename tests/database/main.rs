@@ -15,5 +15,6 @@ mod preflight;
 mod rehearsal;
 mod restore;
 mod server;
+mod sessions;
 mod tls;
 mod verify;

@@ -196,13 +196,7 @@ async fn in_maintenance_in_a_seed_and_in_a_restore(world: World) {
     ground.approve("Restore").await;
     ground.work(DatabaseTask::Restore, WorkOutcome::Running).await;
     ground.release("v5", &files, SEEDED).await;
-    let status = ground.healthy().await;
-    assert!(status.database.unwrap().seeded_at.is_some(), "what was taken along is put in again");
-    assert_eq!(ground.effects().await, "001,002");
-    assert_eq!(ground.postgres.sql("SELECT count(*) FROM notes").await, "1");
-    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
-    ground.load.answered_only_by("v5").await;
-    ground.is_sound().await;
+    is_seeded_again(&ground, "v5").await;
 }
 
 /// Version v1 with a key that is maintenance mode, and a seed that takes a while.
@@ -247,14 +241,7 @@ async fn edited_in_maintenance_in_a_seed_and_in_a_down_migration(world: World) {
     ground.postgres.runs("is taken back").await;
     assert_eq!(ground.mode().await, "true");
     ground.release("v5", &files, SEEDED).await;
-
-    let status = ground.healthy().await;
-    assert!(status.database.unwrap().seeded_at.is_some(), "what was taken along is put in again");
-    assert_eq!(ground.effects().await, "001,002");
-    assert_eq!(ground.postgres.sql("SELECT count(*) FROM notes").await, "1");
-    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
-    ground.load.answered_only_by("v5").await;
-    ground.is_sound().await;
+    is_seeded_again(&ground, "v5").await;
 }
 
 /// The seed comes to its end first; then the backup is the way back, which a person approves.
@@ -268,6 +255,17 @@ async fn aborted_in_the_seed(ground: &Ground, version: &str, files: &[(String, S
     assert_eq!(ground.postgres.sql("SELECT count(*) FROM notes").await, "1");
     assert_eq!(ground.mode().await, "true");
     ground.load.answered_only_by("v1").await;
+}
+
+/// The version that came in between goes through, and has the rows of its seed.
+async fn is_seeded_again(ground: &Ground, version: &str) {
+    let status = ground.healthy().await;
+    assert!(status.database.unwrap().seeded_at.is_some(), "what was taken along is put in again");
+    assert_eq!(ground.effects().await, "001,002");
+    assert_eq!(ground.postgres.sql("SELECT count(*) FROM notes").await, "1");
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    ground.load.answered_only_by(version).await;
+    ground.is_sound().await;
 }
 
 /// Nothing is left of a release that was aborted.
