@@ -44,7 +44,7 @@ pub fn run(server: &Server, task: &Value, command: &[String]) -> (Report, String
     (report, output)
 }
 
-pub const COUNT: &str = "INSERT INTO ran VALUES (1)";
+const COUNT: &str = "INSERT INTO ran VALUES (1)";
 pub const RAN: &str = "SELECT count(*) FROM ran";
 
 pub async fn server() -> Server {

@@ -6,9 +6,7 @@ use std::{fs, process::Command};
 use serde_json::json;
 use servicerelease::api::WorkOutcome;
 
-use super::commands::{
-    AT_THE_GATE, COUNT, GATED, RAN, gate, open, paced, psql, row, run, server, settle, start, there, wrap,
-};
+use super::commands::{AT_THE_GATE, GATED, RAN, gate, open, paced, psql, row, run, server, settle, start, there, wrap};
 
 fn kill(id: &str) {
     assert!(Command::new("kill").args(["-9", id]).status().unwrap().success());

@@ -1,7 +1,7 @@
 //! What is allowed and will surprise: weights that so few pods cannot make, releases without a
 //! moment to stop at, two owners of one number.
 
-use super::{Finding, Severity, patience, pod, way_back, yaml::Node};
+use super::{Finding, Severity, kept, patience, pod, way_back, yaml::Node};
 use crate::{
     api::{AnalysisTemplate, Canary, Metric, Moment, ServiceRelease, Strategy},
     engine::{
@@ -26,6 +26,7 @@ pub fn of_release(release: &ServiceRelease, document: &Node, all: &[&Node], foun
     advice.refused();
     advice.autoscalers(all);
     patience::advise(release, document, found);
+    kept::advise(release, document, found);
     way_back::advise(release, document, all, found);
     pod::advise(document, found);
 }

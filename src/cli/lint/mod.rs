@@ -2,6 +2,7 @@
 //! surprise, with the line of each. Needs no cluster.
 
 mod advice;
+mod kept;
 mod patience;
 mod pod;
 mod report;

@@ -504,6 +504,7 @@ fn with_strategy(strategy: &str, more: &str) -> String {
 
 const METRIC: &str =
     "  analysis:\n    metrics:\n    - {name: errors, prometheus: {query: errors}, threshold: {max: 0.05}}\n";
+const OBSERVED: &str = "  observation: {duration: 1h}\n  rollback: {keepPrevious: 1h}\n";
 
 #[test]
 fn metrics_of_a_switch_that_is_not_observed_are_told() {
@@ -511,7 +512,7 @@ fn metrics_of_a_switch_that_is_not_observed_are_told() {
     shop.yaml:32:3: warning: spec.analysis: blueGreen measures metrics after the switch, for as long as observation says, and there is none: no metric is asked; add observation: {duration: 1h} [never-asked]
     0 errors, 1 warning in 1 document
     ");
-    let observed = format!("{METRIC}  observation: {{duration: 1h}}\n");
+    let observed = format!("{METRIC}{OBSERVED}");
     insta::assert_snapshot!(with_strategy("blueGreen: {}", &observed), @"0 errors, 0 warnings in 1 document");
     let seen = "  analysis:\n    metrics:\n    - {name: pods, workload: {}}\n";
     insta::assert_snapshot!(with_strategy("blueGreen: {}", seen), @"0 errors, 0 warnings in 1 document");
@@ -524,7 +525,7 @@ fn metrics_of_a_canary_that_gets_no_share_are_told() {
     shop.yaml:32:3: warning: spec.analysis: a canary measures metrics while it has a share of the requests, and no step gives it one: no metric is asked; add a setWeight, or observation: {duration: 1h} [never-asked]
     0 errors, 1 warning in 1 document
     ");
-    let observed = format!("{METRIC}  observation: {{duration: 1h}}\n");
+    let observed = format!("{METRIC}{OBSERVED}");
     insta::assert_snapshot!(with_strategy(pause, &observed), @"0 errors, 0 warnings in 1 document");
     let weight = "canary: {steps: [{setWeight: 25}]}";
     insta::assert_snapshot!(with_strategy(weight, METRIC), @"0 errors, 0 warnings in 1 document");
@@ -534,8 +535,7 @@ fn metrics_of_a_canary_that_gets_no_share_are_told() {
 fn an_observation_in_which_no_metric_can_fail_is_told() {
     let observed = |metrics: &[&str]| {
         let metrics: Vec<String> = metrics.iter().map(|metric| format!("    - {metric}\n")).collect();
-        let analysis =
-            format!("  analysis:\n    metrics:\n{}  observation: {{duration: 1h}}\n  strategy:", metrics.concat());
+        let analysis = format!("  analysis:\n    metrics:\n{}{OBSERVED}  strategy:", metrics.concat());
         with("  strategy:", &analysis)
     };
     let compared = "{name: errors, prometheus: {total: all, events: bad}, compare: {}}";
@@ -578,7 +578,7 @@ fn checks_that_are_never_asked_are_told() {
     shop.yaml:33:5: warning: spec.checks[0].every: is for as long as the release is observed, and there is no observation: it is not asked again; add observation: {duration: 1h} [never-asked]
     0 errors, 1 warning in 1 document
     ");
-    let observed = format!("{standing}  observation: {{duration: 1h}}\n  strategy:");
+    let observed = format!("{standing}{OBSERVED}  strategy:");
     insta::assert_snapshot!(with("  strategy:", &observed), @"0 errors, 0 warnings in 1 document");
 }
 
@@ -600,7 +600,7 @@ fn wrong_answers_that_are_tolerated_for_too_long_are_told() {
     shop.yaml:34:5: warning: spec.checks[0].failureThreshold: 2 wrong answers can take 20m2s (timeout 10m each, interval 2s between), while clients are on the new version: one that hangs keeps them for as long; lower it, interval or timeout, for 10m at the most [slow-check]
     0 errors, 1 warning in 1 document
     ");
-    insta::assert_snapshot!(with_check("http: {}; every: 2h", "  observation: {duration: 1h}\n"), @"
+    insta::assert_snapshot!(with_check("http: {}; every: 2h", OBSERVED), @"
     shop.yaml:33:5: warning: spec.checks[0].every: 2h is not less than observation.duration (1h): it is asked once after the promotion, and not again; shorten it, or observe for longer [never-asked]
     0 errors, 1 warning in 1 document
     ");
@@ -616,7 +616,7 @@ fn wrong_answers_that_are_tolerated_for_too_long_are_told() {
 #[case::nobody_is_on_it_yet(&format!("{JOB}; failureThreshold: 2"), "")]
 #[case::nothing_follows(&format!("when: [EachStep]; {JOB}; failureThreshold: 2; onFailure: Ignore"), "")]
 #[case::in_time(&format!("when: [EachStep]; {JOB}; failureThreshold: 2; timeout: 4m"), "")]
-#[case::what_is_asked_for_longer_than_it_rests("http: {}; attempts: 50; every: 30s", "  observation: {duration: 1h}\n")]
+#[case::what_is_asked_for_longer_than_it_rests("http: {}; attempts: 50; every: 30s", OBSERVED)]
 fn what_takes_long_and_does_no_harm_is_not(#[case] fields: &str, #[case] more: &str) {
     assert_eq!(with_check(fields, more), "0 errors, 0 warnings in 1 document\n");
 }
