@@ -213,6 +213,11 @@ impl Load {
         self.until(START, "more requests", |report| report.total >= until).await;
     }
 
+    /// Waits until so many requests have failed.
+    pub async fn has_failed(&self, count: u64, most: Duration) {
+        self.until(most, "requests fail", |report| report.failures >= count).await;
+    }
+
     /// Asserts that every request was answered well.
     pub async fn assert_no_failed_requests(&self) {
         let report = self.report().await;

@@ -1,11 +1,12 @@
-//! Two requests a minute through the gateway, a half of them to the candidate: nothing is decided on too few of them, and
-//! in the end they are enough. What takes minutes here takes them because of that.
+//! Two requests a minute through the gateway: nothing is decided on too few of them, and in the end they are enough. What
+//! takes minutes here takes them because of that.
 
 use std::time::Duration;
 
-use serde_json::json;
-use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
+use serde_json::{Value, json};
+use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
 
+use super::ten_percent::{ALL_REQUESTS, ERRORS};
 use crate::{
     harness::{Load, Scenario, Shop, World, counted, note},
     scenarios,
@@ -14,36 +15,74 @@ use crate::{
 pub const ALL: &[Scenario] = scenarios! {
     a_bad_candidate_is_found, Together, Prometheus;
     a_good_candidate_is_promoted, Together, Prometheus;
+    found_by_a_check_and_by_a_limit, Together, Prometheus;
 };
 
 /// For a dozen of requests to one side.
 const PATIENCE: Duration = Duration::from_secs(13 * 60);
+/// For the next few.
+const A_FEW_REQUESTS: Duration = Duration::from_secs(4 * 60);
 
-/// The candidate beside stable: any error that stable has not is one too many.
-async fn shop(world: &World, min_requests: u32) -> (Shop, Load) {
-    let counted =
-        |more: &str| format!("http_requests_total{{namespace=\"{{{{namespace}}}}\",pod=~\"{{{{pods}}}}\"{more}}}");
-    let metric = json!({
-        "name": "errors", "compare": {"maxRatio": 1, "minRequests": min_requests},
-        "prometheus": {"total": counted(""), "events": counted(",code=~\"5..\"")},
-    });
+/// A candidate with so many percent of the requests, whose database is asked for after the weight.
+async fn shop(world: &World, weight: i32, metrics: Value) -> (Shop, Load) {
+    let health = json!({"path": "/health", "expect": {"json": {"database": "connected"}}});
     let scraped = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "8080"});
     let spec = json!({
-        "analysis": {"interval": "5s", "metrics": [metric]}, "template": {"metadata": {"annotations": scraped}},
-        "strategy": {"canary": {"steps": [{"setWeight": 50}, {"pause": {"duration": "10s"}}]}},
+        "checks": [{"name": "health", "when": ["EachStep"], "http": health}],
+        "analysis": {"interval": "5s", "metrics": metrics}, "template": {"metadata": {"annotations": scraped}},
+        "strategy": {"canary": {"steps": [{"setWeight": weight}, {"pause": {"duration": "10s"}}]}},
     });
     let shop = world.routed_shop("GATEWAY", &spec.to_string()).await;
     let load = Load::start_every(world, &world.url_of("edge").await, &world.hostname(), "30s").await;
     (shop, load)
 }
 
+/// The candidate beside stable: any error that stable has not is one too many.
+fn errors(min_requests: u32) -> Value {
+    json!({
+        "name": "errors", "compare": {"maxRatio": 1, "minRequests": min_requests},
+        "prometheus": {"total": ALL_REQUESTS, "events": ERRORS},
+    })
+}
+
+/// The share of the candidate's answers that are errors, of all since its pods began: a window would hold too few.
+fn share(min_requests: u32) -> Value {
+    let query = format!("(sum({ERRORS}) or vector(0)) / sum({ALL_REQUESTS})");
+    json!({
+        "name": "share", "threshold": {"max": 0.5, "minRequests": min_requests},
+        "prometheus": {"query": query, "requests": format!("sum({ALL_REQUESTS})")},
+    })
+}
+
+/// The error budget of both sides together. It takes four errors to burn.
+fn budget() -> Value {
+    json!({
+        "name": "budget", "burnRate": {"objective": 0.99},
+        "prometheus": {"total": ALL_REQUESTS, "events": ERRORS},
+    })
+}
+
+fn held(status: &ServiceReleaseStatus) -> bool {
+    status.reason == "AnalysisInconclusive"
+}
+
+fn is_back(status: &ServiceReleaseStatus) -> bool {
+    status.phase == Phase::RolledBack
+}
+
+/// Whether a metric says neither yes nor no, and this is why.
+fn says_nothing(status: &ServiceReleaseStatus, metric: &str, why: &str) -> bool {
+    let so = |it: &VerdictStatus| {
+        it.name == metric && it.outcome == VerdictOutcome::Inconclusive && it.message.contains(why)
+    };
+    status.verdicts.iter().any(so)
+}
+
 async fn a_bad_candidate_is_found(world: World) {
-    let (shop, load) = shop(&world, 100).await;
+    let (shop, load) = shop(&world, 50, json!([errors(100)])).await;
     shop.release("v2", &[("ERROR_RATE", "1")]).await;
-    let held = |status: &ServiceReleaseStatus| status.reason == "AnalysisInconclusive";
     shop.reaches("held, its pause being over", held).await;
-    let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
-    let status = shop.reaches_within(PATIENCE, "taken back", back).await;
+    let status = shop.reaches_within(PATIENCE, "taken back", is_back).await;
     assert_eq!(status.reason, "AnalysisFailed", "{}", status.message);
     shop.always("half of them at most", |status| status.weights.is_none_or(|it| it.desired.candidate <= 50));
     let failed = load.report().await.failures;
@@ -52,13 +91,67 @@ async fn a_bad_candidate_is_found(world: World) {
     note(format!("{failed} requests failed until it was found"));
 }
 
+/// By every kind of verdict, although its first answer is an error; the budget has nothing to say for the five minutes of its
+/// shortest window.
 async fn a_good_candidate_is_promoted(world: World) {
-    let (shop, load) = shop(&world, 3).await;
-    shop.release("v2", &[]).await;
-    let held = |status: &ServiceReleaseStatus| status.reason == "AnalysisInconclusive";
-    shop.reaches("held, its pause being over", held).await;
+    let (shop, load) = shop(&world, 50, json!([errors(3), share(3), budget()])).await;
+    shop.release("v2", &[("ERROR_RATE", "1")]).await;
+    let status = shop.reaches("held, its pause being over", held).await;
+    load.has_failed(1, A_FEW_REQUESTS).await;
+    world.behave(&status.candidate.unwrap().revision, "{\"error_rate\": 0}").await;
+    let one = "the value is of 1 requests, at least 3 are needed";
+    shop.reaches("one error is no rate", |status| says_nothing(status, "share", one)).await;
     let status = shop.reaches_within(PATIENCE, "Healthy", |status| status.phase == Phase::Healthy).await;
-    assert_eq!(status.verdicts[0].outcome, VerdictOutcome::Pass);
+    let outcomes: Vec<_> = status.verdicts.iter().map(|it| (it.name.as_str(), it.outcome)).collect();
+    assert_eq!(
+        outcomes,
+        ["errors", "share", "budget"].map(|name| (name, VerdictOutcome::Pass)),
+        "{:?}",
+        status.verdicts
+    );
     assert!(counted(&status.verdicts[0]).0 >= 3, "{:?}", status.verdicts[0]);
-    load.assert_no_failed_requests().await;
+    assert_eq!(load.report().await.failures, 1, "that one");
+
+    // Until it burns the budget says Pass, also of a candidate that nobody has called: the pause is for a person to end.
+    let steps = json!([{"setWeight": 90}, {"pause": {}}]);
+    let change = json!({"spec": {"analysis": {"metrics": [budget()]}, "strategy": {"canary": {"steps": steps}}}});
+    shop.patch(&change.to_string()).await;
+    shop.release("v3", &[("ERROR_RATE", "1")]).await;
+    let status = shop.reaches_within(A_FEW_REQUESTS, "taken back", is_back).await;
+    assert_eq!(status.reason, "AnalysisFailed", "{}", status.message);
+    assert!(status.message.contains("metric budget failed: burn rate "), "{}", status.message);
+    let failed = load.report().await.failures;
+    assert!((4..=8).contains(&failed), "{failed} requests failed");
+    note(format!("{failed} requests failed in all"));
+}
+
+async fn found_by_a_check_and_by_a_limit(world: World) {
+    let (shop, load) = shop(&world, 90, json!([share(2)])).await;
+    let stable = shop.status().await.stable.unwrap().revision;
+    // A check asks by itself: it waits for nobody's requests.
+    shop.release("v2", &[("HEALTH_DATABASE", "gone")]).await;
+    let status = shop.reaches("v2 is taken back", is_back).await;
+    assert_eq!(
+        (status.reason.as_str(), &status.stable.unwrap().revision),
+        ("CheckFailed", &stable),
+        "{}",
+        status.message
+    );
+    assert!(status.message.contains("check health failed: "), "{}", status.message);
+
+    shop.release("v3", &[("ERROR_RATE", "1")]).await;
+    let one = "the value is of 1 requests, at least 2 are needed";
+    let doubted = |status: &ServiceReleaseStatus| held(status) && says_nothing(status, "share", one);
+    shop.reaches_within(A_FEW_REQUESTS, "one error is no rate", doubted).await;
+    let status = shop.reaches_within(A_FEW_REQUESTS, "v3 is taken back", is_back).await;
+    assert_eq!(
+        (status.reason.as_str(), &status.stable.unwrap().revision),
+        ("AnalysisFailed", &stable),
+        "{}",
+        status.message
+    );
+    assert!(status.message.contains("metric share failed: 1 (max 0.5)"), "{}", status.message);
+    let failed = load.report().await.failures;
+    assert!((2..=4).contains(&failed), "{failed} requests failed");
+    note(format!("{failed} requests failed until it was found"));
 }

@@ -51,8 +51,8 @@ async fn watch(shop: &Shop, metrics: Value) {
     shop.patch(&metrics.to_string()).await;
 }
 
-const ALL_REQUESTS: &str = r#"http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}"}"#;
-const ERRORS: &str = r#"http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}",code=~"5.."}"#;
+pub(super) const ALL_REQUESTS: &str = r#"http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}"}"#;
+pub(super) const ERRORS: &str = r#"http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}",code=~"5.."}"#;
 const DURATIONS: &str = r#"http_request_duration_seconds_count{namespace="{{namespace}}",pod=~"{{pods}}"}"#;
 const QUICK: &str = r#"http_request_duration_seconds_bucket{namespace="{{namespace}}",pod=~"{{pods}}",le="0.5"}"#;
 /// Errors that stable has, too.
