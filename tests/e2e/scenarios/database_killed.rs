@@ -1,6 +1,7 @@
 //! The operator is killed (-9) before every write of a release with a database, after every write, or hears of none of
 //! them: the files are applied once and the seed, too, one backup is made for each release, what is taken back is taken
-//! back once, by down files and by a restore, each after a backup of what is there, and one approval is enough.
+//! back once, by down files and by a restore, each after a backup of what is there, and one approval is enough. The same of
+//! a migration that a pod of the user's makes.
 
 use serde_json::{Value, json};
 use servicerelease::api::{DatabaseStatus, DatabaseTask, Phase, SchemaState, WorkOutcome};
@@ -9,7 +10,7 @@ use crate::{
     harness::{
         Scenario, World,
         database::{Ground, config_map, file, files},
-        note,
+        merge, note,
         own::OwnOperator,
         proxy::Harm,
         volume::Volume,
@@ -17,10 +18,14 @@ use crate::{
     scenarios,
 };
 
+use super::database_tools::script;
+
 pub const ALL: &[Scenario] = scenarios! {
     database_killed_before_every_write, OwnOperator, Embedded;
     database_killed_after_every_write, OwnOperator, Embedded;
     database_answer_to_every_write_lost, OwnOperator, Embedded;
+    image_killed_before_every_write, OwnOperator, Embedded;
+    image_killed_after_every_write, OwnOperator, Embedded;
 };
 
 async fn database_killed_before_every_write(world: World) {
@@ -35,12 +40,29 @@ async fn database_answer_to_every_write_lost(world: World) {
     migrated_in_spite_of(world, Harm::LoseAnswer).await;
 }
 
+async fn image_killed_before_every_write(world: World) {
+    migrated_by_an_image_in_spite_of(world, Harm::KillBefore).await;
+}
+
+async fn image_killed_after_every_write(world: World) {
+    migrated_by_an_image_in_spite_of(world, Harm::KillAfter).await;
+}
+
 const SPEC: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 2s}}, strategy: {blueGreen: {}},
     flags: {configMap: shop-flags, values: {beta: 'on'}},
     database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {},
     seed: {sql: {configMap: shop-seed, set: seed}}, verify: {tables: [effects]},
     migration: {previousRevisionCompatible: false}, onRollback: MigrateDown,
     migrationDown: {sql: {configMap: shop-migrations}, approval: WhenDataLoss, verify: {tables: [effects]}}}}";
+
+/// What a release does to the database on its way forward.
+const FORWARD: [DatabaseTask; 5] = [
+    DatabaseTask::Preflight,
+    DatabaseTask::Backup,
+    DatabaseTask::Rehearsal,
+    DatabaseTask::Migration,
+    DatabaseTask::Verification,
+];
 
 async fn migrated_in_spite_of(world: World, harm: Harm) {
     let operator = OwnOperator::start(&world, harm).await;
@@ -62,14 +84,7 @@ async fn migrated_in_spite_of(world: World, harm: Harm) {
     ground.release("v2", &[file("002", "CREATE TABLE notes (id int)")], "{}").await;
     let status = ground.healthy().await;
     let known = status.database.unwrap();
-    let forward = [
-        DatabaseTask::Preflight,
-        DatabaseTask::Backup,
-        DatabaseTask::Rehearsal,
-        DatabaseTask::Migration,
-        DatabaseTask::Verification,
-    ];
-    are_done_once(&known, &forward);
+    are_done_once(&known, &FORWARD);
     assert_eq!(ground.effects().await, "001,002,seed");
     assert_eq!(volume.files(".dump").len(), 2, "one of each release");
     ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
@@ -78,6 +93,10 @@ async fn migrated_in_spite_of(world: World, harm: Harm) {
 
     taken_back_by_files(&ground).await;
     restored(&ground).await;
+    was_harmed(&operator).await;
+}
+
+async fn was_harmed(operator: &OwnOperator) {
     operator.assert_running().await;
     let harmed = operator.proxy.harmed();
     assert!(harmed > 30, "only {harmed} writes were harmed");
@@ -143,4 +162,52 @@ async fn is_as_v2_left_it(ground: &Ground) {
     ground.key_becomes("shop-flags", "beta", "on").await;
     ground.load.answered_only_by("v2").await;
     ground.is_sound().await;
+}
+
+const BY_AN_IMAGE: &str = "{database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, rehearsal: {}}}";
+
+/// The migration is a pod of the user's, under the entry point that is put into it: it is begun once, and so is the pod that
+/// takes one back.
+async fn migrated_by_an_image_in_spite_of(world: World, harm: Harm) {
+    let operator = OwnOperator::start(&world, harm).await;
+    let volume = Volume::claimed(&world, "shop-backups").await;
+    let ground = Ground::start(&world, BY_AN_IMAGE).await;
+    ground.shop.release_with("v2", by_an_image("002", &json!({}))).await;
+    let status = ground.healthy().await;
+    are_done_once(&status.database.unwrap(), &FORWARD);
+    assert_eq!(ground.effects().await, "001,002");
+    assert_eq!(volume.files(".dump").len(), 2, "one of each release");
+    ground.is_sound().await;
+
+    let down =
+        "DROP TABLE made_003; DELETE FROM effects WHERE version = '003'; INSERT INTO effects VALUES ('003-down')";
+    let template = script(down, &json!({}))["spec"]["database"]["migration"]["template"].take();
+    let mut sick =
+        by_an_image("003", &json!({ "onRollback": "MigrateDown", "migrationDown": { "template": template } }));
+    sick["spec"]["checks"] = never();
+    ground.shop.release_with("v3", sick).await;
+    // What a pod loses nobody can read.
+    ground.approves("MigrateDown").await;
+    let status = ground.ends(Phase::RolledBack, "CheckFailed", "check never failed").await;
+    let known = status.database.unwrap();
+    assert_eq!(known.schema, SchemaState::Undone);
+    are_done_once(&known, &FORWARD);
+    are_done_once(&known, &[DatabaseTask::BackupBeforeDown, DatabaseTask::MigrationDown]);
+    assert_eq!(ground.effects().await, "001,002,003-down");
+    ground.load.answered_only_by("v2").await;
+    ground.is_sound().await;
+    was_harmed(&operator).await;
+}
+
+/// A migration by psql that notes that it was run, with the rest of the database's part as it is but for these changes.
+fn by_an_image(version: &str, more: &Value) -> Value {
+    let sql = format!("CREATE TABLE made_{version} (id int); INSERT INTO effects (version) VALUES ('{version}')");
+    let mut change = script(&sql, &json!({ "version": version }));
+    let database = change["spec"]["database"].as_object_mut().expect("an object");
+    for kept in ["backup", "rehearsal"] {
+        database.remove(kept);
+    }
+    database.insert("verify".into(), json!({ "tables": [format!("made_{version}")] }));
+    merge(&mut change, json!({ "spec": { "database": more } }));
+    change
 }
