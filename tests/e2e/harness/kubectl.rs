@@ -39,3 +39,9 @@ pub async fn kubectl(namespace: &str, words: &str) -> Answer {
     let words: Vec<&str> = ["-n", namespace].into_iter().chain(words.split_whitespace()).collect();
     run("kubectl", &words).await
 }
+
+/// Runs the plugin with `-n NAMESPACE WORDS`, likewise.
+pub async fn srel(namespace: &str, words: &str) -> Answer {
+    let words: Vec<&str> = ["-n", namespace].into_iter().chain(words.split_whitespace()).collect();
+    run(env!("CARGO_BIN_EXE_kubectl-srel"), &words).await
+}

@@ -108,6 +108,17 @@ impl World {
         kubectl::kubectl(&self.namespace, words).await
     }
 
+    /// `kubectl srel -n NAMESPACE WORDS`.
+    pub async fn srel(&self, words: &str) -> Answer {
+        kubectl::srel(&self.namespace, words).await
+    }
+
+    /// Who types these commands, as the API server knows them.
+    pub async fn who(&self) -> String {
+        let answer = self.kubectl("auth whoami -o jsonpath={.status.userInfo.username}").await;
+        answer.expect_success().trim().to_owned()
+    }
+
     /// The release `shop` of three or so pods of the test application, version v1; `spec` is put over
     /// its spec. Comes back when it is Healthy.
     pub async fn shop(&self, spec: &str) -> Shop {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use serde_json::json;
-use servicerelease::api::{ApprovalKind, DatabaseTask, Phase, SchemaState, WorkOutcome};
+use servicerelease::api::{ApprovalKind, DatabaseStatus, DatabaseTask, Phase, SchemaState, WorkOutcome};
 
 use crate::{
     harness::{
@@ -49,13 +49,60 @@ async fn the_example_of_the_readme(world: World) {
     // An approval of another plan is none.
     let other = json!({ "approval": { "kind": "Migration", "planHash": "0123456789abcdef" } });
     ground.shop.refused("Approve", &other.to_string()).await;
-    ground.approve("Migration").await;
+    is_planned(&world).await;
+    world.srel(&format!("approve shop --migration {}", known.plan_hash)).await.expect_success();
     let status = ground.healthy().await;
     let known = status.database.unwrap();
     assert_eq!(known.approvals.first().map(|approval| approval.kind), Some(ApprovalKind::Migration));
     assert_eq!(volumes[0].files(".dump").len(), 2);
     ground.load.answered_only_by("v2").await;
     ground.is_quiet().await;
+    is_reported(&world, &known).await;
+}
+
+/// What a person reads before the approval: the steps, what becomes of it if they fail, and what the files lose.
+async fn is_planned(world: &World) {
+    let plan = world.srel("plan shop").await.expect_success();
+    let rows: Vec<String> = plan.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for row in [
+        "1 database preflight rolled back; nothing was changed",
+        "2 backup rolled back; nothing was changed",
+        "3 rehearsal rolled back; nothing was changed",
+        "4 approval of the migration waits for a person; nothing is changed",
+        "5 migration nothing applied: rolled back; a part applied: the schema stays; unknown: halted",
+        "6 verification rolled back; the schema stays",
+        "8 setWeight 50 rolled back; the schema stays",
+        "10 promote rolled back; the schema stays",
+        "003_orders_by_user.sql -",
+        "004_no_note.sql line 1: drops a column with its values",
+    ] {
+        assert!(rows.iter().any(|it| it == row), "no row {row:?} in\n{plan}");
+    }
+}
+
+/// What is read of it afterwards: who approved what, the evidence, and when it was.
+async fn is_reported(world: &World, known: &DatabaseStatus) {
+    let report = world.srel("report shop").await.expect_success();
+    let backup = known.backup.as_ref().unwrap();
+    let approval = &known.approvals[0];
+    let migration = known.last(DatabaseTask::Migration).unwrap();
+    assert_eq!(approval.by, world.who().await);
+    for told in [
+        "| Phase | Healthy |".to_owned(),
+        "- nothing: the spec is what serves".to_owned(),
+        format!("- backup {}: {} bytes, ", backup.name, backup.bytes),
+        format!("restored and counted at {}", backup.proven_at.unwrap()),
+        "- rehearsal: restored in ".to_owned(),
+        "- risk: 004_no_note.sql, line 1: drops a column with its values".to_owned(),
+        "- applied: 004_no_note.sql".to_owned(),
+        format!("- Migration of plan {} approved by {} at {}", known.plan_hash, approval.by, approval.at),
+        format!("- migration Done ({}, ", migration.started_at),
+        "Approve Rejected: ".to_owned(),
+        "Approve Applied: ".to_owned(),
+        " Promoted: ".to_owned(),
+    ] {
+        assert!(report.contains(&told), "no {told:?} in\n{report}");
+    }
 }
 
 const BACKED_UP: &str = "{database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}}}";
