@@ -257,7 +257,8 @@ const fn seven() -> i32 {
 }
 
 /// The migration on a restored backup: how long it takes, which locks it takes, which rows it writes anew, which statements
-/// lose data, and whether the verification passes after it. Locks are told from ShareLock on, which keep writers out; those of
+/// lose data, and whether the verification passes after it. A seed that is due is put in before that, as in earnest: that of
+/// SQL files; one of a pod is not, and verify.queries are left to the real database then. Locks are told from ShareLock on, which keep writers out; those of
 /// a template of yours are sampled every 20 ms, so that short ones may not be seen.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -22,7 +22,7 @@ use crate::{
     api::{Change, DatabaseTask, ServiceRelease},
     database::migrate::{files, risks},
     engine::{
-        Due,
+        Due, leaves_queries,
         plan::{Policy, Situation, Step},
     },
 };
@@ -171,8 +171,19 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     }
     steps.extend(outlook.after_promotion(migrated));
     gaps.extend(unseen(release, situation));
+    gaps.extend(unrehearsed(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
     Plan { namespace, name, steps, files, gaps }
+}
+
+/// What a rehearsal does not find out.
+fn unrehearsed(release: &ServiceRelease, situation: Situation) -> Option<String> {
+    let database = release.spec.database.as_ref().filter(|_| situation.due.migration)?;
+    let seed = database.seed.as_ref().filter(|_| situation.due.seed);
+    leaves_queries(seed, database).then(|| {
+        "the rehearsal asks no verify.queries: in earnest a pod seeds the database before them, and it is not run on the backup"
+            .to_owned()
+    })
 }
 
 /// What the manifest alone does not tell of its migration.
@@ -469,6 +480,20 @@ spec:
         let gaps = collect(&release, Vec::new()).gaps.join("");
         assert_eq!(told.is_some_and(|told| gaps.contains(told)), told.is_some(), "{gaps}");
         assert_eq!(gaps.is_empty(), told.is_none(), "{gaps}");
+    }
+
+    #[test]
+    fn what_a_rehearsal_leaves_to_the_real_database_is_told() {
+        let told = |seed: Value| {
+            let mut release = release();
+            let database = release.spec.database.as_mut().unwrap();
+            database.rehearsal = Some(serde_json::from_value(json!({})).unwrap());
+            database.verify = serde_json::from_value(json!({"queries": [{"name": "q", "query": "SELECT 1"}]})).unwrap();
+            database.seed = serde_json::from_value(seed).unwrap();
+            collect(&release, Vec::new()).gaps.iter().any(|gap| gap.contains("the rehearsal asks no verify.queries"))
+        };
+        assert!(told(json!({"template": {}})));
+        assert!(!told(json!({"sql": {"configMap": "rows", "set": "seed"}})) && !told(Value::Null));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
         report::{Report, command},
     },
     lacking::{self, Lacking},
-    onward, pinned, renewal, steps,
+    onward, pinned, renewal, seed, steps,
     undo::{self, Standing},
     words,
 };
@@ -47,6 +47,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
         let migration = pinned(pass).and_then(|database| database.migration);
         let sampled = migration.is_some_and(|migration| migration.change.template.is_some());
         facts.push(format!("locks: {}", rehearsal.locks_told(sampled)));
+        if pinned(pass).is_some_and(|database| seed::leaves_queries(seed::due(pass, &database), &database)) {
+            facts.push("verify.queries were not rehearsed: a pod seeds the database before them".to_owned());
+        }
     }
     if let Some(down) = known.migration_down.as_ref().filter(|down| !down.risks.is_empty()) {
         facts.push(format!("on the way back: {}", bounded(&down.risks.join(", "), 300)));

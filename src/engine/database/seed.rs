@@ -1,11 +1,24 @@
 //! How the ledger has the seed.
 
-use crate::api::{Database, DatabaseTask};
+use crate::api::{Change, Database, DatabaseTask};
 
 use super::{
     super::{pass::Pass, task::Seeded},
+    Due,
     steps::number,
 };
+
+/// The seed, where the release under way is to put it in.
+pub fn due<'a>(pass: &Pass<'_>, database: &'a Database) -> Option<&'a Change> {
+    database.seed.as_ref().filter(|_| Due::under_way(&pass.status).seed)
+}
+
+/// Whether a rehearsal leaves questions of the verification to the real database: they may be about rows of a seed that a pod
+/// puts in before them.
+pub fn leaves_queries(seed: Option<&Change>, database: &Database) -> bool {
+    let asks = database.verify.as_ref().is_some_and(|verify| !verify.queries.is_empty());
+    database.rehearsed().is_some() && asks && seed.is_some_and(|seed| seed.template.is_some())
+}
 
 /// What the ledger is to forget of the seed when the migration is taken back: that of this release, if it was begun.
 pub fn begun(pass: &Pass<'_>, database: &Database) -> Option<Seeded> {

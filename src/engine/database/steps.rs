@@ -14,7 +14,7 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
+        task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SeedDue, SqlRun, Task, TaskPod, Try, Wrapped},
     },
     clean_up, down, image, image_from, pinned, renewal, seed, switches, template,
     work::{self, Order, Progress},
@@ -86,6 +86,7 @@ pub fn plain(database: &Database) -> DatabaseJob {
         scratch: backup.and_then(|backup| backup.scratch_url_from.clone()),
         files: None,
         down_files: None,
+        seed_files: None,
         backups: backup.and_then(|backup| backup.persistent_volume_claim.clone()),
         runner: database.runner.clone().unwrap_or_default(),
     }
@@ -151,8 +152,15 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let run = sql_run(pass, &migration.change, &number(pass)).filter(|_| migration.change.sql.is_some());
             let name = made_backup(pass);
             let (verify, timeout) = (database.verify.clone(), rehearsal.timeout);
-            let task = Task::Rehearse { name, release: number(pass), sql: run, verify, timeout };
-            let job = with_change(pass, &migration.change, task, plain);
+            let seed = seed::due(pass, database);
+            let seed_files = seed.and_then(sql).map(|(map, _)| map);
+            let seed = seed.map(|seed| match sql_run(pass, seed, &number(pass)) {
+                // Only the migration's files were looked at before.
+                Some(run) => SeedDue::Files(SqlRun { plan: None, ..run }),
+                None => SeedDue::Pod,
+            });
+            let task = Task::Rehearse { name, release: number(pass), sql: run, seed, verify, timeout };
+            let job = with_change(pass, &migration.change, task, DatabaseJob { seed_files, ..plain });
             (job, rehearsal.timeout)
         }
         DatabaseTask::Migration => {
