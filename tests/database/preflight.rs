@@ -97,7 +97,7 @@ async fn a_replica_is_told_that_is_behind_by_more_than_the_limit() {
     assert!(faults.is_empty() && findings.replication_lag_seconds < 60.0, "{findings:?} {faults:?}");
 
     replica.sql("SELECT pg_wal_replay_pause()").await;
-    replica.until("pg_get_wal_replay_pause_state() = 'paused'").await;
+    replica.until("pg_is_wal_replay_paused()").await;
     // It tells how far it is with each piece of the log that it gets.
     let begun = std::time::Instant::now();
     let behind = "SELECT count(*) FROM pg_stat_replication WHERE replay_lag > interval '1500 milliseconds'";
