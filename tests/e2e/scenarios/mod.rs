@@ -21,6 +21,7 @@ mod database_halted;
 mod database_killed;
 mod database_left_over;
 mod database_moments;
+mod database_own_backup;
 mod database_runbooks;
 mod database_tools;
 mod disruptions;
@@ -41,6 +42,7 @@ pub const ALL: &[&[Scenario]] = &[
     database_faults::ALL,
     database_runbooks::ALL,
     database_moments::ALL,
+    database_own_backup::ALL,
     low_traffic::ALL,
     ten_percent::ALL,
     analysis::ALL,
