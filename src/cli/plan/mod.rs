@@ -2,6 +2,7 @@
 //! lose data, and what would happen if a step failed.
 
 mod failure;
+mod mounted;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _};
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use failure::Outlook;
+use mounted::MOUNTED;
 
 use super::{
     args,
@@ -37,7 +39,8 @@ pub struct Plan {
     pub name: String,
     /// The steps, first to last.
     pub steps: Vec<Planned>,
-    /// The SQL files, in their order, where the migration is due and its ConfigMap can be read.
+    /// The SQL files, in their order, where the migration is due and its ConfigMap can be read; of a pod of yours those that
+    /// it mounts from ConfigMaps, as they stand there (`mounted: `).
     pub files: Vec<Sql>,
     /// What is not known here, and why.
     pub gaps: Vec<String>,
@@ -90,6 +93,7 @@ pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
     };
     let mut texts = Vec::new();
     let mut gaps = Vec::new();
+    let due = Situation::next(&release).due;
     for (what, name) in config_maps(&release) {
         let api: Api<ConfigMap> = cluster.api();
         let map = match beside.iter().find(|map| map.metadata.name.as_ref() == Some(&name)) {
@@ -97,6 +101,9 @@ pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
             None => cluster.call(&format!("get ConfigMap {name}"), api.get(&name)).await,
         };
         match map {
+            Ok(map) if what == MOUNTED => {
+                texts.push((what, mounted::files(&release, due, &name, map.data.unwrap_or_default())));
+            }
             Ok(map) => texts.push((what, map.data.unwrap_or_default().into_iter().collect())),
             Err(error) => gaps.push(error.to_string()),
         }
@@ -133,13 +140,14 @@ const DOWN: &str = "taken back by: ";
 
 /// The ConfigMaps with the SQL files of what is due, each with what it is.
 fn config_maps(release: &ServiceRelease) -> Vec<(&'static str, String)> {
-    let Due { migration, seed } = Situation::next(release).due;
+    let due @ Due { migration, seed } = Situation::next(release).due;
     let Some(database) = &release.spec.database else { return Vec::new() };
     let down = database.migration_down.as_ref().filter(|_| migration).map(|down| (DOWN, &down.change));
     let migration = database.migration.as_ref().filter(|_| migration).map(|migration| ("", &migration.change));
     let seed = database.seed.as_ref().filter(|_| seed).map(|seed| ("seed: ", seed));
     let of = |(what, change): (&'static str, &Change)| Some((what, change.sql.as_ref()?.config_map.clone()));
-    migration.into_iter().chain(seed).chain(down).filter_map(of).collect()
+    let mounted = mounted::config_maps(release, due).into_iter().map(|name| (MOUNTED, name));
+    migration.into_iter().chain(seed).chain(down).filter_map(of).chain(mounted).collect()
 }
 
 /// Puts the plan together; `texts` are the names and contents of SQL files, with what they are.
@@ -151,6 +159,15 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     let mut files = Vec::new();
     let mut loses = None;
     for (what, all) in texts {
+        if what == MOUNTED {
+            for (name, text) in &all {
+                match files::of_a_tool(name, text) {
+                    Ok(file) => files.push(sql(what, &file)),
+                    Err(wrong) => gaps.push(wrong.to_string()),
+                }
+            }
+            continue;
+        }
         let wanted =
             |(name, _): &(String, String)| name.ends_with(".sql") && name.ends_with(".down.sql") == (what == DOWN);
         match files::ordered(all.into_iter().filter(wanted).collect()) {
@@ -170,6 +187,7 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
         migrated |= *step == Step::Database(DatabaseTask::Migration);
     }
     steps.extend(outlook.after_promotion(migrated));
+    gaps.extend(files.iter().any(|file| file.file.starts_with(MOUNTED)).then(|| mounted::NOT_ALL.to_owned()));
     gaps.extend(unseen(release, situation));
     gaps.extend(unrehearsed(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
@@ -457,6 +475,36 @@ spec:
         let known = json!({"stable": {"revision": "aaa"}, "database": {"seededAt": "2026-01-02T03:04:05Z"}});
         release.status = Some(serde_json::from_value(known).unwrap());
         assert_eq!(config_maps(&release), [("", "sql".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn files_that_a_pod_mounts_are_told_as_they_stand() {
+        let pod = "template: {spec: {containers: [{name: tool, image: tool, command: [tool], volumeMounts: [{name: sql, mountPath: /sql}]}], \
+                   volumes: [{name: sql, configMap: {name: sql}}]}}";
+        let text = MANIFEST.replace("sql: {configMap: sql}", pod);
+        let read = manifest(&text, "shop.yaml", "shop").unwrap();
+        assert_eq!(config_maps(&read.release), [(MOUNTED, "sql".to_owned())]);
+        let due = Situation::next(&read.release).due;
+        let files = mounted::files(&read.release, due, "sql", read.config_maps[0].data.clone().unwrap());
+        let plan = collect(&read.release, vec![(MOUNTED, files)]);
+        let told = (plan.files[0].file.as_str(), plan.files[0].risks.as_slice());
+        assert_eq!(told, ("mounted: 001_drop.sql", &["line 1: drops tables with their rows".to_owned()][..]));
+        assert!(plan.gaps.contains(&mounted::NOT_ALL.to_owned()), "{:?}", plan.gaps);
+        assert!(plan.gaps.iter().any(|gap| gap.contains("statements of an image")), "that is not all: {:?}", plan.gaps);
+        // What its tool alone knows to read is told, and keeps nothing else back.
+        let odd = vec![
+            ("1.sql".to_owned(), "SELECT 'open".to_owned()),
+            ("2.sql".to_owned(), "BEGIN; DROP TABLE a; COMMIT".to_owned()),
+        ];
+        let plan = collect(&read.release, vec![(MOUNTED, odd)]);
+        assert_eq!((plan.files.len(), plan.files[0].risks.len()), (1, 1), "{plan:?}");
+        assert!(plan.gaps[0].starts_with("1.sql: "), "{:?}", plan.gaps);
+        // The run itself reads it from the manifest.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shop.yaml");
+        std::fs::write(&path, &text).unwrap();
+        let (_fake, cluster) = Fake::start();
+        assert_eq!(run(&cluster, &planned(path.to_str().unwrap())).await.unwrap(), exit::OK);
     }
 
     #[test]
