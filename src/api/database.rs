@@ -56,7 +56,8 @@ pub struct Database {
     /// A backup before the migration; without a migration, in each release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
-    /// The migration tried on a restored backup first.
+    /// The migration tried on a restored backup first. A seed that is due is put in there, too, before verify looks; that of
+    /// a pod of yours is not, and verify.queries are asked of the real database alone then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsal>,
     /// What changes the schema.
@@ -257,8 +258,7 @@ const fn seven() -> i32 {
 }
 
 /// The migration on a restored backup: how long it takes, which locks it takes, which rows it writes anew, which statements
-/// lose data, and whether the verification passes after it. A seed that is due is put in before that, as in earnest: that of
-/// SQL files; one of a pod is not, and verify.queries are left to the real database then. Locks are told from ShareLock on, which keep writers out; those of
+/// lose data, and whether the verification passes after it. Locks are told from ShareLock on, which keep writers out; those of
 /// a template of yours are sampled every 20 ms, so that short ones may not be seen.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -62,7 +62,9 @@ pub use observed::{
     TemplateCheck, Workload,
 };
 pub use providers::unknown as no_provider;
-pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, SeedDue, Seeded, SqlRun, Task, TaskPod, Try, Wrapped};
+pub use task::{
+    DatabaseJob, MOST_REPORT, Meant, Planned, Report, SeedDue, Seeded, SqlRun, Task, TaskPod, Try, Wrapped,
+};
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};
 

@@ -132,7 +132,8 @@ async fn seeded(server: &Server, all: &[(&str, &str)], seed: Value) -> Report {
         fs::write(files.path().join("seed").join(name), text).unwrap();
     }
     let run = json!({"set": "shop", "release": "production/shop#1", "lockTimeout": "1s", "timeout": "1m"});
-    let query = json!({"name": "zones", "query": "SELECT count(*) FROM zones", "expect": "Value", "value": {"equals": "2"}});
+    let query =
+        json!({"name": "zones", "query": "SELECT count(*) FROM zones", "expect": "Value", "value": {"equals": "2"}});
     let verify = json!({"tables": ["zones"], "queries": [query]});
     let task = json!({"rehearse": {"name": "shop", "sql": run, "seed": seed, "verify": verify, "timeout": "1m"}});
     let report = job::perform_in(&server.url(), task, Some(files.path()), Some(backups.path()), &[]).await;

@@ -12,7 +12,9 @@ use crate::{
     database::protect,
     engine::{
         DatabaseJob, Task, TaskPod,
-        task::{BACKUPS, CA, DOWN_FILES, FILES, INSTALLER, PROGRAMS, ROOT_CERT, SCRATCH_URL, SEED_FILES, URL, WRAPPER_URL},
+        task::{
+            BACKUPS, CA, DOWN_FILES, FILES, INSTALLER, PROGRAMS, ROOT_CERT, SCRATCH_URL, SEED_FILES, URL, WRAPPER_URL,
+        },
     },
 };
 
@@ -157,8 +159,7 @@ fn urls(job: &DatabaseJob, names: &[&str]) -> Vec<Value> {
 fn mounts(job: &DatabaseJob, by_others: bool) -> Vec<Value> {
     let maps = [(0, FILES, &job.files), (3, DOWN_FILES, &job.down_files), (4, SEED_FILES, &job.seed_files)];
     let files = maps.into_iter().filter(|(_, _, map)| map.is_some());
-    let files =
-        files.map(|(volume, path, _)| json!({ "name": VOLUMES[volume], "mountPath": path, "readOnly": true }));
+    let files = files.map(|(volume, path, _)| json!({ "name": VOLUMES[volume], "mountPath": path, "readOnly": true }));
     let backups = job.backups.iter().map(|claim| {
         let mut mount = json!({ "name": VOLUMES[1], "mountPath": BACKUPS, "readOnly": by_others });
         if let Some(path) = &claim.sub_path {

@@ -18,6 +18,23 @@ pub fn pinned(image: &str, reported: &str) -> Option<String> {
     (is_digest && whole(written) == whole(repository)).then(|| format!("{written}@{digest}"))
 }
 
+/// What a kubelet reported, without the repository.
+#[must_use]
+pub fn digest(reported: &str) -> &str {
+    reported.rsplit_once('@').map_or(reported, |(_, digest)| digest)
+}
+
+/// Whether two images that kubelets reported are known to be others. One that only one of two nodes has a digest of a
+/// repository for may be the same.
+#[must_use]
+pub fn differ(one: &str, other: &str) -> bool {
+    match (one.rsplit_once('@'), other.rsplit_once('@')) {
+        (Some((_, one)), Some((_, other))) => one != other,
+        (None, None) => !one.is_empty() && !other.is_empty() && one != other,
+        _ => false,
+    }
+}
+
 fn without_tag(image: &str) -> &str {
     let name = image.rfind('/').map_or(0, |slash| slash + 1);
     image[name..].find(':').map_or(image, |colon| &image[..name + colon])
@@ -57,6 +74,16 @@ mod tests {
     ) {
         let expected = expected.map(|repository| format!("{repository}{DIGEST}"));
         assert_eq!(pinned(image, &format!("{repository}{DIGEST}")), expected);
+    }
+
+    #[rstest]
+    #[case::moved("docker.io/library/import-1@sha256:a", "docker.io/library/import-1@sha256:b", true)]
+    #[case::elsewhere("mirror.example.com/shop@sha256:a", "docker.io/team/shop@sha256:a", false)]
+    #[case::by_id("sha256:a", "sha256:b", true)]
+    #[case::not_told("docker.io/team/shop@sha256:a", "", false)]
+    #[case::by_id_on_one_node("docker.io/team/shop@sha256:a", "sha256:b", false)]
+    fn images_differ_by_their_digests(#[case] one: &str, #[case] other: &str, #[case] expected: bool) {
+        assert_eq!((differ(one, other), differ(other, one)), (expected, expected));
     }
 
     #[test]

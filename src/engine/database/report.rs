@@ -59,7 +59,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
         facts.push(format!("backup {} is {}", backup.name, backup.not_proven));
     }
     if !known.image.is_empty() {
-        facts.push(format!("image {}", known.image));
+        let migration = pinned(pass).and_then(|database| database.migration);
+        let loose = migration.is_some_and(|migration| steps::is_loose(pass, &migration.change, &known.image));
+        facts.push(format!("image {}{}", known.image, if loose { words::BY_TAG } else { "" }));
     }
     let facts = if facts.is_empty() { String::new() } else { format!(": {}", facts.join("; ")) };
     let plan = &known.plan_hash;

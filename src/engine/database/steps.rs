@@ -14,7 +14,9 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SeedDue, SqlRun, Task, TaskPod, Try, Wrapped},
+        task::{
+            BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SeedDue, SqlRun, Task, TaskPod, Try, Wrapped,
+        },
     },
     clean_up, down, image, image_from, pinned, renewal, seed, switches, template,
     work::{self, Order, Progress},
@@ -392,6 +394,16 @@ pub fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJ
 fn by_digest(change: &Change, image: Option<&str>, reported: &str) -> Option<String> {
     let written = change.template.as_ref()?.pointer("/spec/containers/0/image").and_then(Value::as_str);
     image::pinned(image.or(written)?, reported)
+}
+
+/// Whether a change is run by its tag, although it is known which image that was: the node has it from elsewhere than the
+/// manifest says, so that nobody knows a repository that has it by this digest.
+pub fn is_loose(pass: &Pass<'_>, change: &Change, reported: &str) -> bool {
+    let image = image_from(change, template(pass).as_ref());
+    let written =
+        change.template.as_ref().and_then(|pod| pod.pointer("/spec/containers/0/image")).and_then(Value::as_str);
+    let tag = image.as_deref().or(written).is_some_and(|image| !image.contains('@'));
+    tag && !reported.is_empty() && by_digest(change, image.as_deref(), reported).is_none()
 }
 
 /// The migration, as a hash: image, command, files, target (RELIABILITY, migration rule 4), with what preflight found of them.

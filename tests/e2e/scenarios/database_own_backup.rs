@@ -38,7 +38,10 @@ async fn the_example_of_a_backup_of_ones_own(world: World) {
     ground.shop.release_with("v2", database(EXAMPLE, "2")).await;
     let status = ground.healthy().await;
     let backup = status.database.unwrap().backup.unwrap();
-    assert!(backup.proven_at.is_none() && backup.not_proven.contains("what the Job of the manifest says"), "{backup:?}");
+    assert!(
+        backup.proven_at.is_none() && backup.not_proven.contains("what the Job of the manifest says"),
+        "{backup:?}"
+    );
     let dump = volumes[0].file(&backup.name);
     let bytes = fs::read(&dump).unwrap_or_else(|error| panic!("{error}: {backup:?}"));
     assert_eq!(backup.bytes, i64::try_from(bytes.len()).unwrap());

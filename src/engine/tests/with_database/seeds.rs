@@ -61,9 +61,12 @@ fn a_seed_that_is_due_is_part_of_the_rehearsal() {
     let rehearsed_with = |seed: Value| {
         let verify = json!({"queries": [{"name": "zones", "query": "SELECT 1 FROM zones", "expect": "Rows", "rows": {"min": 1}}]});
         let more = json!({"backup": backup(), "rehearsal": {}, "seed": seed, "verify": verify});
-        let more = merged(more, &json!({"migration": {
-            "sql": {"configMap": "shop-1"}, "previousRevisionCompatible": true, "approval": "Required",
-        }}));
+        let more = merged(
+            more,
+            &json!({"migration": {
+                "sql": {"configMap": "shop-1"}, "previousRevisionCompatible": true, "approval": "Required",
+            }}),
+        );
         let mut world = world(database(&more));
         world.settle();
         world
