@@ -477,36 +477,6 @@ spec:
         assert_eq!(config_maps(&release), [("", "sql".to_owned())]);
     }
 
-    #[tokio::test]
-    async fn files_that_a_pod_mounts_are_told_as_they_stand() {
-        let pod = "template: {spec: {containers: [{name: tool, image: tool, command: [tool], volumeMounts: [{name: sql, mountPath: /sql}]}], \
-                   volumes: [{name: sql, configMap: {name: sql}}]}}";
-        let text = MANIFEST.replace("sql: {configMap: sql}", pod);
-        let read = manifest(&text, "shop.yaml", "shop").unwrap();
-        assert_eq!(config_maps(&read.release), [(MOUNTED, "sql".to_owned())]);
-        let due = Situation::next(&read.release).due;
-        let files = mounted::files(&read.release, due, "sql", read.config_maps[0].data.clone().unwrap());
-        let plan = collect(&read.release, vec![(MOUNTED, files)]);
-        let told = (plan.files[0].file.as_str(), plan.files[0].risks.as_slice());
-        assert_eq!(told, ("mounted: 001_drop.sql", &["line 1: drops tables with their rows".to_owned()][..]));
-        assert!(plan.gaps.contains(&mounted::NOT_ALL.to_owned()), "{:?}", plan.gaps);
-        assert!(plan.gaps.iter().any(|gap| gap.contains("statements of an image")), "that is not all: {:?}", plan.gaps);
-        // What its tool alone knows to read is told, and keeps nothing else back.
-        let odd = vec![
-            ("1.sql".to_owned(), "SELECT 'open".to_owned()),
-            ("2.sql".to_owned(), "BEGIN; DROP TABLE a; COMMIT".to_owned()),
-        ];
-        let plan = collect(&read.release, vec![(MOUNTED, odd)]);
-        assert_eq!((plan.files.len(), plan.files[0].risks.len()), (1, 1), "{plan:?}");
-        assert!(plan.gaps[0].starts_with("1.sql: "), "{:?}", plan.gaps);
-        // The run itself reads it from the manifest.
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("shop.yaml");
-        std::fs::write(&path, &text).unwrap();
-        let (_fake, cluster) = Fake::start();
-        assert_eq!(run(&cluster, &planned(path.to_str().unwrap())).await.unwrap(), exit::OK);
-    }
-
     #[test]
     fn a_manifest_that_is_none_is_told() {
         let told = |text: &str, name: &str| manifest(text, "shop.yaml", name).unwrap_err().to_string();

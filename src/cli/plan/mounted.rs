@@ -74,7 +74,11 @@ fn name(source: &Value) -> Option<String> {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{
+        super::{args, collect, exit, manifest, run},
+        *,
+    };
+    use crate::{cli::fake::Fake, engine::plan::Situation};
 
     fn release(template: &Value) -> ServiceRelease {
         let change = json!({"template": template, "previousRevisionCompatible": true});
@@ -116,5 +120,56 @@ mod tests {
         };
         assert_eq!(keys("files", &["1_a.up.sql", "1_a.down.sql", "notes.txt"]), ["1_a.down.sql", "1_a.up.sql"]);
         assert_eq!(keys("prisma", &["schema.prisma", "2_shop", "3_left_out.sql"]), ["2_shop"]);
+    }
+
+    const MANIFEST: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: sql}
+data: {001_drop.sql: DROP TABLE old;}
+---
+apiVersion: servicerelease.io/v1alpha1
+kind: ServiceRelease
+metadata: {name: shop}
+spec:
+  selector: {matchLabels: {app: shop}}
+  template: {metadata: {labels: {app: shop}}, spec: {containers: [{name: app, image: 'shop:3'}]}}
+  strategy: {blueGreen: {}}
+  database:
+    urlFrom: {secretKeyRef: {name: db, key: URL}}
+    migration:
+      previousRevisionCompatible: true
+      template:
+        spec:
+          containers:
+          - {name: tool, image: tool, command: [tool], volumeMounts: [{name: sql, mountPath: /sql}]}
+          volumes:
+          - {name: sql, configMap: {name: sql}}
+";
+
+    #[tokio::test]
+    async fn files_that_a_pod_mounts_are_told_as_they_stand() {
+        let read = manifest(MANIFEST, "shop.yaml", "shop").unwrap();
+        assert_eq!(super::super::config_maps(&read.release), [(MOUNTED, "sql".to_owned())]);
+        let due = Situation::next(&read.release).due;
+        let files = files(&read.release, due, "sql", read.config_maps[0].data.clone().unwrap());
+        let plan = collect(&read.release, vec![(MOUNTED, files)]);
+        assert_eq!(plan.files[0].file, "mounted: 001_drop.sql");
+        assert_eq!(plan.files[0].risks, ["line 1: drops tables with their rows"]);
+        assert!(plan.gaps.contains(&NOT_ALL.to_owned()), "{:?}", plan.gaps);
+        assert!(plan.gaps.iter().any(|gap| gap.contains("statements of an image")), "that is not all: {:?}", plan.gaps);
+        // What its tool alone can read is told, and keeps nothing else back.
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let odd = vec![file("1.sql", "SELECT 'open"), file("2.sql", "BEGIN; DROP TABLE a; COMMIT")];
+        let plan = collect(&read.release, vec![(MOUNTED, odd)]);
+        assert_eq!((plan.files.len(), plan.files[0].risks.len()), (1, 1), "{plan:?}");
+        assert!(plan.gaps[0].starts_with("1.sql: "), "{:?}", plan.gaps);
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shop.yaml");
+        std::fs::write(&path, MANIFEST).unwrap();
+        let (_fake, cluster) = Fake::start();
+        let args = args::Plan { name: "shop".into(), filename: Some(path), output: None };
+        assert_eq!(run(&cluster, &args).await.unwrap(), exit::OK);
     }
 }

@@ -11,6 +11,7 @@ use super::{
         plan::Step,
         report::{Report, command},
     },
+    image,
     lacking::{self, Lacking},
     onward, pinned, renewal, seed, steps,
     undo::{self, Standing},
@@ -60,7 +61,7 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
     }
     if !known.image.is_empty() {
         let migration = pinned(pass).and_then(|database| database.migration);
-        let loose = migration.is_some_and(|migration| steps::is_loose(pass, &migration.change, &known.image));
+        let loose = migration.is_some_and(|migration| image::is_loose(pass, &migration.change, &known.image));
         facts.push(format!("image {}{}", known.image, if loose { words::BY_TAG } else { "" }));
     }
     let facts = if facts.is_empty() { String::new() } else { format!(": {}", facts.join("; ")) };

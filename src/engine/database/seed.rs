@@ -3,14 +3,29 @@
 use crate::api::{Change, Database, DatabaseTask};
 
 use super::{
-    super::{pass::Pass, task::Seeded},
+    super::{
+        pass::Pass,
+        task::{SeedDue, Seeded, SqlRun},
+    },
     Due,
-    steps::number,
+    steps::{number, sql_run},
 };
 
 /// The seed, where the release under way is to put it in.
 pub fn due<'a>(pass: &Pass<'_>, database: &'a Database) -> Option<&'a Change> {
     database.seed.as_ref().filter(|_| Due::under_way(&pass.status).seed)
+}
+
+/// What a rehearsal makes of the seed that is due, and the ConfigMap with its files.
+pub fn rehearsed(pass: &Pass<'_>, database: &Database) -> (Option<SeedDue>, Option<String>) {
+    let Some(seed) = due(pass, database) else { return (None, None) };
+    let files = seed.sql.as_ref().map(|sql| sql.config_map.clone());
+    let due = match sql_run(pass, seed, &number(pass)) {
+        // Only the migration's files were looked at before.
+        Some(run) => SeedDue::Files(SqlRun { plan: None, ..run }),
+        None => SeedDue::Pod,
+    };
+    (Some(due), files)
 }
 
 /// Whether a rehearsal leaves questions of the verification to the real database: they may be about rows of a seed that a pod

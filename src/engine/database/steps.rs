@@ -14,9 +14,7 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{
-            BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SeedDue, SqlRun, Task, TaskPod, Try, Wrapped,
-        },
+        task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
     },
     clean_up, down, image, image_from, pinned, renewal, seed, switches, template,
     work::{self, Order, Progress},
@@ -154,13 +152,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let run = sql_run(pass, &migration.change, &number(pass)).filter(|_| migration.change.sql.is_some());
             let name = made_backup(pass);
             let (verify, timeout) = (database.verify.clone(), rehearsal.timeout);
-            let seed = seed::due(pass, database);
-            let seed_files = seed.and_then(sql).map(|(map, _)| map);
-            let seed = seed.map(|seed| match sql_run(pass, seed, &number(pass)) {
-                // Only the migration's files were looked at before.
-                Some(run) => SeedDue::Files(SqlRun { plan: None, ..run }),
-                None => SeedDue::Pod,
-            });
+            let (seed, seed_files) = seed::rehearsed(pass, database);
             let task = Task::Rehearse { name, release: number(pass), sql: run, seed, verify, timeout };
             let job = with_change(pass, &migration.change, task, DatabaseJob { seed_files, ..plain });
             (job, rehearsal.timeout)
@@ -278,7 +270,8 @@ pub fn new_backup(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> Stri
     format!("{namespace}.{name}-{number}-{began}{suffix}")
 }
 
-fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
+/// How the SQL files of a change are run, if it is made by files.
+pub fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
     let sql = change.sql.as_ref()?;
     let meant = pass.status.database.as_ref().map(|database| database.files_hash.clone());
     Some(SqlRun {
@@ -382,28 +375,12 @@ pub fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJ
                 Task::Rehearse { .. } => known,
                 _ => None,
             };
-            let digest = reported.and_then(|reported| by_digest(change, image.as_deref(), reported));
+            let digest = reported.and_then(|reported| image::by_digest(change, image.as_deref(), reported));
             TaskPod::Wrapped { template: pod.clone(), image: digest.or(image) }
         }
         None => TaskPod::Own,
     };
     DatabaseJob { task: Some(task), pod, files, ..base }
-}
-
-/// The image of a change by the digest that was found.
-fn by_digest(change: &Change, image: Option<&str>, reported: &str) -> Option<String> {
-    let written = change.template.as_ref()?.pointer("/spec/containers/0/image").and_then(Value::as_str);
-    image::pinned(image.or(written)?, reported)
-}
-
-/// Whether a change is run by its tag, although it is known which image that was: the node has it from elsewhere than the
-/// manifest says, so that nobody knows a repository that has it by this digest.
-pub fn is_loose(pass: &Pass<'_>, change: &Change, reported: &str) -> bool {
-    let image = image_from(change, template(pass).as_ref());
-    let written =
-        change.template.as_ref().and_then(|pod| pod.pointer("/spec/containers/0/image")).and_then(Value::as_str);
-    let tag = image.as_deref().or(written).is_some_and(|image| !image.contains('@'));
-    tag && !reported.is_empty() && by_digest(change, image.as_deref(), reported).is_none()
 }
 
 /// The migration, as a hash: image, command, files, target (RELIABILITY, migration rule 4), with what preflight found of them.

@@ -5,7 +5,7 @@ use crate::api::{DatabaseTask, DatabaseWork, OnRollback, SchemaState, SecretSour
 use super::{
     super::{pass::Pass, retreat},
     again::{self, Again},
-    onward, pinned, steps, undo,
+    image, onward, pinned, undo,
 };
 
 /// Behind the image that was looked at, where it is not pinned.
@@ -148,7 +148,7 @@ pub fn migrate_down(pass: &Pass<'_>) -> String {
     let known = pass.status.database.clone().unwrap_or_default();
     let down = known.migration_down.unwrap_or_default();
     let change = pinned(pass).and_then(|database| database.migration_down);
-    let loose = change.is_some_and(|down_by| steps::is_loose(pass, &down_by.change, &down.image));
+    let loose = change.is_some_and(|down_by| image::is_loose(pass, &down_by.change, &down.image));
     let by_tag = if loose { BY_TAG } else { "" };
     let by = if down.image.is_empty() { down.files.join(", ") } else { format!("image {}{by_tag}", down.image) };
     let by = if by.is_empty() { String::new() } else { format!(" by {}", bounded(&by, 400)) };
