@@ -1,6 +1,9 @@
 //! The seed: put in once, and again where it went with the migration.
 
-use crate::engine::{SeedDue, Seeded};
+use crate::{
+    api::RehearsalStatus,
+    engine::{SeedDue, Seeded},
+};
 
 use super::*;
 
@@ -56,6 +59,13 @@ fn rehearsed(world: &World) -> Vec<(Option<SeedDue>, Option<String>)> {
     world.log.iter().filter_map(of).collect()
 }
 
+/// All is well, and the rehearsal tells its times.
+fn tried(task: &Task) -> Option<Report> {
+    let report = well(task)?;
+    let rehearsal = matches!(task, Task::Rehearse { .. }).then(RehearsalStatus::default);
+    Some(Report { rehearsal, ..report })
+}
+
 #[test]
 fn a_seed_that_is_due_is_part_of_the_rehearsal() {
     let rehearsed_with = |seed: Value| {
@@ -68,6 +78,7 @@ fn a_seed_that_is_due_is_part_of_the_rehearsal() {
             }}),
         );
         let mut world = world(database(&more));
+        world.report = tried;
         world.settle();
         world
     };
