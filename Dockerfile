@@ -5,16 +5,16 @@
 #   docker build -t registry.example.com/service-release-operator:0.1.0 .
 #   buildah bud -t registry.example.com/service-release-operator:0.1.0 .
 #
-# pg_dump dumps servers of its own version and older ones, and their backups are restored there. Debian bookworm has 15,
-# trixie 17. What the builder's Debian does not have is taken from the PostgreSQL project's own packages
-# (apt.postgresql.org):
+# pg_dump dumps servers of its own version and older ones, and their backups are restored there: 18 does for every server
+# up to 18. What the builder's Debian does not have is taken from the PostgreSQL project's own packages
+# (apt.postgresql.org). Debian trixie has 17, bookworm 15, where those cannot be reached:
 #
-#   docker build --build-arg BUILDER=docker.io/library/rust:1.95-trixie --build-arg PG_MAJOR=17 -t registry.example.com/service-release-operator:0.1.0-pg17 .
-#   docker build --build-arg PG_MAJOR=18 -t registry.example.com/service-release-operator:0.1.0-pg18 .
+#   docker build --build-arg PG_MAJOR=17 -t registry.example.com/service-release-operator:0.1.0-pg17 .
+#   docker build --build-arg BUILDER=docker.io/library/rust:1.95-bookworm --build-arg PG_MAJOR=15 -t registry.example.com/service-release-operator:0.1.0-pg15 .
 
-ARG BUILDER=docker.io/library/rust:1.95-bookworm
+ARG BUILDER=docker.io/library/rust:1.95-trixie
 FROM ${BUILDER} AS build
-ARG PG_MAJOR=15
+ARG PG_MAJOR=18
 RUN set -eu; export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
     if ! apt-cache show "postgresql-client-$PG_MAJOR" >/dev/null 2>&1; then \
         apt-get install -y -qq --no-install-recommends postgresql-common; \

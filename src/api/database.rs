@@ -56,7 +56,8 @@ pub struct Database {
     /// A backup before the migration; without a migration, in each release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
-    /// The migration tried on a restored backup first.
+    /// The migration tried on a restored backup first. A seed that is due is put in there, too, before verify looks; that of
+    /// a pod of yours is not, and verify.queries are asked of the real database alone then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsal>,
     /// What changes the schema.

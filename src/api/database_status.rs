@@ -47,7 +47,8 @@ pub struct DatabaseStatus {
     #[schemars(length(max = 128))]
     pub database: String,
     /// The image of the migration, as the node that ran preflight has it (imageID): part of the plan. Where it is a digest
-    /// of the repository that the manifest names, that digest is rehearsed and run, whatever the tag names by then.
+    /// of the repository that the manifest names, that digest is rehearsed and run, whatever the tag names by then. Else its
+    /// tag is, as the approval says, and a Job that ran another image is told by a Warning Event (ImageChanged) and in timeline.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub image: String,

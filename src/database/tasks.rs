@@ -17,7 +17,7 @@ use super::{
     meant,
     migrate::{self, Unsettled, files, pending, risks},
     preflight::{self, Wanted},
-    rehearsal::{self, Tried},
+    rehearsal::{self, Then, Tried},
     report, restore, rights, scratch, seed, verify,
 };
 
@@ -35,6 +35,8 @@ pub struct Places {
     pub files: PathBuf,
     /// The directory of those that would take the migration back.
     pub down_files: PathBuf,
+    /// The directory of those of a seed, while a migration is rehearsed.
+    pub seed_files: PathBuf,
     /// The directory of backups.
     pub backups: PathBuf,
     /// The user's command, with its arguments.
@@ -86,13 +88,14 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             let report = unless_stopped(&server, &mut stop, made).await;
             without_remains(&server, *proof, report).await
         }
-        Task::Rehearse { name, release, sql, verify, timeout } => {
+        Task::Rehearse { name, release, sql, seed, verify, timeout } => {
             let tried = sql.as_ref().map_or(Tried::Command, Tried::Sql);
+            let then = Then { seed: seed.as_ref(), verify: verify.as_ref() };
             let server = match places.scratch(release) {
                 Ok(server) => server,
                 Err(why) => return report::not_begun(why),
             };
-            let tried = rehearsal::rehearse(places, &server, name, tried, verify.as_ref());
+            let tried = rehearsal::rehearse(places, &server, name, tried, then);
             let report = within(&server, duration(*timeout), &mut stop, tried).await;
             without_remains(&server, true, report).await
         }

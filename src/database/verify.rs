@@ -50,7 +50,7 @@ struct Dirt {
     remedy: &'static str,
 }
 
-const DIRT: [Dirt; 3] = [
+const DIRT: [Dirt; 4] = [
     Dirt {
         table: "schema_migrations",
         column: "dirty",
@@ -71,6 +71,13 @@ const DIRT: [Dirt; 3] = [
         what: "script",
         rows: "NOT success",
         remedy: "Flyway stopped half-way: look what it made, finish or undo it, then `flyway repair`",
+    },
+    Dirt {
+        table: "_sqlx_migrations",
+        column: "success",
+        what: "version",
+        rows: "NOT success",
+        remedy: "sqlx stopped half-way: look what it made, finish it and set success, or undo it and delete the row",
     },
 ];
 

@@ -49,7 +49,7 @@ mod verdict;
 mod way_back;
 
 pub use command::RETENTION as COMMAND_RETENTION;
-pub use database::{Due, identity as migration};
+pub use database::{Due, identity as migration, leaves_queries};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
 pub use inquiry::{
@@ -62,7 +62,9 @@ pub use observed::{
     TemplateCheck, Workload,
 };
 pub use providers::unknown as no_provider;
-pub use task::{DatabaseJob, MOST_REPORT, Meant, Planned, Report, Seeded, SqlRun, Task, TaskPod, Try, Wrapped};
+pub use task::{
+    DatabaseJob, MOST_REPORT, Meant, Planned, Report, SeedDue, Seeded, SqlRun, Task, TaskPod, Try, Wrapped,
+};
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};
 

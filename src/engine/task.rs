@@ -22,6 +22,8 @@ pub const SCRATCH_URL: &str = "SCRATCH_URL";
 pub const FILES: &str = "/var/run/servicerelease/files";
 /// Where the SQL files are mounted, read-only, that would take the migration back, while preflight looks at those of both.
 pub const DOWN_FILES: &str = "/var/run/servicerelease/down";
+/// Where the SQL files of a seed that is due are mounted, read-only, while the migration before it is rehearsed.
+pub const SEED_FILES: &str = "/var/run/servicerelease/seed";
 /// Where backups are mounted, writable.
 pub const BACKUPS: &str = "/var/run/servicerelease/backups";
 /// Where the certificates of authorities are mounted, and the variable by which libpq and the runner know the file.
@@ -30,6 +32,8 @@ pub const CA: &str = "/var/run/servicerelease/ca";
 pub const NO_AUTHORITY: &str = "the certificates of the server's authority are not there";
 /// The same of SQL files.
 pub const NO_FILES: &str = "there is no file whose name ends in .sql";
+/// What it says before that where they are those of a seed.
+pub const OF_SEED: &str = "the seed: ";
 /// See [`CA`].
 pub const ROOT_CERT: &str = "PGSSLROOTCERT";
 /// Where the operator's program is put beside a wrapped command: `install --to` this directory, by an init container.
@@ -101,6 +105,9 @@ pub enum Task {
         release: String,
         /// With SQL files; without, the command of the user's that is wrapped is run with the scratch database's URL.
         sql: Option<SqlRun>,
+        /// The seed that follows the migration, if it is due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<SeedDue>,
         /// What must be there after it.
         verify: Option<Verify>,
         /// How long it may take.
@@ -171,6 +178,16 @@ pub enum Task {
         /// As in the restore.
         suffix: String,
     },
+}
+
+/// A seed that comes between a migration and its verification, as a rehearsal treats it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum SeedDue {
+    /// SQL files, mounted at [`SEED_FILES`]: they are run there, too.
+    Files(SqlRun),
+    /// A pod of the user's, which is not run. The queries of the verification may be about its rows, and are not asked.
+    Pod,
 }
 
 /// How the ledger has a seed.
@@ -383,6 +400,8 @@ pub struct DatabaseJob {
     pub files: Option<String>,
     /// The one with those that take the migration back, mounted at [`DOWN_FILES`].
     pub down_files: Option<String>,
+    /// The one with those of the seed, mounted at [`SEED_FILES`].
+    pub seed_files: Option<String>,
     /// The PersistentVolumeClaim with backups, mounted at [`BACKUPS`].
     pub backups: Option<crate::api::BackupClaim>,
     /// How pods of the operator's image are run.

@@ -87,6 +87,37 @@ async fn a_replica_that_is_down_is_told_by_its_slot() {
 }
 
 #[tokio::test]
+async fn a_replica_is_told_that_is_behind_by_more_than_the_limit() {
+    let server = Server::start().await;
+    let replica = server.replica().await;
+    server.sql("CREATE TABLE notes (n int)").await;
+    replica.until("to_regclass('notes') IS NOT NULL").await;
+    let wanted = r#"{"maxReplicationLag": "1m"}"#;
+    let (findings, faults) = look(&server.url(), None, wanted).await.unwrap();
+    assert!(faults.is_empty() && findings.replication_lag_seconds < 60.0, "{findings:?} {faults:?}");
+
+    replica.sql("SELECT pg_wal_replay_pause()").await;
+    replica.until("pg_is_wal_replay_paused()").await;
+    // It tells how far it is with each piece of the log that it gets.
+    let begun = std::time::Instant::now();
+    let behind = "SELECT count(*) FROM pg_stat_replication WHERE replay_lag > interval '1500 milliseconds'";
+    while server.number(behind).await == 0 {
+        assert!(begun.elapsed().as_secs() < 60, "it is never behind");
+        server.sql("INSERT INTO notes VALUES (1)").await;
+    }
+    let (findings, faults) = look(&server.url(), None, r#"{"maxReplicationLag": "1s"}"#).await.unwrap();
+    assert!(findings.replication_lag_seconds >= 1.5, "{findings:?}");
+    assert!(faults.len() == 1 && faults[0].starts_with("a replica is "), "{faults:?}");
+    assert!(faults[0].ends_with(" s behind, at most 1s is allowed"), "{faults:?}");
+    for within in [r#"{"maxReplicationLag": "1h"}"#, "{}"] {
+        let (_, faults) = look(&server.url(), None, within).await.unwrap();
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+    let (_, faults) = look(&replica.url(), None, "{}").await.unwrap();
+    assert!(faults.iter().any(|fault| fault.contains("the server is a replica")), "{faults:?}");
+}
+
+#[tokio::test]
 async fn a_moments_long_transaction_is_waited_for() {
     let server = Server::start().await;
     server.sql("CREATE DATABASE other").await;
@@ -126,6 +157,7 @@ async fn rights_to_what_is_planned_are_looked_at_before_it_is_begun() {
         scratch: None,
         files: "/nowhere".into(),
         down_files: "/nowhere".into(),
+        seed_files: "/nowhere".into(),
         backups: "/nowhere".into(),
         command: Vec::new(),
     };

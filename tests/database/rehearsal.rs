@@ -122,6 +122,55 @@ async fn a_migration_that_does_not_do_what_it_should_is_known_before() {
     assert_eq!(server.number(LEFT).await, 0);
 }
 
+/// A rehearsal of one file and of a seed that is due after it, whose rows a query wants.
+async fn seeded(server: &Server, all: &[(&str, &str)], seed: Value) -> Report {
+    let (backups, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    take(&server.url(), backups.path(), "shop").await.unwrap();
+    fs::create_dir(files.path().join("seed")).unwrap();
+    fs::write(files.path().join("001_zones.sql"), "CREATE TABLE zones (name text UNIQUE)").unwrap();
+    for (name, text) in all {
+        fs::write(files.path().join("seed").join(name), text).unwrap();
+    }
+    let run = json!({"set": "shop", "release": "production/shop#1", "lockTimeout": "1s", "timeout": "1m"});
+    let query =
+        json!({"name": "zones", "query": "SELECT count(*) FROM zones", "expect": "Value", "value": {"equals": "2"}});
+    let verify = json!({"tables": ["zones"], "queries": [query]});
+    let task = json!({"rehearse": {"name": "shop", "sql": run, "seed": seed, "verify": verify, "timeout": "1m"}});
+    let report = job::perform_in(&server.url(), task, Some(files.path()), Some(backups.path()), &[]).await;
+    assert_eq!((server.number(LEFT).await, server.number("SELECT count(*) FROM users").await), (0, 1000));
+    report
+}
+
+#[tokio::test]
+async fn a_seed_that_is_due_comes_before_the_verification_as_in_earnest() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    let run = json!({"set": "seed", "release": "production/shop#1", "lockTimeout": "1s", "timeout": "1m"});
+    let files = json!({"files": run});
+    let rows = [("001_rows.sql", "INSERT INTO zones VALUES ('north'), ('south')")];
+    let report = seeded(&server, &rows, files.clone()).await;
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 1), "{report:?}");
+    assert!(report.message.ends_with("; the seed ran after it"), "{report:?}");
+
+    let fewer = [("001_rows.sql", "INSERT INTO zones VALUES ('north')")];
+    let report = seeded(&server, &fewer, files.clone()).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert!(report.message.starts_with("the migration ran, but then: query zones:"), "{report:?}");
+    let twice = [("001_rows.sql", "INSERT INTO zones VALUES ('north'), ('north')")];
+    let report = seeded(&server, &twice, files.clone()).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert!(report.message.starts_with("the migration ran, but the seed then fails: 001_rows.sql: "), "{report:?}");
+    let report = seeded(&server, &[], files).await;
+    assert!(report.message.starts_with("the seed: there is no file"), "{report:?}");
+
+    // Nobody's pod is run here: what may be about its rows is left to the real database, and said.
+    let report = seeded(&server, &[], json!("pod")).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert!(report.message.contains("verify.queries were not asked"), "{report:?}");
+    let report = seeded(&server, &[], Value::Null).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "without a seed they are asked: {report:?}");
+}
+
 async fn command(server: &Server, script: &str, verify: Value) -> Report {
     let backups = tempfile::tempdir().unwrap();
     take(&server.url(), backups.path(), "shop").await.unwrap();

@@ -72,6 +72,21 @@ impl Server {
         server
     }
 
+    /// A replica of it, which answers questions as soon as this returns.
+    pub async fn replica(&self) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        chown(directory.path(), Some(USER), Some(USER)).expect("as root");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let mut copy = as_nobody("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-U", "shop", "--write-recovery-conf", "--no-sync", "--checkpoint=fast"]);
+        copy.arg("-p").arg(self.port.to_string()).arg("-D").arg(directory.path().join("data"));
+        let made = copy.current_dir("/").status().expect("setpriv");
+        assert!(made.success(), "pg_basebackup: {made}");
+        let mut replica = Self { directory, port, process: None };
+        replica.begin().await;
+        replica
+    }
+
     /// Starts it again.
     pub async fn begin(&mut self) {
         let log = fs::File::create(self.directory.path().join("log")).expect("a log");

@@ -110,14 +110,17 @@ async fn a_tool_that_says_it_stopped_half_way_is_believed() {
              CREATE TABLE _prisma_migrations (migration_name text, finished_at timestamptz, rolled_back_at timestamptz);
              INSERT INTO _prisma_migrations VALUES ('1_init', now(), NULL), ('2_old', NULL, now());
              CREATE SCHEMA flyway; CREATE TABLE flyway.flyway_schema_history (script text, success boolean);
-             INSERT INTO flyway.flyway_schema_history VALUES ('V1__init.sql', true)",
+             INSERT INTO flyway.flyway_schema_history VALUES ('V1__init.sql', true);
+             CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, success boolean NOT NULL);
+             INSERT INTO _sqlx_migrations VALUES (20260101, true)",
         )
         .await;
     assert_eq!(faults(&server, json!({})).await, Vec::<String>::new());
     server
         .sql(
             "UPDATE schema_migrations SET version = 4, dirty = true; INSERT INTO _prisma_migrations VALUES ('3_mail', NULL, NULL);
-             INSERT INTO flyway.flyway_schema_history VALUES ('V2__mail.sql', false)",
+             INSERT INTO flyway.flyway_schema_history VALUES ('V2__mail.sql', false);
+             INSERT INTO _sqlx_migrations VALUES (20260201, false)",
         )
         .await;
     let found = faults(&server, json!({})).await;
@@ -125,6 +128,7 @@ async fn a_tool_that_says_it_stopped_half_way_is_believed() {
         ("public.schema_migrations has 4 as not finished: golang-migrate", "`migrate force VERSION`"),
         ("public._prisma_migrations has 3_mail as not finished: Prisma", "`prisma migrate resolve --applied NAME`"),
         ("flyway.flyway_schema_history has V2__mail.sql as not finished: Flyway", "`flyway repair`"),
+        ("public._sqlx_migrations has 20260201 as not finished: sqlx", "delete the row"),
     ];
     assert_eq!(found.len(), told.len(), "{found:?}");
     for (found, (begin, remedy)) in found.iter().zip(told) {

@@ -52,7 +52,7 @@ var programs = []program{
 	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
 	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
 	{name: "prometheus", cold: "5 s", extra: unpackPrometheus, edition: "debian"},
-	{name: "postgres", cold: "1 min", extra: copyPostgres, host: postgresTools, edition: "debian-15"},
+	{name: "postgres", cold: "1 min", extra: copyPostgres, host: postgresTools, edition: "debian-15-1"},
 	{name: "pgbouncer", cold: "10 s", extra: copyPgBouncer, host: map[string]string{pgBouncer: "pgbouncer"}, edition: "debian"},
 	{name: "prisma", module: "tools/prisma", cold: "20 s", extra: copyPrisma, edition: "rootfs-1"},
 	{name: "flyway", module: "tools/flyway", cold: "1 min", extra: copyFlyway, edition: "rootfs-1"},

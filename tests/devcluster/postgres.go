@@ -18,10 +18,11 @@ const (
 var postgresTools = map[string]string{postgresHome + "/bin/postgres": "postgresql-" + postgresVersion,
 	postgresHome + "/bin/psql": "postgresql-client-" + postgresVersion, "/usr/share/zoneinfo/UTC": "tzdata"}
 
-// copyPostgres makes the root file system. A shell is among it: initdb runs the server by one.
+// copyPostgres makes the root file system. A shell is among it: initdb runs the server by one; and what a backup Job of a
+// user's needs.
 func copyPostgres(_ program, dir string) error {
 	root := filepath.Join(dir, "postgres")
-	programs := []string{"/bin/dash:/bin/sh", "/bin/sleep"}
+	programs := []string{"/bin/dash:/bin/sh", "/bin/sleep", "/bin/mv", "/usr/bin/sha256sum", "/usr/bin/wc"}
 	for _, name := range []string{"postgres", "initdb", "pg_ctl", "psql", "pg_dump", "pg_restore", "pg_isready"} {
 		programs = append(programs, postgresHome+"/bin/"+name+":"+postgresHome+"/bin/"+name)
 	}

@@ -63,3 +63,22 @@ func TestTheImageHasEveryProgramThatIsRunOnADatabase(t *testing.T) {
 		}
 	}
 }
+
+// Whoever reads the chart's page is to know which servers the image can dump.
+func TestTheChartTellsTheVersionOfTheDatabasePrograms(t *testing.T) {
+	text, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	major := regexp.MustCompile(`(?m)^ARG PG_MAJOR=(\d+)$`).FindSubmatch(text)
+	if major == nil {
+		t.Fatal("the Dockerfile has no default of PG_MAJOR")
+	}
+	page, err := os.ReadFile("../../charts/service-release-operator/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told := "pg_dump and pg_restore, of version " + string(major[1]) + " unless"; !strings.Contains(string(page), told) {
+		t.Errorf("the chart's page does not say %q", told)
+	}
+}

@@ -2,6 +2,7 @@
 //! lose data, and what would happen if a step failed.
 
 mod failure;
+mod mounted;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _};
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use failure::Outlook;
+use mounted::MOUNTED;
 
 use super::{
     args,
@@ -22,7 +24,7 @@ use crate::{
     api::{Change, DatabaseTask, ServiceRelease},
     database::migrate::{files, risks},
     engine::{
-        Due,
+        Due, leaves_queries,
         plan::{Policy, Situation, Step},
     },
 };
@@ -37,7 +39,8 @@ pub struct Plan {
     pub name: String,
     /// The steps, first to last.
     pub steps: Vec<Planned>,
-    /// The SQL files, in their order, where the migration is due and its ConfigMap can be read.
+    /// The SQL files, in their order, where the migration is due and its ConfigMap can be read; of a pod of yours those that
+    /// it mounts from ConfigMaps, as they stand there (`mounted: `).
     pub files: Vec<Sql>,
     /// What is not known here, and why.
     pub gaps: Vec<String>,
@@ -90,6 +93,7 @@ pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
     };
     let mut texts = Vec::new();
     let mut gaps = Vec::new();
+    let due = Situation::next(&release).due;
     for (what, name) in config_maps(&release) {
         let api: Api<ConfigMap> = cluster.api();
         let map = match beside.iter().find(|map| map.metadata.name.as_ref() == Some(&name)) {
@@ -97,6 +101,9 @@ pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
             None => cluster.call(&format!("get ConfigMap {name}"), api.get(&name)).await,
         };
         match map {
+            Ok(map) if what == MOUNTED => {
+                texts.push((what, mounted::files(&release, due, &name, map.data.unwrap_or_default())));
+            }
             Ok(map) => texts.push((what, map.data.unwrap_or_default().into_iter().collect())),
             Err(error) => gaps.push(error.to_string()),
         }
@@ -133,13 +140,14 @@ const DOWN: &str = "taken back by: ";
 
 /// The ConfigMaps with the SQL files of what is due, each with what it is.
 fn config_maps(release: &ServiceRelease) -> Vec<(&'static str, String)> {
-    let Due { migration, seed } = Situation::next(release).due;
+    let due @ Due { migration, seed } = Situation::next(release).due;
     let Some(database) = &release.spec.database else { return Vec::new() };
     let down = database.migration_down.as_ref().filter(|_| migration).map(|down| (DOWN, &down.change));
     let migration = database.migration.as_ref().filter(|_| migration).map(|migration| ("", &migration.change));
     let seed = database.seed.as_ref().filter(|_| seed).map(|seed| ("seed: ", seed));
     let of = |(what, change): (&'static str, &Change)| Some((what, change.sql.as_ref()?.config_map.clone()));
-    migration.into_iter().chain(seed).chain(down).filter_map(of).collect()
+    let mounted = mounted::config_maps(release, due).into_iter().map(|name| (MOUNTED, name));
+    migration.into_iter().chain(seed).chain(down).filter_map(of).chain(mounted).collect()
 }
 
 /// Puts the plan together; `texts` are the names and contents of SQL files, with what they are.
@@ -151,6 +159,15 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     let mut files = Vec::new();
     let mut loses = None;
     for (what, all) in texts {
+        if what == MOUNTED {
+            for (name, text) in &all {
+                match files::of_a_tool(name, text) {
+                    Ok(file) => files.push(sql(what, &file)),
+                    Err(wrong) => gaps.push(wrong.to_string()),
+                }
+            }
+            continue;
+        }
         let wanted =
             |(name, _): &(String, String)| name.ends_with(".sql") && name.ends_with(".down.sql") == (what == DOWN);
         match files::ordered(all.into_iter().filter(wanted).collect()) {
@@ -170,9 +187,21 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
         migrated |= *step == Step::Database(DatabaseTask::Migration);
     }
     steps.extend(outlook.after_promotion(migrated));
+    gaps.extend(files.iter().any(|file| file.file.starts_with(MOUNTED)).then(|| mounted::NOT_ALL.to_owned()));
     gaps.extend(unseen(release, situation));
+    gaps.extend(unrehearsed(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
     Plan { namespace, name, steps, files, gaps }
+}
+
+/// What a rehearsal does not find out.
+fn unrehearsed(release: &ServiceRelease, situation: Situation) -> Option<String> {
+    let database = release.spec.database.as_ref().filter(|_| situation.due.migration)?;
+    let seed = database.seed.as_ref().filter(|_| situation.due.seed);
+    leaves_queries(seed, database).then(|| {
+        "the rehearsal asks no verify.queries: in earnest a pod seeds the database before them, and it is not run on the backup"
+            .to_owned()
+    })
 }
 
 /// What the manifest alone does not tell of its migration.
@@ -469,6 +498,20 @@ spec:
         let gaps = collect(&release, Vec::new()).gaps.join("");
         assert_eq!(told.is_some_and(|told| gaps.contains(told)), told.is_some(), "{gaps}");
         assert_eq!(gaps.is_empty(), told.is_none(), "{gaps}");
+    }
+
+    #[test]
+    fn what_a_rehearsal_leaves_to_the_real_database_is_told() {
+        let told = |seed: Value| {
+            let mut release = release();
+            let database = release.spec.database.as_mut().unwrap();
+            database.rehearsal = Some(serde_json::from_value(json!({})).unwrap());
+            database.verify = serde_json::from_value(json!({"queries": [{"name": "q", "query": "SELECT 1"}]})).unwrap();
+            database.seed = serde_json::from_value(seed).unwrap();
+            collect(&release, Vec::new()).gaps.iter().any(|gap| gap.contains("the rehearsal asks no verify.queries"))
+        };
+        assert!(told(json!({"template": {}})));
+        assert!(!told(json!({"sql": {"configMap": "rows", "set": "seed"}})) && !told(Value::Null));
     }
 
     #[test]

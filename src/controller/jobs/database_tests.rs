@@ -53,6 +53,7 @@ fn job(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         ca: None,
         scratch: Some(secret("scratch")),
         down_files: None,
+        seed_files: None,
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),
         runner: RunnerPod::default(),
@@ -203,6 +204,20 @@ fn a_command_of_the_users_is_run_by_the_operators_program() {
     assert_eq!(template["spec"]["securityContext"]["fsGroup"], 65532);
     assert_eq!(template["metadata"]["labels"], json!({LABEL_RELEASE: "shop", LABEL_JOB: "shop-migrate-abc"}));
     assert_eq!(template["metadata"]["annotations"], json!({"team": "a", ANNOTATION_REPORTS: "migrate"}));
+}
+
+#[test]
+fn the_files_of_a_seed_are_beside_those_of_the_migration() {
+    let pod = |pod: TaskPod| {
+        let seeded = DatabaseJob { seed_files: Some("rows".into()), ..job(Some(wrap()), pod) };
+        made(seeded, false).unwrap()["spec"]["template"]["spec"].clone()
+    };
+    let mount = json!({"name": "servicerelease-seed", "mountPath": "/var/run/servicerelease/seed", "readOnly": true});
+    let volume = json!({"name": "servicerelease-seed", "configMap": {"name": "rows", "optional": true}});
+    for pod in [pod(TaskPod::Own), pod(wrapped_tool(None))] {
+        assert!(pod["containers"][0]["volumeMounts"].as_array().unwrap().contains(&mount), "{pod}");
+        assert!(pod["volumes"].as_array().unwrap().contains(&volume), "{pod}");
+    }
 }
 
 #[test]

@@ -151,6 +151,16 @@ pub fn plan(set: &str, files: &[File]) -> String {
     hexadecimal(&hash.finalize())
 }
 
+/// A file that another tool runs, in its own way: it is read, and no more.
+///
+/// # Errors
+/// It is no SQL that can be read.
+pub fn of_a_tool(name: &str, text: &str) -> Result<File, Wrong> {
+    let statements = statements::split(text).map_err(|error| Wrong::Text(name.to_owned(), error))?;
+    let checksum = hexadecimal(&Sha256::digest(text));
+    Ok(File { version: String::new(), name: name.to_owned(), checksum, body: Body::Transaction(statements) })
+}
+
 fn file(name: String, text: &str) -> Result<File, Wrong> {
     let number = name.strip_prefix(['V', 'v']).unwrap_or(&name);
     let digits = number.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(number.len());

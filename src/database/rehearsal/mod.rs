@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use crate::{
     api::{RehearsalStatus, Verify, WorkOutcome},
-    engine::{Report, SqlRun},
+    engine::{Report, SeedDue, SqlRun, task::OF_SEED},
 };
 
 use schema::{Lost, Schema};
@@ -33,6 +33,15 @@ pub enum Tried<'a> {
     Command,
 }
 
+/// What follows the migration in earnest.
+#[derive(Clone, Copy, Debug)]
+pub struct Then<'a> {
+    /// The seed that is due.
+    pub seed: Option<&'a SeedDue>,
+    /// What must be there at the end.
+    pub verify: Option<&'a Verify>,
+}
+
 /// What was found of a migration.
 #[derive(Debug, Default)]
 struct Found {
@@ -45,13 +54,13 @@ struct Found {
     files_hash: String,
 }
 
-/// Restores a backup into a scratch database, migrates that, verifies it, and removes it.
+/// Restores a backup into a scratch database, migrates that, seeds and verifies it, and removes it.
 pub async fn rehearse(
     places: &Places,
     server: &scratch::Server,
     name: &str,
     tried: Tried<'_>,
-    wanted: Option<&Verify>,
+    then: Then<'_>,
 ) -> Report {
     let files = match tried {
         Tried::Sql(_) => match files::read(&places.files) {
@@ -78,19 +87,15 @@ pub async fn rehearse(
     };
     found.status.restored_millis = restored_millis;
     found.status.migrated_millis = millis(begun);
-    if let (None, Some(wanted)) = (&found.fault, wanted) {
-        found.fault = match verify::verify(&scratch.url, wanted).await {
-            Ok(faults) if faults.is_empty() => None,
-            Ok(faults) => Some(format!("the migration ran, but then: {}", super::report::faults(&faults))),
-            Err(why) => Some(format!("the schema after it cannot be looked at: {why}")),
-        };
+    if found.fault.is_none() {
+        found.fault = follow(places, &scratch.url, then).await.err();
     }
     let removed = scratch.remove().await;
     let fault = found.fault.or(removed.err());
     let took = found.status.migrated_millis;
     Report {
         outcome: if fault.is_some() { WorkOutcome::Failed } else { WorkOutcome::Done },
-        message: fault.unwrap_or_else(|| format!("the migration took {took} ms on the backup {name}")),
+        message: fault.unwrap_or_else(|| format!("the migration took {took} ms on the backup {name}{}", then.told())),
         files_hash: found.files_hash,
         count: i64::try_from(found.applied.len()).unwrap_or(i64::MAX),
         applied: found.applied,
@@ -98,6 +103,42 @@ pub async fn rehearse(
         loses_data: found.loses_data,
         rehearsal: Some(found.status),
         ..Report::default()
+    }
+}
+
+impl Then<'_> {
+    /// What of it was done, where that does not go without saying.
+    fn told(self) -> &'static str {
+        match self.seed {
+            Some(SeedDue::Files(_)) => "; the seed ran after it",
+            Some(SeedDue::Pod) if self.verify.is_some_and(|verify| !verify.queries.is_empty()) => {
+                "; verify.queries were not asked: a pod seeds the database before them"
+            }
+            _ => "",
+        }
+    }
+}
+
+/// Seeds what was migrated, and verifies it.
+async fn follow(places: &Places, url: &str, then: Then<'_>) -> Result<(), String> {
+    if let Some(SeedDue::Files(run)) = then.seed {
+        let files = files::read(&places.seed_files).map_err(|wrong| format!("{OF_SEED}{wrong}"))?;
+        let settings = migrate::Settings { which: None, meant: crate::engine::Meant::default(), ..settings(run) };
+        let migrate::Report { outcome, file, why, .. } = migrate::run(url, &files, &settings).await;
+        if outcome != WorkOutcome::Done {
+            let file = file.map(|file| format!("{file}: ")).unwrap_or_default();
+            return Err(format!("the migration ran, but the seed then fails: {file}{}", why.unwrap_or_default()));
+        }
+    }
+    let Some(wanted) = then.verify else { return Ok(()) };
+    let mut wanted = wanted.clone();
+    if then.seed == Some(&SeedDue::Pod) {
+        wanted.queries.clear();
+    }
+    match verify::verify(url, &wanted).await {
+        Ok(faults) if faults.is_empty() => Ok(()),
+        Ok(faults) => Err(format!("the migration ran, but then: {}", report::faults(&faults))),
+        Err(why) => Err(format!("the schema after it cannot be looked at: {why}")),
     }
 }
 

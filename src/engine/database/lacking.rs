@@ -11,7 +11,7 @@ use super::super::{
     pass::Pass,
     report::kubectl,
     runs::NO_POD,
-    task::{DatabaseJob, NO_AUTHORITY, NO_FILES},
+    task::{DatabaseJob, NO_AUTHORITY, NO_FILES, OF_SEED},
 };
 
 /// Something that is not there.
@@ -212,7 +212,8 @@ fn of_authority(source: &CaSource) -> Option<Named> {
 
 /// What the runner found missing in its pod, with the object and the field that were to bring it.
 pub fn told(pass: &Pass<'_>, database: &Database, job: &DatabaseJob, message: &str) -> String {
-    if let (true, Some(map)) = (message.contains(NO_FILES), &job.files) {
+    let seed = job.seed_files.as_ref().filter(|_| message.starts_with(OF_SEED));
+    if let (true, Some(map)) = (message.contains(NO_FILES), seed.or(job.files.as_ref())) {
         let of =
             |change: Option<&Change>| change.and_then(|it| it.sql.as_ref()).is_some_and(|it| it.config_map == *map);
         let field = match () {

@@ -29,6 +29,7 @@ use crate::api::{
 
 use super::{observed::Template, pass::Pass, plan::Step, revision};
 
+pub use seed::leaves_queries;
 pub use work::{end_open_work, is_broken_off, is_of_database};
 
 /// What of the database's work is due in a release.

@@ -11,8 +11,9 @@ use super::{
         plan::Step,
         report::{Report, command},
     },
+    image,
     lacking::{self, Lacking},
-    onward, pinned, renewal, steps,
+    onward, pinned, renewal, seed, steps,
     undo::{self, Standing},
     words,
 };
@@ -47,6 +48,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
         let migration = pinned(pass).and_then(|database| database.migration);
         let sampled = migration.is_some_and(|migration| migration.change.template.is_some());
         facts.push(format!("locks: {}", rehearsal.locks_told(sampled)));
+        if pinned(pass).is_some_and(|database| seed::leaves_queries(seed::due(pass, &database), &database)) {
+            facts.push("verify.queries were not rehearsed: a pod seeds the database before them".to_owned());
+        }
     }
     if let Some(down) = known.migration_down.as_ref().filter(|down| !down.risks.is_empty()) {
         facts.push(format!("on the way back: {}", bounded(&down.risks.join(", "), 300)));
@@ -56,7 +60,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
         facts.push(format!("backup {} is {}", backup.name, backup.not_proven));
     }
     if !known.image.is_empty() {
-        facts.push(format!("image {}", known.image));
+        let migration = pinned(pass).and_then(|database| database.migration);
+        let loose = migration.is_some_and(|migration| image::is_loose(pass, &migration.change, &known.image));
+        facts.push(format!("image {}{}", known.image, if loose { words::BY_TAG } else { "" }));
     }
     let facts = if facts.is_empty() { String::new() } else { format!(": {}", facts.join("; ")) };
     let plan = &known.plan_hash;

@@ -86,6 +86,7 @@ pub fn plain(database: &Database) -> DatabaseJob {
         scratch: backup.and_then(|backup| backup.scratch_url_from.clone()),
         files: None,
         down_files: None,
+        seed_files: None,
         backups: backup.and_then(|backup| backup.persistent_volume_claim.clone()),
         runner: database.runner.clone().unwrap_or_default(),
     }
@@ -151,8 +152,9 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let run = sql_run(pass, &migration.change, &number(pass)).filter(|_| migration.change.sql.is_some());
             let name = made_backup(pass);
             let (verify, timeout) = (database.verify.clone(), rehearsal.timeout);
-            let task = Task::Rehearse { name, release: number(pass), sql: run, verify, timeout };
-            let job = with_change(pass, &migration.change, task, plain);
+            let (seed, seed_files) = seed::rehearsed(pass, database);
+            let task = Task::Rehearse { name, release: number(pass), sql: run, seed, verify, timeout };
+            let job = with_change(pass, &migration.change, task, DatabaseJob { seed_files, ..plain });
             (job, rehearsal.timeout)
         }
         DatabaseTask::Migration => {
@@ -268,7 +270,8 @@ pub fn new_backup(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> Stri
     format!("{namespace}.{name}-{number}-{began}{suffix}")
 }
 
-fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
+/// How the SQL files of a change are run, if it is made by files.
+pub fn sql_run(pass: &Pass<'_>, change: &Change, release: &str) -> Option<SqlRun> {
     let sql = change.sql.as_ref()?;
     let meant = pass.status.database.as_ref().map(|database| database.files_hash.clone());
     Some(SqlRun {
@@ -372,18 +375,12 @@ pub fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJ
                 Task::Rehearse { .. } => known,
                 _ => None,
             };
-            let digest = reported.and_then(|reported| by_digest(change, image.as_deref(), reported));
+            let digest = reported.and_then(|reported| image::by_digest(change, image.as_deref(), reported));
             TaskPod::Wrapped { template: pod.clone(), image: digest.or(image) }
         }
         None => TaskPod::Own,
     };
     DatabaseJob { task: Some(task), pod, files, ..base }
-}
-
-/// The image of a change by the digest that was found.
-fn by_digest(change: &Change, image: Option<&str>, reported: &str) -> Option<String> {
-    let written = change.template.as_ref()?.pointer("/spec/containers/0/image").and_then(Value::as_str);
-    image::pinned(image.or(written)?, reported)
 }
 
 /// The migration, as a hash: image, command, files, target (RELIABILITY, migration rule 4), with what preflight found of them.

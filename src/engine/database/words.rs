@@ -5,8 +5,12 @@ use crate::api::{DatabaseTask, DatabaseWork, OnRollback, SchemaState, SecretSour
 use super::{
     super::{pass::Pass, retreat},
     again::{self, Again},
-    onward, pinned, undo,
+    image, onward, pinned, undo,
 };
+
+/// Behind the image that was looked at, where it is not pinned.
+pub const BY_TAG: &str = ", but it is run by its tag: that digest is of another repository than the manifest's; should the tag \
+    lead to another image by then, it is told afterwards (ImageChanged)";
 
 /// What a kind of work is, for people.
 pub const fn subject(task: DatabaseTask) -> &'static str {
@@ -143,8 +147,11 @@ pub fn restore(pass: &Pass<'_>) -> String {
 pub fn migrate_down(pass: &Pass<'_>) -> String {
     let known = pass.status.database.clone().unwrap_or_default();
     let down = known.migration_down.unwrap_or_default();
-    let by = if down.image.is_empty() { down.files.join(", ") } else { format!("image {}", down.image) };
-    let by = if by.is_empty() { String::new() } else { format!(" by {}", bounded(&by, 200)) };
+    let change = pinned(pass).and_then(|database| database.migration_down);
+    let loose = change.is_some_and(|down_by| image::is_loose(pass, &down_by.change, &down.image));
+    let by_tag = if loose { BY_TAG } else { "" };
+    let by = if down.image.is_empty() { down.files.join(", ") } else { format!("image {}{by_tag}", down.image) };
+    let by = if by.is_empty() { String::new() } else { format!(" by {}", bounded(&by, 400)) };
     let risks = down.risks.join(", ");
     let risks = if risks.is_empty() { risks } else { format!(": {}", bounded(&risks, 400)) };
     let lost = match (down.loses_data, pinned(pass).is_some_and(|database| database.backup.is_some())) {

@@ -15,7 +15,7 @@ use super::{
         retreat, revision, runs,
         task::{DatabaseJob, Report, Task, TaskPod},
     },
-    again, clean_up, lacking, pinned, reported,
+    again, clean_up, image, lacking, pinned, reported,
 };
 
 /// How long a pod may take to start.
@@ -30,6 +30,8 @@ const MOST_TOLD: usize = 320;
 const MOST_SETTLE: usize = 512;
 /// The longest name of an image, in characters.
 const MOST_IMAGE: usize = 512;
+/// The longest note of an Event, in characters.
+const MOST_NOTE: usize = 800;
 /// What of the release's name stands in a Job's.
 const MOST_NAME: usize = 30;
 
@@ -247,11 +249,33 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
             match (order.task, &mut known.migration_down) {
                 (DatabaseTask::Preflight, _) => known.image = image,
                 (DatabaseTask::PreflightDown, Some(down)) => down.image = image,
-                _ => {}
+                _ => compare(pass, order, &work.job, &image),
             }
         }
         None => without_report(pass, order, work, &end.message),
     }
+}
+
+/// Tells where another image ran than the one that was looked at, and that a person approved: where nothing pins it, its tag
+/// may have been moved in between.
+fn compare(pass: &mut Pass<'_>, order: &Order, job: &str, ran: &str) {
+    let known = pass.status.database.as_ref();
+    let meant = match order.task {
+        DatabaseTask::Rehearsal | DatabaseTask::Migration => known.map(|known| &known.image),
+        DatabaseTask::MigrationDown => known.and_then(|known| known.migration_down.as_ref()).map(|down| &down.image),
+        _ => None,
+    };
+    let pinned = matches!(&order.job.pod, TaskPod::Wrapped { image: Some(image), .. } if image.contains('@'));
+    let Some(meant) = meant.filter(|meant| !pinned && image::differ(meant, ran)) else { return };
+    let subject = super::words::subject(order.task);
+    let told =
+        |ran: &str, meant: &str| format!("{subject} ran image {ran}, but {meant} was looked at: its tag was moved");
+    // The timeline has no room for names.
+    let brief = told(image::digest(ran), image::digest(meant));
+    let note = bounded(&format!("Job {job}: {}", told(ran, meant)), MOST_NOTE);
+    pass.status.note(pass.now, "ImageChanged", &brief, None);
+    let (reason, action) = ("ImageChanged".to_owned(), format!("{:?}", order.task));
+    pass.events.push(Event { warning: true, reason, action, note });
 }
 
 /// A pod that was killed, evicted or never there: whoever comes next finds out, under the lock, what became of it.

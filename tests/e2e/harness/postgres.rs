@@ -1,6 +1,6 @@
 //! A PostgreSQL server in the namespace of a scenario.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::wait::await_condition;
@@ -73,6 +73,16 @@ impl Postgres {
         let words = ["exec", "postgres", "--", "psql", "-h", "/tmp", "-U", "shop", "-d", "shop"];
         let flags = ["-v", "ON_ERROR_STOP=1", "-qAt", "-c", text];
         kubectl::run("kubectl", &[&["-n", &self.world.namespace], &words[..], &flags[..]].concat()).await
+    }
+
+    /// What a dump in pg_dump's custom format holds, as SQL.
+    pub async fn dumped(&self, dump: &Path) -> String {
+        let file = std::fs::File::open(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display()));
+        let words = ["-n", &self.world.namespace, "exec", "-i", "postgres", "--", "pg_restore", "-f", "-"];
+        let answer = Command::new("kubectl").args(words).stdin(file).output().await.expect("kubectl");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(answer.status.success(), "{}: {}", dump.display(), text(&answer.stderr));
+        text(&answer.stdout)
     }
 
     /// Asks until this is the answer; a server that does not answer is asked again.

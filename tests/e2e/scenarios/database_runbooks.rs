@@ -33,6 +33,7 @@ pub(super) fn example(text: &str) -> Vec<Value> {
         ("registry.example.com/shop-migrations:1.0.0", "PRISMA_IMAGE"),
         ("migrate/migrate:v4.19.1", "GOLANG_MIGRATE_IMAGE"),
         ("flyway/flyway:10.22.0", "FLYWAY_IMAGE"),
+        ("postgres:17-alpine", "POSTGRES_IMAGE"),
     ] {
         if text.contains(public) {
             text = text.replace(public, &image(variable));
@@ -212,7 +213,13 @@ async fn sports_nutrition(world: World) {
     let files =
         "001_initial_schema.sql 002_stores_and_prices.sql 003_ingredients_and_meals.sql 004_serbian_localization.sql";
     assert_eq!(ground.postgres.sql(order).await, files);
-    assert_eq!(volumes[0].files(".dump").len(), 1, "the baseline");
+    let baseline = ground.postgres.dumped(&volumes[0].file("baseline.dump")).await;
+    for part in ["CREATE TABLE public.users", "CREATE TABLE public.translations", "porridge", "kaša"] {
+        assert!(baseline.contains(part), "the baseline has schema and seed, {part:?} too: {baseline}");
+    }
+    let made = std::fs::metadata(volumes[0].file("baseline.dump")).unwrap().modified().unwrap();
+    let before_migrations = || volumes[0].files(".dump").len() - 1;
+    assert_eq!(before_migrations(), 1);
 
     ground
         .patch_config_map(
@@ -237,7 +244,9 @@ async fn sports_nutrition(world: World) {
         .await;
     ground.shop.release_with("v3", version("006-again")).await;
     ground.healthy().await;
-    assert_eq!(volumes[0].files(".dump").len(), 3);
+    assert_eq!(before_migrations(), 3);
+    let still = std::fs::metadata(volumes[0].file("baseline.dump")).unwrap().modified().unwrap();
+    assert_eq!(still, made, "the baseline is made once");
     ground.load.answered_only_by("v3").await;
     ground.is_quiet().await;
 }

@@ -21,6 +21,8 @@ mod database_halted;
 mod database_killed;
 mod database_left_over;
 mod database_moments;
+mod database_own_backup;
+mod database_page;
 mod database_runbooks;
 mod database_tools;
 mod disruptions;
@@ -41,6 +43,8 @@ pub const ALL: &[&[Scenario]] = &[
     database_faults::ALL,
     database_runbooks::ALL,
     database_moments::ALL,
+    database_own_backup::ALL,
+    database_page::ALL,
     low_traffic::ALL,
     ten_percent::ALL,
     analysis::ALL,

@@ -8,11 +8,16 @@ const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012
 
 /// A release whose migration is a command of the user's, and waits for approval; its image has this digest.
 fn awaiting(digest: &str) -> World {
+    awaiting_image(Some(format!("docker.io/team/tool@{digest}")))
+}
+
+/// The same of an image as the kubelet tells it.
+fn awaiting_image(image: Option<String>) -> World {
     let pod = json!({"spec": {"containers": [{"name": "tool", "image": "team/tool:1", "command": ["migrate"]}]}});
     let migration = json!({"template": pod, "previousRevisionCompatible": true, "approval": "Required"});
     let seed = json!({"template": pod});
     let mut world = world(database(&json!({"migration": migration, "seed": seed})));
-    world.image = Some(format!("docker.io/team/tool@{digest}"));
+    world.image = image;
     world.settle();
     assert_eq!(world.phase(), Phase::AwaitingApproval, "{}", world.status().message);
     world
@@ -62,6 +67,36 @@ fn the_image_that_preflight_found_is_approved_and_run_whatever_its_tag_names_by_
     let migration =
         made.iter().find(|job| matches!(&job.task, Some(Task::Wrap(it)) if it.plan.starts_with("migration/")));
     assert_eq!(image(migration.unwrap()), Some(format!("team/tool@{DIGEST}").as_str()));
+}
+
+/// What the node had imported, or has from a mirror: no registry is known to have it by that digest.
+#[test]
+fn an_image_that_cannot_be_pinned_is_told_and_compared_with_what_ran() {
+    let imported = |digest: &str| Some(format!("docker.io/library/import-2026-11-29@{digest}"));
+    let noted = |world: &World| {
+        let timeline = world.status().timeline;
+        timeline.into_iter().filter(|it| it.kind == "ImageChanged").map(|it| it.message).collect::<Vec<_>>()
+    };
+    for moved in [false, true] {
+        let mut world = awaiting_image(imported(DIGEST));
+        let message = world.status().message;
+        assert!(message.contains(DIGEST) && message.contains("but it is run by its tag"), "{message}");
+        let other = DIGEST.replace('0', "1");
+        world.image = if moved { imported(&other) } else { Some(format!("mirror.example.com/tool@{DIGEST}")) };
+        approve(&mut world);
+        assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+        let migration = jobs(&world).into_iter().find(|job| matches!(&job.task, Some(Task::Wrap(_)))).unwrap();
+        assert_eq!(image(&migration), None, "by its tag");
+        let told = noted(&world);
+        assert_eq!(told.len(), usize::from(moved), "{told:?}");
+        assert!(told.iter().all(|it| it.contains(&other) && it.contains(DIGEST)), "{told:?}");
+    }
+    // One that is pinned is what ran, whatever the node calls it.
+    let mut world = awaiting(DIGEST);
+    assert!(!world.status().message.contains("by its tag"), "{}", world.status().message);
+    world.image = imported(&DIGEST.replace('0', "1"));
+    approve(&mut world);
+    assert_eq!(noted(&world), [""; 0]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The seed: put in once, and again where it went with the migration.
 
-use crate::engine::Seeded;
+use crate::{
+    api::RehearsalStatus,
+    engine::{SeedDue, Seeded},
+};
 
 use super::*;
 
@@ -39,6 +42,64 @@ fn seeds(world: &World) -> usize {
         _ => false,
     };
     told(world).iter().filter(|task| is_seed(task)).count()
+}
+
+/// The Jobs of rehearsals: what is put in before the verification, and the ConfigMap with that.
+fn rehearsed(world: &World) -> Vec<(Option<SeedDue>, Option<String>)> {
+    let of = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => match &job.task {
+                Some(Task::Rehearse { seed, .. }) => Some((seed.clone(), job.seed_files.clone())),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    world.log.iter().filter_map(of).collect()
+}
+
+/// All is well, and the rehearsal tells its times.
+fn tried(task: &Task) -> Option<Report> {
+    let report = well(task)?;
+    let rehearsal = matches!(task, Task::Rehearse { .. }).then(RehearsalStatus::default);
+    Some(Report { rehearsal, ..report })
+}
+
+#[test]
+fn a_seed_that_is_due_is_part_of_the_rehearsal() {
+    let rehearsed_with = |seed: Value| {
+        let verify = json!({"queries": [{"name": "zones", "query": "SELECT 1 FROM zones", "expect": "Rows", "rows": {"min": 1}}]});
+        let more = json!({"backup": backup(), "rehearsal": {}, "seed": seed, "verify": verify});
+        let more = merged(
+            more,
+            &json!({"migration": {
+                "sql": {"configMap": "shop-1"}, "previousRevisionCompatible": true, "approval": "Required",
+            }}),
+        );
+        let mut world = world(database(&more));
+        world.report = tried;
+        world.settle();
+        world
+    };
+    let mut world = rehearsed_with(files());
+    let due = rehearsed(&world);
+    let (Some(SeedDue::Files(run)), Some(map)) = &due[0] else { panic!("{due:?}") };
+    assert_eq!((run.set.as_str(), run.plan.as_ref(), map.as_str()), ("seed", None, "shop-seed"));
+    let waits = world.status();
+    assert_eq!(waits.reason, "MigrationAwaitsApproval", "{}", waits.message);
+    assert!(!waits.message.contains("verify.queries"), "{}", waits.message);
+    // Once it is there the next release rehearses without.
+    approved(&mut world, ApprovalKind::Migration);
+    assert!(world.status().database.unwrap().seeded_at.is_some(), "{}", world.status().message);
+    change(&mut world, "shop-2");
+    world.settle();
+    assert_eq!(rehearsed(&world).last(), Some(&(None, None)));
+
+    let world = rehearsed_with(json!({"template": pod("seed:1")}));
+    assert_eq!(rehearsed(&world), [(Some(SeedDue::Pod), None)]);
+    let told = "verify.queries were not rehearsed: a pod seeds the database before them";
+    assert!(world.status().message.contains(told), "{}", world.status().message);
 }
 
 #[test]
