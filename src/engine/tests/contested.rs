@@ -1,5 +1,6 @@
 //! Somebody else's hand in routes and Services: put right, told by name, never fought in a loop.
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff};
 use serde_json::json;
 
 use super::{
@@ -374,4 +375,41 @@ fn the_base_of_a_service_of_the_releases_own_is_put_back(#[case] releasing: bool
     world.settle();
     let selectors = |services: [Option<crate::engine::Service>; 2]| services.map(|it| it.unwrap().selector);
     assert_eq!(selectors([world.seen.service, world.seen.candidate_service]), selectors(right));
+}
+
+#[test]
+fn a_deletion_does_not_wait_for_a_route_that_cannot_be_put_right() {
+    let mut world = with_users_route();
+    healed(&mut world, [Some(50), Some(50)], 6);
+    assert_eq!(world.status().reason, "RouteContested");
+    world.release.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+    world.edit(|_| {});
+    world.log.clear();
+    healed(&mut world, [Some(50), Some(50)], 6);
+    assert_eq!((&world.release.metadata.finalizers, lost(&world)), (&None, 0), "{}", world.status().message);
+    assert!(writes(&world) <= 2, "{} writes", writes(&world));
+}
+
+#[test]
+fn a_deployment_has_its_pods_behind_both_services_again_where_a_route_cannot_be_put_right() {
+    let mut world = super::way_back::adopted_behind_a_users_route();
+    let again = |world: &mut World| {
+        apply(world, [Some(50), Some(50)]);
+        world.pass();
+        assert_eq!(lost(world), 0, "{}", world.status().message);
+    };
+    (0..6).for_each(|_| again(&mut world));
+    assert_eq!(world.status().reason, "RouteContested");
+    world.release.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+    for _ in 0..12 {
+        let revisions = world.seen.revisions.len();
+        let own = [&world.seen.service, &world.seen.candidate_service].map(|service| {
+            let endpoints = &service.as_ref().unwrap().endpoints;
+            endpoints.iter().filter(|endpoint| endpoint.revision.is_none()).count()
+        });
+        again(&mut world);
+        assert!(world.seen.revisions.len() == revisions || own == [3, 3], "{own:?}");
+    }
+    let left = (&world.release.metadata.finalizers, world.seen.revisions.len());
+    assert_eq!(left, (&None, 0), "{}", world.status().message);
 }
