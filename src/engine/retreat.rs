@@ -65,7 +65,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     let settled = database::undo::drive(pass, moved) == Standing::Clear;
     if !moved {
         // Connections end from when the last request has left its pods.
-        let reached = is_reached(pass);
+        let reached = way_back::is_reached(pass);
         if let Some(rollback) = pass.status.rollback.as_mut().filter(|_| reached) {
             rollback.drain_until = None;
         }
@@ -213,12 +213,6 @@ fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
     wanted == 0 && now == Some(0) && rules::are_meant(pass, 0) && (quiet || route::settled(pass, 0))
 }
 
-/// Whether a Service has pods of the candidate.
-fn is_reached(pass: &Pass<'_>) -> bool {
-    let traffics = pass.traffics();
-    pass.candidate().is_some_and(|seen| traffics.endpoints(seen) + traffics.candidate_endpoints(seen) > 0)
-}
-
 /// The candidate never had traffic, so that no connection can be open to it.
 fn candidate_untouched(pass: &Pass<'_>) -> bool {
     pass.status.rollback.as_ref().is_some_and(|rollback| rollback.from_weight == 0 && !rollback.probed)
@@ -351,18 +345,15 @@ pub fn drain(pass: &mut Pass<'_>, hash: &str, policy: &Policy) {
 /// Whether stable is not to be had, and there is something new to release: the fix goes forward from
 /// where the traffic is.
 fn gives_up(pass: &Pass<'_>, policy: &Policy) -> bool {
-    let traffics = pass.traffics();
-    // It is the route that is waited for.
-    let has_stable = policy.is_routed()
-        && pass.stable().is_some_and(|stable| {
-            traffics.selection() == Selection::Revision(stable.hash.clone())
-                && traffics.serving(stable) >= policy.bounds(pass.replicas()).enough()
-        });
     let fresh = pass.target.as_ref().is_some_and(|target| {
         let known = [pass.stable_hash(), pass.candidate_hash()];
         !known.contains(&Some(target.hash.as_str())) && !rest::is_latched(pass, &target.hash)
     });
-    fresh && !has_stable && pass.obstacle.is_none() && !pass.awaits_trial() && !pass.release.spec.paused
+    fresh
+        && !way_back::waits_for_route(pass, policy)
+        && pass.obstacle.is_none()
+        && !pass.awaits_trial()
+        && !pass.release.spec.paused
 }
 
 /// Closes the Service around whoever serves most. Says whether that is done.
