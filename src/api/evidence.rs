@@ -144,7 +144,7 @@ pub struct VerdictStatus {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
-const fn is_zero(count: &i32) -> bool {
+pub(super) const fn is_zero(count: &i32) -> bool {
     *count == 0
 }
 

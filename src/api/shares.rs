@@ -46,6 +46,10 @@ pub struct RouteStatus {
     /// accepted, and for which propagationDelay has passed since.
     #[serde(default)]
     pub served_weight: i32,
+    /// Percent of the requests that candidateService may get at most: until every Gateway is known to follow the route
+    /// as it is, any of its weights since servedWeight may count. 100 where its rules differ, or headers lead there.
+    #[serde(default, skip_serializing_if = "super::evidence::is_zero")]
+    pub possible_weight: i32,
     /// The headers of the requests that it sends to candidateService whatever its weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]

@@ -5,9 +5,9 @@ use crate::api::{RouteStatus, status::bounded};
 
 use super::{
     effect::{Effect, Event, Selection},
-    observed::Route,
+    observed::{Route, Service},
     pass::Pass,
-    route, rules,
+    route, rules, traffic,
 };
 
 /// How often in one release the weights are put right against somebody who only updates them.
@@ -109,7 +109,16 @@ pub fn misleads(pass: &Pass<'_>) -> bool {
     by(pass).is_some() && pass.desired_weight() == 0 && pass.status.stable.is_some()
 }
 
-/// Lets the candidate's Service have stable's pods, where these take all requests and the route cannot be put
+/// Whether a route sends requests that are to be stable's to a candidate's Service that has no pods. It is put right, which
+/// a gateway takes its time to follow.
+pub fn finds_nobody(pass: &Pass<'_>) -> bool {
+    let empty = |service: &Service| traffic::selection(service) == Selection::Nothing;
+    let leads = pass.seen.route.is_some() && route::weight(pass) != Some(0) && route::unusable(pass).is_none();
+    let meant = pass.desired_weight() == 0 && pass.status.stable.is_some();
+    meant && leads && pass.seen.candidate_service.as_ref().is_none_or(empty)
+}
+
+/// Lets the candidate's Service have stable's pods, where these take all requests and the route is not, or cannot be, put
 /// right: so nobody's manifest sends requests to no pod, or to a candidate that is to be taken back.
 pub fn lead_to_stable(pass: &Pass<'_>) -> Option<Effect> {
     let stable = pass.stable().filter(|stable| pass.traffics().serving(stable) > 0)?;

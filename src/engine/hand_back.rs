@@ -3,12 +3,12 @@
 //! template the pods go with the object, as a Deployment's do.
 
 use super::{
-    database,
+    contest, database,
     effect::{Effect, Selection},
     invalid,
     observed::Workload,
     pass::Pass,
-    rest, route,
+    rest, route, traffic,
 };
 
 /// What is being waited for, for the message.
@@ -69,6 +69,10 @@ fn route_is_back(pass: &mut Pass<'_>) -> bool {
     if pass.seen.route.is_none() || invalid::rival(pass).is_some() || !serves {
         return true;
     }
+    // Whoever sets it back does so to the end: both Services lead to who stays.
+    if contest::is_on(pass) && route::weight(pass) != Some(0) {
+        return true;
+    }
     let effect = route::set(pass, 0);
     let back = effect.is_none();
     pass.after.extend(effect);
@@ -99,13 +103,19 @@ fn to_workload(pass: &mut Pass<'_>, workload: &Workload) -> Waiting {
         if !workload.observed || workload.available < replicas {
             return Waiting::ForWorkload(workload.object.name.clone());
         }
-        if !services_are_original(pass)
-            || (pass.traffics().service().is_some() && pass.traffics().foreign_endpoints() < replicas)
-        {
+        if !services_are_original(pass) || !reach_workload(pass, replicas) {
             return Waiting::ForEndpoints;
         }
     }
     let_go(pass)
+}
+
+/// Whether the Services that requests may come to have the Deployment's pods.
+fn reach_workload(pass: &Pass<'_>, replicas: i32) -> bool {
+    let traffics = pass.traffics();
+    let other = pass.seen.candidate_service.as_ref().filter(|_| route::may_lead(pass));
+    let all = [traffics.service(), other];
+    all.into_iter().flatten().all(|service| traffic::foreign_endpoints(service) >= replicas)
 }
 
 /// Gives the Services back and deletes what garbage collection does not.

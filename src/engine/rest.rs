@@ -106,7 +106,7 @@ fn keep_stable(pass: &mut Pass<'_>) {
     pass.after.extend(traffics.select(&Selection::Revision(entry.revision), template.as_ref()));
     // The candidate's Service has no pods: the route comes first.
     pass.after.extend(route::set(pass, 0));
-    let preview = match contest::misleads(pass) {
+    let preview = match contest::misleads(pass) || contest::finds_nobody(pass) {
         true => contest::lead_to_stable(pass),
         // Requests may still come by a weight that somebody else had set.
         false if pass.seen.route.is_some() && pass.seen.candidate_service.is_some() && !route::settled(pass, 0) => None,

@@ -64,9 +64,14 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     let gone = moved && clear_candidate(pass, &policy);
     let settled = database::undo::drive(pass, moved) == Standing::Clear;
     if !moved {
+        // Connections end from when the last request has left its pods.
+        let reached = way_back::is_reached(pass);
+        if let Some(rollback) = pass.status.rollback.as_mut().filter(|_| reached) {
+            rollback.drain_until = None;
+        }
         let started = pass.status.rollback.as_ref().map(|rollback| rollback.started_at);
         let late = started.is_some_and(|started| pass.elapsed(started, policy.deadline));
-        if late && settled && gives_up(pass) {
+        if late && settled && gives_up(pass, &policy) {
             // What was about to be done for stable is not done any more.
             let moves = pass.after.len() - planned;
             pass.after.drain(..moves);
@@ -189,10 +194,11 @@ fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
         let before = pass.status.rollback.as_ref().map_or(0, |rollback| rollback.from_weight);
         now.unwrap_or(before).min(rest)
     };
+    let lead = contest::finds_nobody(pass).then(|| contest::lead_to_stable(pass)).flatten();
     // A gateway refuses a route to a Service that is not there.
-    if pass.seen.candidate_service.is_none() {
-        pass.after.extend(traffics.select_candidate(&Selection::Nothing, Some(&stable.template)));
-    }
+    let missing = pass.seen.candidate_service.is_none() && lead.is_none();
+    let made = || traffics.select_candidate(&Selection::Nothing, Some(&stable.template));
+    pass.after.extend(if missing { made() } else { lead });
     if contest::misleads(pass) {
         // Where the route cannot be put right, what it gives to the candidate's Service is stable's pods'.
         let effect = contest::lead_to_stable(pass).filter(|_| wanted == 0);
@@ -202,8 +208,9 @@ fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
     let effect = route::set(pass, wanted);
     pass.after.splice(0..0, effect);
     let draining = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.drain_until.is_some());
-    let never = untouched && pass.status.route.as_ref().is_none_or(|route| route.put_right == 0);
-    wanted == 0 && now == Some(0) && rules::are_meant(pass, 0) && (never || draining || route::settled(pass, 0))
+    // What had no request, or has none any more, does not wait for a gateway, unless the route has led to it since.
+    let quiet = (untouched || draining) && !route::may_lead(pass);
+    wanted == 0 && now == Some(0) && rules::are_meant(pass, 0) && (quiet || route::settled(pass, 0))
 }
 
 /// The candidate never had traffic, so that no connection can be open to it.
@@ -337,12 +344,16 @@ pub fn drain(pass: &mut Pass<'_>, hash: &str, policy: &Policy) {
 
 /// Whether stable is not to be had, and there is something new to release: the fix goes forward from
 /// where the traffic is.
-fn gives_up(pass: &Pass<'_>) -> bool {
+fn gives_up(pass: &Pass<'_>, policy: &Policy) -> bool {
     let fresh = pass.target.as_ref().is_some_and(|target| {
         let known = [pass.stable_hash(), pass.candidate_hash()];
         !known.contains(&Some(target.hash.as_str())) && !rest::is_latched(pass, &target.hash)
     });
-    fresh && pass.obstacle.is_none() && !pass.awaits_trial() && !pass.release.spec.paused
+    fresh
+        && !way_back::waits_for_route(pass, policy)
+        && pass.obstacle.is_none()
+        && !pass.awaits_trial()
+        && !pass.release.spec.paused
 }
 
 /// Closes the Service around whoever serves most. Says whether that is done.

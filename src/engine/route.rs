@@ -197,10 +197,14 @@ pub fn observe(pass: &mut Pass<'_>) {
     let weight = weight(pass);
     let same = known.name == route.object.name && known.generation == route.generation && known.weight == weight;
     let accepted_at = parents::accept(pass, route).then(|| known.accepted_at.filter(|_| same).unwrap_or(pass.now));
-    // Until the gateway had its time it may go either way.
-    let served = weight.filter(|weight| *weight != known.served_weight);
-    let served = served.filter(|_| accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay)));
     let seen = rules::seen(pass, route);
+    // Rules of the user's that lead to the candidate's Service alone are there to stay.
+    let probes = router.gateway.is_some() && (seen.headers.is_some() || seen.copies.is_some());
+    let leads = weight.filter(|_| !probes).unwrap_or(100);
+    // Until the gateway had its time it may go by any weight that there was meanwhile.
+    let possible = leads.max(known.possible_weight).max(known.served_weight);
+    let open = weight != Some(known.served_weight) || possible != leads;
+    let settled = open && accepted_at.is_some_and(|at| pass.elapsed(at, router.propagation_delay));
     let kind = Some(&route.shape.kind).filter(|kind| *kind != "HTTPRoute").cloned();
     let mut now = RouteStatus {
         kind,
@@ -211,7 +215,8 @@ pub fn observe(pass: &mut Pass<'_>) {
         generation: route.generation,
         weight,
         accepted_at,
-        served_weight: served.unwrap_or(known.served_weight),
+        served_weight: weight.filter(|_| settled).unwrap_or(known.served_weight),
+        possible_weight: if settled { leads } else { possible },
         ..known.clone()
     };
     contest::judge(pass, route, &known, &mut now);
@@ -309,6 +314,11 @@ pub fn settled(pass: &mut Pass<'_>, weight: i32) -> bool {
     let Some(status) = &pass.status.route else { return false };
     let Some(since) = status.accepted_at.filter(|_| status.weight == Some(weight)) else { return false };
     pass.elapsed(since, delay)
+}
+
+/// Whether requests may come to the candidate's Service: by the route as it is, or as it was not long ago.
+pub fn may_lead(pass: &Pass<'_>) -> bool {
+    pass.status.route.as_ref().is_some_and(|route| route.possible_weight > 0)
 }
 
 /// Gives the candidate's Service this percentage; makes the release's own route if it is missing, and puts

@@ -92,7 +92,7 @@ pub fn steer(pass: &mut Pass<'_>, policy: &Policy) {
         && traffics.selection() == Selection::Revision(candidate.revision.clone());
     let finishing = switched && (!policy.is_routed() || route::settled(pass, 0) || released(pass));
     let preview = if finishing { Selection::Nothing } else { Selection::Revision(candidate.revision.clone()) };
-    if contest::misleads(pass) {
+    if contest::misleads(pass) || contest::finds_nobody(pass) {
         pass.after.extend(contest::lead_to_stable(pass));
     } else if finishing || free(pass, policy, &preview) {
         pass.after.extend(traffics.select_candidate(&preview, template.as_ref()));

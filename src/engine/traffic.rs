@@ -92,7 +92,7 @@ impl<'a> Traffics<'a> {
 
     /// Ready endpoints of the Service that are pods of somebody else.
     pub fn foreign_endpoints(&self) -> i32 {
-        self.service().map_or(0, |service| ready(service, None))
+        self.service().map_or(0, foreign_endpoints)
     }
 
     /// Whether every ready endpoint of the Service is a pod of this revision.
@@ -207,6 +207,11 @@ pub fn selection(service: &Service) -> Selection {
         (None, Some(_)) => Selection::Release,
         (None, None) => Selection::Original,
     }
+}
+
+/// Ready endpoints of a Service that are pods of somebody else.
+pub fn foreign_endpoints(service: &Service) -> i32 {
+    ready(service, None)
 }
 
 fn ready(service: &Service, hash: Option<&str>) -> i32 {

@@ -66,6 +66,22 @@ pub fn kept(pass: &mut Pass<'_>, policy: &Policy) -> i32 {
     }
 }
 
+/// Whether a Service has pods of the candidate.
+pub fn is_reached(pass: &Pass<'_>) -> bool {
+    let traffics = pass.traffics();
+    pass.candidate().is_some_and(|seen| traffics.endpoints(seen) + traffics.candidate_endpoints(seen) > 0)
+}
+
+/// Whether stable has its pods and the Service: who keeps requests from it is a gateway, or whoever sets the weights.
+pub fn waits_for_route(pass: &Pass<'_>, policy: &Policy) -> bool {
+    let traffics = pass.traffics();
+    let has_all = |stable: &Revision| {
+        traffics.selection() == Selection::Revision(stable.hash.clone())
+            && traffics.serving(stable) >= policy.bounds(pass.replicas()).enough()
+    };
+    policy.is_routed() && pass.stable().is_some_and(has_all)
+}
+
 /// Stable, and what its pods or their quota have against it, while it cannot take back all traffic.
 pub fn held_up<'a>(pass: &'a Pass<'_>) -> Option<(&'a str, String)> {
     let stable = pass.stable().filter(|stable| stable.warm() < pass.bounds().enough())?;

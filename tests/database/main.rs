@@ -9,6 +9,7 @@ mod down;
 mod install;
 mod job;
 mod ledgers;
+mod lent;
 mod losses;
 mod migrations;
 mod preflight;

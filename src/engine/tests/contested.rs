@@ -1,5 +1,6 @@
 //! Somebody else's hand in routes and Services: put right, told by name, never fought in a loop.
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff};
 use serde_json::json;
 
 use super::{
@@ -7,7 +8,7 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{Action, LABEL_RELEASE, LABEL_REVISION, Phase},
+    api::{Action, Duration, LABEL_RELEASE, LABEL_REVISION, Phase, Timestamp},
     engine::{Decision, Effect, Selection, selection},
 };
 
@@ -124,6 +125,175 @@ fn an_abort_against_weights_in_git_leads_all_requests_to_stable_all_the_same() {
     assert!(world.candidate().is_none(), "the rollback is over");
 }
 
+/// Ready pods behind the candidate's Service.
+fn behind(world: &World) -> usize {
+    world.seen.candidate_service.as_ref().unwrap().endpoints.iter().filter(|endpoint| endpoint.ready).count()
+}
+
+/// Who has the candidate's Service.
+fn led_to(world: &World) -> Selection {
+    selection(world.seen.candidate_service.as_ref().unwrap())
+}
+
+/// A rollback from 30% against a tool that applies 50%: the gateway follows that, and stable's pods answer.
+fn contested_rollback() -> World {
+    let mut world = with_users_route();
+    world.set_image("v2");
+    go(&mut world);
+    world.say(Action::Abort, |_| {});
+    healed(&mut world, [Some(50), Some(50)], 4);
+    world.wait(6);
+    healed(&mut world, [Some(50), Some(50)], 2);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "RouteContested"));
+    assert_eq!((status.route.unwrap().served_weight, status.weights.unwrap().observed.candidate), (50, 0));
+    assert_eq!(led_to(&world), Selection::Revision(world.hash("v1")));
+    world
+}
+
+#[rstest::rstest]
+#[case::another_number_of_replicas(|world: &mut World| world.edit(|spec| spec.replicas = Some(5)))]
+#[case::a_person_who_says_retry(|world: &mut World| world.say(Action::Retry, |_| {}))]
+#[case::the_tool_itself(|world: &mut World| apply(world, [Some(0), Some(100)]))]
+fn what_ends_a_contest_empties_no_service_that_requests_may_still_come_to(#[case] end: fn(&mut World)) {
+    let mut world = contested_rollback();
+    end(&mut world);
+    for _ in 0..4 {
+        world.pass();
+        assert!(behind(&world) >= 2, "a gateway may send it half of the requests: {}", world.status().message);
+    }
+    let route = world.status().route.unwrap();
+    assert_eq!((route.weight, route.served_weight, route.possible_weight), (Some(0), 50, 50));
+    // As the tool did before, and then not any more.
+    for _ in 0..3 {
+        healed(&mut world, [Some(50), Some(50)], 3);
+        assert!(behind(&world) >= 2);
+    }
+    apply(&mut world, [Some(0), Some(100)]);
+    go(&mut world);
+    assert_eq!((world.phase(), led_to(&world), world.pods("v2")), (Phase::RolledBack, Selection::Nothing, 0));
+    assert_eq!(world.status().route.unwrap().possible_weight, 0);
+}
+
+/// A rollback whose requests are all stable's, and whose candidate's connections end within 30 s.
+fn draining() -> World {
+    let mut world = with_users_route();
+    world.set_image("v2");
+    go(&mut world);
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    world.wait(5);
+    world.settle();
+    assert_eq!(drains(&world), Some(world.now.plus(Duration::from_secs(30))));
+    world
+}
+
+fn drains(world: &World) -> Option<Timestamp> {
+    world.status().rollback.unwrap().drain_until
+}
+
+#[test]
+fn requests_by_somebody_elses_weight_find_stable_while_a_candidate_drains() {
+    let mut world = draining();
+    let (until, stable) = (drains(&world), Selection::Revision(world.hash("v1")));
+    world.wait(29);
+    world.write_route(|spec| spec["rules"][1]["backendRefs"][0]["weight"] = json!(70));
+    world.seen.route.as_mut().unwrap().changed_by = Some(("kubectl-edit".into(), false));
+    for _ in 0..4 {
+        world.pass();
+        assert_eq!((led_to(&world), drains(&world)), (stable.clone(), until));
+        world.wait(1);
+    }
+    assert_eq!(world.status().route.unwrap().weight, Some(0));
+    world.wait(2);
+    world.settle();
+    assert_eq!((world.phase(), led_to(&world), world.pods("v2")), (Phase::RolledBack, Selection::Nothing, 0));
+}
+
+#[test]
+fn a_candidate_drains_from_when_the_last_request_has_left_it() {
+    let mut world = draining();
+    let candidate = world.hash("v2");
+    world.wait(20);
+    let service = world.seen.service.as_mut().unwrap();
+    service.selector.insert(LABEL_REVISION.into(), candidate.clone());
+    service.endpoints = vec![crate::engine::Endpoint { pod: None, revision: Some(candidate), ready: true }];
+    world.pass();
+    assert_eq!(drains(&world), None, "{}", world.status().message);
+    world.settle();
+    assert_eq!(drains(&world), Some(world.now.plus(Duration::from_secs(30))));
+    world.wait(29);
+    world.settle();
+    assert_eq!(world.pods("v2"), 2);
+    world.wait(1);
+    world.settle();
+    assert_eq!((world.phase(), world.pods("v2")), (Phase::RolledBack, 0));
+}
+
+#[test]
+fn a_candidate_without_a_share_is_not_let_go_while_a_route_that_came_back_may_lead_to_it() {
+    let mut world = with_users_route();
+    world.edit(|spec| {
+        let strategy = json!({"canary": {"steps": [{"pause": {}}, {"setWeight": 30}]}});
+        spec.strategy = Some(serde_json::from_value(strategy).unwrap());
+    });
+    world.set_image("v2");
+    go(&mut world);
+    let route = world.seen.route.take();
+    world.pass();
+    world.seen.route = route;
+    // Nobody can be named.
+    world.write_route(|spec| {
+        for backend in spec["rules"][1]["backendRefs"].as_array_mut().unwrap() {
+            backend["weight"] = json!(50);
+        }
+    });
+    world.pass();
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    assert_eq!((world.status().route.unwrap().weight, behind(&world)), (Some(0), 2));
+    world.wait(5);
+    world.settle();
+    assert_eq!((world.phase(), world.pods("v2")), (Phase::RolledBack, 0));
+}
+
+#[test]
+fn requests_by_somebody_elses_weight_find_stable_where_the_candidates_service_has_no_pod() {
+    let mut world = with_users_route();
+    assert_eq!(led_to(&world), Selection::Nothing);
+    let stable = Selection::Revision(world.hash("v1"));
+    for image in ["v1", "v2"] {
+        world.set_image(image);
+        healed(&mut world, [Some(50), Some(50)], 1);
+        for _ in 0..4 {
+            assert_eq!(led_to(&world), stable, "until the gateway follows: {}", world.status().message);
+            world.pass();
+        }
+        world.say(Action::Retry, |_| {});
+        go(&mut world);
+    }
+    assert_eq!((world.phase(), led_to(&world)), (Phase::Paused, Selection::Revision(world.hash("v2"))));
+}
+
+#[test]
+fn a_way_back_that_is_contested_late_does_not_turn_round_to_the_candidate() {
+    let mut world = with_users_route();
+    world.set_image("v2");
+    go(&mut world);
+    world.gateway_refuses = true;
+    world.say(Action::Abort, |_| {});
+    world.settle();
+    world.wait(600);
+    world.settle();
+    assert_eq!((world.phase(), world.pods("v2")), (Phase::Halted, 2), "{}", world.status().message);
+    world.set_image("v3");
+    for _ in 0..6 {
+        healed(&mut world, [Some(50), Some(50)], 1);
+        assert_eq!(world.selected(), Selection::Revision(world.hash("v1")), "{}", world.status().message);
+    }
+    assert_eq!(led_to(&world), Selection::Revision(world.hash("v1")));
+}
+
 #[test]
 fn who_points_a_service_elsewhere_is_named_when_it_is_put_back() {
     let mut world = canary(&json!([{"setWeight": 50}, {"pause": {}}]));
@@ -205,4 +375,42 @@ fn the_base_of_a_service_of_the_releases_own_is_put_back(#[case] releasing: bool
     world.settle();
     let selectors = |services: [Option<crate::engine::Service>; 2]| services.map(|it| it.unwrap().selector);
     assert_eq!(selectors([world.seen.service, world.seen.candidate_service]), selectors(right));
+}
+
+#[test]
+fn a_deletion_does_not_wait_for_a_route_that_cannot_be_put_right() {
+    let mut world = with_users_route();
+    healed(&mut world, [Some(50), Some(50)], 6);
+    assert_eq!(world.status().reason, "RouteContested");
+    world.release.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+    world.edit(|_| {});
+    world.log.clear();
+    healed(&mut world, [Some(50), Some(50)], 6);
+    assert_eq!((&world.release.metadata.finalizers, lost(&world)), (&None, 0), "{}", world.status().message);
+    assert!(writes(&world) <= 2, "{} writes", writes(&world));
+}
+
+#[test]
+fn a_deployment_has_its_pods_behind_both_services_again_where_a_route_cannot_be_put_right() {
+    let mut world = super::way_back::adopted_behind_a_users_route();
+    let again = |world: &mut World| {
+        apply(world, [Some(50), Some(50)]);
+        world.pass();
+        assert_eq!(lost(world), 0, "{}", world.status().message);
+    };
+    (0..6).for_each(|_| again(&mut world));
+    assert_eq!(world.status().reason, "RouteContested");
+    world.release.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+    for _ in 0..12 {
+        // As long as the EndpointSlices of the other Service lag behind.
+        let mut lagging = world.seen.clone();
+        let endpoints = &mut lagging.candidate_service.as_mut().unwrap().endpoints;
+        endpoints.retain(|endpoint| endpoint.revision.is_some());
+        let decision = crate::engine::decide(&world.release, &lagging, world.now);
+        let lets_go = |effect: &Effect| matches!(effect, Effect::DeleteReplicaSet { .. });
+        assert!(!decision.after.iter().any(lets_go), "{:?}", decision.after);
+        again(&mut world);
+    }
+    let left = (&world.release.metadata.finalizers, world.seen.revisions.len());
+    assert_eq!(left, (&None, 0), "{}", world.status().message);
 }

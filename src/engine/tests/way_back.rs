@@ -141,8 +141,8 @@ fn a_gateway_that_does_not_take_the_page_holds_up_an_undo_until_the_deadline_onl
     assert_eq!(world.selected(), Selection::Revision(world.hash("v1")));
 }
 
-#[test]
-fn a_route_of_the_users_leads_to_services_that_are_still_there_when_the_deployment_has_its_pods_back() {
+/// A Deployment of three pods, adopted, whose two Services a route of the user's names.
+pub fn adopted_behind_a_users_route() -> World {
     let mut world = super::world::adopted();
     world.edit(|spec| {
         let traffic = spec.traffic.as_mut().unwrap();
@@ -151,20 +151,28 @@ fn a_route_of_the_users_leads_to_services_that_are_still_there_when_the_deployme
     });
     world.seen.route = Some(Route { spec: super::routed::users_route().spec, ..Route::default() });
     world.write_route(|_| {});
-    let go = |world: &mut World| {
-        for _ in 0..12 {
-            world.settle();
-            world.wait(5);
-        }
-    };
-    go(&mut world);
+    settle_for_a_minute(&mut world);
+    assert_eq!(world.phase(), Phase::Healthy);
+    world
+}
+
+fn settle_for_a_minute(world: &mut World) {
+    for _ in 0..12 {
+        world.settle();
+        world.wait(5);
+    }
+}
+
+#[test]
+fn a_route_of_the_users_leads_to_services_that_are_still_there_when_the_deployment_has_its_pods_back() {
+    let mut world = adopted_behind_a_users_route();
     assert_eq!((world.phase(), world.outliving.as_slice()), (Phase::Healthy, &["shop-candidate".to_owned()][..]));
     let workload = world.seen.workload.as_mut().unwrap();
     workload.template = crate::engine::Template::new(super::world::template("v2"));
     workload.generation += 1;
-    go(&mut world);
+    settle_for_a_minute(&mut world);
     world.release.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
-    go(&mut world);
+    settle_for_a_minute(&mut world);
     assert_eq!(world.release.metadata.finalizers, None, "{}", world.status().message);
     let route = world.seen.route.as_ref().unwrap();
     let shares = ["shop", "shop-candidate"].map(|service| super::routed::weight_of(route, service));
