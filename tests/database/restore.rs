@@ -175,6 +175,26 @@ async fn a_restoration_that_is_killed_is_gone_on_with() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_still_at_work_is_waited_for_and_not_ended() {
+    let (server, backups) = tenant().await;
+    let ledger = "CREATE SCHEMA servicerelease; CREATE TABLE servicerelease.servicerelease_ledger (set_name text, version text, \
+                  name text, checksum text, state text, release text, started_at timestamptz, finished_at timestamptz, run text)";
+    sql(&server, "owner", ledger).await;
+    let row = "INSERT INTO servicerelease.servicerelease_ledger VALUES ('command', 'p', '', '', 'Started', 'production/shop#1', \
+               now() - interval '1 day', NULL, '{\"begun\": true, \"tool\": {\"program\": \"servicerelease/command p\", \
+               \"since\": \"2000-01-01 00:00:00+00\", \"byName\": true}}')";
+    sql(&server, "owner", row).await;
+    let mut tool = server.connect_as("owner", "shop").await.unwrap();
+    sqlx::raw_sql("SET application_name = 'servicerelease/command p'").execute(&mut tool).await.unwrap();
+    let at_work = tokio::spawn(async move { sqlx::raw_sql("SELECT pg_sleep(9)").execute(&mut tool).await.map(|_| ()) });
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(9)'").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    at_work.await.unwrap().expect("it came to its end");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
 async fn sessions_that_cannot_be_ended_leave_the_database_as_it_was() {
     let (server, backups) = tenant().await;
     let mut other = server.connect_as("reader", "shop").await.unwrap();

@@ -5,6 +5,7 @@
 mod backends;
 pub mod child;
 mod history;
+pub(in crate::database) mod others;
 mod record;
 mod session;
 mod settle;
@@ -84,6 +85,10 @@ pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report 
 /// Looks in the ledger whether this is to be run, and notes that it is.
 async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Result<Result<Run, Report>, sqlx::Error> {
     if let Some(why) = meant::differs(&mut session.connection, &wrapped.meant).await? {
+        return Ok(Err(report::unread(why)));
+    }
+    // The lock is the wrapper's, and free as soon as that is killed: its command may go on.
+    if let Err(why) = others::gone(&mut session.connection, Some(&wrapped.plan), until).await? {
         return Ok(Err(report::unread(why)));
     }
     if let Some(row) = session.records.find(&mut session.connection, &wrapped.plan).await? {

@@ -352,6 +352,11 @@ pub async fn lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     Ok(true)
 }
 
+/// Gives the lock back that this session has.
+pub async fn release(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    has_row(connection, format!("SELECT 1 WHERE pg_catalog.pg_advisory_unlock({LOCK})")).await.map(|_| ())
+}
+
 /// Looks that this session still has the lock that it took.
 ///
 /// # Errors

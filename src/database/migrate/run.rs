@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     api::{WorkOutcome, status::bounded},
     database::{
+        command::others,
         connection::{self, CONNECT, told},
         meant,
     },
@@ -265,6 +266,9 @@ impl<'a> Run<'a> {
         let server = server_started(&mut connection).await?;
         if let Some(why) = meant::differs(&mut connection, &self.settings.meant).await? {
             return Err(Stop::NotBegun(why));
+        }
+        if let Err(why) = others::gone(&mut connection, None, self.deadline).await? {
+            return Err(if self.begun { Stop::unknown(why) } else { Stop::NotBegun(why) });
         }
         let ledger = Ledger::open(&mut connection, &self.settings.set, &self.settings.release).await?;
         if let Some(which) = &self.settings.which

@@ -18,6 +18,7 @@ use crate::{
 use super::{
     Places,
     backup::{self, Backup},
+    command::others,
     connection::{self, told},
     hexadecimal, meant,
     migrate::ledger,
@@ -299,7 +300,8 @@ impl Work<'_> {
             }
             sleep(PAUSE).await;
         }
-        Ok(connection)
+        let alone = others::gone(&mut connection, None, begun + MIGRATION).await.map_err(|error| told(&error))?;
+        alone.map(|()| connection)
     }
 
     /// Ends all sessions of the database, and gives it its new name.
