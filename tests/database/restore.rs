@@ -57,7 +57,7 @@ async fn orders(server: &Server, database: &str) -> i64 {
 }
 
 fn task() -> Value {
-    json!({"restore": {"name": "shop-1", "suffix": "_before_3"}})
+    json!({"restore": {"name": "shop-1", "suffix": "_before_3", "release": "production/shop#3-abcde"}})
 }
 
 async fn restore(server: &Server, backups: &Path) -> Report {
@@ -169,6 +169,43 @@ async fn a_restoration_that_is_killed_is_gone_on_with() {
     // The server process of pg_restore may go on for a while.
     job.kill_all();
     job.wait();
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn what_other_releases_have_done_since_is_not_set_back_unasked() {
+    let (server, backups) = tenant().await;
+    let ledger = "CREATE TABLE sales.servicerelease_ledger (set_name text, version text, name text, checksum text, state text, \
+                  release text, started_at timestamptz DEFAULT now(), finished_at timestamptz DEFAULT now()); \
+                  INSERT INTO sales.servicerelease_ledger VALUES ('shop', '2', '002_b.sql', '', 'Applied', 'production/shop#3-abcde'), \
+                  ('old', '1', '001_a.sql', '', 'Applied', 'staging/shop#6-abcde', '2020-01-01', '2020-01-01'), \
+                  ('no', '1', '001_a.sql', '', 'Failed', 'staging/shop#7-abcde')";
+    sql(&server, "owner", ledger).await;
+    let row = "INSERT INTO sales.servicerelease_ledger VALUES ('other', '1', '001_a.sql', '', 'Applied', 'staging/shop#7-abcde')";
+    let refused = async || {
+        let report = restore(&server, backups.path()).await;
+        assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+        let told = "other releases have migrated this database since the backup was begun, and would not do it again: staging/shop#7-abcde \
+                    (other 001_a.sql); take that back";
+        assert!(report.message.starts_with(told), "{report:?}");
+        assert_eq!(orders(&server, "shop").await, 7);
+        report.settle
+    };
+    sql(&server, "owner", row).await;
+    let mark = refused().await;
+    let databases = "SELECT count(*) FROM pg_database WHERE NOT datistemplate";
+    assert_eq!(server.number(databases).await, 2, "nothing was made");
+    sql(&server, "owner", &mark).await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+    // It was broken off before it took the name, and they came in between.
+    server.sql(&format!("ALTER DATABASE shop RENAME TO {}", Names::of("shop", "_before_3").restored)).await;
+    server.sql("ALTER DATABASE shop_before_3 RENAME TO shop").await;
+    sql(&server, "owner", row).await;
+    sql(&server, "owner", &refused().await).await;
     let report = restore(&server, backups.path()).await;
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     assert_restored(&server).await;

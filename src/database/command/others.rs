@@ -49,7 +49,7 @@ async fn at_work(
     but: Option<&str>,
     until: Instant,
 ) -> Result<Option<String>, sqlx::Error> {
-    for table in ledgers(connection).await? {
+    for table in ledger::tables(connection, "run").await? {
         let begun = format!(
             "SELECT version, format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')), \
              coalesce(run, '') FROM {table} WHERE set_name = '{SET}' AND state = 'Started' AND version IS DISTINCT FROM $1"
@@ -73,17 +73,4 @@ async fn at_work(
         }
     }
     Ok(None)
-}
-
-/// The ledgers that have commands in them, as far as this role may read them.
-async fn ledgers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let ledgers = format!(
-        "SELECT format('%I.%I', nspname, relname) FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE relname = '{}' AND relkind IN ('r', 'p') \
-         AND nspname !~ '^pg_' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') \
-         AND EXISTS (SELECT 1 FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = 'run' AND NOT attisdropped) \
-         ORDER BY 1",
-        ledger::TABLE
-    );
-    sqlx::query_scalar(AssertSqlSafe(ledgers)).persistent(false).fetch_all(connection).await
 }

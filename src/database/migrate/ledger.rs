@@ -327,6 +327,18 @@ async fn current_schema(connection: &mut PgConnection) -> Result<String, sqlx::E
     })
 }
 
+/// The ledgers of the database that have a column, quoted, as far as this role may read them.
+pub async fn tables(connection: &mut PgConnection, column: &str) -> Result<Vec<String>, sqlx::Error> {
+    let tables = format!(
+        "SELECT format('%I.%I', nspname, relname) FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE relname = '{TABLE}' AND relkind IN ('r', 'p') \
+         AND nspname !~ '^pg_' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') \
+         AND EXISTS (SELECT 1 FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = $1 AND NOT attisdropped) \
+         ORDER BY 1"
+    );
+    sqlx::query_scalar(AssertSqlSafe(tables)).persistent(false).bind(column).fetch_all(connection).await
+}
+
 /// Whether this session holds the lock, in SQL.
 pub fn holds() -> String {
     let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);

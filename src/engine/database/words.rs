@@ -135,7 +135,8 @@ pub fn restore(pass: &Pass<'_>) -> String {
     let not_proven = backup.map(|backup| backup.not_proven.clone()).filter(|why| !why.is_empty());
     let not_proven = not_proven.map(|why| format!(", {why},")).unwrap_or_default();
     format!(
-        "backup {name}{at}{not_proven} is to be restored: what was written since then is kept only in the database beside it"
+        "backup {name}{at}{not_proven} is to be restored: what was written since then, by whomever, is kept only in the database beside it \
+         (where other releases have migrated it since, nothing is restored)"
     )
 }
 
@@ -254,8 +255,11 @@ pub fn commands(pass: &Pass<'_>) -> String {
     let look = match known.map(|known| known.settle.as_str()).filter(|settle| !settle.is_empty()) {
         // As the runner has it: it knows where the ledger is.
         Some(settle) => {
-            let or = if settle.starts_with("UPDATE") { " (or 'Failed')" } else { "" };
-            format!("{log}{psql}, and there, once you know what became of it: {settle}{or}")
+            // What keeps a restore from being done was done by others, and is known.
+            let others = known.and_then(|known| known.last(DatabaseTask::Restore)).is_some();
+            let or = if settle.starts_with("UPDATE") && !others { " (or 'Failed')" } else { "" };
+            let once = if others { "if that may go" } else { "once you know what became of it" };
+            format!("{log}{psql}, and there, {once}: {settle}{or}")
         }
         None => format!("{log}{psql} -c '{select}'"),
     };
