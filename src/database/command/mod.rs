@@ -223,6 +223,7 @@ impl Running<'_> {
         let (locks, all) =
             (self.wrapped.lock_timeout.as_millis(), until.saturating_duration_since(Instant::now()).as_millis().max(1));
         let mut options = format!("-c statement_timeout={all} -c lock_timeout={locks}");
+        options.extend(connection::NOTICE.map(|(name, value)| format!(" -c {name}={value}")));
         if let Some(Session { connection, .. }) = &mut self.session {
             let known =
                 "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval')";

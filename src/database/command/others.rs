@@ -65,8 +65,8 @@ async fn at_work(
             let within = LOOK.min(until.saturating_duration_since(Instant::now()));
             if let Err(left) = tool.gone(connection, within, true).await? {
                 return Ok(Some(format!(
-                    "a command that was begun by {by} ({table}: plan {plan}) is still at work: {}; wait for its end, or: \
-                     SELECT pg_terminate_backend(PID)",
+                    "a command that was begun by {by} is still at work: {}; wait for its end, or: SELECT pg_terminate_backend(PID) \
+                     (plan {plan} in {table})",
                     left.join(", ")
                 )));
             }

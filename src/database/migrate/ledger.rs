@@ -409,6 +409,13 @@ pub async fn holder(connection: &mut PgConnection) -> Result<Option<String>, sql
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_optional(connection).await
 }
 
+/// The same for who has waited long enough: who it is, and how a session is ended whose client is gone for good.
+pub async fn told_holder(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let holder = holder(connection).await?.unwrap_or_else(|| "somebody".into());
+    let pid = holder.rsplit_once("(process ").and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or("PID");
+    Ok(format!("{holder} is migrating this database and has not ended in time; if its pod is gone: SELECT pg_terminate_backend({pid})"))
+}
+
 /// Sets what every session of a migration has: the server looks whether its client is still there (PostgreSQL 14), and no
 /// limit ends it while it holds the lock. Statements of files have their own.
 pub async fn settings(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -345,8 +345,7 @@ impl<'a> Run<'a> {
                 told = holder;
             }
             if Instant::now() + PAUSE >= self.deadline {
-                let holder = ledger::holder(connection).await?.unwrap_or_else(|| "somebody".into());
-                let why = format!("{holder} is migrating this database and has not ended in time");
+                let why = ledger::told_holder(connection).await?;
                 return Err(if self.begun { Stop::unknown(why) } else { Stop::NotBegun(why) });
             }
             sleep(PAUSE).await;

@@ -302,8 +302,7 @@ impl Work<'_> {
         let begun = Instant::now();
         while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
             if begun.elapsed() > MIGRATION {
-                let holder = ledger::holder(&mut connection).await.map_err(|error| told(&error))?;
-                return Err(format!("{} is migrating this database", holder.unwrap_or_else(|| "somebody".into())));
+                return Err(ledger::told_holder(&mut connection).await.unwrap_or_else(|error| told(&error)));
             }
             sleep(PAUSE).await;
         }

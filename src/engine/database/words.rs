@@ -256,7 +256,8 @@ pub fn commands(pass: &Pass<'_>) -> String {
         // As the runner has it: it knows where the ledger is.
         Some(settle) => {
             // What keeps a restore from being done was done by others, and is known.
-            let others = known.and_then(|known| known.last(DatabaseTask::Restore)).is_some();
+            let restore = known.and_then(|known| known.last(DatabaseTask::Restore));
+            let others = restore.is_some_and(|work| work.outcome == WorkOutcome::NotBegun);
             let or = if settle.starts_with("UPDATE") && !others { " (or 'Failed')" } else { "" };
             let once = if others { "if that may go" } else { "once you know what became of it" };
             format!("{log}{psql}, and there, {once}: {settle}{or}")
