@@ -93,6 +93,10 @@ async fn a_backup_takes_the_databases_place_with_all_that_it_is() {
     assert_restored(&server).await;
     assert!(sqlx::query("SELECT 1").execute(&mut app).await.is_err(), "the session of the application has ended");
     assert_eq!(traits(&mut admin, "shop").await, before);
+    let mut owner = server.connect_as("owner", "shop").await.unwrap();
+    let planned = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'sales.orders'::regclass";
+    let planned: i64 = sqlx::query_scalar(planned).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(planned, 100, "the server has statistics");
     let comment = "SELECT count(*) FROM pg_database WHERE datname = 'shop' AND shobj_description(oid, 'pg_database') \
                    LIKE E'all orders; it''s \\\\\\\\ ours\\nservicerelease: restored _before_3 %'";
     assert_eq!(server.number(comment).await, 1);

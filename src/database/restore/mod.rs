@@ -262,6 +262,8 @@ impl Work<'_> {
                 return Err(self.with_remedy(why).await);
             }
             self.lost.extend(traits::copy(&mut self.maintenance, &current, &restored).await?);
+            // A dump has none, and traffic comes at once. The server makes them by and by where this fails.
+            self.lost.extend(analyzed(&url).await.err().map(|why| format!("statistics ({why})")));
             let comment = traits::comment(&mut self.maintenance, &current).await?;
             let mark = format!("COMMENT ON DATABASE {restored} IS {}", literal(&format!("{comment}{}", self.mark)));
             self.execute(&mark).await.map_err(|error| told(&error))
@@ -392,6 +394,15 @@ impl Work<'_> {
     async fn execute(&mut self, statement: &str) -> Result<(), sqlx::Error> {
         run(&mut self.maintenance, statement).await
     }
+}
+
+/// Has the server make its statistics, by which it plans queries.
+async fn analyzed(url: &str) -> Result<(), String> {
+    let opened = connection::open_unlimited(url, "servicerelease/restore").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    let analyzed = run(&mut connection, "ANALYZE").await;
+    let _ = connection.close().await;
+    analyzed.map_err(|error| told(&error))
 }
 
 /// Runs a statement.
