@@ -110,7 +110,10 @@ async fn a_tool_that_says_it_stopped_half_way_is_believed() {
              CREATE TABLE _prisma_migrations (migration_name text, finished_at timestamptz, rolled_back_at timestamptz);
              INSERT INTO _prisma_migrations VALUES ('1_init', now(), NULL), ('2_old', NULL, now());
              CREATE SCHEMA flyway; CREATE TABLE flyway.flyway_schema_history (script text, success boolean);
-             INSERT INTO flyway.flyway_schema_history VALUES ('V1__init.sql', true)",
+             INSERT INTO flyway.flyway_schema_history VALUES ('V1__init.sql', true);
+             ALTER DATABASE postgres SET search_path = public, flyway; CREATE SCHEMA neighbour;
+             CREATE TABLE neighbour.schema_migrations (version bigint, dirty boolean);
+             INSERT INTO neighbour.schema_migrations VALUES (7, true)",
         )
         .await;
     assert_eq!(faults(&server, json!({})).await, Vec::<String>::new());
