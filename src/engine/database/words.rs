@@ -168,8 +168,14 @@ fn psql(pass: &Pass<'_>, url: &SecretSource) -> String {
     format!(
         "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\"|base64decode}}}}'|\
          sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g')\"",
-        key.name, key.key
+        plain(&key.name),
+        plain(&key.key)
     )
+}
+
+/// What of a word may stand in a name of Kubernetes, or in a key: nothing else of it reaches a shell.
+fn plain(word: &str) -> String {
+    word.chars().filter(|letter| letter.is_ascii_alphanumeric() || "-._".contains(*letter)).collect()
 }
 
 /// That a scratch database may be left, and the command that tells which statement removes it.
@@ -186,6 +192,11 @@ pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
     Some((message, command))
 }
 
+/// A word as a shell reads it: names in the database are whoever's writes its migrations.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// Most indexes that a command drops: the rest stands in the status.
 const MOST_DROPPED: usize = 3;
 
@@ -194,7 +205,7 @@ pub fn left_invalid(pass: &Pass<'_>) -> Option<(String, String)> {
     let known = pass.status.database.as_ref().filter(|known| !known.invalid_indexes.is_empty())?;
     let database = pinned(pass).unwrap_or_default();
     let told: Vec<&str> = known.invalid_indexes.iter().take(MOST_DROPPED).map(String::as_str).collect();
-    let drop = told.iter().map(|index| format!(" -c 'DROP INDEX CONCURRENTLY {index}'"));
+    let drop = told.iter().map(|index| format!(" -c {}", quoted(&format!("DROP INDEX CONCURRENTLY {index}"))));
     let command = format!("drop what is invalid: {}{}", psql(pass, database.direct()), drop.collect::<String>());
     Some((format!("indexes were left invalid: {}", told.join(", ")), command))
 }

@@ -190,6 +190,21 @@ fn invalid(task: &Task) -> Option<Report> {
     }
 }
 
+#[test]
+fn no_name_of_whoever_writes_migrations_ends_a_word_of_a_command() {
+    let secret = json!({"secretKeyRef": {"name": "shop-db$(reboot)`", "key": "URL"}});
+    let mut world = breaking(&json!({"urlFrom": secret}), |task| {
+        let report = invalid(task)?;
+        let index = "public.\"a'; reboot; '\"".to_owned();
+        let invalid_indexes = report.invalid_indexes.iter().map(|_| index.clone()).collect();
+        Some(Report { invalid_indexes, ..report })
+    });
+    world.settle();
+    let next = world.status().next_action;
+    assert!(next.contains("-c 'DROP INDEX CONCURRENTLY public.\"a'\\''; reboot; '\\''\"'"), "{next}");
+    assert!(next.contains(" get secret shop-dbreboot -o "), "{next}");
+}
+
 #[rstest::rstest]
 #[case::the_schema_stays(true, Phase::RolledBack)]
 #[case::halted(false, Phase::Halted)]
