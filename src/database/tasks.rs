@@ -76,6 +76,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             let kept = keep.map(|count| Kept {
                 count: usize::try_from(count).unwrap_or(1).max(1),
                 not_before,
+                made: name,
                 spared: spared.as_deref(),
             });
             let server = match places.scratch(release) {
