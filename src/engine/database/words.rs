@@ -186,10 +186,25 @@ pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
     let database = pinned(pass).unwrap_or_default();
     let elsewhere = database.backup.as_ref().and_then(|backup| backup.scratch_url_from.as_ref());
     let psql = psql(pass, elsewhere.unwrap_or(database.direct()));
-    let command = format!(
-        "remove what is left, unless another release is at work on it: {psql} -Atc \"SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database WHERE datname ~ '^servicerelease_scratch_'\" (it prints the statement)"
-    );
-    Some((message, command))
+    Some((message, removal(&psql, "scratch")))
+}
+
+/// The command that tells which statement removes databases of the operator's own.
+fn removal(psql: &str, kind: &str) -> String {
+    format!(
+        "remove what is left, unless another release is at work on it: {psql} -Atc \"SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database WHERE datname ~ '^servicerelease_{kind}_'\" (it prints the statement)"
+    )
+}
+
+/// That what a restore has begun to fill may be left, and the command that tells which statement removes it: another try would
+/// go on with it. By way of the database whose place it was to take: where that is not there it is no left-over.
+pub fn half_restored(pass: &Pass<'_>) -> Option<(String, String)> {
+    let work = pass.status.database.as_ref()?.last(DatabaseTask::Restore)?;
+    if matches!(work.outcome, WorkOutcome::Running | WorkOutcome::Done) {
+        return None;
+    }
+    let message = "the restore was given up on, and its database may be left on the server".to_owned();
+    Some((message, removal(&psql(pass, pinned(pass).unwrap_or_default().direct()), "restore")))
 }
 
 /// A word as a shell reads it: names in the database are whoever's writes its migrations.
