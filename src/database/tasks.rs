@@ -134,9 +134,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             },
             Err(why) => report::not_begun(why),
         },
-        Task::Restore { name, suffix, release, meant } => {
-            restore::restore(places, name, suffix, release, meant).await
-        }
+        Task::Restore { name, suffix, release, meant } => restore::restore(places, name, suffix, release, meant).await,
         Task::VerifyRestored { name, suffix } => match restore::verify(places, name, suffix).await {
             Ok(told) => report::of(WorkOutcome::Done, told),
             Err(why) => report::not_begun(why),

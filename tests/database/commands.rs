@@ -275,13 +275,16 @@ async fn a_command_whose_wrapper_was_killed_is_waited_for_by_whoever_migrates_th
     assert!(report.message.ends_with("(plan p in servicerelease.servicerelease_ledger)"), "{report:?}");
     let files = tempfile::tempdir().unwrap();
     fs::write(files.path().join("001_a.sql"), COUNT).unwrap();
-    let migrate = json!({"migrate": {"set": "shop", "release": "staging/shop#1", "lockTimeout": "1s", "timeout": "3s"}});
+    let migrate =
+        json!({"migrate": {"set": "shop", "release": "staging/shop#1", "lockTimeout": "1s", "timeout": "3s"}});
     let report = job::perform(&server.url(), migrate.clone(), Some(files.path()), &[]).await;
     assert!(report.outcome == WorkOutcome::NotBegun && report.message.starts_with(told), "{report:?}");
     assert_eq!(server.number(RAN).await, 0);
     // With more time it begins after that.
     let next = start(&server, &other("1m"), &psql(true, COUNT));
-    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap staging/%'").await;
+    server
+        .until("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap staging/%'")
+        .await;
     open(gate).await;
     let report = next.wait().report.unwrap();
     assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 2), "{report:?}");
@@ -438,7 +441,8 @@ async fn a_command_with_a_role_of_its_own_is_known_by_its_address() {
     server.sql("CREATE ROLE tool LOGIN; ALTER TABLE ran OWNER TO tool").await;
     let url = server.url_of("tool", "postgres");
     let command = |sql: &str| {
-        let words = ["env", "-u", "PGOPTIONS", "-u", "PGAPPNAME", "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", &url, "-c", sql];
+        let words =
+            ["env", "-u", "PGOPTIONS", "-u", "PGAPPNAME", "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", &url, "-c", sql];
         words.map(str::to_owned).to_vec()
     };
     let mut user = server.connect().await;

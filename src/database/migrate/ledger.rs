@@ -413,7 +413,9 @@ pub async fn holder(connection: &mut PgConnection) -> Result<Option<String>, sql
 pub async fn told_holder(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     let holder = holder(connection).await?.unwrap_or_else(|| "somebody".into());
     let pid = holder.rsplit_once("(process ").and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or("PID");
-    Ok(format!("{holder} is migrating this database and has not ended in time; if its pod is gone: SELECT pg_terminate_backend({pid})"))
+    Ok(format!(
+        "{holder} is migrating this database and has not ended in time; if its pod is gone: SELECT pg_terminate_backend({pid})"
+    ))
 }
 
 /// Sets what every session of a migration has: the server looks whether its client is still there (PostgreSQL 14), and no

@@ -193,8 +193,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
         DatabaseTask::Restore => {
             let meant = Meant { database: known_database(pass), ..Meant::default() };
-            let task =
-                Task::Restore { name: made_backup(pass), suffix: suffix(pass), release: number(pass), meant };
+            let task = Task::Restore { name: made_backup(pass), suffix: suffix(pass), release: number(pass), meant };
             (DatabaseJob { task: Some(task), ..plain }, patience::of_restore(pass, backup?.timeout))
         }
         DatabaseTask::VerificationRestore => {
