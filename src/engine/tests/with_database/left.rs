@@ -194,7 +194,10 @@ fn invalid(task: &Task) -> Option<Report> {
 fn what_a_restore_may_have_left_is_told_once_it_is_given_up_on() {
     let mut world = breaking(&json!({"onRollback": "Restore", "backup": backup()}), |task| match task {
         Task::Verify(_) => Some(reported(WorkOutcome::Failed, "a table is missing")),
-        Task::Restore { .. } => Some(reported(WorkOutcome::NotBegun, "a right is missing")),
+        Task::Restore { .. } => {
+            let settle = "UPDATE servicerelease_ledger".to_owned();
+            Some(Report { settle, ..reported(WorkOutcome::NotBegun, "other releases have migrated this database") })
+        }
         _ => well(task),
     });
     world.settle();
@@ -202,6 +205,8 @@ fn what_a_restore_may_have_left_is_told_once_it_is_given_up_on() {
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "RestoreFailed"), "{}", status.message);
     let (told, drop) = ("its database may be left on the server", "datname ~ '^servicerelease_restore_'");
+    let settle = ", and there, if that may go: UPDATE servicerelease_ledger; then ";
+    assert!(status.next_action.contains(settle), "{}", status.next_action);
     assert!(!status.next_action.contains(drop), "another try goes on with it: {}", status.next_action);
     world.say(Action::Skip, |_| {});
     world.settle();
