@@ -374,12 +374,14 @@ pub struct Kept<'a> {
     pub count: usize,
     /// What ended before goes.
     pub not_before: Option<Timestamp>,
-    /// One that stays whatever it is: it may still be restored.
+    /// The one that was just made: by the clock of its node it may not be the newest.
+    pub made: &'a str,
+    /// Another that stays whatever it is: it may still be restored.
     pub spared: Option<&'a str>,
 }
 
 /// Removes backups of an owner, and of nobody else, beyond so many, and those that ended before a moment, but never the last proven one, nor the
-/// last of all, nor the one that is spared. Says which.
+/// last of all, nor the one that was just made, nor the one that is spared. Says which.
 ///
 /// # Errors
 /// A file that cannot be removed.
@@ -394,7 +396,7 @@ pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Ve
     // Those that were made before the schema was taken back have what people wrote last: they take no other's place.
     let set_aside = |name: &str| stem(name).is_some();
     let surplus = all.iter().enumerate().filter(|(place, (name, backup))| {
-        let stays = *place == 0 || Some(*place) == proven || kept.spared == Some(name.as_str());
+        let stays = *place == 0 || Some(*place) == proven || name == kept.made || kept.spared == Some(name.as_str());
         let newer = all[..*place].iter().filter(|(other, _)| set_aside(other) == set_aside(name)).count();
         !stays && (newer >= kept.count || too_old(backup))
     });

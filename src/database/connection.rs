@@ -4,7 +4,7 @@ use std::{borrow::Cow, path::PathBuf, str::FromStr as _, time::Duration};
 
 use reqwest::Url;
 use sqlx::{
-    ConnectOptions as _, Executor as _, PgConnection, Row as _,
+    AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, Row as _,
     postgres::{PgConnectOptions, PgDatabaseError},
 };
 use thiserror::Error;
@@ -128,12 +128,22 @@ pub async fn open_unlimited(url: &str, program: &str) -> Result<PgConnection, Co
     Ok(connection)
 }
 
+/// By what the server notices within a minute that its client's machine is gone, and gives back what the session has: its
+/// names for settings and their values, in seconds, how often, and in milliseconds. Without them that takes hours.
+pub const NOTICE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "60000"),
+];
+
 /// Takes the limits away that a role or a server may have for sessions, as far as the server knows them (PostgreSQL 14
-/// and 17 have new ones).
+/// and 17 have new ones), and sets [`NOTICE`].
 pub async fn unlimited(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let set = "SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', \
                'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
-    connection.execute(sqlx::raw_sql(set)).await.map(|_| ())
+    let notice = NOTICE.map(|(name, value)| format!("set_config('{name}', '{value}', false)")).join(", ");
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("{set}; SELECT {notice}")))).await.map(|_| ())
 }
 
 /// Connects. Where nobody answers, or the server has not started yet, it tries again until the time is over: what was

@@ -78,6 +78,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             let kept = keep.map(|count| Kept {
                 count: usize::try_from(count).unwrap_or(1).max(1),
                 not_before,
+                made: name,
                 spared: spared.as_deref(),
             });
             let server = match places.scratch(release) {
@@ -111,9 +112,9 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
         Task::Down { run, of, seed } => {
             let ended = tokio::select! {
                 ended = down(places, run, of) => ended,
+                // Each file commits with its row: the next Job finds in the ledger what is still applied.
                 () = stop.asked() => {
-                    let left = "the ledger has what is still applied: run it again";
-                    return report::unknown(format!("{TOLD_TO_END}; {left}"));
+                    return report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; the next one goes on"));
                 }
             };
             without_seed(places, seed.as_ref(), of, run.timeout, ended).await
@@ -136,7 +137,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             },
             Err(why) => report::not_begun(why),
         },
-        Task::Restore { name, suffix, meant } => restore::restore(places, name, suffix, meant).await,
+        Task::Restore { name, suffix, release, meant } => restore::restore(places, name, suffix, release, meant).await,
         Task::VerifyRestored { name, suffix } => match restore::verify(places, name, suffix).await {
             Ok(told) => report::of(WorkOutcome::Done, told),
             Err(why) => report::not_begun(why),

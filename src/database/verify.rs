@@ -81,11 +81,11 @@ const DIRT: [Dirt; 4] = [
     },
 ];
 
-/// What migration tools say of themselves, in whatever schema.
+/// What migration tools say of themselves, in the schemas of the search path: in others they may be a neighbour's.
 pub(super) async fn half_way(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let tables = "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
                   WHERE relname = $1 AND relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT') \
-                  AND has_schema_privilege(n.oid, 'USAGE') \
+                  AND nspname = ANY (current_schemas(false)) \
                   AND EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = c.oid AND attname = $2 AND NOT attisdropped)";
     let mut faults = Vec::new();
     for Dirt { table, column, what, rows, remedy } in DIRT {

@@ -166,6 +166,9 @@ pub enum Task {
         name: String,
         /// What the database that was there is called afterwards: its name, and this.
         suffix: String,
+        /// Namespace, name and number of the release: what others have done to the database since is not set back with it.
+        #[serde(default)]
+        release: String,
         /// The database that is meant: another one of the same name on another server keeps its place.
         #[serde(default)]
         meant: Meant,

@@ -257,7 +257,7 @@ fn owner(release: &str, database: &str) -> Owner {
 }
 
 fn keep(count: usize) -> Kept<'static> {
-    Kept { count, not_before: None, spared: None }
+    Kept { count, not_before: None, made: "", spared: None }
 }
 
 #[test]
@@ -276,6 +276,18 @@ fn the_last_good_one_is_never_removed() {
     let long_ago = Kept { not_before: Some("2025-01-01T00:00:00Z".parse().unwrap()), ..keep(3) };
     assert_eq!(retain(directory.path(), &own, &long_ago).unwrap(), ["d", "c"]);
     assert_eq!(names(directory.path()), ["b.dump", "b.json", "e.dump", "e.json", "notes.txt"]);
+}
+
+#[test]
+fn the_one_that_was_just_made_stays_by_whatever_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = owner("ns/shop", "1/shop");
+    for (name, day, proven) in [("made", 1, false), ("b", 2, false), ("c", 3, true)] {
+        put(directory.path(), name, day, proven, Some(&own));
+    }
+    let kept = Kept { made: "made", ..keep(1) };
+    assert_eq!(retain(directory.path(), &own, &kept).unwrap(), ["b"], "its node's clock is behind");
+    assert_eq!(retain(directory.path(), &own, &keep(1)).unwrap(), ["made"]);
 }
 
 #[test]

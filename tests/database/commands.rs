@@ -209,11 +209,12 @@ async fn a_command_that_failed_is_not_run_again_because_its_report_was_lost() {
 async fn a_command_knows_its_limits_where_it_listens() {
     let server = Server::start().await;
     let ask = "CREATE TABLE seen AS SELECT current_setting('application_name') AS name, current_setting('lock_timeout') AS locks, \
-               current_setting('statement_timeout') AS most, current_setting('client_connection_check_interval') AS interval";
+               current_setting('statement_timeout') AS most, current_setting('client_connection_check_interval') AS interval, \
+               current_setting('tcp_keepalives_idle') AS alive, current_setting('tcp_user_timeout') AS unheard";
     let (report, output) = run(&server, &wrap(1, false), &psql(false, ask));
     assert_eq!(report.outcome, WorkOutcome::Done, "{output}");
     let seen = "SELECT count(*) FROM seen WHERE name LIKE 'servicerelease/command ________ production/shop#1' AND locks = '500ms' \
-                AND interval = '500ms' AND most <> '0'";
+                AND interval = '500ms' AND most <> '0' AND alive = '30' AND unheard LIKE '60%'";
     assert_eq!(server.number(seen).await, 1);
 }
 
@@ -254,6 +255,42 @@ async fn a_run_whose_wrapper_was_killed_is_waited_for_and_then_unknown() {
     // One that may be run again is.
     let (report, _) = run(&server, &wrap(1, true), &psql(true, COUNT));
     assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 2), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_command_whose_wrapper_was_killed_is_waited_for_by_whoever_migrates_the_database() {
+    let server = server().await;
+    let gate = gate(&server).await;
+    let first = start(&server, &wrap(1, false), &psql(true, GATED));
+    server.until(AT_THE_GATE).await;
+    first.signal("9");
+    first.wait();
+    // The lock is free, and the command is still at work: neither a command of another release may begin, nor files.
+    let other = |timeout: &str| json!({"wrap": {"plan": "q", "release": "staging/shop#1", "again": false, "lockTimeout": "1s", "timeout": timeout}});
+    let (report, _) = run(&server, &other("3s"), &psql(true, COUNT));
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    let told = "a command that was begun by production/shop#1 at ";
+    let at_work = "Z is still at work: process ";
+    assert!(report.message.starts_with(told) && report.message.contains(at_work), "{report:?}");
+    assert!(report.message.ends_with("(plan p in servicerelease.servicerelease_ledger)"), "{report:?}");
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("001_a.sql"), COUNT).unwrap();
+    let migrate =
+        json!({"migrate": {"set": "shop", "release": "staging/shop#1", "lockTimeout": "1s", "timeout": "3s"}});
+    let report = job::perform(&server.url(), migrate.clone(), Some(files.path()), &[]).await;
+    assert!(report.outcome == WorkOutcome::NotBegun && report.message.starts_with(told), "{report:?}");
+    assert_eq!(server.number(RAN).await, 0);
+    // With more time it begins after that.
+    let next = start(&server, &other("1m"), &psql(true, COUNT));
+    server
+        .until("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap staging/%'")
+        .await;
+    open(gate).await;
+    let report = next.wait().report.unwrap();
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 2), "{report:?}");
+    let report = job::perform(&server.url(), migrate, Some(files.path()), &[]).await;
+    assert_eq!((report.outcome, server.number(RAN).await), (WorkOutcome::Done, 3), "{report:?}");
+    assert_eq!(row(&server).await.matches("command p Started").count(), 1, "it is not known what became of it");
 }
 
 #[tokio::test]

@@ -172,6 +172,28 @@ async fn a_down_file_that_fails_is_undone_and_those_before_it_stay() {
 }
 
 #[tokio::test]
+async fn one_that_is_told_to_end_is_gone_on_with_by_the_next() {
+    let server = Server::start().await;
+    let slow = ("V2__b.down.sql", "DROP TABLE b; SELECT pg_advisory_lock_shared(42)");
+    let all = directory(&[FILES[0], FILES[1], FILES[2], slow, FILES[4], FILES[5]]);
+    up(&server, all.path(), "a/b#1").await;
+    let mut gate = server.connect().await;
+    sqlx::raw_sql("SELECT pg_advisory_lock(42)").execute(&mut gate).await.unwrap();
+    let run = json!({"set": "shop", "release": "a/b#1", "lockTimeout": "1m", "timeout": "1m"});
+    let task = json!({"down": {"run": run, "of": "a/b#1"}});
+    let job = job::Job::start(&server.url(), &task, Some(all.path()), None, &[]);
+    server.until("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 42").await;
+    job.signal("TERM");
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Running, "the ledger knows: {report:?}");
+    assert!(report.message.contains("SIGTERM"), "{report:?}");
+    sqlx::raw_sql("SELECT pg_advisory_unlock(42)").execute(&mut gate).await.unwrap();
+    let report = job::perform(&server.url(), task, Some(all.path()), &[]).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!((server.number(TABLES).await, server.number(ROWS).await), (0, 0));
+}
+
+#[tokio::test]
 async fn what_failed_half_way_in_no_transaction_is_not_passed_over() {
     let server = Server::start().await;
     let all = directory(&[

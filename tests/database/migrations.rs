@@ -395,6 +395,8 @@ async fn without_a_server_or_the_lock_nothing_is_begun() {
     let report = migrate::run(&server.url(), &files(&COUNTED), &short).await;
     assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
     assert!(why(&report).starts_with("the other one (process "), "{report:?}");
+    let pid = why(&report).split_once("(process ").unwrap().1.split_once(')').unwrap().0.to_owned();
+    assert!(why(&report).ends_with(&format!("SELECT pg_terminate_backend({pid})")), "{report:?}");
     server.stop("QUIT");
     let report = migrate::run(&server.url(), &files(&COUNTED), &short).await;
     assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
@@ -407,9 +409,12 @@ async fn a_session_of_a_migration_is_not_ended_by_limits_of_its_role() {
     server.sql("ALTER ROLE shop SET idle_in_transaction_session_timeout = '1h'; ALTER ROLE shop SET idle_session_timeout = '1h'; \
                 ALTER ROLE shop SET statement_timeout = '77ms'").await;
     let seen = "CREATE TABLE seen AS SELECT current_setting('idle_in_transaction_session_timeout') AS idle, \
-                current_setting('idle_session_timeout') AS session, current_setting('statement_timeout') AS statement";
+                current_setting('idle_session_timeout') AS session, current_setting('statement_timeout') AS statement, \
+                current_setting('tcp_keepalives_idle') AS alive, current_setting('tcp_user_timeout') AS unheard";
     let report = run(&server, &[("1.sql", seen), ("2.sql", "VACUUM seen")]).await;
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
     let own = "SELECT count(*) FROM seen WHERE idle = '0' AND session = '0' AND statement NOT IN ('0', '77ms')";
     assert_eq!(server.number(own).await, 1);
+    // Nor does it outlive its client's machine for long.
+    assert_eq!(server.number("SELECT count(*) FROM seen WHERE alive = '30' AND unheard LIKE '60%'").await, 1);
 }

@@ -57,7 +57,7 @@ async fn orders(server: &Server, database: &str) -> i64 {
 }
 
 fn task() -> Value {
-    json!({"restore": {"name": "shop-1", "suffix": "_before_3"}})
+    json!({"restore": {"name": "shop-1", "suffix": "_before_3", "release": "production/shop#3-abcde"}})
 }
 
 async fn restore(server: &Server, backups: &Path) -> Report {
@@ -93,6 +93,10 @@ async fn a_backup_takes_the_databases_place_with_all_that_it_is() {
     assert_restored(&server).await;
     assert!(sqlx::query("SELECT 1").execute(&mut app).await.is_err(), "the session of the application has ended");
     assert_eq!(traits(&mut admin, "shop").await, before);
+    let mut owner = server.connect_as("owner", "shop").await.unwrap();
+    let planned = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'sales.orders'::regclass";
+    let planned: i64 = sqlx::query_scalar(planned).fetch_one(&mut owner).await.unwrap();
+    assert_eq!(planned, 100, "the server has statistics");
     let comment = "SELECT count(*) FROM pg_database WHERE datname = 'shop' AND shobj_description(oid, 'pg_database') \
                    LIKE E'all orders; it''s \\\\\\\\ ours\\nservicerelease: restored _before_3 %'";
     assert_eq!(server.number(comment).await, 1);
@@ -171,6 +175,63 @@ async fn a_restoration_that_is_killed_is_gone_on_with() {
     job.wait();
     let report = restore(&server, backups.path()).await;
     assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn what_other_releases_have_done_since_is_not_set_back_unasked() {
+    let (server, backups) = tenant().await;
+    let ledger = "CREATE TABLE sales.servicerelease_ledger (set_name text, version text, name text, checksum text, state text, \
+                  release text, started_at timestamptz DEFAULT now(), finished_at timestamptz DEFAULT now()); \
+                  INSERT INTO sales.servicerelease_ledger VALUES ('shop', '2', '002_b.sql', '', 'Applied', 'production/shop#3-abcde'), \
+                  ('old', '1', '001_a.sql', '', 'Applied', 'staging/shop#6-abcde', '2020-01-01', '2020-01-01'), \
+                  ('no', '1', '001_a.sql', '', 'Failed', 'staging/shop#7-abcde')";
+    sql(&server, "owner", ledger).await;
+    let row = "INSERT INTO sales.servicerelease_ledger VALUES ('other', '1', '001_a.sql', '', 'Applied', 'staging/shop#7-abcde')";
+    let refused = async || {
+        let report = restore(&server, backups.path()).await;
+        assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+        let told = "other releases have migrated this database since the backup was begun, and would not do it again: staging/shop#7-abcde \
+                    (other 001_a.sql); take that back";
+        assert!(report.message.starts_with(told), "{report:?}");
+        assert_eq!(orders(&server, "shop").await, 7);
+        report.settle
+    };
+    sql(&server, "owner", row).await;
+    let mark = refused().await;
+    let databases = "SELECT count(*) FROM pg_database WHERE NOT datistemplate";
+    assert_eq!(server.number(databases).await, 2, "nothing was made");
+    sql(&server, "owner", &mark).await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+    // It was broken off before it took the name, and they came in between.
+    server.sql(&format!("ALTER DATABASE shop RENAME TO {}", Names::of("shop", "_before_3").restored)).await;
+    server.sql("ALTER DATABASE shop_before_3 RENAME TO shop").await;
+    sql(&server, "owner", row).await;
+    sql(&server, "owner", &refused().await).await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_restored(&server).await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_still_at_work_is_waited_for_and_not_ended() {
+    let (server, backups) = tenant().await;
+    let ledger = "CREATE SCHEMA servicerelease; CREATE TABLE servicerelease.servicerelease_ledger (set_name text, version text, \
+                  name text, checksum text, state text, release text, started_at timestamptz, finished_at timestamptz, run text)";
+    sql(&server, "owner", ledger).await;
+    let row = "INSERT INTO servicerelease.servicerelease_ledger VALUES ('command', 'p', '', '', 'Started', 'production/shop#1', \
+               now() - interval '1 day', NULL, '{\"begun\": true, \"tool\": {\"program\": \"servicerelease/command p\", \
+               \"since\": \"2000-01-01 00:00:00+00\", \"byName\": true}}')";
+    sql(&server, "owner", row).await;
+    let mut tool = server.connect_as("owner", "shop").await.unwrap();
+    sqlx::raw_sql("SET application_name = 'servicerelease/command p'").execute(&mut tool).await.unwrap();
+    let at_work = tokio::spawn(async move { sqlx::raw_sql("SELECT pg_sleep(9)").execute(&mut tool).await.map(|_| ()) });
+    server.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(9)'").await;
+    let report = restore(&server, backups.path()).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    at_work.await.unwrap().expect("it came to its end");
     assert_restored(&server).await;
 }
 

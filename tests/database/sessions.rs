@@ -108,6 +108,33 @@ async fn a_wait_for_a_lock_that_is_in_everybodys_way_is_cancelled_from_outside()
 }
 
 #[tokio::test]
+async fn a_command_with_a_role_of_its_own_is_known_by_its_address() {
+    let server = server().await;
+    server.sql("CREATE ROLE tool LOGIN; ALTER TABLE ran OWNER TO tool").await;
+    let url = server.url_of("tool", "postgres");
+    let command = |sql: &str| {
+        let words =
+            ["env", "-u", "PGOPTIONS", "-u", "PGAPPNAME", "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", &url, "-c", sql];
+        words.map(str::to_owned).to_vec()
+    };
+    let mut user = server.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM ran").execute(&mut user).await.unwrap();
+    let (report, _) = run(&server, &wrap(1, false), &command("ALTER TABLE ran ADD COLUMN at timestamptz"));
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    let told = "a statement that waited for a lock longer than 500ms was cancelled: on ran, which process ";
+    assert!(report.message.starts_with(told), "{report:?}");
+    sqlx::raw_sql("COMMIT").execute(&mut user).await.unwrap();
+    // Its server process is waited for, and ended.
+    let _gate = gate(&server).await;
+    let job = start(&server, &wrap(2, false), &command(GATED));
+    server.until(AT_THE_GATE).await;
+    job.signal("TERM");
+    let report = job.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert_eq!(server.number(&AT_THE_GATE.replace("count(*) > 0", "count(*)")).await, 0, "no server process is left");
+}
+
+#[tokio::test]
 async fn a_wait_for_a_row_is_cancelled_from_outside_while_a_table_is_closed_to_others() {
     let server = server().await;
     server.sql("CREATE TABLE users (); INSERT INTO ran VALUES (1)").await;

@@ -112,7 +112,10 @@ async fn a_tool_that_says_it_stopped_half_way_is_believed() {
              CREATE SCHEMA flyway; CREATE TABLE flyway.flyway_schema_history (script text, success boolean);
              INSERT INTO flyway.flyway_schema_history VALUES ('V1__init.sql', true);
              CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, success boolean NOT NULL);
-             INSERT INTO _sqlx_migrations VALUES (20260101, true)",
+             INSERT INTO _sqlx_migrations VALUES (20260101, true);
+             ALTER DATABASE postgres SET search_path = public, flyway; CREATE SCHEMA neighbour;
+             CREATE TABLE neighbour.schema_migrations (version bigint, dirty boolean);
+             INSERT INTO neighbour.schema_migrations VALUES (7, true)",
         )
         .await;
     assert_eq!(faults(&server, json!({})).await, Vec::<String>::new());

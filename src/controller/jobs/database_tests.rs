@@ -261,7 +261,8 @@ fn a_pod_of_the_users_that_makes_a_backup_is_left_as_it_is() {
 
 #[test]
 fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_anew() {
-    let restore = Task::Restore { name: "shop-3".into(), suffix: "_before_3".into(), meant: Meant::default() };
+    let (name, suffix) = ("shop-3".to_owned(), "_before_3".to_owned());
+    let restore = Task::Restore { name, suffix, release: "ns/shop#3".into(), meant: Meant::default() };
     let settle = match wrap() {
         Task::Wrap(wrapped) => Task::Settle(wrapped),
         _ => unreachable!(),

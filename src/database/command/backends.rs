@@ -22,9 +22,10 @@ const STRONG: &str =
 /// Those of them that keep others from reading or writing while they are held.
 const CLOSED: &str = "('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
 
-/// By what the sessions of a command are known: its name, or else the address and role of the session that held the lock
-/// for it, and that they are younger than that one. A tool may say its name in one session and not in the next. Where pods
-/// share an address (a proxy, SNAT) and the application has the same role, only the name is certain: a session without it is
+/// By what the sessions of a command are known: its name, or else the address of the session that held the lock for it, and
+/// that they are younger than that one. A tool may say its name in one session and not in the next, and may have a URL with
+/// another role than the wrapper's. Where others were at that address before (a proxy, SNAT) those of the wrapper's role
+/// alone are taken for its own; where the application has that role, too, only the name is certain: a session without it is
 /// let alone, and is waited for where the command did not end well.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -39,31 +40,41 @@ pub struct Tool {
     /// Whether only the name is certain: others of this role were there from this address before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_name: bool,
+    /// The role of the session that held the lock; whoever looks may have another one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub role: String,
+    /// Whether nobody of whatever role was there from this address before: then all that come from it are its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }
 
 impl Tool {
     /// Of a command that is begun from where this session is.
     pub async fn beside(connection: &mut PgConnection, program: String) -> Result<Self, sqlx::Error> {
-        let query = "SELECT host(inet_client_addr()), (SELECT backend_start::text FROM pg_stat_activity \
+        let query = "SELECT host(inet_client_addr()), session_user::text, (SELECT backend_start::text FROM pg_stat_activity \
                      WHERE pid = pg_backend_pid())";
-        let (address, since): (Option<String>, String) = sqlx::query_as(query).fetch_one(&mut *connection).await?;
-        let others = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND usename = session_user \
-                      AND client_addr IS NOT DISTINCT FROM $1::inet AND backend_type = 'client backend' \
-                      AND pid <> pg_backend_pid() AND application_name NOT LIKE 'servicerelease/%')";
-        let by_name = sqlx::query_scalar(others).persistent(false).bind(&address).fetch_one(connection).await?;
-        Ok(Self { program, address, since, by_name })
+        let (address, role, since): (Option<String>, String, String) =
+            sqlx::query_as(query).fetch_one(&mut *connection).await?;
+        // Of sessions whose address is hidden from this role nobody knows where they are from.
+        let others = "SELECT coalesce(bool_or(here AND usename = session_user), false), NOT coalesce(bool_or(here OR hidden), false) \
+                      FROM (SELECT usename, client_addr IS NOT DISTINCT FROM $1::inet AND backend_type = 'client backend' \
+                      AND application_name NOT LIKE 'servicerelease/%' AS here, backend_type IS NULL AS hidden FROM pg_stat_activity \
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()) others";
+        let (by_name, alone) = sqlx::query_as(others).persistent(false).bind(&address).fetch_one(connection).await?;
+        Ok(Self { program, address, since, by_name, role, alone })
     }
 
     /// Its sessions in SQL, of `pg_stat_activity`.
     const IN_SQL: &str = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
-        AND (application_name = $1 OR (NOT $4 AND usename = session_user AND client_addr IS NOT DISTINCT FROM $2::inet \
+        AND (application_name = $1 OR (NOT $4 AND ($5 OR usename = coalesce(nullif($6, ''), session_user)) \
+        AND client_addr IS NOT DISTINCT FROM $2::inet \
         AND backend_start >= $3::timestamptz AND NOT (application_name LIKE 'servicerelease/%' \
         AND application_name NOT LIKE 'servicerelease/command %')))";
 
     /// Its sessions; with `doubtful` those too that may be another's.
     async fn sessions(&self, connection: &mut PgConnection, doubtful: bool) -> Result<Vec<Backend>, sqlx::Error> {
         let query = format!(
-            "SELECT pid, coalesce(state = 'idle', false), application_name = $1 OR NOT $5, format('process %s (%s since %s)', \
+            "SELECT pid, coalesce(state = 'idle', false), application_name = $1 OR NOT $7, format('process %s (%s since %s)', \
              pid, state, to_char(xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS\"Z\"')) FROM pg_stat_activity WHERE {} ORDER BY pid",
             Self::IN_SQL
         );
@@ -73,6 +84,8 @@ impl Tool {
             .bind(&self.address)
             .bind(&self.since)
             .bind(self.by_name && !doubtful)
+            .bind(self.alone)
+            .bind(&self.role)
             .bind(self.by_name)
             .fetch_all(connection)
             .await?;
@@ -114,7 +127,7 @@ impl Tool {
             format!("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE state <> 'idle' AND {}", Self::IN_SQL);
         let cancel = sqlx::query(AssertSqlSafe(query)).persistent(false);
         let cancel = cancel.bind(&self.program).bind(&self.address).bind(&self.since).bind(self.by_name);
-        cancel.execute(connection).await.map(|_| ())
+        cancel.bind(self.alone).bind(&self.role).execute(connection).await.map(|_| ())
     }
 }
 
@@ -174,6 +187,8 @@ impl Waits {
             .bind(&tool.address)
             .bind(&tool.since)
             .bind(tool.by_name)
+            .bind(tool.alone)
+            .bind(&tool.role)
             .fetch_all(&mut *connection)
             .await?;
         self.seen.retain(|key, _| waiting.iter().any(|(pid, lock, _)| (*pid, lock) == (key.0, &key.1)));

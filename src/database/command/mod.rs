@@ -5,6 +5,7 @@
 mod backends;
 pub mod child;
 mod history;
+pub(in crate::database) mod others;
 mod record;
 mod session;
 mod settle;
@@ -84,6 +85,10 @@ pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report 
 /// Looks in the ledger whether this is to be run, and notes that it is.
 async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Result<Result<Run, Report>, sqlx::Error> {
     if let Some(why) = meant::differs(&mut session.connection, &wrapped.meant).await? {
+        return Ok(Err(report::unread(why)));
+    }
+    // The lock is the wrapper's, and free as soon as that is killed: its command may go on.
+    if let Err(why) = others::gone(&mut session.connection, Some(&wrapped.plan), until).await? {
         return Ok(Err(report::unread(why)));
     }
     if let Some(row) = session.records.find(&mut session.connection, &wrapped.plan).await? {
@@ -218,6 +223,7 @@ impl Running<'_> {
         let (locks, all) =
             (self.wrapped.lock_timeout.as_millis(), until.saturating_duration_since(Instant::now()).as_millis().max(1));
         let mut options = format!("-c statement_timeout={all} -c lock_timeout={locks}");
+        options.extend(connection::NOTICE.map(|(name, value)| format!(" -c {name}={value}")));
         if let Some(Session { connection, .. }) = &mut self.session {
             let known =
                 "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval')";

@@ -36,9 +36,7 @@ impl Session {
         let mut connection = connected.map_err(|error| error.to_string())?;
         while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
             if Instant::now() + PAUSE >= until {
-                let holder = ledger::holder(&mut connection).await.map_err(|error| told(&error))?;
-                let holder = holder.unwrap_or_else(|| "somebody".into());
-                return Err(format!("{holder} is migrating this database and has not ended in time"));
+                return Err(ledger::told_holder(&mut connection).await.unwrap_or_else(|error| told(&error)));
             }
             sleep(PAUSE).await;
         }

@@ -327,6 +327,18 @@ async fn current_schema(connection: &mut PgConnection) -> Result<String, sqlx::E
     })
 }
 
+/// The ledgers of the database that have a column, quoted, as far as this role may read them.
+pub async fn tables(connection: &mut PgConnection, column: &str) -> Result<Vec<String>, sqlx::Error> {
+    let tables = format!(
+        "SELECT format('%I.%I', nspname, relname) FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE relname = '{TABLE}' AND relkind IN ('r', 'p') \
+         AND nspname !~ '^pg_' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') \
+         AND EXISTS (SELECT 1 FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = $1 AND NOT attisdropped) \
+         ORDER BY 1"
+    );
+    sqlx::query_scalar(AssertSqlSafe(tables)).persistent(false).bind(column).fetch_all(connection).await
+}
+
 /// Whether this session holds the lock, in SQL.
 pub fn holds() -> String {
     let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);
@@ -350,6 +362,11 @@ pub async fn lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         kept(connection).await?;
     }
     Ok(true)
+}
+
+/// Gives the lock back that this session has.
+pub async fn release(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    has_row(connection, format!("SELECT 1 WHERE pg_catalog.pg_advisory_unlock({LOCK})")).await.map(|_| ())
 }
 
 /// Looks that this session still has the lock that it took.
@@ -390,6 +407,15 @@ pub async fn holder(connection: &mut PgConnection) -> Result<Option<String>, sql
          AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     );
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_optional(connection).await
+}
+
+/// The same for who has waited long enough: who it is, and how a session is ended whose client is gone for good.
+pub async fn told_holder(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let holder = holder(connection).await?.unwrap_or_else(|| "somebody".into());
+    let pid = holder.rsplit_once("(process ").and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or("PID");
+    Ok(format!(
+        "{holder} is migrating this database and has not ended in time; if its pod is gone: SELECT pg_terminate_backend({pid})"
+    ))
 }
 
 /// Sets what every session of a migration has: the server looks whether its client is still there (PostgreSQL 14), and no

@@ -218,7 +218,8 @@ pub async fn settled(url: &str, settings: &Settings, files: &[File]) -> Result<S
     let begun = Instant::now();
     while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
         if begun.elapsed() > SETTLED {
-            return Err("a server process of it has not ended".to_owned().into());
+            let holder = ledger::told_holder(&mut connection).await.map_err(|error| told(&error))?;
+            return Err(format!("a server process of it has not ended, or another has the lock: {holder}").into());
         }
         sleep(PAUSE).await;
     }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     api::{WorkOutcome, status::bounded},
     database::{
+        command::others,
         connection::{self, CONNECT, told},
         meant,
     },
@@ -266,6 +267,9 @@ impl<'a> Run<'a> {
         if let Some(why) = meant::differs(&mut connection, &self.settings.meant).await? {
             return Err(Stop::NotBegun(why));
         }
+        if let Err(why) = others::gone(&mut connection, None, self.deadline).await? {
+            return Err(if self.begun { Stop::unknown(why) } else { Stop::NotBegun(why) });
+        }
         let ledger = Ledger::open(&mut connection, &self.settings.set, &self.settings.release).await?;
         if let Some(which) = &self.settings.which
             && ledger.is_barred(&mut connection, which).await?
@@ -341,8 +345,7 @@ impl<'a> Run<'a> {
                 told = holder;
             }
             if Instant::now() + PAUSE >= self.deadline {
-                let holder = ledger::holder(connection).await?.unwrap_or_else(|| "somebody".into());
-                let why = format!("{holder} is migrating this database and has not ended in time");
+                let why = ledger::told_holder(connection).await?;
                 return Err(if self.begun { Stop::unknown(why) } else { Stop::NotBegun(why) });
             }
             sleep(PAUSE).await;

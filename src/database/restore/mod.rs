@@ -1,6 +1,7 @@
 //! Restoring a backup in the database's place: into one beside it, which is proven and then takes its name. Which names
 //! there are says how far it came, so that whoever is killed between any two steps is gone on from by the next one.
 
+mod along;
 mod traits;
 mod verified;
 
@@ -18,6 +19,7 @@ use crate::{
 use super::{
     Places,
     backup::{self, Backup},
+    command::others,
     connection::{self, told},
     hexadecimal, meant,
     migrate::ledger,
@@ -69,8 +71,9 @@ enum Stop {
     Unknown(String),
 }
 
-/// Restores a backup; what was there stays under its name and a suffix.
-pub async fn restore(places: &Places, name: &str, suffix: &str, meant: &Meant) -> Report {
+/// Restores a backup; what was there stays under its name and a suffix. What releases of others have done to the database since
+/// then is in its way. `release`: namespace, name and number of the one that goes back.
+pub async fn restore(places: &Places, name: &str, suffix: &str, release: &str, meant: &Meant) -> Report {
     let options = match connection::options(&places.url, "servicerelease/restore") {
         Ok(options) => options,
         Err(error) => return report::not_begun(error.to_string()),
@@ -89,12 +92,14 @@ pub async fn restore(places: &Places, name: &str, suffix: &str, meant: &Meant) -
         names: Names::of(database, suffix),
         mark: mark(suffix, &backup),
         meant,
+        release,
         backup,
         maintenance,
         lost: Vec::new(),
+        settle: String::new(),
     };
     let ended = work.drive().await;
-    let Work { names: Names { current, before, .. }, backup, maintenance, lost, .. } = work;
+    let Work { names: Names { current, before, .. }, backup, maintenance, lost, settle, .. } = work;
     let _ = maintenance.close().await;
     match ended {
         Ok(()) => {
@@ -103,7 +108,7 @@ pub async fn restore(places: &Places, name: &str, suffix: &str, meant: &Meant) -
             let message = format!("{current} is {name} now, with {rows} rows; what was there before is {before}{lost}");
             report::of(WorkOutcome::Done, message)
         }
-        Err(Stop::NotBegun(why)) => report::not_begun(why),
+        Err(Stop::NotBegun(why)) => Report { settle, ..report::not_begun(why) },
         Err(Stop::Unknown(why)) => report::unknown(format!("{why}; run it again: it goes on from where it is")),
     }
 }
@@ -132,10 +137,13 @@ struct Work<'a> {
     /// The comment of a database that was restored whole.
     mark: String,
     meant: &'a Meant,
+    release: &'a str,
     backup: Backup,
     maintenance: PgConnection,
     /// What of the database could not be given to the new one.
     lost: Vec<String>,
+    /// The statement by which a person lets go what keeps it from being done.
+    settle: String,
 }
 
 /// Which databases there are.
@@ -254,6 +262,8 @@ impl Work<'_> {
                 return Err(self.with_remedy(why).await);
             }
             self.lost.extend(traits::copy(&mut self.maintenance, &current, &restored).await?);
+            // A dump has none, and traffic comes at once. The server makes them by and by where this fails.
+            self.lost.extend(analyzed(&url).await.err().map(|why| format!("statistics ({why})")));
             let comment = traits::comment(&mut self.maintenance, &current).await?;
             let mark = format!("COMMENT ON DATABASE {restored} IS {}", literal(&format!("{comment}{}", self.mark)));
             self.execute(&mark).await.map_err(|error| told(&error))
@@ -287,27 +297,37 @@ impl Work<'_> {
         format!("{remedy} ({})", report::cut(&why, 160))
     }
 
-    /// A session that keeps migrations away.
-    async fn no_migration(&self) -> Result<PgConnection, String> {
+    /// A session that keeps migrations away, of a database in which nobody else has made any since the backup was begun.
+    async fn no_migration(&mut self) -> Result<PgConnection, String> {
         let opened = connection::open_unlimited(&self.places.url, "servicerelease/restore").await;
         let mut connection = opened.map_err(|error| error.to_string())?;
         let begun = Instant::now();
         while !ledger::lock(&mut connection).await.map_err(|error| told(&error))? {
             if begun.elapsed() > MIGRATION {
-                let holder = ledger::holder(&mut connection).await.map_err(|error| told(&error))?;
-                return Err(format!("{} is migrating this database", holder.unwrap_or_else(|| "somebody".into())));
+                return Err(ledger::told_holder(&mut connection).await.unwrap_or_else(|error| told(&error)));
             }
             sleep(PAUSE).await;
         }
-        Ok(connection)
+        others::gone(&mut connection, None, begun + MIGRATION).await.map_err(|error| told(&error))??;
+        match along::others(&mut connection, &self.backup, self.release).await {
+            Ok(None) => Ok(connection),
+            Ok(Some((why, settle))) => {
+                self.settle = settle;
+                Err(why)
+            }
+            Err(error) => Err(format!("the ledger cannot be read: {}", told(&error))),
+        }
     }
 
     /// Ends all sessions of the database, and gives it its new name.
     async fn step_aside(&mut self) -> Result<(), Stop> {
         let Names { current, before, .. } = self.names.clone();
         let aside = async {
+            // They may have come since it was filled, unless it was closed by then.
+            let migrations = if self.is_open(&current).await? { Some(self.no_migration().await?) } else { None };
             let close = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", quoted(&current));
             self.execute(&close).await.map_err(|error| told(&error))?;
+            drop(migrations);
             self.end_sessions(&current).await?;
             self.rename(&current, &before).await.map_err(|error| told(&error))
         };
@@ -323,6 +343,12 @@ impl Work<'_> {
             Ok(_) => Ok(()),
             Err(error) => Err(Stop::Unknown(format!("{why}; {current} may take no connections now: {}", told(&error)))),
         }
+    }
+
+    /// Whether it takes connections.
+    async fn is_open(&mut self, database: &str) -> Result<bool, String> {
+        let open = sqlx::query_scalar("SELECT datallowconn FROM pg_database WHERE datname = $1").bind(database);
+        open.fetch_one(&mut self.maintenance).await.map_err(|error| told(&error))
     }
 
     async fn end_sessions(&mut self, database: &str) -> Result<(), String> {
@@ -368,6 +394,15 @@ impl Work<'_> {
     async fn execute(&mut self, statement: &str) -> Result<(), sqlx::Error> {
         run(&mut self.maintenance, statement).await
     }
+}
+
+/// Has the server make its statistics, by which it plans queries.
+async fn analyzed(url: &str) -> Result<(), String> {
+    let opened = connection::open_unlimited(url, "servicerelease/restore").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    let analyzed = run(&mut connection, "ANALYZE").await;
+    let _ = connection.close().await;
+    analyzed.map_err(|error| told(&error))
 }
 
 /// Runs a statement.

@@ -10,6 +10,7 @@ pub mod faults;
 mod image;
 pub mod lacking;
 pub mod onward;
+mod patience;
 pub mod renewal;
 pub mod report;
 mod reported;

@@ -110,7 +110,8 @@ pub fn with_lacking(pass: &Pass<'_>, report: Report) -> Report {
 
 /// What is told of a release at rest, with what could not be removed, and what a person has to.
 pub fn with_left_behind(pass: &Pass<'_>, mut report: Report) -> Report {
-    for (message, command) in words::left_behind(pass).into_iter().chain(words::left_invalid(pass)) {
+    let left = [words::left_behind(pass), words::half_restored(pass), words::left_invalid(pass)];
+    for (message, command) in left.into_iter().flatten() {
         report.append(&message, &command);
     }
     report

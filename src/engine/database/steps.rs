@@ -16,7 +16,7 @@ use super::{
         revision,
         task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
     },
-    clean_up, down, image, image_from, pinned, renewal, seed, switches, template,
+    clean_up, down, image, image_from, patience, pinned, renewal, seed, switches, template,
     work::{self, Order, Progress},
 };
 
@@ -195,12 +195,12 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
         DatabaseTask::Restore => {
             let meant = Meant { database: known_database(pass), ..Meant::default() };
-            let task = Task::Restore { name: made_backup(pass), suffix: suffix(pass), meant };
-            (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
+            let task = Task::Restore { name: made_backup(pass), suffix: suffix(pass), release: number(pass), meant };
+            (DatabaseJob { task: Some(task), ..plain }, patience::of_restore(pass, backup?.timeout))
         }
         DatabaseTask::VerificationRestore => {
             let task = Task::VerifyRestored { name: made_backup(pass), suffix: suffix(pass) };
-            (DatabaseJob { task: Some(task), ..plain }, backup?.timeout)
+            (DatabaseJob { task: Some(task), ..plain }, patience::of_restore(pass, backup?.timeout))
         }
         DatabaseTask::CleanUp => clean_up::job(pass, plain),
     };

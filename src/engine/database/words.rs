@@ -139,7 +139,8 @@ pub fn restore(pass: &Pass<'_>) -> String {
     let not_proven = backup.map(|backup| backup.not_proven.clone()).filter(|why| !why.is_empty());
     let not_proven = not_proven.map(|why| format!(", {why},")).unwrap_or_default();
     format!(
-        "backup {name}{at}{not_proven} is to be restored: what was written since then is kept only in the database beside it"
+        "backup {name}{at}{not_proven} is to be restored: what was written since then, by whomever, is kept only in the database beside it \
+         (where other releases have migrated it since, nothing is restored)"
     )
 }
 
@@ -174,8 +175,14 @@ fn psql(pass: &Pass<'_>, url: &SecretSource) -> String {
     format!(
         "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\"|base64decode}}}}'|\
          sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g')\"",
-        key.name, key.key
+        plain(&key.name),
+        plain(&key.key)
     )
+}
+
+/// What of a word may stand in a name of Kubernetes, or in a key: nothing else of it reaches a shell.
+fn plain(word: &str) -> String {
+    word.chars().filter(|letter| letter.is_ascii_alphanumeric() || "-._".contains(*letter)).collect()
 }
 
 /// That a scratch database may be left, and the command that tells which statement removes it.
@@ -186,10 +193,30 @@ pub fn left_behind(pass: &Pass<'_>) -> Option<(String, String)> {
     let database = pinned(pass).unwrap_or_default();
     let elsewhere = database.backup.as_ref().and_then(|backup| backup.scratch_url_from.as_ref());
     let psql = psql(pass, elsewhere.unwrap_or(database.direct()));
-    let command = format!(
-        "remove what is left, unless another release is at work on it: {psql} -Atc \"SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database WHERE datname ~ '^servicerelease_scratch_'\" (it prints the statement)"
-    );
-    Some((message, command))
+    Some((message, removal(&psql, "scratch")))
+}
+
+/// The command that tells which statement removes databases of the operator's own.
+fn removal(psql: &str, kind: &str) -> String {
+    format!(
+        "remove what is left, unless another release is at work on it: {psql} -Atc \"SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database WHERE datname ~ '^servicerelease_{kind}_'\" (it prints the statement)"
+    )
+}
+
+/// That what a restore has begun to fill may be left, and the command that tells which statement removes it: another try would
+/// go on with it. By way of the database whose place it was to take: where that is not there it is no left-over.
+pub fn half_restored(pass: &Pass<'_>) -> Option<(String, String)> {
+    let work = pass.status.database.as_ref()?.last(DatabaseTask::Restore)?;
+    if matches!(work.outcome, WorkOutcome::Running | WorkOutcome::Done) {
+        return None;
+    }
+    let message = "the restore was given up on, and its database may be left on the server".to_owned();
+    Some((message, removal(&psql(pass, pinned(pass).unwrap_or_default().direct()), "restore")))
+}
+
+/// A word as a shell reads it: names in the database are whoever's writes its migrations.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Most indexes that a command drops: the rest stands in the status.
@@ -200,7 +227,7 @@ pub fn left_invalid(pass: &Pass<'_>) -> Option<(String, String)> {
     let known = pass.status.database.as_ref().filter(|known| !known.invalid_indexes.is_empty())?;
     let database = pinned(pass).unwrap_or_default();
     let told: Vec<&str> = known.invalid_indexes.iter().take(MOST_DROPPED).map(String::as_str).collect();
-    let drop = told.iter().map(|index| format!(" -c 'DROP INDEX CONCURRENTLY {index}'"));
+    let drop = told.iter().map(|index| format!(" -c {}", quoted(&format!("DROP INDEX CONCURRENTLY {index}"))));
     let command = format!("drop what is invalid: {}{}", psql(pass, database.direct()), drop.collect::<String>());
     Some((format!("indexes were left invalid: {}", told.join(", ")), command))
 }
@@ -261,8 +288,12 @@ pub fn commands(pass: &Pass<'_>) -> String {
     let look = match known.map(|known| known.settle.as_str()).filter(|settle| !settle.is_empty()) {
         // As the runner has it: it knows where the ledger is.
         Some(settle) => {
-            let or = if settle.starts_with("UPDATE") { " (or 'Failed')" } else { "" };
-            format!("{log}{psql}, and there, once you know what became of it: {settle}{or}")
+            // What keeps a restore from being done was done by others, and is known.
+            let restore = known.and_then(|known| known.last(DatabaseTask::Restore));
+            let others = restore.is_some_and(|work| work.outcome == WorkOutcome::NotBegun);
+            let or = if settle.starts_with("UPDATE") && !others { " (or 'Failed')" } else { "" };
+            let once = if others { "if that may go" } else { "once you know what became of it" };
+            format!("{log}{psql}, and there, {once}: {settle}{or}")
         }
         None => format!("{log}{psql} -c '{select}'"),
     };

@@ -1,6 +1,7 @@
 //! A database with its ledger and its lock, and the pods that work on it, as the runner does (src/database): a SQL file
 //! commits with its row; a command of the user's has a row as begun before it, and one as ended after it. A client that is
-//! killed leaves a server process behind, which holds the lock until it has ended what it had begun.
+//! killed leaves a server process behind. One of files holds the lock until it has ended what it had begun; that of a command
+//! holds nothing, since the lock was its wrapper's, and is looked for by whoever is about to change something.
 
 pub mod faults;
 pub mod foreign;
@@ -214,6 +215,11 @@ impl Worker {
         )
     }
 
+    /// Whether it is what a command left on the server whose wrapper is gone.
+    fn is_orphan(&self) -> bool {
+        !self.alive && matches!(self.task(), Some(Task::Wrap(_)))
+    }
+
     /// Whether it makes a scratch database.
     fn makes_scratch(&self) -> bool {
         matches!(self.task(), Some(Task::Backup { proof: true, .. } | Task::Rehearse { .. }))
@@ -307,10 +313,26 @@ impl Server {
         format!("{}+{}", worker.order.files.as_deref().unwrap_or("none"), self.edited)
     }
 
+    /// Whether a worker has to wait: for the lock, or for what a command does whose wrapper is gone.
     fn is_locked(&self, except: usize) -> bool {
-        let others = self.workers.iter().enumerate().filter(|(index, _)| *index != except);
-        let by_others = others.into_iter().any(|(_, worker)| worker.stage == Stage::Working && worker.locks());
-        by_others || self.foreign.as_ref().is_some_and(|foreign| foreign.holds)
+        let by_others = self.others_at_work(except).any(|other| !other.is_orphan());
+        by_others || self.foreign.as_ref().is_some_and(|foreign| foreign.holds) || self.awaits_orphan(except)
+    }
+
+    fn others_at_work(&self, except: usize) -> impl Iterator<Item = &Worker> {
+        let others = self.workers.iter().enumerate().filter(move |(index, _)| *index != except);
+        others.map(|(_, worker)| worker).filter(|worker| worker.stage == Stage::Working && worker.locks())
+    }
+
+    /// Whether a worker looks for a command whose wrapper is gone, and it is there. Who asks what became of a command waits for
+    /// that one alone, and who asks what became of files for none.
+    fn awaits_orphan(&self, except: usize) -> bool {
+        let asks = self.workers.get(except).and_then(Worker::task);
+        self.others_at_work(except).filter(|other| other.is_orphan()).any(|other| match (asks, other.task()) {
+            (Some(Task::SettleSql(_)), _) => false,
+            (Some(Task::Settle(asked)), Some(Task::Wrap(left))) => asked.plan == left.plan,
+            _ => true,
+        })
     }
 
     /// Something hit a worker.

@@ -190,6 +190,46 @@ fn invalid(task: &Task) -> Option<Report> {
     }
 }
 
+#[test]
+fn what_a_restore_may_have_left_is_told_once_it_is_given_up_on() {
+    let mut world = breaking(&json!({"onRollback": "Restore", "backup": backup()}), |task| match task {
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "a table is missing")),
+        Task::Restore { .. } => {
+            let settle = "UPDATE servicerelease_ledger".to_owned();
+            Some(Report { settle, ..reported(WorkOutcome::NotBegun, "other releases have migrated this database") })
+        }
+        _ => well(task),
+    });
+    world.settle();
+    approved(&mut world, ApprovalKind::Restore);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "RestoreFailed"), "{}", status.message);
+    let (told, drop) = ("its database may be left on the server", "datname ~ '^servicerelease_restore_'");
+    let settle = ", and there, if that may go: UPDATE servicerelease_ledger; then ";
+    assert!(status.next_action.contains(settle), "{}", status.next_action);
+    assert!(!status.next_action.contains(drop), "another try goes on with it: {}", status.next_action);
+    world.say(Action::Skip, |_| {});
+    world.settle();
+    let status = world.status();
+    assert_eq!(status.phase, Phase::RolledBack, "{}", status.message);
+    assert!(status.message.contains(told) && status.next_action.contains(drop), "{status:?}");
+}
+
+#[test]
+fn no_name_of_whoever_writes_migrations_ends_a_word_of_a_command() {
+    let secret = json!({"secretKeyRef": {"name": "shop-db$(reboot)`", "key": "URL"}});
+    let mut world = breaking(&json!({"urlFrom": secret}), |task| {
+        let report = invalid(task)?;
+        let index = "public.\"a'; reboot; '\"".to_owned();
+        let invalid_indexes = report.invalid_indexes.iter().map(|_| index.clone()).collect();
+        Some(Report { invalid_indexes, ..report })
+    });
+    world.settle();
+    let next = world.status().next_action;
+    assert!(next.contains("-c 'DROP INDEX CONCURRENTLY public.\"a'\\''; reboot; '\\''\"'"), "{next}");
+    assert!(next.contains(" get secret shop-dbreboot -o "), "{next}");
+}
+
 #[rstest::rstest]
 #[case::the_schema_stays(true, Phase::RolledBack)]
 #[case::halted(false, Phase::Halted)]

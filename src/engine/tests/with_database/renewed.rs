@@ -1,6 +1,7 @@
 //! A backup is as old as an approval takes: one that is too old is made anew before the migration begins.
 
 use super::*;
+use crate::api::{Duration, Timestamp};
 
 /// v1 serves, and the migration that comes with v2 waits for approval.
 fn awaiting(more: &Value) -> World {
@@ -158,4 +159,40 @@ fn with_maintenance_mode_it_is_made_before_that_goes_on() {
     };
     let wanted = ("the-second".to_owned(), "shop@7".to_owned());
     assert_eq!(world.log.iter().find_map(restored), Some(wanted), "the last one is restored, where preflight looked");
+}
+
+#[test]
+fn a_restore_has_thrice_the_time_of_its_proof_and_a_longer_one_of_the_manifest_at_once() {
+    let more = json!({"onRollback": "Restore", "backup": backup()});
+    let mut world = breaking(&more, |task| match task {
+        Task::Backup { name, .. } => {
+            let at = |minutes: i64| Some(Timestamp::from_millis(minutes * 60_000));
+            let backup =
+                BackupStatus { name: name.clone(), ended_at: at(10), proven_at: at(70), ..BackupStatus::default() };
+            Some(Report { backup: Some(backup), ..reported(WorkOutcome::Done, "done") })
+        }
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "a table is missing")),
+        Task::Restore { .. } => Some(reported(WorkOutcome::NotBegun, "a right is missing")),
+        _ => well(task),
+    });
+    world.settle();
+    assert_eq!(world.status().reason, "RestoreAwaitsApproval", "{}", world.status().message);
+    let hours = |world: &World| {
+        let restore = |effect: &Effect| match effect {
+            Effect::CreateJob(new) => match &new.run {
+                Run::Database(job) if matches!(job.task, Some(Task::Restore { .. })) => Some(new.timeout.as_millis()),
+                _ => None,
+            },
+            _ => None,
+        };
+        world.log.iter().filter_map(restore).map(|millis| millis / 3_600_000).collect::<Vec<u64>>()
+    };
+    approved(&mut world, ApprovalKind::Restore);
+    assert_eq!(hours(&world), [3]);
+    // The plan of the release is pinned, and this of it has to be mended.
+    world.edit(|spec| spec.database.as_mut().unwrap().backup.as_mut().unwrap().timeout = Duration::from_secs(18_000));
+    world.wait(1);
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    assert_eq!(hours(&world), [3, 5], "{}", world.status().message);
 }

@@ -71,6 +71,9 @@ impl Server {
             return None;
         }
         let since = *worker.waits.get_or_insert(at);
+        if self.awaits_orphan(index) && since == at {
+            self.hit("a worker waits for a command whose wrapper is gone");
+        }
         if self.foreign.as_ref().is_some_and(|foreign| foreign.holds) && since == at {
             self.hit("a worker waits for another release");
         }

@@ -7,6 +7,15 @@ use crate::{model::cluster::Cluster, rng};
 use super::{DEED, Fate, LATE, LINGER, Next, START, Stage, Worker, fate};
 
 impl Worker {
+    /// For how long a server process of it goes on after its client. A command may not hear that its wrapper is gone.
+    fn lingers(&self) -> i64 {
+        let times = match self.task() {
+            Some(Task::Wrap(_)) => 1 + rng::dice(&format!("{}/lingers", self.uid)) % 5,
+            _ => 1,
+        };
+        LINGER * i64::try_from(times).unwrap_or(1)
+    }
+
     /// Whether its pod, which has not started, does so although its Job is gone: such pods stop at the ledger once they were settled.
     fn starts_late(&self) -> bool {
         let waits = self.alive && !self.late && self.started.is_none() && self.fate != Fate::NeverStarts;
@@ -81,7 +90,7 @@ impl Cluster {
         let goes_on = |worker: &Worker| worker.alive && !(worker.late && worker.stage == Stage::Starting);
         for worker in self.server.workers.iter_mut().filter(|worker| goes_on(worker) && gone(worker)) {
             worker.alive = false;
-            worker.at = now + LINGER;
+            worker.at = now + worker.lingers();
         }
     }
 
@@ -111,7 +120,7 @@ impl Cluster {
                 return;
             }
             worker.alive = false;
-            worker.at = at + LINGER;
+            worker.at = at + worker.lingers();
             self.server.workers[index] = worker;
             return;
         }
