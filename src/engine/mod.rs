@@ -3,6 +3,7 @@
 //! clock, no randomness, no logging.
 
 pub mod absent;
+mod alike;
 mod addresses;
 mod analysis;
 mod checks;
@@ -48,6 +49,7 @@ mod unroutable;
 mod verdict;
 mod way_back;
 
+pub use alike::sides as alike;
 pub use command::RETENTION as COMMAND_RETENTION;
 pub use database::{Due, identity as migration};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};

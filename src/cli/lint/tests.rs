@@ -531,6 +531,15 @@ fn metrics_of_a_canary_that_gets_no_share_are_told() {
 }
 
 #[test]
+fn a_comparison_of_a_release_with_itself_is_an_error() {
+    let compared = "  analysis:\n    metrics:\n    - name: errors\n      prometheus: {total: 'all{service=\"{{service}}\"}', events: 'bad{pod=~\"{{pods}}\"}'}\n      compare: {}\n  strategy:";
+    insta::assert_snapshot!(with("  strategy:", compared), @r#"
+    shop.yaml:35:20: error: spec.analysis.metrics[0].prometheus.total: both sides of compare ask for the same series, and the candidate is as good as itself: {{service}} is the Service of both without spec.traffic.candidateService: set it, or name the pods, pod=~"{{pods}}" [invalid]
+    1 error, 0 warnings in 1 document
+    "#);
+}
+
+#[test]
 fn an_observation_in_which_no_metric_can_fail_is_told() {
     let observed = |metrics: &[&str]| {
         let metrics: Vec<String> = metrics.iter().map(|metric| format!("    - {metric}\n")).collect();
@@ -538,7 +547,7 @@ fn an_observation_in_which_no_metric_can_fail_is_told() {
             format!("  analysis:\n    metrics:\n{}  observation: {{duration: 1h}}\n  strategy:", metrics.concat());
         with("  strategy:", &analysis)
     };
-    let compared = "{name: errors, prometheus: {total: all, events: bad}, compare: {}}";
+    let compared = "{name: errors, prometheus: {total: 'all{pod=~\"{{pods}}\"}', events: 'bad{pod=~\"{{pods}}\"}'}, compare: {}}";
     let told = "{name: traffic, prometheus: {query: rate}, threshold: {min: 0}}";
     insta::assert_snapshot!(observed(&[compared, told]), @"
     shop.yaml:34:3: warning: spec.observation: no metric can fail after the promotion, when there is nobody to compare with: the observation watches pods and checks only; add a metric with threshold (the share of errors) or burnRate [never-asked]

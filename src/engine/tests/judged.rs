@@ -167,6 +167,42 @@ fn a_comparison_needs_minutes_in_which_both_serve(#[case] strategy: Value, #[cas
     assert!(world.status().message.contains(told.unwrap_or_default()), "{}", world.status().message);
 }
 
+#[rstest]
+#[case::the_only_service("{{service}}", None, "{{service}} is the Service of both")]
+#[case::a_service_of_its_own("{{service}}", Some("shop-candidate"), "")]
+#[case::no_side_at_all("shop", Some("shop-candidate"), "name the side in it")]
+fn a_comparison_of_the_same_series_is_refused(
+    #[case] service: &str,
+    #[case] own: Option<&str>,
+    #[case] told: &str,
+) {
+    let comparing = |service: &str| {
+        let prometheus = json!({"total": format!("all{{service=\"{service}\"}}"), "events": "bad{pod=~\"{{pods}}\"}"});
+        json!({"name": "errors", "prometheus": prometheus, "compare": {"minRequests": 1}})
+    };
+    let template = json!({"args": [{"name": "service", "value": "{{pods}}"}], "metrics": [comparing("{{args.service}}")]});
+    let template = NamedTemplate {
+        name: "shared".into(),
+        cluster_scope: false,
+        spec: serde_json::from_value(template).unwrap(),
+    };
+    let args = json!([{"templateName": "shared", "args": [{"name": "service", "value": service}]}]);
+    let analyses = [json!({"metrics": [comparing(service)]}), json!({"templates": args})];
+    for (analysis, at) in analyses.into_iter().zip(["spec.analysis.metrics[0].prometheus.total: ", "spec.analysis.templates: metric errors.prometheus.total: "]) {
+        let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}]}}), 4);
+        world.templates = vec![template.clone()];
+        world.edit(|spec| {
+            spec.traffic.as_mut().unwrap().candidate_service = own.map(str::to_owned);
+            spec.analysis = serde_json::from_value(analysis).unwrap();
+        });
+        world.set_image("v2");
+        minutes(&mut world, 1);
+        let message = world.status().message;
+        assert_eq!(world.phase() == Phase::Invalid, !told.is_empty(), "{message}");
+        assert!(message.starts_with(if told.is_empty() { "" } else { at }) && message.contains(told), "{message}");
+    }
+}
+
 /// No data, good, bad, good, bad, bad.
 #[test]
 fn each_change_of_a_verdict_is_told_once() {
