@@ -76,10 +76,11 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
     Ok(done)
 }
 
-/// Whether it is asked now. What is observed is also watched while spec.paused is set.
+/// Whether it is asked now. What is observed is also watched while spec.paused is set, and while the spec is one that cannot
+/// be acted on: it is asked by the plan that was pinned.
 fn may_ask(pass: &Pass<'_>) -> bool {
     match pass.status.observation {
-        Some(_) => pass.obstacle.is_none() && !pass.awaits_trial(),
+        Some(_) => !pass.awaits_trial(),
         None => may_advance(pass),
     }
 }

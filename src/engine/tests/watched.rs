@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::world::{World, right, wrong};
 use crate::{
-    api::{Action, Phase},
+    api::{Action, Duration, Phase},
     engine::{Ended, Pod, Question, Reply},
 };
 
@@ -95,6 +95,27 @@ fn beside_a_failure_that_waits_for_a_person_what_goes_back_by_itself_does(
     let status = world.status();
     assert_eq!((status.phase, world.stable().as_str()), (Phase::RolledBack, "v1"), "{}", status.message);
     assert_eq!(status.rollback.unwrap().reason, reason);
+}
+
+#[rstest]
+#[case::a_probe("CheckFailed", |it| answer(it, &["acts"]))]
+#[case::a_metric("AnalysisFailed", |it| answer(it, &["errors"]))]
+fn while_the_spec_is_invalid_what_is_observed_is_watched_by_the_plan_that_was_pinned(
+    #[case] reason: &str,
+    #[case] reply: fn(&Question) -> Option<Reply>,
+) {
+    let mut world = observed(&errors());
+    world.edit(|spec| spec.checks[1].logs = serde_json::from_value(json!({"pattern": "("})).unwrap());
+    seconds(&mut world, 120);
+    let status = world.status();
+    assert_eq!((status.phase, world.stable().as_str()), (Phase::Invalid, "v2"), "{}", status.message);
+    let last = status.checks.iter().find(|it| it.name == "acts").and_then(|it| it.answered_at).unwrap();
+    assert!(last >= world.now.minus(Duration::from_secs(30)), "not asked since {last}, it is {}", world.now);
+    world.reply = reply;
+    seconds(&mut world, 60);
+    let status = world.status();
+    assert_eq!(world.stable(), "v1", "{}", status.message);
+    assert_eq!((status.phase, status.rollback.unwrap().reason.as_str()), (Phase::Invalid, reason));
 }
 
 #[test]
