@@ -50,6 +50,7 @@ mod verdict;
 mod way_back;
 
 pub use alike::sides as alike;
+pub use analysis::fails_alone;
 pub use command::RETENTION as COMMAND_RETENTION;
 pub use database::{Due, identity as migration};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};

@@ -5,7 +5,7 @@ use super::{Finding, Severity, patience, pod, way_back, yaml::Node};
 use crate::{
     api::{AnalysisTemplate, Canary, Metric, Moment, ServiceRelease, Strategy},
     engine::{
-        NamedTemplate,
+        NamedTemplate, fails_alone,
         plan::{Policy, Situation, Step},
         ratio::{self, split},
         refusal, templates, unmeasured,
@@ -164,11 +164,7 @@ impl Advice<'_> {
     /// An observation in which no metric can fail: none with `compare`, since there is nobody to compare with, and none
     /// that only tells a value.
     fn observed(&mut self, metrics: &[Metric]) {
-        let tells = |metric: &Metric| {
-            metric.threshold.is_some_and(|it| it.max.is_none() && it.min.is_none_or(|min| min <= 0.0))
-        };
-        let fails = |metric: &Metric| metric.compare.is_none() && !metric.dry_run && !tells(metric);
-        if self.release.spec.observation.is_some() && !metrics.is_empty() && !metrics.iter().any(fails) {
+        if self.release.spec.observation.is_some() && !metrics.is_empty() && !metrics.iter().any(fails_alone) {
             let message = "no metric can fail after the promotion, when there is nobody to compare with: the observation watches pods and checks only; add a metric with threshold (the share of errors) or burnRate".to_owned();
             self.warn("spec.observation", "never-asked", message);
         }
