@@ -534,7 +534,7 @@ fn metrics_of_a_canary_that_gets_no_share_are_told() {
 fn a_comparison_of_a_release_with_itself_is_an_error() {
     let compared = "  analysis:\n    metrics:\n    - name: errors\n      prometheus: {total: 'all{service=\"{{service}}\"}', events: 'bad{pod=~\"{{pods}}\"}'}\n      compare: {}\n  strategy:";
     insta::assert_snapshot!(with("  strategy:", compared), @r#"
-    shop.yaml:35:20: error: spec.analysis.metrics[0].prometheus.total: both sides of compare ask for the same series, and the candidate is as good as itself: {{service}} is the Service of both without spec.traffic.candidateService: set it, or name the pods, pod=~"{{pods}}" [invalid]
+    shop.yaml:33:20: error: spec.analysis.metrics[0].prometheus.total: both sides of compare ask for the same series, and the candidate is as good as itself: {{service}} is the Service of both without spec.traffic.candidateService: set it, or name the pods, pod=~"{{pods}}" [check]
     1 error, 0 warnings in 1 document
     "#);
 }
