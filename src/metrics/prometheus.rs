@@ -36,6 +36,10 @@ const COARSE_SECONDS: i64 = 300;
 /// In what Prometheus says of a query of more samples than it takes into memory (--query.max-samples).
 const TOO_MANY: &str = "too many samples";
 
+/// How a warning begins that is about what a query asks. Others, as of Thanos and of a remote read, tell whose data are
+/// missing.
+const OF_THE_QUERY: &str = "PromQL warning";
+
 /// A Prometheus, or whatever has its API.
 #[derive(Debug)]
 pub struct Prometheus(pub Connection);
@@ -45,6 +49,8 @@ pub struct Prometheus(pub Connection);
 enum Envelope {
     Success {
         data: Data,
+        #[serde(default)]
+        warnings: Vec<String>,
     },
     #[serde(rename_all = "camelCase")]
     Error {
@@ -137,7 +143,9 @@ impl Prometheus {
     pub async fn measure_at(&self, measure: &Measure, at: Timestamp) -> Reply {
         let now = at.as_millis();
         let answer = match measure {
-            Measure::Value { query, requests: None } => self.query(query, now).await.map(value),
+            Measure::Value { query, requests: None } => {
+                self.answered(query, now).await.map(|(data, warning)| noted(value(data), warning))
+            }
             Measure::Value { query, requests: Some(requests) } => self.share(query, requests, now).await,
             Measure::Counts { candidate, stable, since } => {
                 let until = now - self.0.settling_millis;
@@ -155,14 +163,16 @@ impl Prometheus {
 
     /// A value, and of how many requests it is.
     async fn share(&self, query: &str, requests: &str, at: i64) -> Result<Reply, Fault> {
-        let (found, requests) = futures::future::try_join(self.query(query, at), self.query(requests, at)).await?;
-        Ok(match (value(found), value(requests)) {
+        let both = futures::future::try_join(self.answered(query, at), self.answered(requests, at)).await?;
+        let ((found, warning), (requests, other)) = both;
+        let reply = match (value(found), value(requests)) {
             (Reply::Value(value), Reply::Value(requests)) => Reply::Share { value, requests },
             (Reply::Value(_), Reply::NoData(why)) => Reply::NoData(format!("requests: {why}")),
             (Reply::Value(_), Reply::ProviderError(why)) => Reply::ProviderError(format!("requests: {why}")),
             (Reply::Value(_), Reply::Refused(why)) => Reply::Refused(format!("requests: {why}")),
             (other, _) => other,
-        })
+        };
+        Ok(noted(reply, warning.or(other)))
     }
 
     async fn counts(&self, candidate: &Counters, stable: &Counters, since: i64, until: i64) -> Result<Reply, Fault> {
@@ -292,6 +302,11 @@ impl Prometheus {
     }
 
     async fn query(&self, query: &str, at: i64) -> Result<Data, Fault> {
+        self.answered(query, at).await.map(|(data, _)| data)
+    }
+
+    /// What is answered to a query, and of what Prometheus warns beside it.
+    async fn answered(&self, query: &str, at: i64) -> Result<(Data, Option<String>), Fault> {
         let mut url = self.0.address.clone();
         url.path_segments_mut()
             .map_err(|()| "the address has no path".to_owned())?
@@ -302,7 +317,11 @@ impl Prometheus {
         let request = self.0.client.post(url).form(&[("query", query), ("time", &time)]);
         let (Response { status, body, .. }, _turn) = self.0.exchange(request, MOST).await?;
         match serde_json::from_slice(&body) {
-            Ok(Envelope::Success { data }) => Ok(data),
+            Ok(Envelope::Success { data, warnings }) => match warnings.iter().find(|it| !it.starts_with(OF_THE_QUERY)) {
+                // Some of those who were to answer did not: what they have would be missing, of one side or of both.
+                Some(why) => Err(Fault::Away(format!("the answer is only a part: {}", bounded(why, 140)))),
+                None => Ok((data, warnings.into_iter().next())),
+            },
             Ok(Envelope::Error { error_type, error }) if error_type == "bad_data" => {
                 Err(Fault::Refused(format!("the query is refused: {}", bounded(plain(&error), 120))))
             }
@@ -345,6 +364,17 @@ impl Samples {
     /// The time of the first one.
     fn first(&self) -> Option<i64> {
         self.total.iter().filter_map(|series| series.samples.first()).map(|(at, _)| *at).min()
+    }
+}
+
+/// A value, or that there is none, with a warning.
+fn noted(reply: Reply, warning: Option<String>) -> Reply {
+    match (reply, warning) {
+        (reply @ (Reply::Value(_) | Reply::Share { .. } | Reply::NoData(_)), Some(warning)) => {
+            let note = bounded(&warning, 120);
+            Reply::Noted { reply: Box::new(reply), note, whole: true }
+        }
+        (reply, _) => reply,
     }
 }
 
@@ -461,6 +491,17 @@ mod tests {
         assert_eq!(asked(503, late).await, Reply::ProviderError("query timed out".into()));
         let none = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
         assert_eq!(asked(200, none).await, Reply::Refused("the query is no number".into()));
+    }
+
+    #[tokio::test]
+    async fn a_part_of_the_data_is_no_answer_and_a_warning_of_the_query_is_told() {
+        let part = r#"{"status":"success","warnings":["No StoreAPIs matched for this query"],"data":{"resultType":"vector","result":[]}}"#;
+        let told = "the answer is only a part: No StoreAPIs matched for this query";
+        assert_eq!(asked(200, part).await, Reply::ProviderError(told.into()));
+        let warned = r#"{"status":"success","warnings":["PromQL warning: quantile value should be between 0 and 1, got 95"],"infos":["PromQL info: x"],"data":{"resultType":"vector","result":[{"metric":{},"value":[1,"0.5"]}]}}"#;
+        let note = "PromQL warning: quantile value should be between 0 and 1, got 95".to_owned();
+        let reply = Box::new(Reply::Value(0.5));
+        assert_eq!(asked(200, warned).await, Reply::Noted { reply, note, whole: true });
     }
 
     /// A Prometheus that gives no more than so many seconds of samples at once.

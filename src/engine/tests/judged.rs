@@ -8,8 +8,8 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{Phase, VerdictOutcome},
-    engine::{Ask, Measure, NamedTemplate, Reply},
+    api::{Metric, Phase, Timestamp, VerdictOutcome},
+    engine::{Answer, Ask, Measure, NamedTemplate, Reply, measuring},
 };
 
 #[rstest]
@@ -201,6 +201,28 @@ fn a_comparison_of_the_same_series_is_refused(
         assert_eq!(world.phase() == Phase::Invalid, !told.is_empty(), "{message}");
         assert!(message.starts_with(if told.is_empty() { "" } else { at }) && message.contains(told), "{message}");
     }
+}
+
+#[rstest]
+#[case::whole(true, VerdictOutcome::Pass)]
+#[case::a_part(false, VerdictOutcome::Inconclusive)]
+fn what_is_told_beside_an_answer_stands_in_the_message_and_a_part_is_no_proof(
+    #[case] whole: bool,
+    #[case] outcome: VerdictOutcome,
+) {
+    let metric: Metric = serde_json::from_value(error_rate(&json!({}))).unwrap();
+    let at = Timestamp::from_millis(60_000);
+    let noted = |value| Answer {
+        id: String::new(),
+        at,
+        reply: Reply::Noted { reply: Box::new(Reply::Value(value)), note: "beware".into(), whole },
+    };
+    let mut state = measuring::begin(&metric, Timestamp::from_millis(0));
+    measuring::take_in(&metric, None, &noted(0.01), &mut state);
+    assert_eq!((state.outcome, state.passed_at), (outcome, Some(at).filter(|_| whole)));
+    assert_eq!(state.message, "0.01 (max 0.05); beware");
+    measuring::take_in(&metric, None, &noted(0.5), &mut state);
+    assert_eq!(state.outcome, VerdictOutcome::Fail, "{}", state.message);
 }
 
 /// No data, good, bad, good, bad, bad.
