@@ -141,7 +141,7 @@ fn heard(pass: &mut Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Hear
     let id = id(state);
     let answer = pass.seen.answers.iter().find(|answer| answer.id == id)?;
     let Reply::Check { fault, seen, took } = &answer.reply else { return None };
-    // Lines that are written while logs are read may be missed: the next look begins where this one did.
+    // Lines that are written while logs are read are the next look's: it begins where this one did, and this one ends there.
     let at = if check.logs.is_some() { answer.at.minus(*took) } else { answer.at };
     Some(Heard { at, fault: fault.clone(), seen: seen.clone(), took: *took })
 }
