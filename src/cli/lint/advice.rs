@@ -4,6 +4,7 @@
 use super::{Finding, Severity, patience, pod, way_back, yaml::Node};
 use crate::{
     api::{AnalysisTemplate, Canary, Metric, Moment, ServiceRelease, Strategy},
+    checks::lacks_namespace,
     engine::{
         NamedTemplate, fails_alone,
         plan::{Policy, Situation, Step},
@@ -21,6 +22,7 @@ pub fn of_release(release: &ServiceRelease, document: &Node, all: &[&Node], foun
     advice.services();
     advice.steps(all);
     advice.metrics();
+    advice.namespaces();
     advice.checks();
     advice.deadline();
     advice.refused();
@@ -158,6 +160,18 @@ impl Advice<'_> {
                 }
             };
             self.warn("spec.analysis", "never-asked", message.to_owned());
+        }
+    }
+
+    /// Queries that name pods, and no namespace: the same template in another one gives its pods the same names.
+    fn namespaces(&mut self) {
+        let metrics = self.release.spec.analysis.iter().flat_map(|analysis| analysis.metrics.iter().enumerate());
+        for (index, metric) in metrics {
+            if let Some(field) = lacks_namespace(metric) {
+                let field = format!("spec.analysis.metrics[{index}]{field}");
+                let message = "pods of another namespace may have the same names, and would be counted too: add namespace=\"{{namespace}}\" beside pod=~\"{{pods}}\"".to_owned();
+                self.warn(&field, "namespace", message);
+            }
         }
     }
 
