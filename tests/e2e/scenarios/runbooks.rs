@@ -271,12 +271,29 @@ async fn multiship(world: World) {
     change_check(&shop, "pages", json!({"http": {"path": "/-/missing"}})).await;
     let told = "check pages failed: GET /-/missing: expected status 200 to 299 (404 from ";
     taken_back(&world, &shop, &[("ANYTHING", "other", told)]).await;
+    held_before_it_begins(&world, &shop).await;
     // A host that the platform has not allowed is told before anything begins.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
     shop.release_with("v40", checks).await;
     let status = shop.reaches("Invalid", |status| status.phase == Phase::Invalid).await;
     assert_eq!(status.reason, "HostNotAllowed", "{}", status.message);
     assert!(status.message.contains("payments.example.com"), "{}", status.message);
+}
+
+/// A disk that is full before anything begins: a person decides.
+async fn held_before_it_begins(world: &World, shop: &Shop) {
+    change_check(shop, "disk", json!({"when": ["Preflight"]})).await;
+    let stable = shop.status().await.stable.unwrap().revision;
+    world.behave(&stable, "{\"metrics\": \"kubelet_volume_stats_available_bytes 1e10\"}").await;
+    world.no_series(&format!("kubelet_volume_stats_available_bytes{{namespace=\"{}\"}} > 2e10", world.namespace)).await;
+    shop.release("v35", &[]).await;
+    let held = |status: &ServiceReleaseStatus| {
+        status.phase == Phase::Paused && status.message.contains("check disk failed: ")
+    };
+    let status = shop.reaches_within(PATIENCE, "held for its disk", held).await;
+    assert_eq!(status.stable.unwrap().revision, stable);
+    shop.say("Abort").await;
+    shop.phase(Phase::RolledBack).await;
 }
 
 async fn sports_nutrition(world: World) {
@@ -356,6 +373,10 @@ async fn farmers_market(world: World) {
     // What is slow for one in twenty is so on the average, too, here.
     only_metric(&shop, "p95").await;
     taken_back(&world, &shop, &[("LATENCY", "3500ms", "metric p95 failed: ")]).await;
+    // CPU that is spent, not told: as long as one pod takes to show it on a busy machine.
+    only_metric(&shop, "cpu").await;
+    shop.patch("spec: {strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}}").await;
+    taken_back(&world, &shop, &[("BURN_MILLICPU", "900", "metric cpu failed: ")]).await;
     stopped_by_variables(&world, &shop, REMOVED, "Secret shop-env has no key REDIS_URL").await;
 }
 
