@@ -128,7 +128,12 @@ impl Client {
     }
 
     /// Asks, and reads the answer; none if that takes too long.
-    async fn exchange(&self, question: &HttpQuestion, address: &str, watch: &mut Watch) -> Option<Result<Read, String>> {
+    async fn exchange(
+        &self,
+        question: &HttpQuestion,
+        address: &str,
+        watch: &mut Watch,
+    ) -> Option<Result<Read, String>> {
         let mut answer = match watch.within(self.send(question, address)).await? {
             Ok(answer) => answer,
             Err(why) => return Some(Err(why)),
@@ -279,11 +284,18 @@ mod tests {
 
     /// Answers each request on a port of its own with this body, once so many are open; tells the most that were.
     async fn serve_together(together: usize, body: String) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
-        use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
-        use tokio::{io::{AsyncReadExt as _, AsyncWriteExt as _}, sync::Barrier};
+        use std::sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        };
+        use tokio::{
+            io::{AsyncReadExt as _, AsyncWriteExt as _},
+            sync::Barrier,
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (open, most, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(together)));
+        let (open, most, all) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(together)));
         let told = most.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -295,7 +307,8 @@ mod tests {
                     // Whoever else would come has come by then.
                     tokio::time::sleep(Duration::from_millis(200)).await;
                     open.fetch_sub(1, Ordering::SeqCst);
-                    let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
                     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
                 });
             }

@@ -198,7 +198,12 @@ mod tests {
     #[test]
     fn a_log_is_not_looked_at_longer_than_the_check_may() {
         let line = "2026-01-01T00:00:01Z error\n";
-        let found = matching(line, Timestamp::from_millis(0), &compile("error").unwrap(), Look { until: Instant::now(), ..later() });
+        let found = matching(
+            line,
+            Timestamp::from_millis(0),
+            &compile("error").unwrap(),
+            Look { until: Instant::now(), ..later() },
+        );
         assert!(found.unwrap_err().starts_with("pattern takes too long"));
         assert!(compile("[01]{50000}").is_err(), "a pattern of any size");
         // Of a long line the beginning counts, up to a whole letter.

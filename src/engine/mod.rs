@@ -3,8 +3,8 @@
 //! clock, no randomness, no logging.
 
 pub mod absent;
-mod alike;
 mod addresses;
+mod alike;
 mod analysis;
 mod checks;
 mod clock;

@@ -317,11 +317,13 @@ impl Prometheus {
         let request = self.0.client.post(url).form(&[("query", query), ("time", &time)]);
         let (Response { status, body, .. }, _turn) = self.0.exchange(request, MOST).await?;
         match serde_json::from_slice(&body) {
-            Ok(Envelope::Success { data, warnings }) => match warnings.iter().find(|it| !it.starts_with(OF_THE_QUERY)) {
-                // Some of those who were to answer did not: what they have would be missing, of one side or of both.
-                Some(why) => Err(Fault::Away(format!("the answer is only a part: {}", bounded(why, 140)))),
-                None => Ok((data, warnings.into_iter().next())),
-            },
+            Ok(Envelope::Success { data, warnings }) => {
+                match warnings.iter().find(|it| !it.starts_with(OF_THE_QUERY)) {
+                    // Some of those who were to answer did not: what they have would be missing, of one side or of both.
+                    Some(why) => Err(Fault::Away(format!("the answer is only a part: {}", bounded(why, 140)))),
+                    None => Ok((data, warnings.into_iter().next())),
+                }
+            }
             Ok(Envelope::Error { error_type, error }) if error_type == "bad_data" => {
                 Err(Fault::Refused(format!("the query is refused: {}", bounded(plain(&error), 120))))
             }

@@ -171,24 +171,21 @@ fn a_comparison_needs_minutes_in_which_both_serve(#[case] strategy: Value, #[cas
 #[case::the_only_service("{{service}}", None, "{{service}} is the Service of both")]
 #[case::a_service_of_its_own("{{service}}", Some("shop-candidate"), "")]
 #[case::no_side_at_all("shop", Some("shop-candidate"), "name the side in it")]
-fn a_comparison_of_the_same_series_is_refused(
-    #[case] service: &str,
-    #[case] own: Option<&str>,
-    #[case] told: &str,
-) {
+fn a_comparison_of_the_same_series_is_refused(#[case] service: &str, #[case] own: Option<&str>, #[case] told: &str) {
     let comparing = |service: &str| {
         let prometheus = json!({"total": format!("all{{service=\"{service}\"}}"), "events": "bad{pod=~\"{{pods}}\"}"});
         json!({"name": "errors", "prometheus": prometheus, "compare": {"minRequests": 1}})
     };
-    let template = json!({"args": [{"name": "service", "value": "{{pods}}"}], "metrics": [comparing("{{args.service}}")]});
-    let template = NamedTemplate {
-        name: "shared".into(),
-        cluster_scope: false,
-        spec: serde_json::from_value(template).unwrap(),
-    };
+    let template =
+        json!({"args": [{"name": "service", "value": "{{pods}}"}], "metrics": [comparing("{{args.service}}")]});
+    let template =
+        NamedTemplate { name: "shared".into(), cluster_scope: false, spec: serde_json::from_value(template).unwrap() };
     let args = json!([{"templateName": "shared", "args": [{"name": "service", "value": service}]}]);
     let analyses = [json!({"metrics": [comparing(service)]}), json!({"templates": args})];
-    for (analysis, at) in analyses.into_iter().zip(["spec.analysis.metrics[0].prometheus.total: ", "spec.analysis.templates: metric errors.prometheus.total: "]) {
+    for (analysis, at) in analyses.into_iter().zip([
+        "spec.analysis.metrics[0].prometheus.total: ",
+        "spec.analysis.templates: metric errors.prometheus.total: ",
+    ]) {
         let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}]}}), 4);
         world.templates = vec![template.clone()];
         world.edit(|spec| {

@@ -287,9 +287,8 @@ async fn held_before_it_begins(world: &World, shop: &Shop) {
     world.behave(&stable, "{\"metrics\": \"kubelet_volume_stats_available_bytes 1e10\"}").await;
     world.no_series(&format!("kubelet_volume_stats_available_bytes{{namespace=\"{}\"}} > 2e10", world.namespace)).await;
     shop.release("v35", &[]).await;
-    let held = |status: &ServiceReleaseStatus| {
-        status.phase == Phase::Paused && status.message.contains("check disk failed: ")
-    };
+    let held =
+        |status: &ServiceReleaseStatus| status.phase == Phase::Paused && status.message.contains("check disk failed: ");
     let status = shop.reaches_within(PATIENCE, "held for its disk", held).await;
     assert_eq!(status.stable.unwrap().revision, stable);
     shop.say("Abort").await;
