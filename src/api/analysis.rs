@@ -202,22 +202,23 @@ pub struct Prometheus {
     #[schemars(length(min = 1, max = 4096))]
     pub query: Option<String>,
     /// A PromQL expression that says of how many requests the value of query is, for threshold.minRequests, such as
-    /// `sum(increase(http_requests_total{pod=~"{{pods}}"}[5m]))`.
+    /// `sum(increase(http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}"}[5m]))`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub requests: Option<String>,
-    /// A series selector of counters, such as `http_requests_total{pod=~"{{pods}}"}`, for compare and burnRate: all requests.
-    /// No function around it: the operator counts the increases itself, sample by sample.
+    /// A series selector of counters, such as `http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}"}`, for compare
+    /// and burnRate: all requests. No function around it: the operator counts the increases itself, sample by sample. With
+    /// compare it must not be the same for both sides, nor must events and good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub total: Option<String>,
-    /// The same for those of them that are bad, such as `http_requests_total{pod=~"{{pods}}",code=~"5.."}`. Such
-    /// a series may appear with the first error: if neither side has any the verdict's message says so, and a Pass stays one.
+    /// The same for those of them that are bad, such as
+    /// `http_requests_total{namespace="{{namespace}}",pod=~"{{pods}}",code=~"5.."}`. Such a series may appear with the first error: if neither side has any the verdict's message says so, and a Pass stays one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub events: Option<String>,
     /// The same for those that are good, instead of events, such as the bucket of a histogram that is quick
-    /// enough: `http_request_duration_seconds_bucket{pod=~"{{pods}}",le="0.5"}`. Where there are requests and stable has no such
+    /// enough: `http_request_duration_seconds_bucket{namespace="{{namespace}}",pod=~"{{pods}}",le="0.5"}`. Where there are requests and stable has no such
     /// series, or nobody, it is no data: there is no such bucket. If only the candidate has none, all its requests are bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]

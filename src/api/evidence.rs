@@ -114,7 +114,7 @@ pub struct VerdictStatus {
     /// Whether the provider refuses what the metric asks, or its answer is none to the metric: only another metric helps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
-    /// The last value, for threshold.
+    /// The last value, for threshold, with all its digits; message has as many as people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub value: Option<String>,

@@ -1,5 +1,7 @@
 //! Where a release stands on its way forward and back: the step under way, what holds it up, and the rollback.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +57,12 @@ pub struct Unreached {
     /// Whether only another metric would help.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
-    /// How often all metrics were asked in vain, in a row.
+    /// How often in a row all metrics were asked, and one had no answer.
     pub times: i32,
+    /// Metrics with providerError: Fail that had no answer, each with how often in a row, below its failureThreshold.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8))]
+    pub failures: BTreeMap<String, i32>,
     /// When the last answers came.
     pub at: Timestamp,
 }

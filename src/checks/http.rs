@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use reqwest::redirect;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     api,
@@ -13,6 +15,14 @@ use super::expect::{self, Response};
 
 /// How much of a body is read. A longer one is a fault only where the body matters.
 const MOST_BODY: usize = 1 << 20;
+/// Addresses of a question that are asked at the same time; the others wait for their turn.
+const AT_ONCE: usize = 16;
+/// A body longer than this is large.
+const LARGE: usize = 16 << 10;
+/// Large bodies that are kept at the same time, of all checks together: pods may be many, and a manifest can ask all.
+const MOST_LARGE: usize = 16;
+/// Whoever reads a large body: see [`MOST_LARGE`].
+static TURNS: Semaphore = Semaphore::const_new(MOST_LARGE);
 /// The longest that an answer may take, whatever a manifest says.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -80,15 +90,15 @@ impl Client {
         Ok(Self { own: builder().danger_accept_invalid_certs(true).build()?, verifying })
     }
 
-    /// Asks all addresses at the same time. The first fault is the answer; the longest time is its time.
+    /// Asks all addresses, some at a time. The first fault is the answer; the longest time is its time.
     pub async fn ask(&self, question: &HttpQuestion) -> Reply {
         let HttpQuestion { addresses, .. } = question;
         if addresses.is_empty() {
             let fault = Some("nobody to ask: no ready pod with this port".to_owned());
             return Reply::Check { fault, seen: "not asked".into(), took: api::Duration::default() };
         }
-        let all = addresses.iter().map(|address| self.one(question, address));
-        let replies = futures::future::join_all(all).await;
+        let all: Vec<_> = addresses.iter().map(|address| self.one(question, address)).collect();
+        let replies: Vec<_> = futures::stream::iter(all).buffered(AT_ONCE).collect().await;
         let took = replies.iter().map(|(_, _, took)| *took).max().unwrap_or_default();
         let found = replies.iter().find(|(fault, ..)| fault.is_some()).or(replies.first()).cloned();
         let (fault, seen, _) = found.unwrap_or_default();
@@ -96,27 +106,69 @@ impl Client {
         Reply::Check { fault, seen: format!("{seen} in {millis}ms"), took: api::Duration::from_millis(millis) }
     }
 
-    /// What was wrong, what came back, and how long that took: the waiting of others for their turn to be judged is no
-    /// part of it.
+    /// What was wrong, what came back, and how long that took: the waiting of others for their turn to be read or judged
+    /// is no part of it.
     async fn one(&self, question: &HttpQuestion, address: &str) -> (Option<String>, String, Duration) {
         let limit = Duration::from_millis(question.timeout.as_millis()).min(LONGEST);
-        let started = Instant::now();
-        let answered = tokio::time::timeout(limit, self.send(question, address)).await;
-        let took = started.elapsed();
+        let mut watch = Watch { started: Instant::now(), waited: Duration::ZERO, limit };
+        let answered = self.exchange(question, address, &mut watch).await;
+        let took = watch.took();
         let (fault, seen) = match answered {
-            Ok(Ok(response)) => {
+            Some(Ok((response, turn))) => {
                 let (expect, status) = (question.http.expect.clone(), response.status);
                 let judged = expect::elsewhere(move || expect::fault(&expect, &response)).await;
+                drop(turn);
                 let fault = judged.unwrap_or_else(|| Some("the answer cannot be judged".into()));
                 (fault, format!("{status} from {address}"))
             }
-            Ok(Err(error)) => (Some(error), format!("from {address}")),
-            Err(_) => (Some(format!("no answer within {}", question.timeout)), format!("from {address}")),
+            Some(Err(error)) => (Some(error), format!("from {address}")),
+            None => (Some(format!("no answer within {}", question.timeout)), format!("from {address}")),
         };
         (fault, seen, took)
     }
 
-    async fn send(&self, question: &HttpQuestion, address: &str) -> Result<Response, String> {
+    /// Asks, and reads the answer; none if that takes too long.
+    async fn exchange(
+        &self,
+        question: &HttpQuestion,
+        address: &str,
+        watch: &mut Watch,
+    ) -> Option<Result<Read, String>> {
+        let mut answer = match watch.within(self.send(question, address)).await? {
+            Ok(answer) => answer,
+            Err(why) => return Some(Err(why)),
+        };
+        let headers = answer
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+        let mut response = Response { status: answer.status().as_u16(), headers: headers.collect(), body: Vec::new() };
+        let expect = &question.http.expect;
+        let wants_body = !expect.json.is_empty() || expect.cel.is_some();
+        let mut turn = None;
+        loop {
+            let chunk = match watch.within(answer.chunk()).await? {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Some(Ok((response, turn))),
+                Err(error) => return Some(Err(told(&error))),
+            };
+            let length = response.body.len() + chunk.len();
+            if wants_body && length > MOST_BODY {
+                return Some(Err("the body is longer than 1 MiB".into()));
+            }
+            if wants_body && length > LARGE && turn.is_none() {
+                let waits = Instant::now();
+                // Never closed.
+                turn = TURNS.acquire().await.ok();
+                watch.waited += waits.elapsed();
+            }
+            if wants_body {
+                response.body.extend_from_slice(&chunk);
+            }
+        }
+    }
+
+    async fn send(&self, question: &HttpQuestion, address: &str) -> Result<reqwest::Response, String> {
         let http = &question.http;
         let scheme = match http.scheme {
             api::Scheme::Http => "http",
@@ -135,22 +187,28 @@ impl Client {
         if let Some(body) = &http.body {
             request = request.body(body.clone());
         }
-        let mut answer = request.send().await.map_err(|error| told(&error))?;
-        let headers = answer
-            .headers()
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
-        let mut response = Response { status: answer.status().as_u16(), headers: headers.collect(), body: Vec::new() };
-        let wants_body = !http.expect.json.is_empty() || http.expect.cel.is_some();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
-            if wants_body && response.body.len() + chunk.len() > MOST_BODY {
-                return Err("the body is longer than 1 MiB".into());
-            }
-            if wants_body {
-                response.body.extend_from_slice(&chunk);
-            }
-        }
-        Ok(response)
+        request.send().await.map_err(|error| told(&error))
+    }
+}
+
+/// An answer, and the turn of whoever reads a large one, kept until it is judged.
+type Read = (Response, Option<SemaphorePermit<'static>>);
+
+/// How long an answer takes, without the waiting for others.
+struct Watch {
+    started: Instant,
+    waited: Duration,
+    limit: Duration,
+}
+
+impl Watch {
+    fn took(&self) -> Duration {
+        self.started.elapsed().saturating_sub(self.waited)
+    }
+
+    /// What comes in time, if it does.
+    async fn within<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.limit.saturating_sub(self.took()), what).await.ok()
     }
 }
 
@@ -222,6 +280,67 @@ mod tests {
         for judged in busy {
             assert!(judged.await.unwrap().is_some());
         }
+    }
+
+    /// Answers each request on a port of its own with this body, once so many are open; tells the most that were.
+    async fn serve_together(together: usize, body: String) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+        use std::sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        };
+        use tokio::{
+            io::{AsyncReadExt as _, AsyncWriteExt as _},
+            sync::Barrier,
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (open, most, all) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(together)));
+        let told = most.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (open, most, all, body) = (open.clone(), most.clone(), all.clone(), body.clone());
+                tokio::spawn(async move {
+                    let _ = stream.read(&mut [0; 1024]).await;
+                    most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    all.wait().await;
+                    // Whoever else would come has come by then.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    open.fetch_sub(1, Ordering::SeqCst);
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                });
+            }
+        });
+        (address, told)
+    }
+
+    #[tokio::test]
+    async fn of_many_pods_some_are_asked_at_a_time() {
+        crate::controller::use_ring();
+        let (address, most) = serve_together(AT_ONCE, String::new()).await;
+        let http = serde_json::from_str("{}").unwrap();
+        let question =
+            HttpQuestion { addresses: vec![address; 3 * AT_ONCE], http, timeout: api::Duration::from_secs(30) };
+        let Reply::Check { fault, .. } = Client::new().unwrap().ask(&question).await else { panic!("a check") };
+        assert_eq!((fault, most.load(std::sync::atomic::Ordering::SeqCst)), (None, AT_ONCE));
+    }
+
+    #[tokio::test]
+    async fn a_large_body_waits_for_its_turn_and_that_is_no_time_of_its_answer() {
+        crate::controller::use_ring();
+        let body = format!("{{\"ok\": true, \"text\": \"{}\"}}", "x".repeat(10 * LARGE));
+        let (address, _) = serve_together(1, body).await;
+        let http = serde_json::from_str(r#"{"expect": {"json": {"ok": true}}}"#).unwrap();
+        let question = HttpQuestion { addresses: vec![address], http, timeout: api::Duration::from_secs(1) };
+        let turns = TURNS.acquire_many(u32::try_from(MOST_LARGE).unwrap()).await.unwrap();
+        let asked = tokio::spawn(async move { Client::new().unwrap().ask(&question).await });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!asked.is_finished(), "it waits");
+        drop(turns);
+        let Reply::Check { took, fault: None, .. } = asked.await.unwrap() else { panic!("it was answered") };
+        assert!(took < api::Duration::from_secs(1), "{took}");
     }
 
     async fn serve_once(listener: tokio::net::TcpListener) {

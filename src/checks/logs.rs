@@ -21,11 +21,21 @@ const MOST_PATTERN: usize = 512 << 10;
 /// After what time a log that could not be read is asked for again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Counts the lines that match, in the logs of all pods together.
-pub async fn ask(client: &Client, question: &LogsQuestion) -> Reply {
+/// How long a look at logs goes on, and up to when.
+#[derive(Clone, Copy)]
+struct Look {
+    /// When it is too late.
+    until: Instant,
+    /// Lines that were written after this are for the next look, which begins here.
+    end: jiff::Timestamp,
+}
+
+/// Counts the lines that match and were written until that moment, in the logs of all pods together.
+pub async fn ask(client: &Client, question: &LogsQuestion, end: Timestamp) -> Reply {
     let started = Instant::now();
     let limit = Duration::from_millis(question.timeout.as_millis());
-    let counted = tokio::time::timeout(limit, count(client, question, started + limit)).await;
+    let look = Look { until: started + limit, end: end.inner() };
+    let counted = tokio::time::timeout(limit, count(client, question, look)).await;
     let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let pods = question.pods.len();
     let seen = format!("logs of {pods} pods in {took}ms");
@@ -43,18 +53,18 @@ async fn looked_through(
     log: String,
     since: jiff::Timestamp,
     pattern: &Regex,
-    until: Instant,
+    look: Look,
 ) -> Result<(usize, jiff::Timestamp, bool), String> {
     let pattern = pattern.clone();
     let looking = tokio::task::spawn_blocking(move || {
-        let (counted, rest) = page(&log, since, &pattern, MOST, until)?;
+        let (counted, rest) = page(&log, since, &pattern, MOST, look)?;
         let end = rest.or_else(|| last(&log)).map_or(since, |last| last.max(since));
-        Ok((counted, end, rest.is_some()))
+        Ok((counted, end, rest.is_some_and(|rest| rest <= look.end)))
     });
     looking.await.unwrap_or_else(|_| Err("the log cannot be looked through".into()))
 }
 
-async fn count(client: &Client, question: &LogsQuestion, until: Instant) -> Result<usize, String> {
+async fn count(client: &Client, question: &LogsQuestion, look: Look) -> Result<usize, String> {
     let pattern = compile(&question.logs.pattern)?;
     let api: Api<Pod> = Api::namespaced(client.clone(), &question.namespace);
     let mut lines = 0;
@@ -64,7 +74,7 @@ async fn count(client: &Client, question: &LogsQuestion, until: Instant) -> Resu
         // read from the end of the earlier one on. Of several restarts since the last look the kubelet keeps one log.
         for previous in [true, false].into_iter().filter(|previous| pod.restarted || !previous) {
             while let Some(log) = read(&api, pod, previous, question, since).await? {
-                let (counted, end, more) = looked_through(log, since, &pattern, until).await?;
+                let (counted, end, more) = looked_through(log, since, &pattern, look).await?;
                 (lines, since) = (lines + counted, end);
                 if !more {
                     break;
@@ -129,9 +139,9 @@ fn page(
     since: jiff::Timestamp,
     pattern: &Regex,
     most: i64,
-    until: Instant,
+    look: Look,
 ) -> Result<(usize, Option<jiff::Timestamp>), String> {
-    let count = |log: &str| matching(log, Timestamp::new(since), pattern, until);
+    let count = |log: &str| matching(log, Timestamp::new(since), pattern, look);
     if i64::try_from(log.len()).is_ok_and(|length| length < most) {
         return Ok((count(log)?, None));
     }
@@ -162,14 +172,14 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
 }
 
 /// How many lines match, before it is too late.
-fn matching(log: &str, since: Timestamp, pattern: &Regex, until: Instant) -> Result<usize, String> {
+fn matching(log: &str, since: Timestamp, pattern: &Regex, look: Look) -> Result<usize, String> {
     let newer = |line| {
         let (time, text) = str::split_once(line, ' ').unwrap_or((line, ""));
-        time.parse::<jiff::Timestamp>().is_ok_and(|time| time > since.inner()).then_some(text)
+        time.parse::<jiff::Timestamp>().is_ok_and(|time| time > since.inner() && time <= look.end).then_some(text)
     };
     let mut lines = 0;
     for text in log.lines().filter_map(newer) {
-        if Instant::now() >= until {
+        if Instant::now() >= look.until {
             return Err("pattern takes too long with so much log: make it simpler, or timeout longer".into());
         }
         lines += usize::from(pattern.is_match(&text[..text.floor_char_boundary(LONGEST_LINE)]));
@@ -181,14 +191,19 @@ fn matching(log: &str, since: Timestamp, pattern: &Regex, until: Instant) -> Res
 mod tests {
     use super::*;
 
-    fn later() -> Instant {
-        Instant::now() + Duration::from_secs(600)
+    fn later() -> Look {
+        Look { until: Instant::now() + Duration::from_secs(600), end: jiff::Timestamp::MAX }
     }
 
     #[test]
     fn a_log_is_not_looked_at_longer_than_the_check_may() {
         let line = "2026-01-01T00:00:01Z error\n";
-        let found = matching(line, Timestamp::from_millis(0), &compile("error").unwrap(), Instant::now());
+        let found = matching(
+            line,
+            Timestamp::from_millis(0),
+            &compile("error").unwrap(),
+            Look { until: Instant::now(), ..later() },
+        );
         assert!(found.unwrap_err().starts_with("pattern takes too long"));
         assert!(compile("[01]{50000}").is_err(), "a pattern of any size");
         // Of a long line the beginning counts, up to a whole letter.
@@ -208,6 +223,22 @@ mod tests {
         let pattern = compile("(?i)error").unwrap();
         assert_eq!(matching(log, since, &pattern, later()), Ok(1));
         assert_eq!(matching(log, Timestamp::from_millis(0), &pattern, later()), Ok(3));
+    }
+
+    /// What is written while one look goes on is seen by it and by the next one: each line counts in one of them.
+    #[test]
+    fn a_line_counts_in_one_look() {
+        let line = |millis: u32| format!("2026-01-01T00:00:01.{millis:03}Z an error\n");
+        let log: String = (0..10).map(line).collect();
+        let pattern = compile("error").unwrap();
+        let at = |millis: i64| {
+            let began: jiff::Timestamp = "2026-01-01T00:00:01Z".parse().unwrap();
+            Timestamp::from_millis(began.as_millisecond() + millis)
+        };
+        let look = |since: i64, end: i64| {
+            matching(&log, at(since), &pattern, Look { end: at(end).inner(), ..later() }).unwrap()
+        };
+        assert_eq!((look(-1, 3), look(3, 4), look(4, 100)), (4, 1, 5));
     }
 
     #[rstest::rstest]

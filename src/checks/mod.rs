@@ -17,4 +17,4 @@ pub use expect::{Lack, Response, compiles, elsewhere, number};
 pub use hosts::AllowedHosts;
 pub use http::{Client, HEADER, finding, not_allowed, told, unallowed, with_secrets};
 pub use sound::{Unsound, incomparable, unsound};
-pub use words::{WORDS, of_metric as unknown_word};
+pub use words::{WORDS, lacks_namespace, of_metric as unknown_word};

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::api::{CanaryStep, Check, HttpCheck, Metric, Moment, ServiceReleaseSpec};
+use crate::{
+    api::{CanaryStep, Check, HttpCheck, Metric, Moment, ServiceReleaseSpec},
+    engine,
+};
 
 use super::{database, expect, logs, places, words};
 
@@ -36,7 +39,11 @@ pub fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
             Some((format!(".{field}"), expect::compiles(expression).err()?))
         };
         let word = words::of_metric(metric, |_| false).map(|(field, message)| (field.to_owned(), message));
-        let (field, message) = word.or_else(of_value)?;
+        let of_sides = || {
+            let (field, message) = engine::alike(metric, spec.traffic.as_ref())?;
+            Some((field.to_owned(), message))
+        };
+        let (field, message) = word.or_else(of_value).or_else(of_sides)?;
         Some(Unsound { field: format!("spec.analysis.metrics[{index}]{field}"), message })
     };
     let of_compare = |(index, metric): (usize, &Metric)| {
@@ -143,6 +150,7 @@ mod tests {
         let metrics = json!([
             {"name": "a", "web": {"provider": "apm", "path": "/", "value": "json."}, "threshold": {"max": 1}},
             {"name": "b", "prometheus": {"query": "up{pod=~'{{pod}}'}"}, "threshold": {"max": 1}},
+            {"name": "c", "prometheus": {"total": "all", "events": "bad"}, "compare": {}},
         ]);
         let spec = json!({"checks": checks, "analysis": {"metrics": metrics}});
         let spec: ServiceReleaseSpec = serde_json::from_value(spec).unwrap();
@@ -161,6 +169,8 @@ mod tests {
                 "spec.checks[7].sql.urlFrom",
                 "spec.analysis.metrics[0].web.value",
                 "spec.analysis.metrics[1].prometheus.query",
+                "spec.analysis.metrics[2].prometheus.total",
+                "spec.analysis.metrics[2].compare",
             ]
         );
     }

@@ -11,6 +11,13 @@ pub fn of_metric(metric: &Metric, known: impl Fn(&str) -> bool) -> Option<(&'sta
     texts(metric).into_iter().find_map(|(field, text)| Some((field, unknown(text?, &known)?)))
 }
 
+/// The first selector or query of a metric that names pods of whatever namespace.
+pub fn lacks_namespace(metric: &Metric) -> Option<&'static str> {
+    let everywhere = |text: &str| text.contains("{{pods}}") && !text.contains("namespace");
+    let mut queries = texts(metric).into_iter().filter(|(field, _)| field.starts_with(".prometheus"));
+    queries.find_map(|(field, text)| text.filter(|text| everywhere(text)).map(|_| field))
+}
+
 fn texts(metric: &Metric) -> Vec<(&'static str, Option<&str>)> {
     let prometheus = metric.prometheus.as_ref();
     let own = prometheus.and_then(|it| it.stable.as_ref());

@@ -157,8 +157,14 @@ impl Asker {
         let task = tokio::spawn(async move {
             let Question { id, ask } = question;
             let Ok(_turn) = asker.turns.of(&key, &ask).acquire_owned().await else { return };
-            let reply = asker.reply(&ask).await;
-            let answer = Answer { id, at: Timestamp::new(jiff::Timestamp::now()), reply };
+            let began = Timestamp::new(jiff::Timestamp::now());
+            let reply = asker.reply(&ask, began).await;
+            let at = match (&ask, &reply) {
+                // To the millisecond: the next look begins where this one did, and what it counts ends there.
+                (Ask::Logs(_), Reply::Check { took, .. }) => began.plus(*took),
+                _ => Timestamp::new(jiff::Timestamp::now()),
+            };
+            let answer = Answer { id, at, reply };
             if let Some(entry) = asker.open().get_mut(&key).and_then(|known| known.get_mut(&answer.id)) {
                 *entry = Entry::Answered(answer);
             }
@@ -167,13 +173,13 @@ impl Asker {
         Entry::Asking(task.abort_handle())
     }
 
-    async fn reply(&self, ask: &Ask) -> Reply {
+    async fn reply(&self, ask: &Ask, began: Timestamp) -> Reply {
         match ask {
             Ask::Http(question) => match question.http.host.as_deref().filter(|host| !self.hosts.allows(host)) {
                 Some(host) => checks::not_allowed(host),
                 None => self.http.ask(question).await,
             },
-            Ask::Logs(question) => checks::logs::ask(&self.cluster, question).await,
+            Ask::Logs(question) => checks::logs::ask(&self.cluster, question, began).await,
             Ask::Metric { provider, measure } => self.providers.measure(provider, measure).await,
         }
     }

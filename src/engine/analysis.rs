@@ -2,8 +2,8 @@
 //! whether the verdicts let the weight rise (INVARIANTS T2).
 
 use crate::api::{
-    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, StepName, Timestamp, VerdictOutcome, VerdictStatus,
-    Workload,
+    Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, ProviderError, StepName, Timestamp, VerdictOutcome,
+    VerdictStatus, Workload,
     conditions::Value,
     status::{MAX_TEXT, bounded},
 };
@@ -236,6 +236,26 @@ pub fn not_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Option<
 /// Whether something follows from a metric after the promotion, where there is nobody to compare with.
 pub const fn acts_alone(metric: &Metric) -> bool {
     !metric.dry_run && metric.compare.is_none()
+}
+
+/// Whether a metric can fail after the promotion: not one that only tells a value, such as requests per second that are not
+/// to be fewer than none.
+#[must_use]
+pub fn fails_alone(metric: &Metric) -> bool {
+    let tells = metric.threshold.is_some_and(|it| it.max.is_none() && it.min.is_none_or(|min| min <= 0.0));
+    let silence_fails = metric.no_data == NoData::Fail || metric.provider_error == ProviderError::Fail;
+    acts_alone(metric) && (!tells || silence_fails)
+}
+
+/// That no metric of an observation can fail it, for people; empty where one can, or where there are none.
+pub fn blind(policy: &Policy) -> &'static str {
+    let blind = |analysis: &&Analysis| analysis.templates.is_empty() && !analysis.metrics.iter().any(fails_alone);
+    match policy.analysis.as_ref().filter(blind) {
+        Some(_) => {
+            "; none of its metrics can fail it: there is nobody to compare with, from a dry run nothing follows, and no value is below a min of 0"
+        }
+        None => "",
+    }
 }
 
 /// The first verdict that is not Pass, for people: of what was measured since then, if that matters.

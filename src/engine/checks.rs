@@ -76,10 +76,11 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
     Ok(done)
 }
 
-/// Whether it is asked now. What is observed is also watched while spec.paused is set.
+/// Whether it is asked now. What is observed is also watched while spec.paused is set, and while the spec is one that cannot
+/// be acted on: it is asked by the plan that was pinned.
 fn may_ask(pass: &Pass<'_>) -> bool {
     match pass.status.observation {
-        Some(_) => pass.obstacle.is_none() && !pass.awaits_trial(),
+        Some(_) => !pass.awaits_trial(),
         None => may_advance(pass),
     }
 }
@@ -140,7 +141,7 @@ fn heard(pass: &mut Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Hear
     let id = id(state);
     let answer = pass.seen.answers.iter().find(|answer| answer.id == id)?;
     let Reply::Check { fault, seen, took } = &answer.reply else { return None };
-    // Lines that are written while logs are read may be missed: the next look begins where this one did.
+    // Lines that are written while logs are read are the next look's: it begins where this one did, and this one ends there.
     let at = if check.logs.is_some() { answer.at.minus(*took) } else { answer.at };
     Some(Heard { at, fault: fault.clone(), seen: seen.clone(), took: *took })
 }

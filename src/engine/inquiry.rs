@@ -207,6 +207,15 @@ pub enum Reply {
         /// Whether there is no series of events or good.
         absent: bool,
     },
+    /// One of the above, or no data, with what is to be told beside it.
+    Noted {
+        /// What was answered.
+        reply: Box<Reply>,
+        /// What is told, in a line.
+        note: String,
+        /// Whether the answer is the whole one: a part may fail a metric, and is no proof that all is well.
+        whole: bool,
+    },
     /// There is nothing to measure, and why.
     NoData(String),
     /// There is no answer, or none that makes sense, and why.

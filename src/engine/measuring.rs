@@ -118,6 +118,16 @@ pub fn of_stable(metric: &Metric, names: &Names) -> Option<Counters> {
 
 /// Takes in a measurement that was asked for while the traffic was shared like this, and judges.
 pub fn take_in(metric: &Metric, shared: Option<Shared>, answer: &Answer, state: &mut VerdictStatus) {
+    if let Reply::Noted { reply, note, whole } = &answer.reply {
+        let passed_at = state.passed_at;
+        let answer = Answer { reply: (**reply).clone(), ..answer.clone() };
+        take_in(metric, shared, &answer, state);
+        if !whole && state.outcome == VerdictOutcome::Pass {
+            (state.outcome, state.passed_at) = (VerdictOutcome::Inconclusive, passed_at);
+        }
+        state.message = bounded(&format!("{}; {note}", state.message), MAX_TEXT);
+        return;
+    }
     state.measurements += 1;
     state.measured_at = Some(answer.at);
     state.refused = matches!(answer.reply, Reply::Refused(_));

@@ -4,6 +4,7 @@
 
 pub mod absent;
 mod addresses;
+mod alike;
 mod analysis;
 mod checks;
 mod clock;
@@ -48,6 +49,8 @@ mod unroutable;
 mod verdict;
 mod way_back;
 
+pub use alike::sides as alike;
+pub use analysis::fails_alone;
 pub use command::RETENTION as COMMAND_RETENTION;
 pub use database::{Due, identity as migration, leaves_queries};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};

@@ -73,7 +73,8 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
     } else {
         end(pass);
         let until = if state.unproven.is_some() { pass.now } else { state.until };
-        let message = format!("{} was observed until {until}", pass.stable_hash().unwrap_or_default());
+        let blind = analysis::blind(&policy);
+        let message = format!("{} was observed until {until}{blind}", pass.stable_hash().unwrap_or_default());
         pass.status.note(pass.now, "Observed", &message, None);
     }
     false

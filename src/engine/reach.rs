@@ -2,6 +2,8 @@
 //! is asked once, and what it says of the candidate does not matter yet. Without an answer the release stays where it is,
 //! rather than give requests to what nobody watches.
 
+use std::collections::BTreeMap;
+
 use crate::api::{
     DatabaseTask, Duration, Metric, OnFailure, StepStatus, Unreached, VerdictOutcome,
     status::{MAX_TEXT, bounded},
@@ -75,23 +77,32 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy) -> Result<Option<Lack>, Failure
 
 /// What was answered to all of them.
 fn take_in(pass: &mut Pass<'_>, step: &StepStatus, answers: &[(&Metric, &Answer)]) -> Result<Option<Lack>, Failure> {
-    let times = step.unreached.as_ref().map_or(0, |known| known.times).saturating_add(1);
+    let known = step.unreached.as_ref();
+    let times = known.map_or(0, |known| known.times).saturating_add(1);
     let mut fault: Option<Unreached> = None;
+    // Each metric counts its own: another one may have been without an answer for long.
+    let mut failures = BTreeMap::new();
     for (metric, answer) in answers {
         let Some((outcome, message)) = unanswered(metric, &answer.reply) else { continue };
-        if outcome == VerdictOutcome::Fail && times >= metric.failure_threshold {
-            let message = format!("metric {} failed: {message}", metric.name);
-            return Err(Failure { then: OnFailure::Rollback, reason: "AnalysisFailed", message });
+        if outcome == VerdictOutcome::Fail {
+            let before = known.and_then(|known| known.failures.get(&metric.name)).copied().unwrap_or_default();
+            let count = before.saturating_add(1);
+            if count >= metric.failure_threshold {
+                let message = format!("metric {} failed: {message}", metric.name);
+                return Err(Failure { then: OnFailure::Rollback, reason: "AnalysisFailed", message });
+            }
+            failures.insert(metric.name.clone(), count);
         }
         let (name, message) = (metric.name.clone(), bounded(&message, MAX_TEXT));
         let refused = matches!(answer.reply, Reply::Refused(_));
         // What does not get well by itself is told first.
         if fault.as_ref().is_none_or(|known| refused && !known.refused) {
-            fault = Some(Unreached { metric: name, message, refused, times, at: answer.at });
+            let failures = BTreeMap::new();
+            fault = Some(Unreached { metric: name, message, refused, times, failures, at: answer.at });
         }
     }
     if let Some(step) = &mut pass.status.step {
-        step.unreached = fault;
+        step.unreached = fault.map(|fault| Unreached { failures, ..fault });
     }
     Ok(lack(pass))
 }

@@ -147,7 +147,11 @@ fn find(pass: &mut Pass<'_>) -> Report {
         // Taken away from under a release: nothing is known of who gets the requests.
         let lost = obstacle.reason == "RouteNotFound" && pass.status.candidate.is_some();
         let phase = if lost { Phase::Halted } else { Phase::Invalid };
-        let report = Report::new(phase, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
+        let mut report = Report::new(phase, obstacle.reason, obstacle.message.clone()).next(obstacle.remedy.clone());
+        // It is observed all the same.
+        if let Some(failure) = pass.status.observation.as_ref().and_then(|state| state.failure.as_ref()) {
+            report.message.push_str(&format!("; of what serves, {failure}"));
+        }
         return if pass.is_under_way() { report } else { database::report::with_left_behind(pass, report) };
     }
     if !pass.is_under_way() {

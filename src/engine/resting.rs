@@ -155,14 +155,7 @@ fn seen(pass: &Pass<'_>, state: &ObservationStatus) -> String {
     if let Some(doubt) = analysis::doubt(pass, Some(state.started_at)) {
         return format!("; {doubt}");
     }
-    let Some(analysis) = pass.policy().analysis else { return String::new() };
-    match analysis.templates.is_empty() && !analysis.metrics.iter().any(analysis::acts_alone) {
-        true => {
-            "; none of its metrics can fail it: there is nobody to compare with, and from a dry run nothing follows"
-        }
-        false => "",
-    }
-    .to_owned()
+    analysis::blind(&pass.policy()).to_owned()
 }
 
 /// What a person can do where metrics have shown nothing.

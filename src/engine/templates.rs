@@ -11,6 +11,7 @@ use crate::{
 };
 
 use super::{
+    alike,
     invalid::Obstacle,
     names::encoded,
     observed::{NamedTemplate, Observed},
@@ -87,20 +88,25 @@ pub fn fault(pass: &Pass<'_>) -> Option<Obstacle> {
     })
 }
 
-/// Whether there is somebody to compare the candidate with, where a template's metrics do.
+/// Whether there is somebody to compare the candidate with, where a template's metrics do, and something to tell the two
+/// apart by.
 ///
 /// # Errors
 /// [`Fault::Mismatch`]
 pub fn comparable(spec: &ServiceReleaseSpec, resolved: &Analysis) -> Result<(), Fault> {
+    let mismatch = |message| Fault::Mismatch { field: "spec.analysis.templates".into(), message };
     let why = checks::incomparable(spec);
-    let metric = resolved.metrics.iter().find(|metric| metric.compare.is_some());
-    match (metric, why) {
-        (Some(metric), Some(why)) => Err(Fault::Mismatch {
-            field: "spec.analysis.templates".into(),
-            message: format!("metric {} has compare: {why}", metric.name),
-        }),
-        _ => Ok(()),
+    if let Some((metric, why)) = resolved.metrics.iter().find(|metric| metric.compare.is_some()).zip(why) {
+        return Err(mismatch(format!("metric {} has compare: {why}", metric.name)));
     }
+    // The release's own are told by their fields.
+    let own = |metric: &Metric| spec.analysis.iter().any(|own| own.metrics.iter().any(|it| it.name == metric.name));
+    let mut others = resolved.metrics.iter().filter(|metric| !own(metric));
+    let alike = |metric: &Metric| {
+        let (field, why) = alike::sides(metric, spec.traffic.as_ref())?;
+        Some(mismatch(format!("metric {}{field}: {why}", metric.name)))
+    };
+    others.find_map(alike).map_or(Ok(()), Err)
 }
 
 /// The analysis with the metrics of its templates before its own, and without references.

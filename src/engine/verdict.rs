@@ -63,7 +63,7 @@ pub fn enough(
     metric: &Metric,
     state: &mut VerdictStatus,
 ) -> Option<(VerdictOutcome, String)> {
-    state.requests = Some(shown(requests));
+    state.requests = Some(exact(requests));
     let least = limits.min_requests.unwrap_or(0);
     #[expect(clippy::cast_precision_loss, reason = "no limit needs more than 53 bits")]
     let few = requests < least as f64;
@@ -77,7 +77,7 @@ pub fn enough(
 pub fn within(value: f64, limits: &Threshold, metric: &Metric, state: &mut VerdictStatus) -> (VerdictOutcome, String) {
     let beyond = limits.max.is_some_and(|max| value > max) || limits.min.is_some_and(|min| value < min);
     state.failures = if beyond { state.failures + 1 } else { 0 };
-    state.value = Some(shown(value));
+    state.value = Some(exact(value));
     state.successes = if beyond || metric.success_threshold <= 1 { 0 } else { state.successes + 1 };
     let (count, needed) = match beyond {
         true => (state.failures, metric.failure_threshold),
@@ -89,7 +89,19 @@ pub fn within(value: f64, limits: &Threshold, metric: &Metric, state: &mut Verdi
         true => VerdictOutcome::Fail,
         false => VerdictOutcome::Pass,
     };
-    (outcome, format!("{} ({}){times}", shown(value), bounds(limits)))
+    (outcome, format!("{} ({}){times}", beside(value, limits), bounds(limits)))
+}
+
+/// A value for people, with all its digits where fewer would make it look like a limit that it is not.
+fn beside(value: f64, limits: &Threshold) -> String {
+    let looks_like = |limit: f64| limit.total_cmp(&value).is_ne() && shown(limit) == shown(value);
+    if [limits.min, limits.max].into_iter().flatten().any(looks_like) { exact(value) } else { shown(value) }
+}
+
+/// A number with all its digits, so that whoever reads it has the very same.
+fn exact(value: f64) -> String {
+    let size = value.abs();
+    if size == 0.0 || (1e-5..1e15).contains(&size) { format!("{value}") } else { format!("{value:e}") }
 }
 
 /// What was counted so far, candidate against stable.
@@ -308,6 +320,25 @@ mod tests {
         #[case] message: &str,
     ) {
         assert_eq!(judged(pods), (outcome, message.to_owned()));
+    }
+
+    #[rstest]
+    #[case(0.123_456_789, "0.123456789", "0.1235 (max 0.05)")]
+    #[case(0.050_000_4, "0.0500004", "0.0500004 (max 0.05)")]
+    #[case(0.05, "0.05", "0.05 (max 0.05)")]
+    #[case(1.0 / 3.0, "0.3333333333333333", "0.3333 (max 0.05)")]
+    #[case(1e-9, "1e-9", "1.000e-9 (max 0.05)")]
+    #[case(f64::INFINITY, "inf", "inf (max 0.05)")]
+    fn a_value_is_kept_with_all_its_digits_and_told_with_as_many_as_tell_it_from_the_limit(
+        #[case] value: f64,
+        #[case] kept: &str,
+        #[case] told: &str,
+    ) {
+        let metric = serde_json::json!({"name": "a", "prometheus": {"query": "a"}, "threshold": {"max": 0.05}});
+        let metric: Metric = serde_json::from_value(metric).unwrap();
+        let mut state = super::super::measuring::begin(&metric, Timestamp::from_millis(0));
+        let (_, message) = within(value, &metric.threshold.unwrap(), &metric, &mut state);
+        assert_eq!((state.value.as_deref(), message.as_str()), (Some(kept), told));
     }
 
     fn spent(counts: [(i64, i64); 5], history: u64, min_events: i64) -> (VerdictOutcome, String) {

@@ -1,6 +1,11 @@
 //! The statistics by which a canary is compared with stable: counts of events, means, samples, and the
 //! verdict on them. Pure functions of numbers; where the numbers come from, and what follows from a
 //! verdict, is not decided here.
+//!
+//! What a manifest reaches: `compare` is [`verdict`] over [`counts`] (with [`pool`] for what is put together), `burnRate`
+//! is [`burn_rate`]. No field of the API asks for [`means`], [`mann_whitney`] or [`multinomial`]: the first two judge
+//! single values, which a Prometheus does not give one by one, and the last is the two-sided test beside that of
+//! [`counts`]. They are kept with their tests against published vectors, for a source that has what they need.
 
 pub mod burn_rate;
 pub mod counts;

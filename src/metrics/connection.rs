@@ -16,6 +16,30 @@ static TURN: Semaphore = Semaphore::const_new(1);
 /// An answer, and the turn of whoever reads a large one; kept until it has become numbers.
 pub type Answer = (Response, Option<SemaphorePermit<'static>>);
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Fault {
+    /// It is longer than what is read of one.
+    TooLong(String),
+    /// Whatever else, in words.
+    Away(String),
+}
+
+impl Fault {
+    /// The same for people.
+    pub fn told(self) -> String {
+        match self {
+            Self::TooLong(why) | Self::Away(why) => why,
+        }
+    }
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Away(why)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Connection {
@@ -34,7 +58,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why there is no answer, or that it is longer.
-    pub async fn exchange(&self, mut request: RequestBuilder, most: usize) -> Result<Answer, String> {
+    pub async fn exchange(&self, mut request: RequestBuilder, most: usize) -> Result<Answer, Fault> {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -54,7 +78,7 @@ impl Connection {
         let mut turn = None;
         while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
             if response.body.len() + chunk.len() > most {
-                return Err(format!("the answer is longer than {} MiB: ask for less", most >> 20));
+                return Err(Fault::TooLong(format!("the answer is longer than {} MiB: ask for less", most >> 20)));
             }
             if turn.is_none() && response.body.len() + chunk.len() > LARGE {
                 turn = Some(TURN.acquire().await.map_err(|error| error.to_string())?);

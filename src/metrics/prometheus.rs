@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     Provider,
-    connection::Connection,
+    connection::{self, Connection},
     counters::{self, Series},
 };
 
@@ -24,11 +24,21 @@ const MOST: usize = 16 << 20;
 const LOOKBACK_SECONDS: i64 = 300;
 /// The longest time that is counted at once; after a longer break what lies before is lost.
 const LONGEST_SECONDS: i64 = 6 * 3600;
+/// A time that is not cut any shorter where its samples are too many for one answer: after an outage, that is, of the
+/// metrics or of the operator.
+const SHORTEST_SECONDS: i64 = 60;
 /// Windows up to this are counted by every sample, longer ones by one sample in [`COARSE_SECONDS`]: all samples of
 /// days would be more than Prometheus gives. What a counter counts between the last of those and a restart is lost.
 const FINE_SECONDS: i64 = 3600;
 /// See [`FINE_SECONDS`].
 const COARSE_SECONDS: i64 = 300;
+
+/// In what Prometheus says of a query of more samples than it takes into memory (--query.max-samples).
+const TOO_MANY: &str = "too many samples";
+
+/// How a warning begins that is about what a query asks. Others, as of Thanos and of a remote read, tell whose data are
+/// missing.
+const OF_THE_QUERY: &str = "PromQL warning";
 
 /// A Prometheus, or whatever has its API.
 #[derive(Debug)]
@@ -39,6 +49,8 @@ pub struct Prometheus(pub Connection);
 enum Envelope {
     Success {
         data: Data,
+        #[serde(default)]
+        warnings: Vec<String>,
     },
     #[serde(rename_all = "camelCase")]
     Error {
@@ -53,6 +65,8 @@ enum Envelope {
 enum Fault {
     /// It does not understand the query, and never will.
     Refused(String),
+    /// It is more than it gives, or than is read, at once.
+    TooLong(String),
     /// It does not answer, or not now.
     Away(String),
 }
@@ -63,18 +77,27 @@ impl From<String> for Fault {
     }
 }
 
+impl From<connection::Fault> for Fault {
+    fn from(fault: connection::Fault) -> Self {
+        match fault {
+            connection::Fault::TooLong(why) => Self::TooLong(why),
+            connection::Fault::Away(why) => Self::Away(why),
+        }
+    }
+}
+
 impl Fault {
     fn reply(self) -> Reply {
         match self {
             Self::Refused(why) => Reply::Refused(why),
-            Self::Away(why) => Reply::ProviderError(why),
+            Self::TooLong(why) | Self::Away(why) => Reply::ProviderError(why),
         }
     }
 
     /// The same for people.
     fn told(self) -> String {
         match self {
-            Self::Refused(why) | Self::Away(why) => why,
+            Self::Refused(why) | Self::TooLong(why) | Self::Away(why) => why,
         }
     }
 }
@@ -120,7 +143,9 @@ impl Prometheus {
     pub async fn measure_at(&self, measure: &Measure, at: Timestamp) -> Reply {
         let now = at.as_millis();
         let answer = match measure {
-            Measure::Value { query, requests: None } => self.query(query, now).await.map(value),
+            Measure::Value { query, requests: None } => {
+                self.answered(query, now).await.map(|(data, warning)| noted(value(data), warning))
+            }
             Measure::Value { query, requests: Some(requests) } => self.share(query, requests, now).await,
             Measure::Counts { candidate, stable, since } => {
                 let until = now - self.0.settling_millis;
@@ -138,31 +163,44 @@ impl Prometheus {
 
     /// A value, and of how many requests it is.
     async fn share(&self, query: &str, requests: &str, at: i64) -> Result<Reply, Fault> {
-        let (found, requests) = futures::future::try_join(self.query(query, at), self.query(requests, at)).await?;
-        Ok(match (value(found), value(requests)) {
+        let both = futures::future::try_join(self.answered(query, at), self.answered(requests, at)).await?;
+        let ((found, warning), (requests, other)) = both;
+        let reply = match (value(found), value(requests)) {
             (Reply::Value(value), Reply::Value(requests)) => Reply::Share { value, requests },
             (Reply::Value(_), Reply::NoData(why)) => Reply::NoData(format!("requests: {why}")),
             (Reply::Value(_), Reply::ProviderError(why)) => Reply::ProviderError(format!("requests: {why}")),
             (Reply::Value(_), Reply::Refused(why)) => Reply::Refused(format!("requests: {why}")),
             (other, _) => other,
-        })
+        };
+        Ok(noted(reply, warning.or(other)))
     }
 
     async fn counts(&self, candidate: &Counters, stable: &Counters, since: i64, until: i64) -> Result<Reply, Fault> {
         let from = since.max(until - LONGEST_SECONDS * 1000);
-        let reply = |candidate, stable, absent| Reply::Counts {
-            candidate,
-            stable,
-            until: Timestamp::from_millis(until.max(since)),
-            absent,
-        };
         if from >= until {
-            return Ok(reply(TallyStatus::default(), TallyStatus::default(), Absent::default()));
+            let (none, until) = (TallyStatus::default(), Timestamp::from_millis(until.max(since)));
+            return Ok(Reply::Counts { candidate: none, stable: none, until, absent: Absent::default() });
         }
-        let samples = |counters| self.samples(counters, from, until, None);
-        let (candidate, stable) = futures::future::try_join(samples(candidate), samples(stable)).await?;
+        let mut end = until;
+        let (candidate, stable) = loop {
+            let samples = move |counters| self.samples(counters, from, end, None);
+            match futures::future::try_join(samples(candidate), samples(stable)).await {
+                // What comes after it is asked for the next time.
+                Err(Fault::TooLong(_)) if end - from > SHORTEST_SECONDS * 1000 => {
+                    end = from + ((end - from) / 4).max(SHORTEST_SECONDS * 1000);
+                }
+                other => break other?,
+            }
+        };
         let absent = Absent { candidate: candidate.is_absent(), stable: stable.is_absent() };
-        Ok(reply(candidate.tally(from), stable.tally(from), absent))
+        let (candidate, stable) = (candidate.tally(from), stable.tally(from));
+        let counted = Timestamp::from_millis(end.max(since));
+        let reply = Reply::Counts { candidate, stable, until: counted, absent };
+        if end == until {
+            return Ok(reply);
+        }
+        let note = format!("counted until {counted} so far: all until now is too much for one answer");
+        Ok(Reply::Noted { reply: Box::new(reply), note, whole: false })
     }
 
     /// Counts in windows that end at the same time.
@@ -264,6 +302,11 @@ impl Prometheus {
     }
 
     async fn query(&self, query: &str, at: i64) -> Result<Data, Fault> {
+        self.answered(query, at).await.map(|(data, _)| data)
+    }
+
+    /// What is answered to a query, and of what Prometheus warns beside it.
+    async fn answered(&self, query: &str, at: i64) -> Result<(Data, Option<String>), Fault> {
         let mut url = self.0.address.clone();
         url.path_segments_mut()
             .map_err(|()| "the address has no path".to_owned())?
@@ -274,10 +317,17 @@ impl Prometheus {
         let request = self.0.client.post(url).form(&[("query", query), ("time", &time)]);
         let (Response { status, body, .. }, _turn) = self.0.exchange(request, MOST).await?;
         match serde_json::from_slice(&body) {
-            Ok(Envelope::Success { data }) => Ok(data),
+            Ok(Envelope::Success { data, warnings }) => {
+                match warnings.iter().find(|it| !it.starts_with(OF_THE_QUERY)) {
+                    // Some of those who were to answer did not: what they have would be missing, of one side or of both.
+                    Some(why) => Err(Fault::Away(format!("the answer is only a part: {}", bounded(why, 140)))),
+                    None => Ok((data, warnings.into_iter().next())),
+                }
+            }
             Ok(Envelope::Error { error_type, error }) if error_type == "bad_data" => {
                 Err(Fault::Refused(format!("the query is refused: {}", bounded(plain(&error), 120))))
             }
+            Ok(Envelope::Error { error, .. }) if error.contains(TOO_MANY) => Err(Fault::TooLong(bounded(&error, 180))),
             Ok(Envelope::Error { error, .. }) => Err(Fault::Away(bounded(&error, 180))),
             Err(_) => Err(Fault::Away(format!("status {status}, and not Prometheus's JSON"))),
         }
@@ -316,6 +366,17 @@ impl Samples {
     /// The time of the first one.
     fn first(&self) -> Option<i64> {
         self.total.iter().filter_map(|series| series.samples.first()).map(|(at, _)| *at).min()
+    }
+}
+
+/// A value, or that there is none, with a warning.
+fn noted(reply: Reply, warning: Option<String>) -> Reply {
+    match (reply, warning) {
+        (reply @ (Reply::Value(_) | Reply::Share { .. } | Reply::NoData(_)), Some(warning)) => {
+            let note = bounded(&warning, 120);
+            Reply::Noted { reply: Box::new(reply), note, whole: true }
+        }
+        (reply, _) => reply,
     }
 }
 
@@ -389,7 +450,7 @@ mod tests {
         )
     }
 
-    async fn answer(mut stream: TcpStream) -> Option<()> {
+    async fn answer(mut stream: TcpStream, samples: impl Fn(&str, f64) -> String) -> Option<()> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.ok()?);
@@ -435,12 +496,71 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_part_of_the_data_is_no_answer_and_a_warning_of_the_query_is_told() {
+        let part = r#"{"status":"success","warnings":["No StoreAPIs matched for this query"],"data":{"resultType":"vector","result":[]}}"#;
+        let told = "the answer is only a part: No StoreAPIs matched for this query";
+        assert_eq!(asked(200, part).await, Reply::ProviderError(told.into()));
+        let warned = r#"{"status":"success","warnings":["PromQL warning: quantile value should be between 0 and 1, got 95"],"infos":["PromQL info: x"],"data":{"resultType":"vector","result":[{"metric":{},"value":[1,"0.5"]}]}}"#;
+        let note = "PromQL warning: quantile value should be between 0 and 1, got 95".to_owned();
+        let reply = Box::new(Reply::Value(0.5));
+        assert_eq!(asked(200, warned).await, Reply::Noted { reply, note, whole: true });
+    }
+
+    /// A Prometheus that gives no more than so many seconds of samples at once.
+    async fn sparing(most: i64) -> (Providers, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, move |query, time| {
+                    let range = query.rsplit_once('[').unwrap().1.trim_end_matches("s]");
+                    if range.parse::<i64>().unwrap() > most {
+                        let why = "query processing would load too many samples into memory in query execution";
+                        return format!(r#"{{"status":"error","errorType":"execution","error":"{why}"}}"#);
+                    }
+                    samples(query, time)
+                }));
+            }
+        });
+        let text = format!(r#"{{"default": {{"prometheus": "http://{address}"}}}}"#);
+        (text.parse().unwrap(), server)
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_after_an_outage_is_counted_bit_by_bit() {
+        let (providers, server) = sparing(1200).await;
+        let counters = || Counters { total: "all".into(), events: Some("bad".into()), good: None };
+        let began = Timestamp::new(jiff::Timestamp::now()).minus(Duration::from_secs(3600));
+        let (mut since, mut requests, mut looks) = (began, 0, 0);
+        loop {
+            looks += 1;
+            let measure = Measure::Counts { candidate: counters(), stable: counters(), since };
+            let reply = providers.measure("default", &measure).await;
+            let (reply, part) = match reply {
+                Reply::Noted { reply, note, whole: false } => (*reply, Some(note)),
+                reply => (reply, None),
+            };
+            let Reply::Counts { candidate, until, .. } = reply else { panic!("{reply:?}") };
+            assert!(until > since, "it goes on");
+            (since, requests) = (until, requests + candidate.requests);
+            match part {
+                Some(note) => assert!(note.starts_with(&format!("counted until {until} so far")), "{note}"),
+                None => break,
+            }
+        }
+        server.abort();
+        assert!((2..10).contains(&looks), "{looks}");
+        // One request a second, scraped each fifteenth.
+        assert!((requests - (since.as_millis() - began.as_millis()) / 1000).abs() <= 15 * looks, "{requests}");
+    }
+
+    #[tokio::test]
     async fn windows_are_counted_by_every_sample_or_one_in_five_minutes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream));
+                tokio::spawn(answer(stream, samples));
             }
         });
         let text = format!(r#"{{"default": {{"prometheus": "http://{address}"}}}}"#);

@@ -11,7 +11,10 @@ use crate::{
     engine::{Measure, Reply},
 };
 
-use super::{Provider, connection::Connection};
+use super::{
+    Provider,
+    connection::{Connection, Fault},
+};
 
 /// How much of an answer is read.
 const MOST: usize = 1 << 20;
@@ -49,7 +52,7 @@ impl Web {
 
     async fn ask(&self, path: &str, value: &str) -> Result<Reply, String> {
         let url = join(&self.0.address, path)?;
-        let (response, _turn) = self.0.exchange(self.0.client.get(url), MOST).await?;
+        let (response, _turn) = self.0.exchange(self.0.client.get(url), MOST).await.map_err(Fault::told)?;
         let (value, status) = (value.to_owned(), response.status);
         Ok(match elsewhere(move || number(&value, &response)).await {
             Some(Ok(number)) => Reply::Value(number),

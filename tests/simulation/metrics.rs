@@ -235,6 +235,7 @@ pub fn supports(reply: &Reply) -> bool {
         Reply::Share { value, requests } => *value <= LIMIT && *requests >= ENOUGH as f64,
         Reply::Counts { candidate, .. } => candidate.events < FEW,
         Reply::Windows { windows, .. } => windows.iter().all(|it| it.events < FEW && it.requests > 0),
+        Reply::Noted { reply, whole, .. } => *whole && supports(reply),
         Reply::NoData(_)
         | Reply::ProviderError(_)
         | Reply::Senseless(_)

@@ -48,7 +48,11 @@ pub async fn replay(source: &Source, subject: &Subject, metric: &Metric) -> Resu
         let shared = Some(subject.shared(at));
         let Some(Ask::Metric { measure, .. }) = measuring::asked(metric, &subject.sides, shared, &state) else { break };
         let reply = source.measure(&metric.name, &measure, at).await?;
-        has_data |= match &reply {
+        let told = match &reply {
+            Reply::Noted { reply, .. } => reply,
+            reply => reply,
+        };
+        has_data |= match told {
             Reply::Counts { candidate, stable, absent, .. } => {
                 candidate.requests > 0 && absent::of_sides(metric, [*candidate, *stable], *absent, &state).is_ok()
             }

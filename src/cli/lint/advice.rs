@@ -4,8 +4,9 @@
 use super::{Finding, Severity, kept, patience, pod, way_back, yaml::Node};
 use crate::{
     api::{AnalysisTemplate, Canary, Metric, Moment, ServiceRelease, Strategy},
+    checks::lacks_namespace,
     engine::{
-        NamedTemplate,
+        NamedTemplate, fails_alone,
         plan::{Policy, Situation, Step},
         ratio::{self, split},
         refusal, templates, unmeasured,
@@ -21,6 +22,7 @@ pub fn of_release(release: &ServiceRelease, document: &Node, all: &[&Node], foun
     advice.services();
     advice.steps(all);
     advice.metrics();
+    advice.namespaces();
     advice.checks();
     advice.deadline();
     advice.refused();
@@ -162,14 +164,22 @@ impl Advice<'_> {
         }
     }
 
+    /// Queries that name pods, and no namespace: the same template in another one gives its pods the same names.
+    fn namespaces(&mut self) {
+        let metrics = self.release.spec.analysis.iter().flat_map(|analysis| analysis.metrics.iter().enumerate());
+        for (index, metric) in metrics {
+            if let Some(field) = lacks_namespace(metric) {
+                let field = format!("spec.analysis.metrics[{index}]{field}");
+                let message = "pods of another namespace may have the same names, and would be counted too: add namespace=\"{{namespace}}\" beside pod=~\"{{pods}}\"".to_owned();
+                self.warn(&field, "namespace", message);
+            }
+        }
+    }
+
     /// An observation in which no metric can fail: none with `compare`, since there is nobody to compare with, and none
     /// that only tells a value.
     fn observed(&mut self, metrics: &[Metric]) {
-        let tells = |metric: &Metric| {
-            metric.threshold.is_some_and(|it| it.max.is_none() && it.min.is_none_or(|min| min <= 0.0))
-        };
-        let fails = |metric: &Metric| metric.compare.is_none() && !metric.dry_run && !tells(metric);
-        if self.release.spec.observation.is_some() && !metrics.is_empty() && !metrics.iter().any(fails) {
+        if self.release.spec.observation.is_some() && !metrics.is_empty() && !metrics.iter().any(fails_alone) {
             let message = "no metric can fail after the promotion, when there is nobody to compare with: the observation watches pods and checks only; add a metric with threshold (the share of errors) or burnRate".to_owned();
             self.warn("spec.observation", "never-asked", message);
         }

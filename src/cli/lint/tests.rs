@@ -532,13 +532,36 @@ fn metrics_of_a_canary_that_gets_no_share_are_told() {
 }
 
 #[test]
+fn pods_of_any_namespace_are_told() {
+    let metric = |query: &str| {
+        let analysis = "  analysis:\n    metrics:\n    - name: p95\n      prometheus: {query: 'QUERY'}\n      threshold: {max: 1}\n  strategy:";
+        with("  strategy:", &analysis.replace("QUERY", query))
+    };
+    insta::assert_snapshot!(metric("p95{pod=~\"{{pods}}\"}"), @r#"
+    shop.yaml:33:20: warning: spec.analysis.metrics[0].prometheus.query: pods of another namespace may have the same names, and would be counted too: add namespace="{{namespace}}" beside pod=~"{{pods}}" [namespace]
+    0 errors, 1 warning in 1 document
+    "#);
+    let named = metric("p95{namespace=\"{{namespace}}\",pod=~\"{{pods}}\"}");
+    insta::assert_snapshot!(named, @"0 errors, 0 warnings in 1 document");
+}
+
+#[test]
+fn a_comparison_of_a_release_with_itself_is_an_error() {
+    let compared = "  analysis:\n    metrics:\n    - name: errors\n      prometheus: {total: 'all{service=\"{{service}}\"}', events: 'bad{namespace=\"{{namespace}}\",pod=~\"{{pods}}\"}'}\n      compare: {}\n  strategy:";
+    insta::assert_snapshot!(with("  strategy:", compared), @r#"
+    shop.yaml:33:20: error: spec.analysis.metrics[0].prometheus.total: both sides of compare ask for the same series, and the candidate is as good as itself: {{service}} is the Service of both without spec.traffic.candidateService: set it, or name the pods, pod=~"{{pods}}" [check]
+    1 error, 0 warnings in 1 document
+    "#);
+}
+
+#[test]
 fn an_observation_in_which_no_metric_can_fail_is_told() {
     let observed = |metrics: &[&str]| {
         let metrics: Vec<String> = metrics.iter().map(|metric| format!("    - {metric}\n")).collect();
         let analysis = format!("  analysis:\n    metrics:\n{}{OBSERVED}  strategy:", metrics.concat());
         with("  strategy:", &analysis)
     };
-    let compared = "{name: errors, prometheus: {total: all, events: bad}, compare: {}}";
+    let compared = "{name: errors, prometheus: {total: 'all{revision=\"{{revision}}\"}', events: 'bad{revision=\"{{revision}}\"}'}, compare: {}}";
     let told = "{name: traffic, prometheus: {query: rate}, threshold: {min: 0}}";
     insta::assert_snapshot!(observed(&[compared, told]), @"
     shop.yaml:34:3: warning: spec.observation: no metric can fail after the promotion, when there is nobody to compare with: the observation watches pods and checks only; add a metric with threshold (the share of errors) or burnRate [never-asked]

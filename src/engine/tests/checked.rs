@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::world::{World, adopted, right, wrong};
 use crate::{
     api::{Action, CheckOutcome, Duration, Phase, Timestamp},
-    engine::{Ask, Ended, Endpoint, Question, Reply, Selection, Service, decide},
+    engine::{Answer, Ask, Ended, Endpoint, Question, Reply, Selection, Service, decide},
 };
 
 const STEPS: &str = r#"{"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}"#;
@@ -218,6 +218,38 @@ fn a_step_asks_the_checks_that_it_names() {
     go(&mut world);
     assert_eq!((world.phase(), world.status().checks.len()), (Phase::Paused, 1));
     assert_eq!(outcome(&world, "smoke"), (CheckOutcome::Passed, 1));
+}
+
+#[rstest]
+#[case::well(right as fn() -> Reply, Phase::Paused)]
+#[case::badly(wrong, Phase::RolledBack)]
+fn what_serves_is_asked_by_its_own_pods_while_the_candidate_waits(#[case] reply: fn() -> Reply, #[case] then: Phase) {
+    let mut world = with_checks(json!([{"name": "old", "attempts": 4, "http": {"target": "Stable"}}]));
+    world.set_image("v2");
+    let (mut asked, mut phase) = (BTreeSet::new(), world.phase());
+    for _ in 0..100 {
+        let questions = world.pass().questions;
+        for question in questions {
+            asked.extend(addresses(&question));
+            world.seen.answers.push(Answer { id: question.id, at: world.now, reply: reply() });
+        }
+        phase = world.phase();
+        if phase == then {
+            break;
+        }
+        world.wait(2);
+    }
+    assert_eq!(phase, then, "{}", world.status().message);
+    let of = |image: &str| -> BTreeSet<String> {
+        let pods = &world.of_image(image).pods;
+        pods.iter().filter_map(|pod| Some(format!("{}:8080", pod.address.as_ref()?))).collect()
+    };
+    assert!(!asked.is_empty() && asked.is_subset(&of("v1")) && asked.is_disjoint(&of("v2")), "{asked:?}");
+    if then == Phase::Paused {
+        assert_eq!((asked.len(), outcome(&world, "old")), (4, (CheckOutcome::Passed, 4)), "each of them in turn");
+    } else {
+        assert!(world.status().message.contains("check old failed"), "{}", world.status().message);
+    }
 }
 
 #[test]

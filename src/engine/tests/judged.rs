@@ -8,8 +8,8 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{Phase, VerdictOutcome},
-    engine::{Ask, Measure, NamedTemplate, Reply},
+    api::{Metric, Phase, Timestamp, VerdictOutcome},
+    engine::{Answer, Ask, Measure, NamedTemplate, Reply, measuring},
 };
 
 #[rstest]
@@ -165,6 +165,61 @@ fn a_comparison_needs_minutes_in_which_both_serve(#[case] strategy: Value, #[cas
     minutes(&mut world, 1);
     assert_eq!(world.phase() == Phase::Invalid, told.is_some(), "{}", world.status().message);
     assert!(world.status().message.contains(told.unwrap_or_default()), "{}", world.status().message);
+}
+
+#[rstest]
+#[case::the_only_service("{{service}}", None, "{{service}} is the Service of both")]
+#[case::a_service_of_its_own("{{service}}", Some("shop-candidate"), "")]
+#[case::no_side_at_all("shop", Some("shop-candidate"), "name the side in it")]
+fn a_comparison_of_the_same_series_is_refused(#[case] service: &str, #[case] own: Option<&str>, #[case] told: &str) {
+    let comparing = |service: &str| {
+        let prometheus = json!({"total": format!("all{{service=\"{service}\"}}"), "events": "bad{pod=~\"{{pods}}\"}"});
+        json!({"name": "errors", "prometheus": prometheus, "compare": {"minRequests": 1}})
+    };
+    let template =
+        json!({"args": [{"name": "service", "value": "{{pods}}"}], "metrics": [comparing("{{args.service}}")]});
+    let template =
+        NamedTemplate { name: "shared".into(), cluster_scope: false, spec: serde_json::from_value(template).unwrap() };
+    let args = json!([{"templateName": "shared", "args": [{"name": "service", "value": service}]}]);
+    let analyses = [json!({"metrics": [comparing(service)]}), json!({"templates": args})];
+    for (analysis, at) in analyses.into_iter().zip([
+        "spec.analysis.metrics[0].prometheus.total: ",
+        "spec.analysis.templates: metric errors.prometheus.total: ",
+    ]) {
+        let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}]}}), 4);
+        world.templates = vec![template.clone()];
+        world.edit(|spec| {
+            spec.traffic.as_mut().unwrap().candidate_service = own.map(str::to_owned);
+            spec.analysis = serde_json::from_value(analysis).unwrap();
+        });
+        world.set_image("v2");
+        minutes(&mut world, 1);
+        let message = world.status().message;
+        assert_eq!(world.phase() == Phase::Invalid, !told.is_empty(), "{message}");
+        assert!(message.starts_with(if told.is_empty() { "" } else { at }) && message.contains(told), "{message}");
+    }
+}
+
+#[rstest]
+#[case::whole(true, VerdictOutcome::Pass)]
+#[case::a_part(false, VerdictOutcome::Inconclusive)]
+fn what_is_told_beside_an_answer_stands_in_the_message_and_a_part_is_no_proof(
+    #[case] whole: bool,
+    #[case] outcome: VerdictOutcome,
+) {
+    let metric: Metric = serde_json::from_value(error_rate(&json!({}))).unwrap();
+    let at = Timestamp::from_millis(60_000);
+    let noted = |value| Answer {
+        id: String::new(),
+        at,
+        reply: Reply::Noted { reply: Box::new(Reply::Value(value)), note: "beware".into(), whole },
+    };
+    let mut state = measuring::begin(&metric, Timestamp::from_millis(0));
+    measuring::take_in(&metric, None, &noted(0.01), &mut state);
+    assert_eq!((state.outcome, state.passed_at), (outcome, Some(at).filter(|_| whole)));
+    assert_eq!(state.message, "0.01 (max 0.05); beware");
+    measuring::take_in(&metric, None, &noted(0.5), &mut state);
+    assert_eq!(state.outcome, VerdictOutcome::Fail, "{}", state.message);
 }
 
 /// No data, good, bad, good, bad, bad.

@@ -160,6 +160,32 @@ fn answers_in_vain_count_in_a_row() {
 }
 
 #[rstest]
+#[case::once_beside_another_outage(|round| round == 4, None)]
+#[case::three_times_beside_it(|round| (4..=6).contains(&round), Some("metric strict failed: "))]
+#[case::three_times_in_all(|round| [1, 2, 4].contains(&round), None)]
+fn each_metric_counts_its_own_answers_in_vain(#[case] away_in: fn(i32) -> bool, #[case] told: Option<&str>) {
+    let strict = error_rate(&json!({"name": "strict", "providerError": "Fail", "failureThreshold": 3}));
+    let mut world = begun(CANARY, &json!([error_rate(&json!({})), strict]), plain, |_| None);
+    for round in 0..8 {
+        let questions = world.pass().questions;
+        assert_eq!(questions.len(), 2, "{round}: {}", world.status().message);
+        for question in questions {
+            let lacks = !question.id.contains("/strict/") || away_in(round);
+            let reply = if lacks { Reply::ProviderError("no connection".into()) } else { Reply::Value(0.0) };
+            world.seen.answers.push(Answer { id: question.id, at: world.now, reply });
+        }
+        world.pass();
+        if world.status().rollback.is_some() {
+            break;
+        }
+        world.wait(30);
+    }
+    let message = world.status().rollback.map(|rollback| rollback.message);
+    assert_eq!(message.is_some(), told.is_some(), "{message:?}");
+    assert!(message.unwrap_or_default().starts_with(told.unwrap_or_default()));
+}
+
+#[rstest]
 #[case::a_number(Reply::Value(9.0))]
 #[case::nobody_called(Reply::NoData("there is no p95".into()))]
 #[case::not_known(Reply::Senseless("status 404".into()))]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::world::{World, right, wrong};
 use crate::{
-    api::{Action, Phase},
+    api::{Action, Duration, Phase},
     engine::{Ended, Pod, Question, Reply},
 };
 
@@ -97,6 +97,27 @@ fn beside_a_failure_that_waits_for_a_person_what_goes_back_by_itself_does(
     assert_eq!(status.rollback.unwrap().reason, reason);
 }
 
+#[rstest]
+#[case::a_probe("CheckFailed", "acts")]
+#[case::a_metric("AnalysisFailed", "errors")]
+fn while_the_spec_is_invalid_what_is_observed_is_watched_by_the_plan_that_was_pinned(
+    #[case] reason: &str,
+    #[case] bad: &str,
+) {
+    let mut world = observed(&errors());
+    world.edit(|spec| spec.checks[1].logs = serde_json::from_value(json!({"pattern": "("})).unwrap());
+    seconds(&mut world, 120);
+    let status = world.status();
+    assert_eq!((status.phase, world.stable().as_str()), (Phase::Invalid, "v2"), "{}", status.message);
+    let last = status.checks.iter().find(|it| it.name == "acts").and_then(|it| it.answered_at).unwrap();
+    assert!(last >= world.now.minus(Duration::from_secs(30)), "not asked since {last}, it is {}", world.now);
+    world.reply = if bad == "acts" { |it| answer(it, &["acts"]) } else { |it| answer(it, &["errors"]) };
+    seconds(&mut world, 60);
+    let status = world.status();
+    assert_eq!(world.stable(), "v1", "{}", status.message);
+    assert_eq!((status.phase, status.rollback.unwrap().reason.as_str()), (Phase::Invalid, reason));
+}
+
 #[test]
 fn where_nothing_goes_back_by_itself_a_failure_waits_and_nothing_is_asked() {
     let mut world = observed(&errors());
@@ -165,21 +186,40 @@ fn what_was_well_long_ago_is_asked_once_more(
     assert!(!world.status().timeline.iter().any(|entry| entry.kind == "Unproven"));
 }
 
-#[test]
-fn an_observation_without_a_metric_that_can_fail_says_so() {
+#[rstest]
+#[case::nobody_to_compare_with(json!([against_stable()]), true)]
+#[case::a_value_that_is_only_told(json!([against_stable(), traffic(json!({"min": 0}))]), true)]
+#[case::a_least_that_can_be_missed(json!([against_stable(), traffic(json!({"min": 1}))]), false)]
+fn an_observation_without_a_metric_that_can_fail_says_so(#[case] metrics: Value, #[case] blind: bool) {
     let mut world = World::healthy(json!({"canary": {"steps": [{"setWeight": 50}]}}), 2);
-    let metric = json!({
-        "name": "errors-vs-stable", "noData": "Ignore", "compare": {"minRequests": 1},
-        "prometheus": {"total": "t{pod=~\"{{pods}}\"}", "events": "e{pod=~\"{{pods}}\"}"},
-    });
     world.edit(|spec| {
-        spec.analysis = serde_json::from_value(json!({"interval": "30s", "metrics": [metric]})).unwrap();
+        spec.analysis = serde_json::from_value(json!({"interval": "30s", "metrics": metrics})).unwrap();
         spec.observation = serde_json::from_value(json!({"duration": "10m"})).unwrap();
     });
-    world.reply = |_| Some(Reply::NoData("no series".into()));
+    world.reply = |question| {
+        let of_value = question.id.contains("/traffic/");
+        Some(if of_value { Reply::Value(3.0) } else { Reply::NoData("no series".into()) })
+    };
     world.set_image("v2");
     seconds(&mut world, 90);
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "Observing"), "{}", status.message);
-    assert!(status.message.contains("none of its metrics can fail it"), "{}", status.message);
+    let told = "none of its metrics can fail it";
+    assert_eq!(status.message.contains(told), blind, "{}", status.message);
+    seconds(&mut world, 600);
+    let status = world.status();
+    assert_eq!(status.phase, Phase::Healthy, "{}", status.message);
+    let last = status.timeline.iter().rev().find(|entry| entry.kind == "Observed").unwrap();
+    assert_eq!(last.message.contains(told), blind, "{}", last.message);
+}
+
+fn against_stable() -> Value {
+    json!({
+        "name": "errors-vs-stable", "noData": "Ignore", "compare": {"minRequests": 1},
+        "prometheus": {"total": "t{pod=~\"{{pods}}\"}", "events": "e{pod=~\"{{pods}}\"}"},
+    })
+}
+
+fn traffic(threshold: Value) -> Value {
+    json!({"name": "traffic", "prometheus": {"query": "rate{pod=~\"{{pods}}\"}"}, "threshold": threshold})
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use servicerelease::api::{CheckOutcome, Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
+use servicerelease::api::{CheckOutcome, Phase, ServiceReleaseStatus, StepName, VerdictOutcome, VerdictStatus};
 
 use crate::{
     harness::{Load, Scenario, Shop, World},
@@ -147,6 +147,21 @@ async fn turns_bad(world: &World, shop: &Shop, version: &str, change: &str, told
     assert!(status.message.contains(told), "{}", status.message);
 }
 
+/// A good version that turns bad in the pause at 10%, when what is asked at each weight was asked: more it does not get.
+async fn turns_bad_at_ten_percent(world: &World, shop: &Shop, version: &str, change: &str, told: &str) {
+    shop.release(version, &[]).await;
+    let pauses = |status: &ServiceReleaseStatus| {
+        let weight = status.weights.map_or(0, |it| it.desired.candidate);
+        weight == 10 && status.step.as_ref().is_some_and(|step| step.name == StepName::Pause)
+    };
+    let status = shop.reaches_within(PATIENCE, &format!("{version} has 10% of the requests"), pauses).await;
+    world.behave(&status.candidate.unwrap().revision, change).await;
+    let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
+    let status = shop.reaches(&format!("{version} is taken back: {told}"), back).await;
+    assert!(status.message.contains(told), "{}", status.message);
+    shop.always("10% at most", |status| status.weights.is_none_or(|it| it.desired.candidate <= 10));
+}
+
 /// The same in the hours after the promotion, when all checks have passed.
 async fn turns_bad_after(world: &World, shop: &Shop, version: &str, change: &str, told: &str) {
     shop.release(version, &[]).await;
@@ -251,16 +266,33 @@ async fn multiship(world: World) {
     turns_bad_after(&world, &shop, "v31", "{\"latency\": \"900ms\"}", "metric p95 failed: ").await;
     let told = "check synthetic failed: GET /health: ";
     turns_bad_after(&world, &shop, "v32", "{\"failing_paths\": \"/health\"}", told).await;
+    turns_bad_after(&world, &shop, "v33", "{\"log_errors\": 5}", "check log-errors failed: ").await;
     // A page that is not there.
     change_check(&shop, "pages", json!({"http": {"path": "/-/missing"}})).await;
     let told = "check pages failed: GET /-/missing: expected status 200 to 299 (404 from ";
     taken_back(&world, &shop, &[("ANYTHING", "other", told)]).await;
+    held_before_it_begins(&world, &shop).await;
     // A host that the platform has not allowed is told before anything begins.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
     shop.release_with("v40", checks).await;
     let status = shop.reaches("Invalid", |status| status.phase == Phase::Invalid).await;
     assert_eq!(status.reason, "HostNotAllowed", "{}", status.message);
     assert!(status.message.contains("payments.example.com"), "{}", status.message);
+}
+
+/// A disk that is full before anything begins: a person decides.
+async fn held_before_it_begins(world: &World, shop: &Shop) {
+    change_check(shop, "disk", json!({"when": ["Preflight"]})).await;
+    let stable = shop.status().await.stable.unwrap().revision;
+    world.behave(&stable, "{\"metrics\": \"kubelet_volume_stats_available_bytes 1e10\"}").await;
+    world.no_series(&format!("kubelet_volume_stats_available_bytes{{namespace=\"{}\"}} > 2e10", world.namespace)).await;
+    shop.release("v35", &[]).await;
+    let held =
+        |status: &ServiceReleaseStatus| status.phase == Phase::Paused && status.message.contains("check disk failed: ");
+    let status = shop.reaches_within(PATIENCE, "held for its disk", held).await;
+    assert_eq!(status.stable.unwrap().revision, stable);
+    shop.say("Abort").await;
+    shop.phase(Phase::RolledBack).await;
 }
 
 async fn sports_nutrition(world: World) {
@@ -336,9 +368,14 @@ async fn farmers_market(world: World) {
     ];
     taken_back(&world, &shop, &broken).await;
     world.event("CheckFailed", "check health, 5 answers: GET /api/health: expected status 200 to 299 (500 from ").await;
+    turns_bad_at_ten_percent(&world, &shop, "v30", "{\"log_errors\": 5}", "check log-errors failed: ").await;
     // What is slow for one in twenty is so on the average, too, here.
     only_metric(&shop, "p95").await;
     taken_back(&world, &shop, &[("LATENCY", "3500ms", "metric p95 failed: ")]).await;
+    // CPU that is spent, not told: as long as one pod takes to show it on a busy machine.
+    only_metric(&shop, "cpu").await;
+    shop.patch("spec: {strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}}").await;
+    taken_back(&world, &shop, &[("BURN_MILLICPU", "900", "metric cpu failed: ")]).await;
     stopped_by_variables(&world, &shop, REMOVED, "Secret shop-env has no key REDIS_URL").await;
 }
 
