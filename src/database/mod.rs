@@ -29,7 +29,7 @@ pub use expansion::{expand, protect};
 pub use secrets::Secrets;
 pub use tasks::{Places, perform};
 
-pub use crate::engine::task::{BACKUPS, DOWN_FILES, FILES, SCRATCH_URL, URL, WRAPPER_URL};
+pub use crate::engine::task::{BACKUPS, DOWN_FILES, FILES, SCRATCH_URL, SEED_FILES, URL, WRAPPER_URL};
 
 /// Bytes such as those of a hash, as text.
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -171,6 +171,7 @@ fn database(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         ca: None,
         scratch: None,
         down_files: None,
+        seed_files: None,
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),
         runner: RunnerPod::default(),

@@ -37,6 +37,7 @@ pub async fn perform_in(
         scratch: None,
         files: files.unwrap_or(nowhere).to_owned(),
         down_files: files.unwrap_or(nowhere).to_owned(),
+        seed_files: files.unwrap_or(nowhere).join("seed"),
         backups: backups.unwrap_or(nowhere).to_owned(),
         command: command.iter().map(OsString::from).collect(),
     };

@@ -126,6 +126,7 @@ async fn rights_to_what_is_planned_are_looked_at_before_it_is_begun() {
         scratch: None,
         files: "/nowhere".into(),
         down_files: "/nowhere".into(),
+        seed_files: "/nowhere".into(),
         backups: "/nowhere".into(),
         command: Vec::new(),
     };

@@ -325,6 +325,7 @@ async fn a_member_that_may_not_act_as_the_owner_is_told_before_anything_is_done(
         scratch: None,
         files: "/nowhere".into(),
         down_files: "/nowhere".into(),
+        seed_files: "/nowhere".into(),
         backups: "/nowhere".into(),
         command: Vec::new(),
     };

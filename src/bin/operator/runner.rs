@@ -77,6 +77,9 @@ pub struct Database {
     /// The directory of SQL files that take a migration back, where preflight looks at both.
     #[arg(long, default_value = database::DOWN_FILES)]
     down_files: PathBuf,
+    /// The directory of the seed's SQL files, where preflight looks at them, too.
+    #[arg(long, default_value = database::SEED_FILES)]
+    seed_files: PathBuf,
     /// The directory of backups.
     #[arg(long, default_value = database::BACKUPS)]
     backups: PathBuf,
@@ -144,13 +147,13 @@ async fn check_sql(check: &CheckSql) -> Ended {
 #[tokio::main(flavor = "current_thread")]
 async fn work(arguments: Database) -> Ended {
     controller::use_ring();
-    let Database { task, files, down_files, backups, message, command } = arguments;
+    let Database { task, files, down_files, seed_files, backups, message, command } = arguments;
     let report = match (url(), serde_json::from_str::<engine::Task>(&task)) {
         (Err(why), _) => database::report::not_begun(why),
         (_, Err(wrong)) => database::report::not_begun(format!("--task is none: {wrong}")),
         (Ok(url), Ok(task)) => {
             let scratch = std::env::var(database::SCRATCH_URL).ok();
-            let places = database::Places { url, scratch, files, down_files, backups, command };
+            let places = database::Places { url, scratch, files, down_files, seed_files, backups, command };
             database::perform(&task, &places, told_to_end()?).await
         }
     };

@@ -12,7 +12,7 @@ use crate::{
     database::protect,
     engine::{
         DatabaseJob, Task, TaskPod,
-        task::{BACKUPS, CA, DOWN_FILES, FILES, INSTALLER, PROGRAMS, ROOT_CERT, SCRATCH_URL, URL, WRAPPER_URL},
+        task::{BACKUPS, CA, DOWN_FILES, FILES, INSTALLER, PROGRAMS, ROOT_CERT, SCRATCH_URL, SEED_FILES, URL, WRAPPER_URL},
     },
 };
 
@@ -23,8 +23,13 @@ const NONROOT: u32 = 65_532;
 /// How long a pod that is told to go has, in seconds: to end what it does on the server, and to report.
 const GRACE: u64 = 60;
 /// The volumes of SQL files, backups, and what is for a moment.
-const VOLUMES: [&str; 4] =
-    ["servicerelease-files", "servicerelease-backups", "servicerelease-tmp", "servicerelease-down"];
+const VOLUMES: [&str; 5] = [
+    "servicerelease-files",
+    "servicerelease-backups",
+    "servicerelease-tmp",
+    "servicerelease-down",
+    "servicerelease-seed",
+];
 /// The volume of the authorities' certificates, and the file in it.
 const CA_VOLUME: (&str, &str) = ("servicerelease-ca", "ca.crt");
 
@@ -152,6 +157,7 @@ fn urls(job: &DatabaseJob, names: &[&str]) -> Vec<Value> {
 fn mounts(job: &DatabaseJob, by_others: bool) -> Vec<Value> {
     let files = job.files.iter().map(|_| json!({ "name": VOLUMES[0], "mountPath": FILES, "readOnly": true }));
     let down = job.down_files.iter().map(|_| json!({ "name": VOLUMES[3], "mountPath": DOWN_FILES, "readOnly": true }));
+    let seed = job.seed_files.iter().map(|_| json!({ "name": VOLUMES[4], "mountPath": SEED_FILES, "readOnly": true }));
     let backups = job.backups.iter().map(|claim| {
         let mut mount = json!({ "name": VOLUMES[1], "mountPath": BACKUPS, "readOnly": by_others });
         if let Some(path) = &claim.sub_path {
@@ -159,7 +165,7 @@ fn mounts(job: &DatabaseJob, by_others: bool) -> Vec<Value> {
         }
         mount
     });
-    files.chain(down).chain(backups).chain(job.ca.iter().map(|_| ca_mount())).collect()
+    files.chain(down).chain(seed).chain(backups).chain(job.ca.iter().map(|_| ca_mount())).collect()
 }
 
 /// Where the authorities' certificates are mounted.
@@ -187,7 +193,7 @@ pub(super) fn ca_volume(source: &CaSource) -> Value {
 
 fn volumes(job: &DatabaseJob) -> Vec<Value> {
     // A ConfigMap that is not there is told by the runner; a volume without it would be waited for in silence.
-    let maps = [(VOLUMES[0], &job.files), (VOLUMES[3], &job.down_files)];
+    let maps = [(VOLUMES[0], &job.files), (VOLUMES[3], &job.down_files), (VOLUMES[4], &job.seed_files)];
     let files = maps.into_iter().filter_map(|(volume, map)| {
         map.as_ref().map(|name| json!({ "name": volume, "configMap": { "name": name, "optional": true } }))
     });

@@ -53,6 +53,7 @@ fn job(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         ca: None,
         scratch: Some(secret("scratch")),
         down_files: None,
+        seed_files: None,
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),
         runner: RunnerPod::default(),
@@ -275,6 +276,21 @@ fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_
         let once = [&spec["parallelism"], &spec["completions"], &spec["backoffLimit"]];
         assert_eq!(once, [&json!(1), &json!(1), &json!(0)]);
         assert_eq!((&spec["podReplacementPolicy"], &spec["activeDeadlineSeconds"]), (&json!("Failed"), &json!(960)));
+    }
+}
+
+#[test]
+fn preflight_has_the_files_of_the_seed_beside_those_of_the_migration() {
+    for pod in [TaskPod::Own, wrapped_tool(None)] {
+        let job = DatabaseJob { seed_files: Some("seed".into()), ..job(Some(Task::Migrate(sql())), pod) };
+        let made = made(job, true).unwrap();
+        let pod = &made["spec"]["template"]["spec"];
+        let has = |list: &Value, wanted: Value| list.as_array().unwrap().contains(&wanted);
+        let volume = json!({"name": "servicerelease-seed", "configMap": {"name": "seed", "optional": true}});
+        assert!(has(&pod["volumes"], volume), "{pod}");
+        let mount =
+            json!({"name": "servicerelease-seed", "mountPath": "/var/run/servicerelease/seed", "readOnly": true});
+        assert!(has(&pod["containers"][0]["volumeMounts"], mount), "{pod}");
     }
 }
 

@@ -1,17 +1,51 @@
-//! How the ledger has the seed.
+//! The seed: what of it a plan is about, whether a person is asked, and how the ledger has it.
 
-use crate::api::{Database, DatabaseTask};
+use serde_json::{Value, json};
+
+use crate::api::{Change, Database, DatabaseTask, MigrationApproval, Seed};
 
 use super::{
     super::{pass::Pass, task::Seeded},
+    Due, image_from,
     steps::number,
+    template,
 };
+
+/// The seed, where it is due in the release under way.
+pub fn due<'a>(pass: &Pass<'_>, database: &'a Database) -> Option<&'a Seed> {
+    database.seed.as_ref().filter(|_| Due::under_way(&pass.status).seed)
+}
+
+/// The hash of its SQL files, as preflight found them.
+pub fn files_hash(pass: &Pass<'_>) -> Option<String> {
+    let found = pass.status.database.as_ref()?.seed.as_ref()?;
+    Some(found.files_hash.clone()).filter(|hash| !hash.is_empty())
+}
+
+/// What of it a plan is about: of a pod of the user's, what the manifest says.
+pub fn planned(pass: &Pass<'_>, database: &Database) -> Option<Value> {
+    let change = &due(pass, database)?.change;
+    let image = image_from(change, template(pass).as_ref());
+    let Change { sql, template, version, image_from: _, timeout: _, lock_timeout: _ } = change;
+    Some(json!({"sql": sql, "template": template, "version": version, "image": image, "files": files_hash(pass)}))
+}
+
+/// Whether a person has to approve it.
+pub fn asks(pass: &Pass<'_>, database: &Database) -> bool {
+    let found = pass.status.database.as_ref().and_then(|known| known.seed.as_ref());
+    let asks = match database.approval_seed() {
+        MigrationApproval::Never => false,
+        MigrationApproval::Required => true,
+        MigrationApproval::WhenDataLoss => found.is_some_and(|found| found.loses_data),
+    };
+    asks && due(pass, database).is_some()
+}
 
 /// What the ledger is to forget of the seed when the migration is taken back: that of this release, if it was begun.
 pub fn begun(pass: &Pass<'_>, database: &Database) -> Option<Seeded> {
     let begun = pass.status.database.as_ref().and_then(|known| known.last(DatabaseTask::Seed)).is_some();
     let seed = database.seed.as_ref().filter(|_| begun)?;
-    Some(match &seed.sql {
+    Some(match &seed.change.sql {
         Some(sql) => Seeded::Files(sql.set.clone()),
         None => Seeded::Command(plan(pass)),
     })
