@@ -24,7 +24,8 @@ use super::{CaSource, Duration, JobCheck, SecretSource, Verify};
     validation = Rule::new("!has(self.migrationDown) || has(self.migration)").message("migrationDown needs migration"),
     validation = Rule::new("!has(self.migrationDown) || !has(self.migrationDown.sql) || !has(self.migration) || !has(self.migration.sql) || self.migrationDown.sql.set == self.migration.sql.set").message("migrationDown.sql.set has to be migration.sql.set: the ledger knows by it what is to be taken back"),
     validation = Rule::new("!has(self.seed) || !has(self.seed.sql) || !has(self.migration) || !has(self.migration.sql) || self.seed.sql.set != self.migration.sql.set").message("seed.sql.set is that of the migration, whose files the ledger would take the seed's for: set seed.sql.set, say to seed"),
-    validation = Rule::new("!has(self.migration) || !has(self.migration.approval) || self.migration.approval != 'WhenDataLoss' || has(self.migration.sql) || (has(self.rehearsal) && self.rehearsal.mode == 'Required')").message("migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never")
+    validation = Rule::new("!has(self.migration) || !has(self.migration.approval) || self.migration.approval != 'WhenDataLoss' || has(self.migration.sql) || (has(self.rehearsal) && self.rehearsal.mode == 'Required')").message("migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never"),
+    validation = Rule::new("!has(self.seed) || !has(self.seed.approval) || self.seed.approval != 'WhenDataLoss' || has(self.seed.sql)").message("seed.approval: WhenDataLoss of an image of yours, which nobody rehearses: what it loses is not known; say Required or Never")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Database {
@@ -68,7 +69,7 @@ pub struct Database {
     /// not put in a second time; files are recorded each. After a restore, or migrationDown, of the release that put it in, it is
     /// due again: write it so that rows which are left do no harm (ON CONFLICT DO NOTHING).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<Change>,
+    pub seed: Option<Seed>,
     /// What must be there after the migration, before the candidate has a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
@@ -95,6 +96,18 @@ impl Database {
         let down = self.migration_down.as_ref();
         let up = self.migration.as_ref().and_then(|migration| migration.approval);
         down.and_then(|down| down.approval).or(up).unwrap_or(MigrationApproval::WhenDataLoss)
+    }
+
+    /// When a person has to approve the seed.
+    #[must_use]
+    pub fn approval_seed(&self) -> MigrationApproval {
+        let Some(seed) = &self.seed else { return MigrationApproval::Never };
+        let up = self.migration.as_ref().and_then(|migration| migration.approval);
+        let unsaid = match seed.change.sql {
+            Some(_) => up.unwrap_or(MigrationApproval::WhenDataLoss),
+            None => MigrationApproval::Never,
+        };
+        seed.approval.unwrap_or(unsaid)
     }
 
     /// The way to the database that holds a session.
@@ -298,7 +311,7 @@ pub struct Migration {
     #[serde(default)]
     pub idempotent: bool,
     /// Whether a person has to approve it. Default WhenDataLoss for sql or with a rehearsal, else Never. What is said here
-    /// holds for migrationDown too, unless that says something else.
+    /// holds for migrationDown and for the SQL files of the seed too, unless they say something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<MigrationApproval>,
 }
@@ -311,6 +324,20 @@ impl Migration {
         let default = if known { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
         self.approval.unwrap_or(default)
     }
+}
+
+/// What a new database starts with. It has the rules of [`Change`], which is flattened into it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Seed {
+    /// What is run.
+    #[serde(flatten)]
+    pub change: Change,
+    /// Whether a person has to approve it, in the same approval as the migration's. Default of SQL files: as migration.approval
+    /// says; where that is not set WhenDataLoss, by what their statements say, since nobody rehearses them. Default of a template
+    /// of yours: Never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<MigrationApproval>,
 }
 
 /// What is run on a database: SQL files by the operator's own runner, or a pod of yours.
@@ -369,11 +396,15 @@ pub struct ImageFrom {
     pub container: String,
 }
 
-/// When a person has to approve a migration, or that it is taken back.
+/// When a person has to approve a migration, a seed, or that a migration is taken back.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationApproval {
-    /// Where it loses data: by statements that say so, and by what a rehearsal finds of tables, columns and rows. Without a
-    /// rehearsal a statement that runs code (DO, CALL, EXECUTE) counts as one that may.
+    /// Where it loses data: by statements that say so, and by what a rehearsal finds of tables, columns and rows. They drop,
+    /// empty or delete (also by CASCADE, or by a rule), make a column another type, write over values that are there, or make
+    /// a column NOT NULL without DEFAULT, so that what older code writes is refused. UPDATE of a column or table that the same
+    /// files have made, or of NULL (WHERE column IS NULL), writes over nothing; SET NOT NULL of a column to which the same files
+    /// give a default refuses nothing. Without a rehearsal a statement that runs code (DO, CALL, EXECUTE, a function that the
+    /// files make) counts as one that may lose data. What functions and triggers that are there do is not seen in statements.
     WhenDataLoss,
     /// Always.
     Required,

@@ -19,8 +19,8 @@ pub struct DatabaseStatus {
     /// The release that this is about.
     #[serde(default)]
     pub release: i64,
-    /// The hash of what is run: image, command, files, target. An approval names it; a change of any of them makes another
-    /// one. Known after preflight.
+    /// The hash of what is run, with the seed where that is due: image, command, files, target. An approval names it; a change
+    /// of any of them makes another one. Known after preflight.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub plan_hash: String,
@@ -60,13 +60,17 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub pending: Vec<String>,
-    /// Statements that lose data, or refuse rows that are there, each with its file and line; at most 8.
+    /// Statements of the migration that lose data: of what is there, or rows of older code that they refuse; each with its file
+    /// and line, at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 160)))]
     pub risks: Vec<String>,
     /// Whether data are lost by one of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loses_data: bool,
+    /// The SQL files of the seed, where it is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<SeedStatus>,
     /// What takes the migration back, where onRollback is MigrateDown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_down: Option<MigrationDownStatus>,
@@ -121,6 +125,24 @@ pub struct DatabaseStatus {
     /// When the database was seeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeded_at: Option<Timestamp>,
+}
+
+/// What preflight found of the SQL files that are put into a database once.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SeedStatus {
+    /// The hash of the files, a part of planHash. Others are not run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub files_hash: String,
+    /// Their statements that lose data, each with its file and line; at most 8. What the migration of the same release has
+    /// made has no values yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 160)))]
+    pub risks: Vec<String>,
+    /// Whether data are lost by one of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loses_data: bool,
 }
 
 /// What takes a migration back. After preflight it is known what that would lose, as far as files tell; on the way back it is

@@ -34,11 +34,11 @@ pub use command::{
 pub use database::{
     Backup, BackupClaim, Change, ConfigMapSwitch, Database, DatabasePreflight, Engine, Flags, ImageFrom,
     LocalReference, MaintenanceMode, Migration, MigrationApproval, MigrationDown, OnRollback, Proof, Rehearsal,
-    RehearsalMode, Retention, RunnerPod, SqlFiles,
+    RehearsalMode, Retention, RunnerPod, Seed, SqlFiles,
 };
 pub use database_status::{
     BackupStatus, DatabaseApproval, DatabaseFix, DatabaseStatus, DatabaseTask, DatabaseWork, FlagValue, FlagsStatus,
-    MigratedStatus, MigrationDownStatus, RehearsalStatus, SchemaState, WorkOutcome,
+    MigratedStatus, MigrationDownStatus, RehearsalStatus, SchemaState, SeedStatus, WorkOutcome,
 };
 pub use evidence::{
     CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,

@@ -14,7 +14,7 @@ pub(super) fn unsound(spec: &ServiceReleaseSpec) -> Vec<Unsound> {
         found.push(Unsound { field: format!("spec.database.{field}"), message });
     };
     let migration = database.migration.as_ref().map(|migration| ("migration", &migration.change));
-    let seed = database.seed.as_ref().map(|seed| ("seed", seed));
+    let seed = database.seed.as_ref().map(|seed| ("seed", &seed.change));
     let down = database.migration_down.as_ref().map(|down| ("migrationDown", &down.change));
     for (name, change) in [migration, seed, down].into_iter().flatten() {
         for (field, message) in of_change(spec, change) {

@@ -135,6 +135,7 @@ fn database(known: &DatabaseStatus, by_image: bool) -> Vec<String> {
         ));
     }
     lines.extend(known.risks.iter().map(|risk| format!("risk: {risk}")));
+    lines.extend(known.seed.iter().flat_map(|seed| &seed.risks).map(|risk| format!("risk of the seed: {risk}")));
     if let Some(down) = &known.migration_down {
         if !down.plan_hash.is_empty() {
             lines.push(format!("way back: plan {}; files: {}", down.plan_hash, or_none(&down.files)));

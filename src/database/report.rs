@@ -104,6 +104,7 @@ fn size(list: &[String]) -> usize {
 fn lists(report: &mut Report) -> Vec<(&mut Vec<String>, usize)> {
     let mut all = vec![
         (&mut report.risks, MOST_RISK),
+        (&mut report.seed_risks, MOST_RISK),
         (&mut report.down_risks, MOST_RISK),
         (&mut report.invalid_indexes, MOST_RISK),
         (&mut report.applied, MOST_NAME),
@@ -134,6 +135,8 @@ mod tests {
                 message: entry.repeat(10),
                 pending: all(&entry),
                 risks: all(&entry),
+                seed_risks: all(&entry),
+                seed_hash: "f".repeat(64),
                 applied: all(&entry),
                 loses_data: true,
                 settle: settle.clone(),

@@ -1,12 +1,19 @@
 //! Carrying out tasks: which part of this room does what, and what is reported of it.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::Connection as _;
 
 use crate::{
     api::{self, WorkOutcome},
-    engine::{Meant, Planned, Report, Seeded, SqlRun, Task, Wrapped},
+    engine::{
+        Meant, Planned, Report, Seeded, SqlRun, Task, Wrapped,
+        task::{NO_FILES, NO_SEED_FILES},
+    },
 };
 
 use super::{
@@ -35,7 +42,7 @@ pub struct Places {
     pub files: PathBuf,
     /// The directory of those that would take the migration back.
     pub down_files: PathBuf,
-    /// The directory of those of a seed, while a migration is rehearsed.
+    /// The directory of the seed's, while preflight looks at them, and while the migration before it is rehearsed.
     pub seed_files: PathBuf,
     /// The directory of backups.
     pub backups: PathBuf,
@@ -65,11 +72,12 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set, release, watched, planned, down } => {
+        Task::Preflight { min_version, session, limits, set, release, watched, planned, down, seed } => {
             let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
+            let mounted = Mounted { set: set.as_deref(), seed: seed.as_deref(), release, watched, down: *down };
             // It may be waiting for somebody's transaction. Nothing was done: the next Job looks again.
             tokio::select! {
-                looked = look(places, &wanted, set.as_deref().map(|set| (set, release.as_str())), watched, *down) => looked,
+                looked = look(places, &wanted, &mounted) => looked,
                 () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
             }
         }
@@ -157,14 +165,21 @@ pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
     migrate::Settings { set, release, lock_timeout, timeout, plan, meant, which, observe: false }
 }
 
-/// `files`: their set, and of which release they are. `down`: those that would take the migration back are mounted, too.
-async fn look(
-    places: &Places,
-    wanted: &Wanted<'_>,
-    files: Option<(&str, &str)>,
-    watched: &[String],
+/// What is mounted that preflight looks at.
+struct Mounted<'a> {
+    /// The set of the migration's SQL files.
+    set: Option<&'a str>,
+    /// The set of the seed's.
+    seed: Option<&'a str>,
+    /// Of which release they are.
+    release: &'a str,
+    /// Where ConfigMaps are mounted in the pod of a command of the user's.
+    watched: &'a [String],
+    /// Whether files are there that would take the migration back.
     down: bool,
-) -> Report {
+}
+
+async fn look(places: &Places, wanted: &Wanted<'_>, mounted: &Mounted<'_>) -> Report {
     let (findings, mut faults) = match preflight::look(&places.url, wanted).await {
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
@@ -179,33 +194,15 @@ async fn look(
         database: report::cut(&findings.identity, 128),
         ..report::not_begun("")
     };
+    let watched = mounted.watched;
     if !watched.is_empty() {
         match meant::files(watched) {
             Ok(hash) => report.files_hash = hash,
             Err(error) => faults.push(format!("the files under {} cannot be read: {error}", watched.join(", "))),
         }
     }
-    if let Some((set, release)) = files {
-        match files::read(&places.files) {
-            Err(wrong) => faults.push(wrong.to_string()),
-            Ok(files) => {
-                report.files_hash = files::plan(set, &files);
-                match pending::look(&places.url, set, release, &files).await {
-                    Err(why) => faults.push(why),
-                    Ok(sorted) => {
-                        report.count = i64::try_from(sorted.pending.len()).unwrap_or(i64::MAX);
-                        report.pending = sorted.pending.iter().map(|file| file.name.clone()).collect();
-                        if down {
-                            (report.down_risks, report.down_loses_data) =
-                                pending::way_back(&files::read_down(&places.down_files), &sorted.pending);
-                        }
-                        (report.risks, report.loses_data) =
-                            risks::told(sorted.pending, wanted.planned.contains(&Planned::Rehearsal));
-                    }
-                }
-            }
-        }
-    }
+    let rehearsed = wanted.planned.contains(&Planned::Rehearsal);
+    faults.extend(look_at_files(places, mounted, rehearsed, &mut report).await);
     if faults.is_empty() {
         report.outcome = WorkOutcome::Done;
         report.message = format!(
@@ -216,6 +213,56 @@ async fn look(
         report.message = report::faults(&faults);
     }
     report
+}
+
+/// Looks at the SQL files of the migration, and at those of the seed, which come after them.
+async fn look_at_files(
+    places: &Places,
+    mounted: &Mounted<'_>,
+    rehearsed: bool,
+    report: &mut Report,
+) -> Vec<String> {
+    let Mounted { set, seed, release, down, .. } = *mounted;
+    let (mut faults, mut before) = (Vec::new(), Vec::new());
+    if let Some(set) = set {
+        match to_run(&places.files, &places.url, set, release).await {
+            Err(why) => faults.push(why),
+            Ok(ToRun { hash, pending }) => {
+                report.files_hash = hash;
+                report.count = i64::try_from(pending.len()).unwrap_or(i64::MAX);
+                report.pending = pending.iter().map(|file| file.name.clone()).collect();
+                if down {
+                    let back = pending::way_back(&files::read_down(&places.down_files), &pending);
+                    (report.down_risks, report.down_loses_data) = back;
+                }
+                (report.risks, report.loses_data) = risks::told(&pending, rehearsed);
+                before = pending;
+            }
+        }
+    }
+    if let Some(set) = seed {
+        match to_run(&places.seed_files, &places.url, set, release).await {
+            Err(why) if why == NO_FILES => faults.push(NO_SEED_FILES.to_owned()),
+            Err(why) => faults.push(format!("of the seed: {why}")),
+            Ok(ToRun { hash, pending }) => {
+                report.seed_hash = hash;
+                (report.seed_risks, report.seed_loses_data) = risks::told_after(&before, &pending);
+            }
+        }
+    }
+    faults
+}
+
+/// SQL files, and those of them that the ledger does not have.
+struct ToRun {
+    hash: String,
+    pending: Vec<files::File>,
+}
+
+async fn to_run(directory: &Path, url: &str, set: &str, release: &str) -> Result<ToRun, String> {
+    let files = files::read(directory).map_err(|wrong| wrong.to_string())?;
+    let sorted = pending::look(url, set, release, &files).await?;
+    Ok(ToRun { hash: files::plan(set, &files), pending: sorted.pending.into_iter().cloned().collect() })
 }
 
 /// What is going to take a migration back: which files, or the image and what its pod mounts.

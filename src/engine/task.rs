@@ -22,7 +22,8 @@ pub const SCRATCH_URL: &str = "SCRATCH_URL";
 pub const FILES: &str = "/var/run/servicerelease/files";
 /// Where the SQL files are mounted, read-only, that would take the migration back, while preflight looks at those of both.
 pub const DOWN_FILES: &str = "/var/run/servicerelease/down";
-/// Where the SQL files of a seed that is due are mounted, read-only, while the migration before it is rehearsed.
+/// Where the SQL files of a seed that is due are mounted, read-only, while preflight looks at them, and while the migration
+/// before it is rehearsed.
 pub const SEED_FILES: &str = "/var/run/servicerelease/seed";
 /// Where backups are mounted, writable.
 pub const BACKUPS: &str = "/var/run/servicerelease/backups";
@@ -32,8 +33,10 @@ pub const CA: &str = "/var/run/servicerelease/ca";
 pub const NO_AUTHORITY: &str = "the certificates of the server's authority are not there";
 /// The same of SQL files.
 pub const NO_FILES: &str = "there is no file whose name ends in .sql";
-/// What it says before that where they are those of a seed.
+/// What comes before what is said of the seed's files.
 pub const OF_SEED: &str = "the seed: ";
+/// [`NO_FILES`] of the seed: the one after the other.
+pub const NO_SEED_FILES: &str = "the seed: there is no file whose name ends in .sql";
 /// See [`CA`].
 pub const ROOT_CERT: &str = "PGSSLROOTCERT";
 /// Where the operator's program is put beside a wrapped command: `install --to` this directory, by an init container.
@@ -71,6 +74,9 @@ pub enum Task {
         /// Whether SQL files are mounted at [`DOWN_FILES`]: what they would lose, should the release be taken back.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         down: bool,
+        /// The set of the SQL files that are mounted at [`SEED_FILES`], if the seed is due and has any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<String>,
     },
     /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
     #[serde(rename_all = "camelCase")]
@@ -314,7 +320,7 @@ pub struct Report {
     /// SQL files that are not applied yet; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
-    /// Statements that lose data or refuse rows; at most 8.
+    /// Statements that lose data, rows of older code that they refuse among them; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub risks: Vec<String>,
     /// Whether data are lost by one of them.
@@ -326,6 +332,15 @@ pub struct Report {
     /// Whether data are lost by one of them, or may be.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub down_loses_data: bool,
+    /// The hash of the SQL files of the seed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub seed_hash: String,
+    /// Statements of the seed that lose data; at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seed_risks: Vec<String>,
+    /// Whether data are lost by one of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub seed_loses_data: bool,
     /// Indexes that were left invalid, or that nobody knows of whether they were; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub invalid_indexes: Vec<String>,

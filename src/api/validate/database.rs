@@ -15,7 +15,10 @@ pub fn database(database: &Database) -> Vec<Violation> {
     let set = |change: Option<&Change>| change.and_then(|change| change.sql.as_ref()).map(|sql| sql.set.clone());
     let up = set(migration.as_ref().map(|migration| &migration.change));
     let down = set(migration_down.as_ref().map(|down| &down.change));
-    let seed = set(database.seed.as_ref());
+    let seed = set(database.seed.as_ref().map(|seed| &seed.change));
+    let unread = database.seed.as_ref().is_some_and(|seed| {
+        seed.approval == Some(MigrationApproval::WhenDataLoss) && seed.change.sql.is_none()
+    });
     let blind = migration.as_ref().is_some_and(|migration| {
         migration.approval == Some(MigrationApproval::WhenDataLoss) && migration.change.sql.is_none() && !rehearsed
     });
@@ -44,12 +47,16 @@ pub fn database(database: &Database) -> Vec<Violation> {
             blind,
             "migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never",
         ),
+        (
+            unread,
+            "seed.approval: WhenDataLoss of an image of yours, which nobody rehearses: what it loses is not known; say Required or Never",
+        ),
     ];
     found.extend(broken.into_iter().filter(|(broken, _)| *broken).map(|(_, message)| violation(at, message)));
     found.extend(backup.iter().flat_map(|backup| self::backup(backup, &format!("{at}.backup"))));
     let changes = [
         ("migration", migration.as_ref().map(|migration| &migration.change)),
-        ("seed", database.seed.as_ref()),
+        ("seed", database.seed.as_ref().map(|seed| &seed.change)),
         ("migrationDown", migration_down.as_ref().map(|down| &down.change)),
     ];
     for (name, change) in changes {

@@ -336,6 +336,7 @@ mod tests {
                 it["spec"]["database"] = json!({
                     "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "onRollback": "Keep",
                     "migration": {"template": {}, "approval": "WhenDataLoss"},
+                    "seed": {"template": {}, "approval": "WhenDataLoss"},
                 });
             }),
             release(|it| {
@@ -449,7 +450,7 @@ mod tests {
                     "spec.database.caFrom",
                     "spec.database.verify.queries[0]",
                 ],
-                vec!["spec.database", "spec.database"],
+                vec!["spec.database", "spec.database", "spec.database"],
                 vec!["spec.database"],
                 vec!["spec.database", "spec.database"],
                 vec![

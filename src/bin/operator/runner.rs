@@ -77,7 +77,7 @@ pub struct Database {
     /// The directory of SQL files that take a migration back, where preflight looks at both.
     #[arg(long, default_value = database::DOWN_FILES)]
     down_files: PathBuf,
-    /// The directory of the SQL files of a seed, where the migration before it is rehearsed.
+    /// The directory of the seed's SQL files, where preflight looks at them, and where the migration before it is rehearsed.
     #[arg(long, default_value = database::SEED_FILES)]
     seed_files: PathBuf,
     /// The directory of backups.

@@ -61,7 +61,7 @@ pub struct Planned {
 pub struct Sql {
     /// Its name.
     pub file: String,
-    /// Statements that lose data or refuse rows, by line.
+    /// Statements that lose data, rows of older code that they refuse among them, by line.
     pub risks: Vec<String>,
 }
 
@@ -144,7 +144,7 @@ fn config_maps(release: &ServiceRelease) -> Vec<(&'static str, String)> {
     let Some(database) = &release.spec.database else { return Vec::new() };
     let down = database.migration_down.as_ref().filter(|_| migration).map(|down| (DOWN, &down.change));
     let migration = database.migration.as_ref().filter(|_| migration).map(|migration| ("", &migration.change));
-    let seed = database.seed.as_ref().filter(|_| seed).map(|seed| ("seed: ", seed));
+    let seed = database.seed.as_ref().filter(|_| seed).map(|seed| ("seed: ", &seed.change));
     let of = |(what, change): (&'static str, &Change)| Some((what, change.sql.as_ref()?.config_map.clone()));
     let mounted = mounted::config_maps(release, due).into_iter().map(|name| (MOUNTED, name));
     migration.into_iter().chain(seed).chain(down).filter_map(of).chain(mounted).collect()
@@ -158,14 +158,17 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     let mut gaps = Vec::new();
     let mut files = Vec::new();
     let mut loses = None;
+    // What of it the ledger has is not known here: a column that a file has added may have values by now.
+    let ran = release.status.as_ref().is_some_and(|status| status.database.is_some());
+    let mut before: Vec<files::File> = Vec::new();
     for (what, all) in texts {
         if what == MOUNTED {
-            for (name, text) in &all {
-                match files::of_a_tool(name, text) {
-                    Ok(file) => files.push(sql(what, &file)),
-                    Err(wrong) => gaps.push(wrong.to_string()),
-                }
-            }
+            let read = |(name, text): &(String, String)| {
+                files::of_a_tool(name, text).map_err(|wrong| gaps.push(wrong.to_string())).ok()
+            };
+            let read: Vec<files::File> = all.iter().filter_map(read).collect();
+            let found = risks::of_files(&read);
+            files.extend(read.iter().map(|file| sql(what, file, &found)));
             continue;
         }
         let wanted =
@@ -173,10 +176,18 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
         match files::ordered(all.into_iter().filter(wanted).collect()) {
             Err(wrong) => gaps.push(wrong.to_string()),
             Ok(all) if what == DOWN => {
-                loses = Some(risks::told(&all, false).1);
-                files.extend(all.iter().rev().map(|file| sql(what, file)));
+                let found = risks::of_files(all.iter().rev());
+                loses = Some(!found.is_empty());
+                files.extend(all.iter().rev().map(|file| sql(what, file, &found)));
             }
-            Ok(all) => files.extend(all.iter().map(|file| sql(what, file))),
+            Ok(all) => {
+                let found = match ran {
+                    true => all.iter().flat_map(|file| risks::of_files([file])).collect(),
+                    false => risks::of_files_after(&before, &all),
+                };
+                files.extend(all.iter().map(|file| sql(what, file, &found)));
+                before.extend(all);
+            }
         }
     }
     let outlook = Outlook::new(release, &policy, situation, loses);
@@ -228,9 +239,9 @@ fn unseen(release: &ServiceRelease, situation: Situation) -> Option<String> {
     }
 }
 
-fn sql(what: &str, file: &files::File) -> Sql {
-    let found = risks::of_files(std::slice::from_ref(file));
-    let risks = found.into_iter().map(|(_, line, risk)| format!("line {line}: {}", risk.told())).collect();
+fn sql(what: &str, file: &files::File, found: &[risks::Found]) -> Sql {
+    let of_file = found.iter().filter(|(name, _, _)| *name == file.name);
+    let risks = of_file.map(|(_, line, risk)| format!("line {line}: {}", risk.told())).collect();
     Sql { file: format!("{what}{}", file.name), risks }
 }
 
@@ -475,6 +486,25 @@ spec:
         let known = json!({"stable": {"revision": "aaa"}, "database": {"seededAt": "2026-01-02T03:04:05Z"}});
         release.status = Some(serde_json::from_value(known).unwrap());
         assert_eq!(config_maps(&release), [("", "sql".to_owned())]);
+    }
+
+    #[test]
+    fn what_the_files_make_has_no_values_unless_some_of_them_were_run_before() {
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let texts = || {
+            let rows = "INSERT INTO zones VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 1;";
+            let up = [file("001_a.sql", "CREATE TABLE zones (id int PRIMARY KEY);"), file("002_b.sql", "UPDATE zones SET id = 2;")];
+            vec![("", up.to_vec()), ("seed: ", vec![file("001_rows.sql", rows)])]
+        };
+        let told = |release: &ServiceRelease| {
+            let plan = collect(release, texts());
+            plan.files.into_iter().map(|file| file.risks.len()).collect::<Vec<_>>()
+        };
+        let mut release = release();
+        assert_eq!(told(&release), [0, 0, 0]);
+        let known = json!({"stable": {"revision": "aaa"}, "database": {"release": 1}});
+        release.status = Some(serde_json::from_value(known).unwrap());
+        assert_eq!(told(&release), [0, 1, 1]);
     }
 
     #[test]

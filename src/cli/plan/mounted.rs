@@ -48,7 +48,7 @@ fn sources(release: &ServiceRelease, due: Due) -> Vec<&Value> {
     let Some(database) = &release.spec.database else { return Vec::new() };
     let down = database.migration_down.as_ref().filter(|_| due.migration).map(|down| &down.change);
     let migration = database.migration.as_ref().filter(|_| due.migration).map(|migration| &migration.change);
-    let seed = database.seed.as_ref().filter(|_| due.seed);
+    let seed = database.seed.as_ref().filter(|_| due.seed).map(|seed| &seed.change);
     migration.into_iter().chain(seed).chain(down).flat_map(of_change).collect()
 }
 

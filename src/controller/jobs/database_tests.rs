@@ -295,6 +295,21 @@ fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_
 }
 
 #[test]
+fn preflight_has_the_files_of_the_seed_beside_those_of_the_migration() {
+    for pod in [TaskPod::Own, wrapped_tool(None)] {
+        let job = DatabaseJob { seed_files: Some("seed".into()), ..job(Some(Task::Migrate(sql())), pod) };
+        let made = made(job, true).unwrap();
+        let pod = &made["spec"]["template"]["spec"];
+        let has = |list: &Value, wanted: Value| list.as_array().unwrap().contains(&wanted);
+        let volume = json!({"name": "servicerelease-seed", "configMap": {"name": "seed", "optional": true}});
+        assert!(has(&pod["volumes"], volume), "{pod}");
+        let mount =
+            json!({"name": "servicerelease-seed", "mountPath": "/var/run/servicerelease/seed", "readOnly": true});
+        assert!(has(&pod["containers"][0]["volumeMounts"], mount), "{pod}");
+    }
+}
+
+#[test]
 fn what_must_outlive_the_release_names_it_and_is_not_owned_by_it() {
     let made = |owned| made(job(Some(Task::Migrate(sql())), TaskPod::Own), owned).unwrap();
     let (owned, free) = (made(true), made(false));

@@ -141,7 +141,7 @@ pub fn sort_down<'a>(files: &'a [File], entries: &[Entry], of: &str, ledger: &Le
 
 /// What files would lose that take others back, or what would keep them from it, and whether data would be lost.
 #[must_use]
-pub fn way_back(down: &Result<Vec<File>, Wrong>, pending: &[&File]) -> (Vec<String>, bool) {
+pub fn way_back(down: &Result<Vec<File>, Wrong>, pending: &[File]) -> (Vec<String>, bool) {
     let down = match down {
         Ok(down) => down,
         Err(wrong) => return (vec![wrong.to_string()], false),

@@ -15,16 +15,61 @@ pub struct Statement {
     pub line: u64,
     /// What it is.
     pub kind: Kind,
-    /// Its words in upper case, without names in quotes, strings and comments.
-    pub words: Vec<String>,
+    /// Its tokens, without comments.
+    pub pieces: Vec<Piece>,
 }
 
 impl Statement {
     /// Whether it is done beside others' work on the same table.
     #[must_use]
     pub fn is_concurrent(&self) -> bool {
-        self.words.iter().any(|word| word == "CONCURRENTLY")
+        words(&self.pieces).any(|word| word == "CONCURRENTLY")
     }
+}
+
+/// A token of a statement, as far as anybody asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A word without quotes, in upper case: one of the language, or a name.
+    Word(String),
+    /// A name in quotes, without them.
+    Name(String),
+    /// One of `( ) [ ] , . = *`.
+    Mark(char),
+    /// A text, a number, an operator.
+    Other,
+}
+
+impl Piece {
+    fn of(token: &Token) -> Self {
+        match token {
+            Token::Word(Word { value, quote_style: None, .. }) => Self::Word(value.to_ascii_uppercase()),
+            Token::Word(Word { value, .. }) => Self::Name(value.clone()),
+            Token::LParen => Self::Mark('('),
+            Token::RParen => Self::Mark(')'),
+            Token::LBracket => Self::Mark('['),
+            Token::RBracket => Self::Mark(']'),
+            Token::Comma => Self::Mark(','),
+            Token::Period => Self::Mark('.'),
+            Token::Eq => Self::Mark('='),
+            Token::Mul => Self::Mark('*'),
+            _ => Self::Other,
+        }
+    }
+
+    /// The word, if it is one without quotes.
+    #[must_use]
+    pub fn word(&self) -> Option<&str> {
+        match self {
+            Self::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+}
+
+/// Words in upper case, without names in quotes.
+pub fn words(pieces: &[Piece]) -> impl Iterator<Item = &str> {
+    pieces.iter().filter_map(Piece::word)
 }
 
 /// What a statement is, as far as transactions go.
@@ -77,7 +122,7 @@ pub fn split(text: &str) -> Result<Vec<Statement>, Unreadable> {
         if matches!(token.token, Token::Backslash) && current.first.is_none() {
             return Err(Unreadable::Psql(token.span.start.line));
         }
-        if token.token == Token::SemiColon && current.depth == 0 {
+        if token.token == Token::SemiColon && current.depth == 0 && current.parentheses == 0 {
             found.extend(current.end(text, &place)?);
             current = Current::default();
             continue;
@@ -93,37 +138,47 @@ pub fn split(text: &str) -> Result<Vec<Statement>, Unreadable> {
 struct Current {
     first: Option<Location>,
     last: Option<Location>,
-    /// Its words, upper case; those in quotes are names.
-    words: Vec<String>,
+    pieces: Vec<Piece>,
     /// In how many bodies of BEGIN ATOMIC, and CASEs in them, this is.
     depth: u32,
+    /// In how many parentheses of a rule, whose commands have semicolons between them.
+    parentheses: u32,
 }
 
 impl Current {
     fn add(&mut self, token: &TokenWithSpan) {
         self.first.get_or_insert(token.span.start);
         self.last = Some(token.span.end);
-        let Token::Word(Word { value, quote_style: None, .. }) = &token.token else { return };
-        let word = value.to_ascii_uppercase();
-        match word.as_str() {
-            "ATOMIC" if self.words.last().is_some_and(|last| last == "BEGIN") && self.makes_a_routine() => {
-                self.depth += 1
-            }
-            "CASE" if self.depth > 0 => self.depth += 1,
-            "END" => self.depth = self.depth.saturating_sub(1),
+        let piece = Piece::of(&token.token);
+        match &piece {
+            Piece::Mark('(') if self.makes("RULE") => self.parentheses += 1,
+            Piece::Mark(')') => self.parentheses = self.parentheses.saturating_sub(1),
+            Piece::Word(word) => match word.as_str() {
+                "ATOMIC" if self.is_after_begin() && (self.makes("FUNCTION") || self.makes("PROCEDURE")) => {
+                    self.depth += 1;
+                }
+                "CASE" if self.depth > 0 => self.depth += 1,
+                "END" => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            },
             _ => {}
         }
-        self.words.push(word);
+        self.pieces.push(piece);
     }
 
-    fn makes_a_routine(&self) -> bool {
-        let routine = |word: &String| word == "FUNCTION" || word == "PROCEDURE";
-        self.words.first().is_some_and(|word| word == "CREATE") && self.words.iter().take(4).any(routine)
+    fn is_after_begin(&self) -> bool {
+        self.pieces.iter().rev().find_map(Piece::word) == Some("BEGIN")
+    }
+
+    /// Whether it makes such a thing.
+    fn makes(&self, what: &str) -> bool {
+        let mut begin = words(&self.pieces).take(4);
+        begin.next() == Some("CREATE") && begin.any(|word| word == what)
     }
 
     fn end(self, text: &str, place: &Places) -> Result<Option<Statement>, Unreadable> {
         let (Some(first), Some(last)) = (self.first, self.last) else { return Ok(None) };
-        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let words: Vec<&str> = words(&self.pieces).collect();
         if words.first() == Some(&"COPY") && words.contains(&"STDIN") {
             return Err(Unreadable::Copy(first.line));
         }
@@ -132,7 +187,7 @@ impl Current {
         }
         let text = text[place.offset(first)..place.offset(last)].to_owned();
         let kind = kind(&words);
-        Ok(Some(Statement { text, line: first.line, kind, words: self.words }))
+        Ok(Some(Statement { text, line: first.line, kind, pieces: self.pieces }))
     }
 }
 
@@ -207,6 +262,13 @@ mod tests {
         let sql = "CREATE OR REPLACE FUNCTION f(a int) RETURNS int BEGIN ATOMIC \
                    SELECT CASE WHEN a > 1 THEN 2 ELSE 3 END; SELECT 4; END; SELECT 5";
         assert_eq!(texts(sql).len(), 2);
+    }
+
+    #[test]
+    fn the_commands_of_a_rule_are_one_statement() {
+        let sql =
+            "CREATE RULE r AS ON INSERT TO a DO ALSO (DELETE FROM b; UPDATE c SET (n) = (1)); SELECT (1); SELECT 2";
+        assert_eq!(texts(sql)[1..], ["SELECT (1)", "SELECT 2"]);
     }
 
     #[rstest]

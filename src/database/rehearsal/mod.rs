@@ -49,7 +49,6 @@ struct Found {
     fault: Option<String>,
     status: RehearsalStatus,
     risks: Vec<String>,
-    loses_data: bool,
     applied: Vec<String>,
     files_hash: String,
 }
@@ -99,8 +98,8 @@ pub async fn rehearse(
         files_hash: found.files_hash,
         count: i64::try_from(found.applied.len()).unwrap_or(i64::MAX),
         applied: found.applied,
+        loses_data: !found.risks.is_empty(),
         risks: found.risks,
-        loses_data: found.loses_data,
         rehearsal: Some(found.status),
         ..Report::default()
     }
@@ -208,11 +207,11 @@ async fn observed(
     // What a statement says of itself has its place; and one that finds no row here may find some in earnest.
     let known =
         |wanted: fn(risks::Risk) -> bool| written.iter().filter(move |(_, _, risk)| wanted(*risk)).map(risks::line);
-    let losing: Vec<String> = data.into_iter().chain(known(|risk| risk.loses_data() && risk.is_told())).collect();
-    let loses_data = !losing.is_empty();
-    let refusing: Vec<String> = if fault.is_none() { refused } else { known(|risk| !risk.loses_data()).collect() };
-    let risks = losing.into_iter().chain(refusing).collect();
-    Ok(Found { fault, status, risks, loses_data, applied, files_hash: plan })
+    let losing = data.into_iter().chain(known(|risk| risk.is_told() && !risk.refuses_rows()));
+    // Where all of it ran it is known which columns have a default.
+    let refusing: Vec<String> = if fault.is_none() { refused } else { known(risks::Risk::refuses_rows).collect() };
+    let risks = losing.chain(refusing).collect();
+    Ok(Found { fault, status, risks, applied, files_hash: plan })
 }
 
 /// The strongest lock on each table over all files.

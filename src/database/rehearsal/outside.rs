@@ -86,10 +86,9 @@ async fn observed(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i6
         ..RehearsalStatus::default()
     };
     let Lost { data, refused } = before.lost(&after, rows, &counted);
-    let loses_data = !data.is_empty();
-    // What loses data comes first: the list is bounded.
+    // What is lost of what is there comes first: the list is bounded.
     let risks = data.into_iter().chain(refused).collect();
-    Ok(Found { fault, status, risks, loses_data, ..Found::default() })
+    Ok(Found { fault, status, risks, ..Found::default() })
 }
 
 /// What the command has in its environment: wherever the database stands, the scratch database. Of another host a database

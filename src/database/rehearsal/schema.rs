@@ -25,6 +25,13 @@ struct Column {
     default: bool,
 }
 
+impl Column {
+    /// Whether a row without a value of it is refused.
+    const fn is_refusing(&self) -> bool {
+        self.required && !self.default
+    }
+}
+
 /// Tables by their number, which stays when they get another name.
 #[derive(Debug, Default)]
 pub struct Schema {
@@ -102,7 +109,7 @@ pub struct Lost {
     pub refused: Vec<String>,
 }
 
-/// What becomes of the columns of a table: what is lost of them, and which must have values that rows may lack.
+/// What becomes of the columns of a table: what is lost of them, and which must have values that older code may not give them.
 fn columns(before: &Table, now: &Table) -> (Vec<String>, Vec<String>) {
     let (mut lost, mut refused) = (Vec::new(), Vec::new());
     let table = &before.name;
@@ -116,12 +123,18 @@ fn columns(before: &Table, now: &Table) -> (Vec<String>, Vec<String>) {
             let (from, to) = (&column.type_name, &new.type_name);
             lost.push(format!("makes column {table}.{name} {to} of {from}: values may be cut off"));
         }
-        if new.required && !column.required {
-            refused.push(format!("requires a value of {table}.{name}, which rows and older code may not have"));
+        match (new.is_refusing(), column.required) {
+            (true, false) => {
+                refused.push(format!("requires a value of {table}.{name}, which rows and older code may not have"));
+            }
+            (true, true) if column.default => {
+                refused.push(format!("takes the default of {table}.{name} away, which older code may give no value"));
+            }
+            _ => {}
         }
     }
     let added = now.columns.iter().filter(|(number, _)| !before.columns.contains_key(number));
-    for (_, column) in added.filter(|(_, column)| column.required && !column.default) {
+    for (_, column) in added.filter(|(_, column)| column.is_refusing()) {
         refused.push(format!("adds column {table}.{} that older code gives no value", column.name));
     }
     (lost, refused)
@@ -166,6 +179,27 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    fn table(required: bool, default: bool) -> Table {
+        let column = Column { name: "mail".into(), type_name: "text".into(), required, default };
+        let (name, kind) = ("public.users".to_owned(), "r".to_owned());
+        Table { name, file: 1, kind, columns: BTreeMap::from([(1, column)]) }
+    }
+
+    #[rstest]
+    #[case((false, false), (true, false), Some("requires a value of public.users.mail, which rows and older code may not have"))]
+    #[case::the_default_was_there((false, true), (true, true), None)]
+    #[case((true, true), (true, false), Some("takes the default of public.users.mail away, which older code may give no value"))]
+    #[case::as_before((true, false), (true, false), None)]
+    #[case((true, false), (false, false), None)]
+    fn a_column_that_refuses_rows_from_now_on_is_known(
+        #[case] before: (bool, bool),
+        #[case] now: (bool, bool),
+        #[case] told: Option<&str>,
+    ) {
+        let (_, refused) = columns(&table(before.0, before.1), &table(now.0, now.1));
+        assert_eq!(refused, Vec::from_iter(told));
+    }
 
     #[rstest]
     #[case("integer", "bigint", true)]

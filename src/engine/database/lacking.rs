@@ -11,7 +11,7 @@ use super::super::{
     pass::Pass,
     report::kubectl,
     runs::NO_POD,
-    task::{DatabaseJob, NO_AUTHORITY, NO_FILES, OF_SEED},
+    task::{DatabaseJob, NO_AUTHORITY, NO_FILES, NO_SEED_FILES},
 };
 
 /// Something that is not there.
@@ -210,17 +210,26 @@ fn of_authority(source: &CaSource) -> Option<Named> {
     Some(Named { field: "spec.database.caFrom", kind, name: name.clone(), key: Some(key.clone()) })
 }
 
+/// The ConfigMap that brought no SQL files, and the field that names it.
+fn without_files(database: &Database, job: &DatabaseJob, message: &str) -> Option<(String, &'static str)> {
+    // Those of the migration come first, where both are not there.
+    let own = job.files.as_ref().filter(|_| message.replace(NO_SEED_FILES, "").contains(NO_FILES));
+    let Some(map) = own else {
+        let of_seed = job.seed_files.as_ref().filter(|_| message.contains(NO_SEED_FILES))?;
+        return Some((of_seed.clone(), "seed"));
+    };
+    let of = |change: Option<&Change>| change.and_then(|it| it.sql.as_ref()).is_some_and(|it| it.config_map == *map);
+    let field = match () {
+        () if of(database.migration.as_ref().map(|it| &it.change)) => "migration",
+        () if of(database.seed.as_ref().map(|it| &it.change)) => "seed",
+        () => "migrationDown",
+    };
+    Some((map.clone(), field))
+}
+
 /// What the runner found missing in its pod, with the object and the field that were to bring it.
 pub fn told(pass: &Pass<'_>, database: &Database, job: &DatabaseJob, message: &str) -> String {
-    let seed = job.seed_files.as_ref().filter(|_| message.starts_with(OF_SEED));
-    if let (true, Some(map)) = (message.contains(NO_FILES), seed.or(job.files.as_ref())) {
-        let of =
-            |change: Option<&Change>| change.and_then(|it| it.sql.as_ref()).is_some_and(|it| it.config_map == *map);
-        let field = match () {
-            () if of(database.migration.as_ref().map(|it| &it.change)) => "migration",
-            () if of(database.seed.as_ref()) => "seed",
-            () => "migrationDown",
-        };
+    if let Some((map, field)) = without_files(database, job, message) {
         return format!(
             "ConfigMap {map}, which spec.database.{field}.sql.configMap names, does not exist or has no key that ends in .sql: {} \
              create configmap {map} --from-file=DIRECTORY, then retry ({message})",

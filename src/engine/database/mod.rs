@@ -24,7 +24,7 @@ mod work;
 use serde_json::{Value, json};
 
 use crate::api::{
-    Change, Database, DatabaseStatus, DatabaseTask, MigrationApproval, SchemaState, ServiceReleaseSpec,
+    Change, Database, DatabaseStatus, DatabaseTask, Migration, MigrationApproval, SchemaState, ServiceReleaseSpec,
     ServiceReleaseStatus,
 };
 
@@ -72,14 +72,15 @@ pub fn steps(spec: &ServiceReleaseSpec, due: Due) -> Vec<Step> {
     let backup = database.backup.is_some() && (migration.is_some() || database.migration.is_none());
     let mut steps = Vec::new();
     let mut work = |wanted: bool, task: DatabaseTask| steps.extend(wanted.then_some(Step::Database(task)));
+    let asks_for_seed = seed && database.approval_seed() != MigrationApproval::Never;
     let verified = database.verify.is_some();
     let looks = *database != Database { url_from: database.url_from.clone(), ..Database::default() };
     work(looks, DatabaseTask::Preflight);
     work(backup, DatabaseTask::Backup);
     work(migration.is_some() && database.rehearsed().is_some(), DatabaseTask::Rehearsal);
+    let asks = |migration: &Migration| migration.approval(database.rehearsed().is_some()) != MigrationApproval::Never;
+    steps.extend((asks_for_seed || migration.is_some_and(asks)).then_some(Step::MigrationApproval));
     if let Some(migration) = migration {
-        let asks = migration.approval(database.rehearsed().is_some()) != MigrationApproval::Never;
-        steps.extend(asks.then_some(Step::MigrationApproval));
         steps.extend((!migration.previous_revision_compatible).then_some(Step::Maintenance));
         steps.push(Step::Database(DatabaseTask::Migration));
     }

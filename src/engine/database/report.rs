@@ -31,16 +31,19 @@ pub fn forward(pass: &Pass<'_>, step: &Step, place: &str) -> Report {
             with_lacking(pass, report)
         }
         _ if steps::awaits_approval(pass) => approval(pass, place),
-        _ => Report::new(Phase::Database, "Approved", format!("{place}: nobody has to approve the migration")),
+        _ => Report::new(Phase::Database, "Approved", format!("{place}: nobody has to approve it")),
     }
 }
 
-/// What a person has to know of a migration to approve it.
+/// What a person has to know of a migration, or of a seed, to approve it.
 fn approval(pass: &Pass<'_>, place: &str) -> Report {
     let known = pass.status.database.clone().unwrap_or_default();
     let mut facts = Vec::new();
     if !known.risks.is_empty() {
         facts.push(known.risks.join(", "));
+    }
+    if let Some(seed) = known.seed.as_ref().filter(|seed| !seed.risks.is_empty()) {
+        facts.push(format!("the seed: {}", bounded(&seed.risks.join(", "), 300)));
     }
     if let Some(rehearsal) = &known.rehearsal {
         let took = crate::api::Duration::from_millis(u64::try_from(rehearsal.migrated_millis).unwrap_or(0));
@@ -66,7 +69,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
     }
     let facts = if facts.is_empty() { String::new() } else { format!(": {}", facts.join("; ")) };
     let plan = &known.plan_hash;
-    let message = format!("{place}: migration {plan} waits for approval{facts}");
+    let migrates = pass.status.release.as_ref().is_some_and(|release| release.migration.is_some());
+    let what = if migrates { "migration" } else { "seed" };
+    let message = format!("{place}: {what} {plan} waits for approval{facts}");
     let next = format!("{} --migration {plan}", command(pass, "approve"));
     Report::new(Phase::AwaitingApproval, "MigrationAwaitsApproval", message).next(next)
 }

@@ -16,7 +16,7 @@ use super::{
         revision,
         task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
     },
-    clean_up, down, image, image_from, patience, pinned, renewal, seed, switches, template,
+    Due, clean_up, down, image, image_from, patience, pinned, renewal, seed, switches, template,
     work::{self, Order, Progress},
 };
 
@@ -107,6 +107,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
             let files = files.filter(|_| due);
             let down = database.migration_down.as_ref().filter(|_| database.on_rollback() == OnRollback::MigrateDown);
             let down_files = down.and_then(|down| sql(&down.change)).map(|(map, _)| map).filter(|_| files.is_some());
+            let seed_files = seed::due(pass, database).and_then(|seed| sql(&seed.change));
             let task = Task::Preflight {
                 min_version: database.min_version.clone(),
                 session: migration.is_some() || backup.is_some() || database.seed.is_some(),
@@ -116,8 +117,10 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 watched: migration.filter(|_| due).map(|migration| watched(&migration.change)).unwrap_or_default(),
                 planned: planned(database, due),
                 down: down_files.is_some(),
+                seed: seed_files.as_ref().map(|(_, set)| set.clone()),
             };
-            let looking = DatabaseJob { scratch: plain.scratch, down_files, ..without };
+            let seed_files = seed_files.map(|(map, _)| map);
+            let looking = DatabaseJob { scratch: plain.scratch, down_files, seed_files, ..without };
             // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
             let job = match migration.filter(|migration| due && migration.change.template.is_some()) {
                 Some(migration) => with_change(pass, &migration.change, task, looking),
@@ -170,7 +173,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
         }
         DatabaseTask::Seed => {
             let seed = database.seed.as_ref()?;
-            (change_job(pass, seed, "seed", (attempt, false), without), seed.timeout)
+            (change_job(pass, &seed.change, "seed", (attempt, false), without), seed.change.timeout)
         }
         DatabaseTask::PreflightDown => (down::look(pass, database, without)?, LOOK),
         DatabaseTask::MigrationDown => {
@@ -295,8 +298,11 @@ fn change_job(
 ) -> DatabaseJob {
     let task = match sql_run(pass, change, &number(pass)) {
         Some(run) => {
-            // Only the migration's files were looked at before.
-            let plan = run.plan.filter(|_| what == "migration");
+            let plan = match what {
+                "migration" => run.plan,
+                "seed" => seed::files_hash(pass),
+                _ => None,
+            };
             let which = Some(Try { of: what.to_owned(), number: attempt });
             Task::Migrate(SqlRun { plan, which, ..run })
         }
@@ -396,6 +402,16 @@ pub fn plan_hash(pass: &Pass<'_>, change: &Change) -> String {
     }))
 }
 
+/// All that is run on the way forward, as a hash: the migration, and the seed where that is due. The ledger has neither by it.
+fn whole_plan(pass: &Pass<'_>, database: &Database) -> String {
+    let migration = database.migration.as_ref().map(|migration| plan_hash(pass, &migration.change));
+    let Some(seed) = seed::planned(pass, database) else { return migration.unwrap_or_default() };
+    let target = known_database(pass);
+    hashed(
+        &serde_json::json!({"migration": migration, "seed": seed, "url": database.url_from, "database": target}),
+    )
+}
+
 /// What a plan is, as a hash.
 pub fn hashed(plan: &Value) -> String {
     let digest = Sha256::digest(plan.to_string());
@@ -452,8 +468,7 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
     let now = pass.now;
     match task {
         DatabaseTask::Preflight => {
-            let hash = database.migration.as_ref().map(|migration| plan_hash(pass, &migration.change));
-            state(pass).plan_hash = hash.unwrap_or_default();
+            state(pass).plan_hash = whole_plan(pass, database);
             down::expect(pass, database);
         }
         // Of a Job of the user's nobody says when.
@@ -503,14 +518,14 @@ fn migrated(pass: &mut Pass<'_>, migration: Option<&Migration>) {
 
 /// Whether a person has to approve the plan that is about to be run.
 pub fn awaits_approval(pass: &Pass<'_>) -> bool {
-    let Some(database) = pinned(pass) else { return false };
-    let (Some(migration), Some(known)) = (&database.migration, &pass.status.database) else { return false };
-    let asks = match migration.approval(database.rehearsed().is_some()) {
+    let (Some(database), Some(known)) = (pinned(pass), &pass.status.database) else { return false };
+    let asks = |migration: &Migration| match migration.approval(database.rehearsed().is_some()) {
         MigrationApproval::Never => false,
         MigrationApproval::Required => true,
         MigrationApproval::WhenDataLoss => known.loses_data,
     };
-    asks && !known.is_approved(ApprovalKind::Migration)
+    let migration = database.migration.as_ref().filter(|_| Due::under_way(&pass.status).migration);
+    (migration.is_some_and(asks) || seed::asks(pass, &database)) && !known.is_approved(ApprovalKind::Migration)
 }
 
 /// What becomes of the schema of a release that is promoted, when it is taken back: as its own plan says, if that is still

@@ -262,7 +262,7 @@ fn finish_seed(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
     };
     let forward = order(pass, database, DatabaseTask::Seed, since)?;
     let base = DatabaseJob { task: None, files: None, ..forward.job.clone() };
-    let job = settle_job(pass, database.seed.as_ref()?, DatabaseTask::Seed, base);
+    let job = settle_job(pass, &database.seed.as_ref()?.change, DatabaseTask::Seed, base);
     match work::drive(pass, Order { job, ..forward }) {
         Progress::Running => Some(Standing::Waits("the seed is under way".into())),
         Progress::Ended(outcome) => {

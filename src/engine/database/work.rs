@@ -2,7 +2,7 @@
 //! reports is taken in.
 
 use crate::api::{
-    DatabaseStatus, DatabaseTask, DatabaseWork, Duration, MigrationDownStatus, Timestamp, WorkOutcome,
+    DatabaseStatus, DatabaseTask, DatabaseWork, Duration, MigrationDownStatus, SeedStatus, Timestamp, WorkOutcome,
     database_status::{MAX_FINDINGS, MAX_WORK},
     status::bounded,
 };
@@ -383,6 +383,10 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
             database.database = bounded(&report.database, 128);
             database.files_hash = bounded(&report.files_hash, 64);
             database.pending = list(report.pending, 128);
+            (database.risks, database.loses_data) = (list(report.risks, 160), report.loses_data);
+            let (files_hash, risks) = (bounded(&report.seed_hash, 64), list(report.seed_risks, 160));
+            let found = SeedStatus { files_hash, risks, loses_data: report.seed_loses_data };
+            database.seed = Some(found).filter(|found| !found.files_hash.is_empty());
             let (risks, loses_data) = (list(report.down_risks, 160), report.down_loses_data);
             let found = MigrationDownStatus { risks, loses_data, ..Default::default() };
             database.migration_down = Some(found).filter(|found| !found.risks.is_empty());
@@ -398,11 +402,12 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
             database.migration_down = Some(found);
             return;
         }
+        // It knows all that preflight did, and better what only refuses rows.
+        DatabaseTask::Rehearsal if report.outcome == WorkOutcome::Done || !report.risks.is_empty() => {
+            database.risks = list(report.risks, 160);
+            database.loses_data |= report.loses_data;
+        }
         _ => {}
-    }
-    if !report.risks.is_empty() {
-        database.risks = list(report.risks, 160);
-        database.loses_data |= report.loses_data;
     }
     if !report.server_version.is_empty() {
         database.server_version = bounded(&report.server_version, 64);

@@ -126,12 +126,18 @@ fn what_the_runner_lacks_is_told_by_name_and_field() {
             "create configmap shop-1 --from-file=",
         ),
         (
+            crate::engine::task::NO_SEED_FILES,
+            "ConfigMap shop-seed, which spec.database.seed.sql.configMap names, does not exist or has no key",
+            "create configmap shop-seed --from-file=",
+        ),
+        (
             crate::engine::task::NO_AUTHORITY,
             "key db.pem of ConfigMap authorities, which spec.database.caFrom names, does not exist",
             "create configmap authorities --from-file=db.pem=FILE",
         ),
     ] {
-        let mut world = waiting(&json!({"caFrom": authority}), "");
+        let seed = json!({"sql": {"configMap": "shop-seed", "set": "seed"}});
+        let mut world = waiting(&json!({"caFrom": authority, "seed": seed}), "");
         world.seen.jobs[0].stuck = None;
         end(&mut world, reported(WorkOutcome::NotBegun, said));
         let message = world.status().message;

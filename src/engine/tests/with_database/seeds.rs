@@ -1,4 +1,6 @@
-//! The seed: put in once, and again where it went with the migration.
+//! The seed: put in once, and again where it went with the migration; a person is asked where its files lose data.
+
+use rstest::rstest;
 
 use crate::{
     api::RehearsalStatus,
@@ -241,4 +243,100 @@ fn a_person_may_leave_a_seed_of_which_nobody_knows_as_it_is() {
         world.status().message
     );
     assert_eq!(world.status().database.unwrap().seeded_at, None, "nobody has said that it was put in");
+}
+
+/// The files of the seed, and nothing else, lose data.
+fn losing_seed(task: &Task) -> Option<Report> {
+    let risks = vec!["001_rows.sql, line 1: empties a table".to_owned()];
+    Some(match task {
+        Task::Preflight { seed: Some(_), .. } => {
+            Report { seed_hash: "s1".into(), seed_risks: risks, seed_loses_data: true, ..well(task)? }
+        }
+        _ => well(task)?,
+    })
+}
+
+fn template(approval: &str) -> Value {
+    json!({"template": pod("migrate:1"), "previousRevisionCompatible": true, "approval": approval})
+}
+
+#[rstest]
+#[case::unsaid(json!({"seed": files()}), true)]
+#[case::unsaid_of_an_image(json!({"seed": {"template": pod("seed:1")}}), false)]
+#[case::as_the_migration(json!({"migration": template("Never"), "seed": files()}), false)]
+#[case::its_own_word_counts(json!({"migration": template("Never"), "seed": merged(files(), &json!({"approval": "WhenDataLoss"}))}), true)]
+#[case::never(json!({"seed": merged(files(), &json!({"approval": "Never"}))}), false)]
+#[case::always_of_an_image(json!({"seed": {"template": pod("seed:1"), "approval": "Required"}}), true)]
+#[case::without_a_migration(json!({"migration": null, "seed": files()}), true)]
+fn the_manifest_says_when_a_person_is_asked_for_a_seed(#[case] more: Value, #[case] asks: bool) {
+    let mut world = world(database(&more));
+    world.report = losing_seed;
+    world.settle();
+    let status = world.status();
+    if !asks {
+        assert_eq!(status.phase, Phase::Healthy, "{}", status.message);
+        return;
+    }
+    let told = (status.phase, status.reason.as_str());
+    assert_eq!(told, (Phase::AwaitingApproval, "MigrationAwaitsApproval"), "{}", status.message);
+    let what = if more["migration"].is_null() && more.get("migration").is_some() { "seed" } else { "migration" };
+    let known = status.database.unwrap();
+    let waits = format!("{what} {} waits for approval", known.plan_hash);
+    assert!(!known.plan_hash.is_empty() && status.message.contains(&waits), "{}", status.message);
+    if more["seed"].get("sql").is_some() {
+        let risk = "the seed: 001_rows.sql, line 1: empties a table";
+        assert!(status.message.contains(risk), "{}", status.message);
+        assert!(known.seed.unwrap().loses_data && !known.loses_data);
+    }
+    assert_eq!(made(&world), ["preflight"], "nothing is changed before");
+    approved(&mut world, ApprovalKind::Migration);
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+}
+
+#[test]
+fn other_files_of_the_seed_are_another_plan_and_only_those_that_were_looked_at_are_run() {
+    let waits = |report: fn(&Task) -> Option<Report>| {
+        let mut world = world(database(&json!({"seed": files()})));
+        world.report = report;
+        world.settle();
+        world
+    };
+    let mut one = waits(losing_seed);
+    let other = waits(|task| {
+        let report = losing_seed(task)?;
+        let seed_hash = report.seed_hash.replace("s1", "s2");
+        Some(Report { seed_hash, ..report })
+    });
+    let plan = |world: &World| world.status().database.unwrap().plan_hash;
+    assert_ne!(plan(&one), plan(&other));
+    let revision = one.candidate();
+    let not_this = Some(plan(&other));
+    one.say(Action::Approve, |command| {
+        command.revision = revision;
+        command.approval = Some(CommandApproval { kind: ApprovalKind::Migration, plan_hash: not_this });
+    });
+    one.settle();
+    assert!(one.answer().starts_with("Rejected: it approves plan"), "{}", one.answer());
+    approved(&mut one, ApprovalKind::Migration);
+    let meant = told(&one).into_iter().filter_map(|task| match task {
+        Task::Migrate(run) => Some((run.set, run.plan)),
+        _ => None,
+    });
+    let expected = [("default", "f1"), ("seed", "s1")].map(|(set, hash)| (set.to_owned(), Some(hash.to_owned())));
+    assert_eq!(meant.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_seed_that_is_in_the_database_is_no_part_of_a_plan() {
+    let plans = |more: &Value| {
+        let mut world = healthy(database(more), &json!({}));
+        change(&mut world, "shop-2");
+        world.report = losing_seed;
+        world.settle();
+        assert_eq!(world.phase(), Phase::Healthy, "nobody is asked: {}", world.status().message);
+        let known = world.status().database.unwrap();
+        assert_eq!(known.seed, None);
+        known.plan_hash
+    };
+    assert_eq!(plans(&json!({"seed": files()})), plans(&json!({})));
 }
