@@ -73,9 +73,9 @@ pub struct Metric {
     /// The limits of the value that prometheus.query or web.value gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,
-    /// The candidate beside the stable pods of the same minutes. All requests since the release began are weighed: a
-    /// candidate that turns bad after some good hours is found later than one that is bad from the beginning, and a metric
-    /// with a threshold beside it is for that.
+    /// The candidate beside the stable pods of the same minutes. All requests since the release began are weighed, and apart
+    /// from them those since nothing spoke against the candidate any more: one that turns bad after some good hours is found
+    /// nearly as soon as one that is bad from the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,
     /// How fast the error budget of an objective may be spent, by both sides together.
@@ -308,7 +308,9 @@ pub struct Threshold {
 }
 
 /// How the candidate is compared with stable: by a test that may be looked at any number of times (Lindon and
-/// Malek, arXiv 2011.03567), at the share of the requests that the candidate was seen to serve.
+/// Malek, arXiv 2011.03567), at the share of the requests that the candidate was seen to serve. It is made twice, with half
+/// of the false alarms each: of all that was counted, and of what was counted since nothing spoke against the candidate any
+/// more (status.verdicts.recent).
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Compare {
@@ -316,7 +318,8 @@ pub struct Compare {
     #[serde(default = "ratio")]
     #[schemars(range(min = 1, max = 100))]
     pub max_ratio: f64,
-    /// How sure a Fail must be, 0.5 to 0.9999. Default 0.95: of good candidates at most 5% are failed.
+    /// How sure a Fail must be, 0.5 to 0.9999. Default 0.95: of good candidates at most 5% are failed, by both tests
+    /// together and however long they are watched.
     #[serde(default = "confidence")]
     #[schemars(range(min = 0.5, max = 0.9999))]
     pub confidence: f64,
@@ -325,7 +328,8 @@ pub struct Compare {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub min_events: i64,
     /// Requests of the candidate after which it passes if the ratio that was observed is within maxRatio (or it has
-    /// fewer events than minEvents), although nothing proves it yet. Default 500.
+    /// fewer events than minEvents), although nothing proves it yet. It does not while what was counted of late says half of
+    /// what a Fail takes. Default 500.
     #[serde(default = "requests")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_requests: i64,

@@ -75,6 +75,9 @@ pub enum CheckOutcome {
 /// Entries of [`VerdictStatus::segments`].
 pub const MAX_SEGMENTS: usize = 9;
 
+/// Entries of [`RecentStatus::segments`].
+pub const MAX_RECENT_SEGMENTS: usize = 4;
+
 /// The last verdict of a metric, with the numbers that it rests on.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -133,7 +136,7 @@ pub struct VerdictStatus {
     /// How far back the counters reach, for burnRate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Duration>,
-    /// ln E of the test against maxRatio, for compare: it fails at ln(1 / (1 - confidence)).
+    /// ln E of the test against maxRatio of all that was counted, for compare: it fails at ln(2 / (1 - confidence)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ln_evidence: Option<String>,
@@ -141,6 +144,9 @@ pub struct VerdictStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ratio_bound: Option<String>,
+    /// What was counted lately, for compare: since nothing spoke against the candidate any more. None before that was so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<RecentStatus>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
@@ -180,6 +186,28 @@ pub struct SegmentStatus {
     pub candidate: TallyStatus,
     /// Of stable.
     pub stable: TallyStatus,
+}
+
+/// What was counted since the test of late began anew: at each look at which ln E of what it had counted was below -2.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecentStatus {
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it began anew, n: each time takes more to fail, so that all false alarms together stay bounded.
+    pub restarts: i32,
+    /// What was counted since then, like that of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub segments: Vec<SegmentStatus>,
+    /// ln E of that alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ln_evidence: Option<String>,
+    /// It fails at this: ln(2 n (n + 1) / (1 - confidence)); from half of it on the verdict is no Pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ln_threshold: Option<String>,
 }
 
 /// What was counted in a window that ends now.

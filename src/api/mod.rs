@@ -41,7 +41,7 @@ pub use database_status::{
     MigratedStatus, MigrationDownStatus, RehearsalStatus, SchemaState, SeedStatus, WorkOutcome,
 };
 pub use evidence::{
-    CheckOutcome, CheckStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
+    CheckOutcome, CheckStatus, RecentStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
 };
 pub use http_check::{CaSource, Expect, Header, HttpCheck, Method, Scheme, SecretKey, SecretSource, Target};
 pub use progress_status::{

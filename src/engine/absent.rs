@@ -11,7 +11,7 @@ pub const BUCKET: &str = "is there such a bucket (le), or label?";
 /// What is said of `events` that no side has.
 pub const UNSEEN: &str = "no series of events was ever seen";
 /// What to do about it.
-pub const QUERY: &str = "see that the query is right";
+pub const QUERY: &str = "see that the query is right, a wrong label looks the same";
 
 /// What is to be said of counts where series are absent, if anything is.
 ///
@@ -127,7 +127,7 @@ mod tests {
     #[case::good_of_nobody("good", counts((0, 0), (0, 0), BOTH), VerdictOutcome::Inconclusive,
         "no data: no request of the candidate was counted")]
     #[case::no_such_label("events", counts((9000, 0), (9000, 0), BOTH), VerdictOutcome::Pass,
-        "no series of events was ever seen, on either side: see that the query is right; 0 of 9000 requests of the candidate, 0 of 9000 of stable; ")]
+        "no series of events was ever seen, on either side: see that the query is right, a wrong label looks the same; 0 of 9000 requests of the candidate, 0 of 9000 of stable; ")]
     #[case::not_failed_yet("events", counts((900, 0), (900, 9), CANDIDATE), VerdictOutcome::Pass, "0 of 900 requests")]
     #[case::events_of_nobody("events", counts((0, 0), (0, 0), BOTH), VerdictOutcome::Inconclusive,
         "no data: no request of the candidate was counted")]
@@ -172,7 +172,7 @@ mod tests {
         "events",
         0,
         VerdictOutcome::Pass,
-        "no series of events was ever seen: see that the query is right; burn rate of objective 0.999: 0 over 1h"
+        "no series of events was ever seen: see that the query is right, a wrong label looks the same; burn rate of objective 0.999: 0 over 1h"
     )]
     fn so_they_are_of_windows(
         #[case] part: &str,

@@ -46,6 +46,7 @@ pub fn begin(metric: &Metric, at: Timestamp) -> VerdictStatus {
         history: None,
         ln_evidence: None,
         ratio_bound: None,
+        recent: None,
     }
 }
 

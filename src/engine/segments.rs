@@ -3,7 +3,10 @@
 //! they happened at; so what was counted under different ones is kept apart.
 
 use crate::{
-    api::{SegmentStatus, TallyStatus, VerdictStatus, evidence::MAX_SEGMENTS},
+    api::{
+        RecentStatus, SegmentStatus, TallyStatus, Timestamp, VerdictStatus,
+        evidence::{MAX_RECENT_SEGMENTS, MAX_SEGMENTS},
+    },
     judge::{
         self,
         pool::{nearest, pooled},
@@ -18,23 +21,31 @@ const DEVIATIONS: f64 = 3.0;
 /// What the share may differ by all the same, of the smaller side's.
 const ALIKE: f64 = 0.05;
 
-/// Adds a look to what was counted since the traffic has been shared like this.
+/// Adds a look to what was counted, of all and of late.
 pub fn count(state: &mut VerdictStatus, shared: Shared, candidate: TallyStatus, stable: TallyStatus) {
     if candidate.requests == 0 && stable.requests == 0 {
         return;
     }
+    put(&mut state.segments, MAX_SEGMENTS, shared, [candidate, stable]);
+    if let Some(recent) = &mut state.recent {
+        put(&mut recent.segments, MAX_RECENT_SEGMENTS, shared, [candidate, stable]);
+    }
+}
+
+/// Adds a look to segments, of which there are to be no more than so many.
+fn put(segments: &mut Vec<SegmentStatus>, most: usize, shared: Shared, [candidate, stable]: [TallyStatus; 2]) {
     let Shared { weight, since } = shared;
     let goes_on = |last: &&mut SegmentStatus| {
         (last.weight, last.since) == (weight, Some(since)) && is_alike(last, candidate, stable)
     };
-    if let Some(last) = state.segments.last_mut().filter(goes_on) {
+    if let Some(last) = segments.last_mut().filter(goes_on) {
         add(&mut last.candidate, candidate);
         add(&mut last.stable, stable);
         return;
     }
-    state.segments.push(SegmentStatus { weight, since: Some(since), exposure: None, candidate, stable });
-    while state.segments.len() > MAX_SEGMENTS {
-        shorten(&mut state.segments);
+    segments.push(SegmentStatus { weight, since: Some(since), exposure: None, candidate, stable });
+    while segments.len() > most {
+        shorten(segments);
     }
 }
 
@@ -65,7 +76,7 @@ fn shorten(segments: &mut Vec<SegmentStatus>) {
     whole.exposure = Some(format!("{:.9}", pooled(&ended[one], &ended[other]).exposure));
 }
 
-pub const fn add(sum: &mut TallyStatus, more: TallyStatus) {
+const fn add(sum: &mut TallyStatus, more: TallyStatus) {
     sum.requests = sum.requests.saturating_add(more.requests);
     sum.events = sum.events.saturating_add(more.events);
 }
@@ -97,11 +108,34 @@ fn judged(it: &SegmentStatus) -> judge::Segment {
 /// What was counted, as the judge takes it.
 pub fn evidence(state: &VerdictStatus) -> judge::Evidence {
     let requests = state.segments.iter().map(|it| whole(it.candidate.requests)).fold(0, u64::saturating_add);
-    judge::Evidence { segments: state.segments.iter().map(judged).collect(), candidate_requests: requests }
+    let recent = state.recent.as_ref().map(|recent| judge::Recent {
+        restarts: u32::try_from(recent.restarts).unwrap_or(1),
+        segments: recent.segments.iter().map(judged).collect(),
+    });
+    judge::Evidence { segments: state.segments.iter().map(judged).collect(), candidate_requests: requests, recent }
+}
+
+/// What is counted of late begins anew, with what is counted from a look on.
+pub fn begin_anew(state: &mut VerdictStatus, since: Timestamp) {
+    let before = state.recent.as_ref().map_or(0, |recent| recent.restarts);
+    let restarts = before.saturating_add(1);
+    let segments = Vec::new();
+    state.recent = Some(RecentStatus { since, restarts, segments, ln_evidence: None, ln_threshold: None });
+}
+
+/// The requests and events of all segments, of the candidate and of stable.
+pub fn sums(segments: &[SegmentStatus]) -> [TallyStatus; 2] {
+    let mut all = [TallyStatus::default(); 2];
+    for segment in segments {
+        add(&mut all[0], segment.candidate);
+        add(&mut all[1], segment.stable);
+    }
+    all
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rstest::rstest;
     use serde_json::json;
 
@@ -193,6 +227,46 @@ mod tests {
         assert_eq!((last.weight, &last.exposure), (95, &None), "{last:?}");
         let pooled = state.segments.iter().filter_map(|it| it.exposure.as_ref());
         assert!(pooled.clone().count() > 3 && pooled.clone().all(|text| text.len() == 11), "{:?}", state.segments);
+    }
+
+    #[test]
+    fn what_is_counted_of_late_is_bounded_and_takes_nothing_from_all() {
+        let mut state = looked(&[(10, HOUR, 0.001)]);
+        begin_anew(&mut state, Timestamp::from_millis(1));
+        begin_anew(&mut state, Timestamp::from_millis(2));
+        for (at, weight) in (10..).zip([20, 35, 50, 65, 80, 95]) {
+            let tally = |requests| TallyStatus { requests, events: 9 };
+            let shared = Shared { weight, since: Timestamp::from_millis(at * 1000) };
+            count(&mut state, shared, tally(i64::from(weight) * 10), tally(1000 - i64::from(weight) * 10));
+        }
+        let recent = state.recent.clone().unwrap();
+        assert_eq!((recent.restarts, recent.since, recent.segments.len()), (2, Timestamp::from_millis(2), MAX_RECENT_SEGMENTS));
+        let [[own, other], [all, all_other]] = [sums(&recent.segments), sums(&state.segments)];
+        assert_eq!((own.requests + other.requests, own.events, other.events), (6000, 54, 54));
+        assert_eq!(all.requests + all_other.requests, HOUR + 6000, "{all:?}");
+        assert!(recent.segments.iter().any(|it| it.exposure.is_some()));
+    }
+
+    proptest! {
+        #[test]
+        fn pooled_of_late_they_never_make_more_of_a_case(
+            looks in prop::collection::vec((1..100_i32, 0..40_i64, 0..40_i64), 1..15),
+        ) {
+            let mut state = looked(&[(50, HOUR, 0.001)]);
+            begin_anew(&mut state, Timestamp::from_millis(1));
+            let mut apart = Vec::new();
+            for (at, (weight, own, other)) in (10..).zip(looks) {
+                let tally = |requests, events| TallyStatus { requests, events };
+                let shared = Shared { weight, since: Timestamp::from_millis(at * 1000) };
+                let (candidate, stable) = (tally(i64::from(weight) * 10, own), tally(1000 - i64::from(weight) * 10, other));
+                count(&mut state, shared, candidate, stable);
+                apart.push(judge::Segment { exposure: share(candidate, stable), candidate: whole(own), stable: whole(other) });
+            }
+            let test = judge::counts::RatioTest { tolerated: 1.5, ..Default::default() };
+            let pooled = evidence(&state).recent.unwrap().segments;
+            prop_assert!(pooled.len() <= MAX_RECENT_SEGMENTS);
+            prop_assert!(test.ln_e(&pooled) <= test.ln_e(&apart) + 1e-6, "{pooled:?}");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crate::{
     api::{
-        BurnRate, Compare, Duration, Metric, NoData, TallyStatus, Threshold, Timestamp, VerdictOutcome, VerdictStatus,
-        WindowStatus, Workload,
+        BurnRate, Compare, Duration, Metric, NoData, SegmentStatus, Threshold, Timestamp, VerdictOutcome,
+        VerdictStatus, WindowStatus, Workload,
     },
     judge::{
         self,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 use super::observed::{Container, Ended, Pod, Revision};
-use super::segments::{add, evidence};
+use super::segments::{begin_anew, evidence, sums};
 
 /// What it means that there was nothing to measure.
 pub fn no_data(metric: &Metric, why: &str) -> (VerdictOutcome, String) {
@@ -104,37 +104,57 @@ fn exact(value: f64) -> String {
     if size == 0.0 || (1e-5..1e15).contains(&size) { format!("{value}") } else { format!("{value:e}") }
 }
 
-/// What was counted so far, candidate against stable.
+/// What was counted so far, candidate against stable: of all, and of late.
 pub fn compared(compare: &Compare, metric: &Metric, state: &mut VerdictStatus) -> (VerdictOutcome, String) {
     let found = judge::judge(&evidence(state), &compare.settings());
-    state.ln_evidence = Some(shown(found.ln_e));
+    state.ln_evidence = Some(shown(found.harm.ln_e));
     state.ratio_bound = found.bound.map(shown);
-    let mut all = [TallyStatus::default(); 2];
-    for segment in &state.segments {
-        add(&mut all[0], segment.candidate);
-        add(&mut all[1], segment.stable);
+    if let (Some(recent), Some(lately)) = (&mut state.recent, found.harm.lately) {
+        recent.ln_evidence = Some(shown(lately.ln_e));
+        recent.ln_threshold = Some(shown(lately.ln_threshold));
     }
-    let [candidate, stable] = all;
+    let told = told_of_both(&found, compare, state);
+    // What a failure rests on stays.
+    if found.harm.begins_anew && found.outcome != judge::Outcome::Fail {
+        begin_anew(state, state.counted_until.unwrap_or(state.started_at));
+    }
+    let [candidate, _] = sums(&state.segments);
     if candidate.requests == 0 {
         return no_data(metric, "no request of the candidate was counted");
     }
-    let message = format!(
-        "{} of {} requests of the candidate, {} of {} of stable; ln E {} (fails at {}), max ratio {}{}",
-        candidate.events,
-        candidate.requests,
-        stable.events,
-        stable.requests,
-        shown(found.ln_e),
-        shown(found.ln_threshold),
-        compare.max_ratio,
-        found.bound.map(|bound| format!(", it is below {}", shown(bound))).unwrap_or_default(),
-    );
     let outcome = match found.outcome {
         judge::Outcome::Pass => VerdictOutcome::Pass,
         judge::Outcome::Fail => VerdictOutcome::Fail,
         judge::Outcome::Inconclusive => VerdictOutcome::Inconclusive,
     };
-    (outcome, message)
+    (outcome, told)
+}
+
+/// The counts and what they say, for people: those of all, unless it is those of late that speak against the candidate.
+fn told_of_both(found: &judge::Verdict, compare: &Compare, state: &VerdictStatus) -> String {
+    let counts = |segments: &[SegmentStatus]| {
+        let [candidate, stable] = sums(segments);
+        format!(
+            "{} of {} requests of the candidate, {} of {} of stable",
+            candidate.events, candidate.requests, stable.events, stable.requests
+        )
+    };
+    let (harm, max_ratio) = (found.harm, compare.max_ratio);
+    let (all, ln_e, limit) = (counts(&state.segments), shown(harm.ln_e), shown(harm.ln_threshold));
+    let of_late = harm.lately.filter(|it| it.doubts && harm.ln_e < harm.ln_threshold);
+    if let (Some(lately), Some(recent)) = (of_late, &state.recent) {
+        let (perhaps, half) = match lately.fails {
+            true => ("", String::new()),
+            false => ("perhaps ", format!(", no Pass from {}", shown(judge::DOUBT * lately.ln_threshold))),
+        };
+        let (counts, since) = (counts(&recent.segments), recent.since);
+        let (own, limit) = (shown(lately.ln_e), shown(lately.ln_threshold));
+        return format!(
+            "{perhaps}worse of late: since {since} {counts}; ln E {own} (fails at {limit}{half}), max ratio {max_ratio}; in all ln E {ln_e}"
+        );
+    }
+    let bound = found.bound.map(|bound| format!(", it is below {}", shown(bound))).unwrap_or_default();
+    format!("{all}; ln E {ln_e} (fails at {limit}), max ratio {max_ratio}{bound}")
 }
 
 /// A number with as many digits as people read.

@@ -13,11 +13,13 @@ pub mod mann_whitney;
 pub mod means;
 pub mod multinomial;
 pub mod pool;
+pub mod recent;
 pub mod simulation;
 pub mod verdict;
 
 pub use counts::Segment;
-pub use verdict::{Evidence, Outcome, Settings, Verdict, judge};
+pub use recent::{DOUBT, Lately, Recent};
+pub use verdict::{Evidence, Harm, Outcome, Settings, Verdict, harm, judge};
 
 /// A range of values in which the true one is, at the confidence that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 use fastrand::Rng;
 
 use super::{
+    Evidence, Harm, Recent, Settings,
     counts::{RatioTest, Segment},
-    pool,
+    harm, pool,
 };
+use crate::api::evidence::{MAX_RECENT_SEGMENTS, MAX_SEGMENTS};
 
 /// The candidate's weights, one after the other, for a quarter of the intervals each.
 pub const WEIGHTS: [f64; 4] = [0.05, 0.1, 0.25, 0.5];
@@ -17,9 +19,6 @@ pub const WEIGHTS: [f64; 4] = [0.05, 0.1, 0.25, 0.5];
 /// More of them than exposures are kept apart.
 pub const MANY_WEIGHTS: [f64; 19] =
     [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
-
-/// The exposures that are kept apart beside the one under way, as in the status.
-const ENDED: usize = crate::api::evidence::MAX_SEGMENTS - 1;
 
 /// The share of the requests of both sides that fail in an incident.
 const INCIDENT: f64 = 0.3;
@@ -42,13 +41,16 @@ pub struct Releases {
     /// The share (0 to 1) of intervals in which something that both sides depend on is away: of the requests of both
     /// the same share fails then.
     pub incidents: f64,
+    /// Intervals for which every candidate is as good as stable, in which it goes through its weights; after them it stays
+    /// at the last one. 0: it is from the beginning what it is.
+    pub good: u32,
 }
 
 impl Releases {
     /// Hour-long releases with a look a minute, at ten requests a second of which 1% fail.
     #[must_use]
     pub const fn usual(runs: u32, seed: u64) -> Self {
-        Self { runs, seed, intervals: 60, requests: 600, errors: 0.01, weights: &WEIGHTS, incidents: 0.0 }
+        Self { runs, seed, intervals: 60, requests: 600, errors: 0.01, weights: &WEIGHTS, incidents: 0.0, good: 0 }
     }
 
     /// The same with an incident in one of twenty minutes, and more weights than exposures are kept apart.
@@ -57,57 +59,148 @@ impl Releases {
         Self { weights: &MANY_WEIGHTS, incidents: 0.05, ..self }
     }
 
+    /// The same, of candidates that turn bad after that hour and are watched for six more.
+    #[must_use]
+    pub const fn that_turn_bad(self) -> Self {
+        Self { intervals: 7 * self.intervals, good: self.intervals, ..self }
+    }
+
     /// The share (0 to 1) of releases that are aborted, of candidates that fail `ratio` times as often as stable.
     #[must_use]
     pub fn aborted(&self, method: Method, ratio: f64) -> f64 {
-        let runs = (0..self.runs).filter(|run| self.run(u64::from(*run), method, ratio));
+        self.share(|run| self.run(run, method, ratio).aborted.is_some())
+    }
+
+    /// The share (0 to 1) of releases of candidates that fail `ratio` times as often as stable, and that what was counted of
+    /// late would keep from passing at a look or more, without being aborted.
+    #[must_use]
+    pub fn doubted(&self, method: Method, ratio: f64) -> f64 {
+        self.share(|run| {
+            let end = self.run(run, method, ratio);
+            end.aborted.is_none() && end.doubted > 0
+        })
+    }
+
+    fn share(&self, is: impl Fn(u64) -> bool) -> f64 {
+        let runs = (0..self.runs).filter(|run| is(u64::from(*run)));
         runs.count() as f64 / f64::from(self.runs.max(1))
     }
 
-    /// Whether one release is aborted. Each has dice of its own, the same for all methods.
-    fn run(&self, run: u64, method: Method, ratio: f64) -> bool {
+    /// In how many intervals after it turned bad a candidate is found, of so many of 100 releases; none if that is later
+    /// than they are watched. Those that are aborted before are left aside.
+    #[must_use]
+    pub fn found(&self, method: Method, ratio: f64, percents: &[u32]) -> Vec<Option<u32>> {
+        let ends = (0..self.runs).map(|run| self.run(u64::from(run), method, ratio).aborted);
+        let late = ends.filter(|end| end.is_none_or(|at| at >= self.good));
+        let mut found: Vec<u32> = late.map(|end| end.map_or(u32::MAX, |at| at - self.good + 1)).collect();
+        found.sort_unstable();
+        let place = |percent: &u32| found.len().saturating_sub(1) * *percent as usize / 100;
+        let at = |percent: &u32| found.get(place(percent)).copied().filter(|intervals| *intervals < u32::MAX);
+        percents.iter().map(at).collect()
+    }
+
+    /// What becomes of one release. Each has dice of its own, the same for all methods.
+    fn run(&self, run: u64, method: Method, ratio: f64) -> End {
         let mut dice = Rng::with_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(run));
         let mut seen = Seen::default();
-        (0..self.intervals).any(|interval| {
-            let place = interval as usize * self.weights.len() / self.intervals as usize;
-            seen.enter(place.min(self.weights.len() - 1));
-            let candidate = binomial(&mut dice, self.requests, self.weights[seen.step]);
-            let stable = self.requests - candidate;
-            let incident = self.incidents > 0.0 && dice.f64() < self.incidents;
-            let [bad, good] = if incident { [INCIDENT; 2] } else { [self.errors * ratio, self.errors] };
-            let now = Counts {
-                requests: [candidate, stable].map(u64::from),
-                errors: [(candidate, bad), (stable, good)]
-                    .map(|(all, share)| binomial(&mut dice, all, share))
-                    .map(u64::from),
-            };
-            seen.here = seen.here.with(now);
-            seen.all = seen.all.with(now);
-            method.aborts(now, &seen)
-        })
+        let mut end = End::default();
+        let way = if self.good > 0 { self.good } else { self.intervals };
+        for interval in 0..self.intervals {
+            let place = (interval as usize * self.weights.len() / way as usize).min(self.weights.len() - 1);
+            let ratio = if interval < self.good { 1.0 } else { ratio };
+            let now = self.interval(&mut dice, self.weights[place], ratio);
+            seen.add(place, now);
+            match method.look(now, &mut seen) {
+                Look::Aborts => {
+                    end.aborted = Some(interval);
+                    return end;
+                }
+                Look::Doubts => end.doubted += 1,
+                Look::Nothing => {}
+            }
+        }
+        end
     }
+
+    /// What is counted in an interval at a weight.
+    fn interval(&self, dice: &mut Rng, weight: f64, ratio: f64) -> Counts {
+        let candidate = binomial(dice, self.requests, weight);
+        let stable = self.requests - candidate;
+        let incident = self.incidents > 0.0 && dice.f64() < self.incidents;
+        let [bad, good] = if incident { [INCIDENT; 2] } else { [self.errors * ratio, self.errors] };
+        Counts {
+            requests: [candidate, stable].map(u64::from),
+            errors: [(candidate, bad), (stable, good)].map(|(all, share)| u64::from(binomial(dice, all, share))),
+        }
+    }
+}
+
+/// How a release ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    /// The interval, from 0, after which it was aborted.
+    aborted: Option<u32>,
+    /// Looks at which it would have been kept from passing by what was counted of late.
+    doubted: u32,
+}
+
+/// What a look says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Aborts,
+    Doubts,
+    Nothing,
 }
 
 /// What was counted until now.
 #[derive(Clone, Debug, Default)]
 struct Seen {
+    whole: Counted,
+    /// Since the test of late began anew, and how often it did.
+    recent: Option<(u32, Counted)>,
+    /// Altogether.
+    all: Counts,
+}
+
+impl Seen {
+    fn add(&mut self, step: usize, now: Counts) {
+        self.whole.add(step, now, MAX_SEGMENTS);
+        if let Some((_, recent)) = &mut self.recent {
+            recent.add(step, now, MAX_RECENT_SEGMENTS);
+        }
+        self.all = self.all.with(now);
+    }
+
+    fn evidence(&self) -> Evidence {
+        let recent = self.recent.as_ref();
+        let recent = recent.map(|(restarts, it)| Recent { restarts: *restarts, segments: it.segments() });
+        Evidence { segments: self.whole.segments(), candidate_requests: self.all.requests[0], recent }
+    }
+}
+
+/// What was counted, by exposure.
+#[derive(Clone, Debug, Default)]
+struct Counted {
     /// At the steps before, at no more exposures than a status keeps apart.
     ended: Vec<Segment>,
     /// The place of the step under way.
     step: usize,
     /// At that.
     here: Counts,
-    /// Altogether.
-    all: Counts,
 }
 
-impl Seen {
-    fn enter(&mut self, step: usize) {
+impl Counted {
+    fn add(&mut self, step: usize, now: Counts, most: usize) {
         if step != self.step {
-            self.ended.push(self.here.segment());
-            pool::shorten(&mut self.ended, ENDED);
+            self.ended.extend((self.here.requests != [0, 0]).then(|| self.here.segment()));
+            pool::shorten(&mut self.ended, most - 1);
             (self.step, self.here) = (step, Counts::default());
         }
+        self.here = self.here.with(now);
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        self.ended.iter().copied().chain([self.here.segment()]).collect()
     }
 }
 
@@ -137,8 +230,10 @@ impl Counts {
 /// A way to judge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
-    /// The test of `counts`, with this ratio tolerated.
+    /// Both tests of `verdict`, with this ratio tolerated.
     Ratio(f64),
+    /// Only the one of all that was counted, with all of alpha.
+    Whole(f64),
     /// More than this share of the candidate's requests failed in the last interval.
     Threshold(f64),
     /// The candidate's share of errors since the start is above stable's by a pooled z-test of 5%, one-sided.
@@ -146,24 +241,40 @@ pub enum Method {
 }
 
 impl Method {
-    fn aborts(self, now: Counts, seen: &Seen) -> bool {
-        match self {
-            Self::Ratio(tolerated) => {
-                let segments: Vec<Segment> = seen.ended.iter().copied().chain([seen.here.segment()]).collect();
-                RatioTest { tolerated, ..RatioTest::default() }.rejects(&segments)
+    fn look(self, now: Counts, seen: &mut Seen) -> Look {
+        let aborts = match self {
+            Self::Ratio(tolerated) => return by_both(tolerated, seen),
+            Self::Whole(tolerated) => {
+                RatioTest { tolerated, ..RatioTest::default() }.rejects(&seen.whole.segments())
             }
             Self::Threshold(most) => now.errors[0] as f64 > most * now.requests[0] as f64,
             Self::ZTest => z_score(seen.all) > 1.644_854,
-        }
+        };
+        if aborts { Look::Aborts } else { Look::Nothing }
     }
 
     fn name(self) -> String {
         match self {
             Self::Ratio(tolerated) => format!("`judge`, tolerated ratio {tolerated}, alpha 0.05"),
+            Self::Whole(tolerated) => format!("the same of all that was counted alone, tolerated ratio {tolerated}"),
             Self::Threshold(most) => format!("fixed threshold: {}% of an interval's requests", most * 100.0),
             Self::ZTest => "z-test at each look, 5%".to_owned(),
         }
     }
+}
+
+/// A look as the engine has it, without the bound, which aborts nothing.
+fn by_both(tolerated: f64, seen: &mut Seen) -> Look {
+    let settings = Settings { max_ratio: tolerated, ..Settings::default() };
+    let Harm { fails, lately, begins_anew, .. } = harm(&seen.evidence(), &settings);
+    if fails {
+        return Look::Aborts;
+    }
+    if begins_anew {
+        let before = seen.recent.as_ref().map_or(0, |(restarts, _)| *restarts);
+        seen.recent = Some((before + 1, Counted::default()));
+    }
+    if lately.is_some_and(|it| it.doubts) { Look::Doubts } else { Look::Nothing }
 }
 
 fn z_score(all: Counts) -> f64 {
@@ -212,6 +323,7 @@ pub fn table(releases: &Releases) -> String {
         INCIDENT * 100.0
     );
     rows(&mut text, &incidents);
+    late_rows(&mut text, &releases.that_turn_bad());
     text
 }
 
@@ -225,6 +337,29 @@ fn rows(text: &mut String, releases: &Releases) {
         let shares = [1.0, 1.5, 2.0, 4.0].map(|ratio| format!("{:.1}%", 100.0 * releases.aborted(method, ratio)));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "| {} | {} |", method.name(), shares.join(" | "));
+    }
+}
+
+/// How soon a candidate is found that turns bad; and how often a good one is doubted in as long a time.
+fn late_rows(text: &mut String, releases: &Releases) {
+    let Releases { intervals, good, .. } = releases;
+    let _ = write!(
+        text,
+        "\n## Good at first, and then worse\n\nThe same as in the first table; then the candidate stays at its last weight, \
+         and fails so many times as often as stable. Intervals until it is found, half of the releases and 95% of them, \
+         {} at most; and what becomes of one that stays as good as stable for as long: aborted (false), and kept from \
+         passing at some look, without an abort, by what was counted of late.\n\n\
+         | method | 2 times: half | 95% | 4 times: half | 95% | good: aborted | kept from passing |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        intervals - good
+    );
+    for method in [1.0, 1.5].into_iter().flat_map(|ratio| [Method::Ratio(ratio), Method::Whole(ratio)]) {
+        let found = [2.0, 4.0].map(|ratio| releases.found(method, ratio, &[50, 95])).concat();
+        let told = |intervals: &Option<u32>| intervals.map_or_else(|| "more".to_owned(), |it| it.to_string());
+        let found: Vec<String> = found.iter().map(told).collect();
+        let good = [releases.aborted(method, 1.0), releases.doubted(method, 1.0)];
+        let good = good.map(|share| format!("{:.1}%", 100.0 * share));
+        let _ = writeln!(text, "| {} | {} | {} |", method.name(), found.join(" | "), good.join(" | "));
     }
 }
 
@@ -246,6 +381,37 @@ mod tests {
         assert!(aborted <= alpha_with_slack(), "{aborted}");
         let at_the_edge = FEW.aborted(Method::Ratio(1.5), 1.5);
         assert!(at_the_edge <= alpha_with_slack(), "{at_the_edge}");
+    }
+
+    #[test]
+    fn nor_in_seven_hours() {
+        let long = Releases { runs: 200, ..FEW.that_turn_bad() };
+        let most = 0.05 + 3.0 * (0.05 * 0.95 / f64::from(long.runs)).sqrt();
+        for tolerated in [1.0, 1.5] {
+            let aborted = long.aborted(Method::Ratio(tolerated), tolerated);
+            assert!(aborted <= most, "{tolerated}: {aborted}");
+        }
+    }
+
+    #[test]
+    fn a_good_candidate_is_hardly_ever_kept_from_passing() {
+        let doubted = FEW.doubted(Method::Ratio(1.5), 1.0);
+        assert!(doubted <= 0.02, "{doubted}");
+        // Of those that are just tolerable.
+        let doubted = FEW.doubted(Method::Ratio(1.0), 1.0);
+        assert!(doubted <= 0.1, "{doubted}");
+    }
+
+    #[test]
+    fn a_candidate_that_turns_bad_is_found_nearly_as_soon_as_one_that_is_bad_from_the_beginning() {
+        let late = Releases { runs: 100, ..FEW.that_turn_bad() };
+        let found = |method, ratio| late.found(method, ratio, &[50, 95]);
+        let [half, most] = found(Method::Ratio(1.5), 4.0)[..] else { panic!() };
+        assert!(half <= Some(10) && most <= Some(16) && half > Some(1), "{half:?} {most:?}");
+        let before = found(Method::Whole(1.5), 4.0);
+        assert!(before[0] >= half.map(|it| 3 * it / 2), "{before:?} {half:?}");
+        // Whoever does not get worse is not found.
+        assert_eq!(found(Method::Ratio(1.5), 1.0), [None, None]);
     }
 
     #[test]
@@ -288,7 +454,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_makes_the_same_table() {
-        let small = Releases::usual(20, 3);
+        let small = Releases::usual(5, 3);
         assert_eq!(table(&small), table(&small));
     }
 

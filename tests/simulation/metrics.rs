@@ -123,6 +123,7 @@ pub fn measured(id: &str, measure: &Measure) -> Reply {
         5 => answer(measure, 3, 0.4),
         6 => answer(measure, 3, 0.0),
         7 => answer(measure, 0, 0.0),
+        10 | 11 => beside_a_bad_stable(measure),
         _ => well(measure),
     }
 }
@@ -200,6 +201,15 @@ pub fn measured_after(id: &str, measure: &Measure) -> Reply {
 /// An answer that all is well.
 pub fn well(measure: &Measure) -> Reply {
     answer(measure, 1_000, 0.0)
+}
+
+/// An answer that all is well, and stable is not: for all that was counted a candidate that turns bad later is no worse.
+fn beside_a_bad_stable(measure: &Measure) -> Reply {
+    let mut reply = well(measure);
+    if let Reply::Counts { stable, .. } = &mut reply {
+        stable.events = 900;
+    }
+    reply
 }
 
 /// The answer where so many requests were counted on each side, and of the candidate's this share failed.

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{CliError, dispersion::Dispersion, source::Source, splits, subject::Subject};
+use super::{CliError, dispersion::Dispersion, source::Source, splits, subject::Subject, unseen};
 use crate::{
     api::{Compare, Metric, TallyStatus, Timestamp, VerdictOutcome},
     cli::{
@@ -48,6 +48,9 @@ pub struct Run {
     /// Which of events and good has no series.
     #[serde(skip_serializing_if = "Option::is_none")]
     absent: Option<&'static str>,
+    /// What there is of events that have no series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// Tries a metric with `compare` on stable alone.
@@ -84,9 +87,13 @@ pub async fn run(
         configured: compare.dispersion,
         absent: (!pods.is_empty() && found.values().all(Samples::is_absent))
             .then(|| if absent::is_of_good(metric) { GOOD } else { "events" }),
+        hint: None,
     };
     if run.lacks_data() {
         return Ok(run);
+    }
+    if run.absent.is_some() {
+        run.hint = unseen::hint(source, subject, metric).await;
     }
     run.candidates = splits::candidates(pods.len(), args.candidate_share);
     let made = splits::make(pods.len(), run.candidates, usize::try_from(args.runs).unwrap_or(usize::MAX), args.seed);
@@ -143,6 +150,7 @@ impl Run {
         if self.absent.is_some() {
             text += &format!("  {}: {}\n", absent::UNSEEN, absent::QUERY);
         }
+        text.extend(self.hint.iter().map(|hint| format!("  {hint}\n")));
         if let (Some(seen), Some(suggested)) = (self.dispersion, self.suggested) {
             text += &if suggested > *configured {
                 format!(

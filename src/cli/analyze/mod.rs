@@ -10,6 +10,7 @@ mod splits;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod unseen;
 
 use serde::Serialize;
 

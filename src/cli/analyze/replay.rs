@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CliError, source::Source, subject::Subject};
+use super::{CliError, source::Source, subject::Subject, unseen};
 use crate::{
     api::{Metric, Timestamp, VerdictOutcome, VerdictStatus},
     cli::paint::{Paint, Tone},
@@ -26,6 +26,9 @@ pub struct Replayed {
     changes: Vec<Change>,
     /// The verdict at the end, as it would stand in the status.
     pub verdict: VerdictStatus,
+    /// What there is of events that have no series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// A look at which the verdict became another.
@@ -77,7 +80,11 @@ pub async fn replay(source: &Source, subject: &Subject, metric: &Metric) -> Resu
         });
     }
     let failed_at = state.measured_at.filter(|_| state.outcome == VerdictOutcome::Fail);
-    Ok(Replayed { name: metric.name.clone(), looks, has_data, failed_at, changes, verdict: state })
+    let hint = match state.message.starts_with(absent::UNSEEN) {
+        true => unseen::hint(source, subject, metric).await,
+        false => None,
+    };
+    Ok(Replayed { name: metric.name.clone(), looks, has_data, failed_at, changes, verdict: state, hint })
 }
 
 impl Replayed {
@@ -95,6 +102,7 @@ impl Replayed {
         for Change { at, outcome: became, message } in changes {
             text += &format!("  {at}  {}  {message}\n", outcome(*became));
         }
+        text.extend(self.hint.iter().map(|hint| format!("  {hint}\n")));
         text
     }
 }

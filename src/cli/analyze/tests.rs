@@ -29,12 +29,15 @@ struct Fake {
     pods: &'static [Pod],
     /// The value of an expression at a time in seconds; none for no series.
     value: fn(i64) -> Option<f64>,
+    /// How many errors a pod of the candidate has had besides, by a time in seconds.
+    besides: fn(i64) -> i64,
     status: u16,
 }
 
 const GOOD: Fake = Fake {
     pods: &[("shop-new-a", 100), ("shop-new-b", 100), ("shop-old-a", 100), ("shop-old-b", 100)],
     value: |_| Some(0.2),
+    besides: |_| 0,
     status: 200,
 };
 const BAD: Fake = Fake { pods: &[("shop-new-a", 10), ("shop-old-a", 100)], ..GOOD };
@@ -43,14 +46,22 @@ const SILENT: Fake = Fake { pods: &[], value: |_| None, ..GOOD };
 impl Fake {
     fn answer(self, query: &str, time: i64) -> String {
         let Some((selector, range)) = query.rsplit_once('[').filter(|_| query.ends_with("s]")) else {
-            let value = (self.value)(time).map(|value| json!({"metric": {}, "value": [time, value.to_string()]}));
+            let value = match query.starts_with("count(") {
+                true => (!query.contains("nothing")).then_some(4.0),
+                false => (self.value)(time),
+            };
+            let value = value.map(|value| json!({"metric": {}, "value": [time, value.to_string()]}));
             let result: Vec<_> = value.into_iter().collect();
             return json!({"status": "success", "data": {"resultType": "vector", "result": result}}).to_string();
         };
         let seconds: i64 = range.trim_end_matches("s]").parse().unwrap();
         let side = if selector.contains("shop-new") { "shop-new" } else { "shop-old" };
         let series = |(name, one_in): &Pod| {
-            let of = |at: i64| (at - BEGIN + 3600) * 10 / if selector.starts_with("errors") { *one_in } else { 1 };
+            let is_worse = side == "shop-new";
+            let of = |at: i64| match selector.starts_with("errors") {
+                true => (at - BEGIN + 3600) * 10 / *one_in + if is_worse { (self.besides)(at) } else { 0 },
+                false => (at - BEGIN + 3600) * 10,
+            };
             let times = (time - seconds + 1..=time).filter(|at| at % 15 == 0);
             let values: Vec<_> = times.map(|at| json!([at, of(at).to_string()])).collect();
             json!({"metric": {"pod": name}, "values": values})
@@ -186,6 +197,17 @@ async fn a_good_candidate_passes_and_every_change_is_told() {
     assert!(text.contains("gone back at 2026-11-20T10:10:30.000Z, because of latency"), "{text}");
 }
 
+#[tokio::test]
+async fn a_candidate_that_turns_bad_is_found_as_the_operator_would_have() {
+    // Four times the errors from 10:20 on.
+    let late = Fake { besides: |at| (at - BEGIN - 1200).max(0) * 3 / 10, ..GOOD };
+    let (text, _) = analyze(late, |args| args.metrics = vec!["errors".into()]).await.unwrap();
+    assert!(text.contains("errors: Fail after 4") && text.contains(" looks: worse of late: since 2026-11-20T10:"), "{text}");
+    let (_, end) = text.trim_end().rsplit_once("gone back at 2026-11-20T10:").unwrap();
+    assert!(("22".."25").contains(&&end[..2]) && end.ends_with("because of errors"), "{text}");
+    assert!(text.contains("  Inconclusive  perhaps worse of late: since "), "{text}");
+}
+
 /// Half of the requests from 10:00 on, more from half a second before 10:10:30 on, and all of them from so long before
 /// 10:20:30 on.
 fn promoted() -> Past {
@@ -255,6 +277,7 @@ async fn counters_that_are_not_there_are_told(
     let (text, lacks) = analyze_of(&manifest, GOOD, |args| (only(args), args.aa = true).1).await.unwrap();
     assert!(text.contains(told_by_aa) && lacks == lacking, "{text}");
     assert_eq!(text.contains("  no series of events was ever seen: see that"), part == "events", "{text}");
+    assert_eq!(text.contains("\n  of nothing there is no series at all: "), part == "events", "{text}");
 }
 
 #[tokio::test]

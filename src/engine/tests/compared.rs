@@ -8,8 +8,9 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{Action, Phase, VerdictOutcome},
-    engine::{Ask, Measure, Question, Reply},
+    api::{Action, Metric, Phase, VerdictOutcome, VerdictStatus},
+    engine::{Ask, Measure, Question, Reply, segments},
+    judge::{self, Outcome},
 };
 
 #[test]
@@ -172,4 +173,81 @@ fn steps_without_pauses_go_on_after_a_look_at_each_weight() {
         world.settle();
     }
     assert_eq!(world.phase(), Phase::Paused, "{}", world.status().message);
+}
+
+/// v2 at 50% for three hours, of the first of which it fails as often as stable.
+fn after_a_good_hour() -> World {
+    let mut world = with_metric(against_stable());
+    let steps = json!([{"setWeight": 50}, {"pause": {"duration": "3h"}}]);
+    world.edit(|spec| spec.strategy = serde_json::from_value(json!({"canary": {"steps": steps}})).unwrap());
+    world.reply = |question| Some(counts(question, (100, 2), (100, 2)));
+    world.set_image("v2");
+    minutes(&mut world, 60);
+    assert_eq!((weight(&world), verdict(&world).0), (50, VerdictOutcome::Pass), "{}", verdict(&world).1);
+    world
+}
+
+/// Its verdicts, as long as it is not taken back and for ten minutes at most, look by look.
+fn looks(world: &mut World) -> Vec<VerdictStatus> {
+    let mut all = Vec::new();
+    while all.len() < 20 && world.status().rollback.is_none() {
+        world.wait(30);
+        world.settle();
+        all.push(world.status().verdicts[0].clone());
+    }
+    all
+}
+
+/// What a person computes from the numbers in the status.
+fn judged(state: &VerdictStatus) -> judge::Verdict {
+    let metric: Metric = serde_json::from_value(against_stable()).unwrap();
+    judge::judge(&segments::evidence(state), &metric.compare.unwrap().settings())
+}
+
+#[test]
+fn a_candidate_that_turns_bad_after_a_good_hour_goes_back_and_does_not_pass_meanwhile() {
+    let mut world = after_a_good_hour();
+    world.reply = |question| Some(counts(question, (100, 8), (100, 2)));
+    let all = looks(&mut world);
+    let rollback = world.status().rollback.unwrap();
+    let told = "metric errors-vs-stable failed: worse of late: since 1970-01-12T";
+    assert!(rollback.message.starts_with(told), "{}", rollback.message);
+    assert!(rollback.message.contains(", max ratio 1; in all ln E -"), "{}", rollback.message);
+    let doubt = all.iter().find(|it| it.outcome == VerdictOutcome::Inconclusive).unwrap();
+    assert!(doubt.message.starts_with("perhaps worse of late: since ") && doubt.message.contains(", no Pass from "));
+    // The evidence is enough to compute it again.
+    let last = all.last().unwrap();
+    let recent = last.recent.as_ref().unwrap();
+    let (found, doubted) = (judged(last), judged(doubt));
+    assert_eq!((found.outcome, doubted.outcome), (Outcome::Fail, Outcome::Inconclusive), "{last:?}");
+    let lately = found.harm.lately.unwrap();
+    let ln_e: f64 = recent.ln_evidence.as_ref().unwrap().parse().unwrap();
+    let ln_threshold: f64 = recent.ln_threshold.as_ref().unwrap().parse().unwrap();
+    assert!((ln_e - lately.ln_e).abs() < 1e-3 && (ln_threshold - lately.ln_threshold).abs() < 1e-3, "{recent:?}");
+    assert!(recent.restarts >= 2 && recent.since > last.started_at, "{recent:?}");
+    // All that was counted would not have said so.
+    assert!(found.harm.ln_e < 0.0, "{found:?}");
+}
+
+#[test]
+fn what_an_operator_of_before_has_counted_goes_on() {
+    let mut world = after_a_good_hour();
+    let status = world.release.status.as_mut().unwrap();
+    status.verdicts[0].recent = None;
+    let before = status.verdicts[0].clone();
+    assert!(!serde_json::to_string(&before).unwrap().contains("recent"));
+    world.wait(30);
+    world.settle();
+    let state = world.status().verdicts[0].clone();
+    let recent = state.recent.clone().unwrap();
+    assert_eq!((recent.restarts, Some(recent.since), recent.segments.len()), (1, state.counted_until, 0));
+    assert_eq!(state.segments[0].candidate.requests, before.segments[0].candidate.requests + 100);
+    assert_eq!(state.outcome, VerdictOutcome::Pass);
+    world.reply = |question| Some(counts(question, (100, 8), (100, 2)));
+    let found = looks(&mut world);
+    assert!(world.status().rollback.is_some() && found.len() < 10, "{found:?}");
+    // What it writes is what it reads.
+    let last = found.last().unwrap();
+    let text = serde_json::to_string(last).unwrap();
+    assert_eq!(serde_json::from_str::<VerdictStatus>(&text).unwrap(), *last);
 }

@@ -383,6 +383,9 @@ pub const ANALYSED: &[Mutant] = &[
             }
         })
     }),
+    mutant("lets what a candidate did well outweigh what it does now", "T2", |release, seen, now| {
+        with_status(release, seen, now, |status| status.verdicts.iter_mut().for_each(|it| it.recent = None))
+    }),
     mutant("counts for a weight before it is reached", "T2", |release, seen, now| {
         with_status(release, seen, now, |status| {
             if let Some(weights) = status.weights.as_mut().filter(|weights| weights.desired.candidate > 0) {
