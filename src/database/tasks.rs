@@ -99,7 +99,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
         }
         Task::Rehearse { name, release, sql, seed, verify, timeout } => {
             let tried = sql.as_ref().map_or(Tried::Command, Tried::Sql);
-            let then = Then { seed: seed.as_ref(), verify: verify.as_ref() };
+            let then = Then { seed: seed.as_deref(), verify: verify.as_ref() };
             let server = match places.scratch(release) {
                 Ok(server) => server,
                 Err(why) => return report::not_begun(why),

@@ -113,7 +113,7 @@ pub enum Task {
         sql: Option<SqlRun>,
         /// The seed that follows the migration, if it is due.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        seed: Option<SeedDue>,
+        seed: Option<Box<SeedDue>>,
         /// What must be there after it.
         verify: Option<Verify>,
         /// How long it may take.

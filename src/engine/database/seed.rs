@@ -45,7 +45,7 @@ pub fn asks(pass: &Pass<'_>, database: &Database) -> bool {
 }
 
 /// What a rehearsal makes of the seed that is due, and the ConfigMap with its files.
-pub fn rehearsed(pass: &Pass<'_>, database: &Database) -> (Option<SeedDue>, Option<String>) {
+pub fn rehearsed(pass: &Pass<'_>, database: &Database) -> (Option<Box<SeedDue>>, Option<String>) {
     let Some(seed) = due(pass, database) else { return (None, None) };
     let files = seed.change.sql.as_ref().map(|sql| sql.config_map.clone());
     let due = match sql_run(pass, &seed.change, &number(pass)) {
@@ -53,7 +53,7 @@ pub fn rehearsed(pass: &Pass<'_>, database: &Database) -> (Option<SeedDue>, Opti
         Some(run) => SeedDue::Files(SqlRun { plan: None, ..run }),
         None => SeedDue::Pod,
     };
-    (Some(due), files)
+    (Some(Box::new(due)), files)
 }
 
 /// Whether a rehearsal leaves questions of the verification to the real database: they may be about rows of a seed that a pod

@@ -51,7 +51,7 @@ fn rehearsed(world: &World) -> Vec<(Option<SeedDue>, Option<String>)> {
     let of = |effect: &Effect| match effect {
         Effect::CreateJob(new) => match &new.run {
             Run::Database(job) => match &job.task {
-                Some(Task::Rehearse { seed, .. }) => Some((seed.clone(), job.seed_files.clone())),
+                Some(Task::Rehearse { seed, .. }) => Some((seed.as_deref().cloned(), job.seed_files.clone())),
                 _ => None,
             },
             _ => None,
