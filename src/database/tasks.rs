@@ -216,12 +216,7 @@ async fn look(places: &Places, wanted: &Wanted<'_>, mounted: &Mounted<'_>) -> Re
 }
 
 /// Looks at the SQL files of the migration, and at those of the seed, which come after them.
-async fn look_at_files(
-    places: &Places,
-    mounted: &Mounted<'_>,
-    rehearsed: bool,
-    report: &mut Report,
-) -> Vec<String> {
+async fn look_at_files(places: &Places, mounted: &Mounted<'_>, rehearsed: bool, report: &mut Report) -> Vec<String> {
     let Mounted { set, seed, release, down, .. } = *mounted;
     let (mut faults, mut before) = (Vec::new(), Vec::new());
     if let Some(set) = set {

@@ -16,9 +16,10 @@ pub fn database(database: &Database) -> Vec<Violation> {
     let up = set(migration.as_ref().map(|migration| &migration.change));
     let down = set(migration_down.as_ref().map(|down| &down.change));
     let seed = set(database.seed.as_ref().map(|seed| &seed.change));
-    let unread = database.seed.as_ref().is_some_and(|seed| {
-        seed.approval == Some(MigrationApproval::WhenDataLoss) && seed.change.sql.is_none()
-    });
+    let unread = database
+        .seed
+        .as_ref()
+        .is_some_and(|seed| seed.approval == Some(MigrationApproval::WhenDataLoss) && seed.change.sql.is_none());
     let blind = migration.as_ref().is_some_and(|migration| {
         migration.approval == Some(MigrationApproval::WhenDataLoss) && migration.change.sql.is_none() && !rehearsed
     });

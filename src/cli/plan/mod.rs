@@ -493,7 +493,10 @@ spec:
         let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let texts = || {
             let rows = "INSERT INTO zones VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 1;";
-            let up = [file("001_a.sql", "CREATE TABLE zones (id int PRIMARY KEY);"), file("002_b.sql", "UPDATE zones SET id = 2;")];
+            let up = [
+                file("001_a.sql", "CREATE TABLE zones (id int PRIMARY KEY);"),
+                file("002_b.sql", "UPDATE zones SET id = 2;"),
+            ];
             vec![("", up.to_vec()), ("seed: ", vec![file("001_rows.sql", rows)])]
         };
         let told = |release: &ServiceRelease| {

@@ -407,9 +407,7 @@ fn whole_plan(pass: &Pass<'_>, database: &Database) -> String {
     let migration = database.migration.as_ref().map(|migration| plan_hash(pass, &migration.change));
     let Some(seed) = seed::planned(pass, database) else { return migration.unwrap_or_default() };
     let target = known_database(pass);
-    hashed(
-        &serde_json::json!({"migration": migration, "seed": seed, "url": database.url_from, "database": target}),
-    )
+    hashed(&serde_json::json!({"migration": migration, "seed": seed, "url": database.url_from, "database": target}))
 }
 
 /// What a plan is, as a hash.
