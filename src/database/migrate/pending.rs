@@ -147,7 +147,7 @@ pub fn way_back(down: &Result<Vec<File>, Wrong>, pending: &[File]) -> (Vec<Strin
         Err(wrong) => return (vec![wrong.to_string()], false),
     };
     let of = |file: &File| down.iter().find(|down| down.version == file.version);
-    let (mut told, loses_data) = risks::told(pending.iter().rev().filter_map(|file| of(file)), false);
+    let (mut told, loses_data) = risks::told(pending.iter().rev().filter_map(of), false);
     told.extend(pending.iter().filter(|file| of(file).is_none()).map(|file| without(&file.name)));
     (told, loses_data)
 }

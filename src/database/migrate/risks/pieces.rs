@@ -82,7 +82,7 @@ pub fn closed(pieces: &[Piece]) -> usize {
 }
 
 /// What stands between separators outside of parentheses.
-pub fn split<'a>(pieces: &'a [Piece], separates: impl Fn(&Piece) -> bool) -> Vec<&'a [Piece]> {
+pub fn split(pieces: &[Piece], separates: impl Fn(&Piece) -> bool) -> Vec<&[Piece]> {
     let mut parts = Vec::new();
     let mut begin = 0;
     for (place, _) in outside(pieces).filter(|(_, piece)| separates(piece)) {
