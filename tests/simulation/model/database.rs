@@ -304,7 +304,12 @@ impl Server {
     }
 
     fn hash(&self, worker: &Worker) -> String {
-        format!("{}+{}", worker.order.files.as_deref().unwrap_or("none"), self.edited)
+        self.hash_of(worker.order.files.as_deref())
+    }
+
+    /// The hash of what a ConfigMap has by now.
+    fn hash_of(&self, map: Option<&str>) -> String {
+        format!("{}+{}", map.unwrap_or("none"), self.edited)
     }
 
     fn is_locked(&self, except: usize) -> bool {
