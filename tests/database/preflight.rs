@@ -1,6 +1,6 @@
 //! What is found of a server before a migration, and what is wrong with it.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use servicerelease::{
@@ -310,6 +310,54 @@ async fn files_are_looked_at_before_anything_is_made() {
         let report = of_files(&server, &all).await;
         let meant = if told.is_empty() { WorkOutcome::Done } else { WorkOutcome::NotBegun };
         assert!(report.outcome == meant && report.message.contains(told), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_files_of_a_seed_are_looked_at_as_those_that_come_after_the_migration() {
+    let server = Server::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let seed = directory.path().join("seed");
+    let look = async || {
+        let task = json!({"preflight": {"session": true, "limits": {}, "set": "shop", "seed": "seed", "release": "a/b#1"}});
+        job::perform(&server.url(), task, Some(directory.path()), &[]).await
+    };
+    let apply = async |set: &str, files: &Path| {
+        let run = json!({"migrate": {"set": set, "release": "a/b#1", "lockTimeout": "1s", "timeout": "1m"}});
+        let report = job::perform(&server.url(), run, Some(files), &[]).await;
+        assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    };
+    fs::write(directory.path().join("001.sql"), "CREATE TABLE zones (id int PRIMARY KEY, name text)").unwrap();
+    // As a kubelet mounts a ConfigMap that is not there.
+    fs::create_dir(&seed).unwrap();
+    let report = look().await;
+    let told = "of the seed there is no file whose name ends in .sql";
+    assert_eq!((report.outcome, report.message.as_str()), (WorkOutcome::NotBegun, told));
+
+    let rows = "INSERT INTO zones VALUES (1, 'a') ON CONFLICT (id) DO UPDATE SET name = 'a'";
+    fs::write(seed.join("001_rows.sql"), rows).unwrap();
+    let hash = files::plan("seed", &files::ordered(vec![("001_rows.sql".into(), rows.into())]).unwrap());
+    let report = look().await;
+    let found = (report.outcome, report.seed_loses_data, report.seed_hash.as_str());
+    assert_eq!(found, (WorkOutcome::Done, false, hash.as_str()), "the table is not there yet: {report:?}");
+    // Once it is others may have written to it.
+    apply("shop", directory.path()).await;
+    let report = look().await;
+    assert!(report.seed_loses_data && !report.loses_data && report.risks.is_empty(), "{report:?}");
+    assert_eq!(report.seed_risks, ["001_rows.sql, line 1: writes over values that are there, which no rehearsal sees"]);
+    // What is put in is not looked at any more.
+    apply("seed", &seed).await;
+    let report = look().await;
+    assert_eq!((report.seed_risks.len(), report.seed_loses_data, report.seed_hash), (0, false, hash));
+
+    for (name, text, told) in [
+        ("001_rows.sql", "SELECT 1", "of the seed: 001_rows.sql was applied with other contents (by a/b#1 at "),
+        ("001_rows.sql", "SELECT 1; COMMIT", "of the seed: 001_rows.sql, line 1: each file is run in a transaction"),
+        ("rows.sql", "SELECT 1", "of the seed: rows.sql: the name must begin with the number"),
+    ] {
+        fs::write(seed.join(name), text).unwrap();
+        let report = look().await;
+        assert!(report.outcome == WorkOutcome::NotBegun && report.message.starts_with(told), "{report:?}");
     }
 }
 

@@ -108,8 +108,43 @@ async fn a_migration_that_fails_on_the_data_is_known_before() {
     let told =
         "on the backup it fails: 001_null.sql: line 1: column \"name\" of relation \"users\" contains null values";
     assert!(report.message.starts_with(told), "{report:?}");
-    assert!(report.risks.len() == 1 && !report.loses_data, "{report:?}");
+    let told = "001_null.sql, line 1: makes a column NOT NULL without DEFAULT: rows that lack a value, also those of older code, are refused";
+    assert_eq!((report.risks.as_slice(), report.loses_data), (&[told.to_owned()][..], true));
     assert_eq!(server.number(LEFT).await, 0);
+}
+
+#[tokio::test]
+async fn what_refuses_rows_of_older_code_loses_them_unless_there_is_a_default() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    server.sql("ALTER TABLE users ALTER name SET DEFAULT 'nobody'").await;
+    let required = ("001_name.sql", "ALTER TABLE users ALTER COLUMN name SET NOT NULL");
+    let report = rehearsed(&server, &[required], Value::Null).await;
+    assert_eq!((report.outcome, report.loses_data, report.risks.len()), (WorkOutcome::Done, false, 0), "{report:?}");
+    let taken = ("002_no_default.sql", "ALTER TABLE users ALTER COLUMN name DROP DEFAULT");
+    let added = ("003_mail.sql", "ALTER TABLE log ADD COLUMN mail text NOT NULL");
+    let report = rehearsed(&server, &[required, taken, added], Value::Null).await;
+    let told = [
+        "adds column public.log.mail that older code gives no value",
+        "requires a value of public.users.name, which rows and older code may not have",
+    ];
+    let mut risks = report.risks.clone();
+    risks.sort();
+    assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, true), "{report:?}");
+    assert_eq!(risks, told);
+}
+
+#[tokio::test]
+async fn what_is_written_over_no_rehearsal_sees_and_its_statement_tells() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    let added = ("001_add.sql", "ALTER TABLE users ADD mail text; UPDATE users SET mail = name");
+    let report = rehearsed(&server, &[added], Value::Null).await;
+    assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, false), "{report:?}");
+    let over = ("002_over.sql", "UPDATE users SET name = 'y'");
+    let report = rehearsed(&server, &[added, over], Value::Null).await;
+    let told = "002_over.sql, line 1: writes over values that are there, which no rehearsal sees";
+    assert_eq!((report.risks.as_slice(), report.loses_data), (&[told.to_owned()][..], true));
 }
 
 #[tokio::test]

@@ -41,13 +41,15 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
     if database.backup.is_some() && (due || database.migration.is_none()) {
         steps.push(Part::Work(DatabaseTask::Backup));
     }
+    let rehearsed = database.rehearsed().is_some();
+    if migration.is_some() && rehearsed {
+        steps.push(Part::Work(DatabaseTask::Rehearsal));
+    }
+    let asks = migration.is_some_and(|migration| migration.approval(rehearsed) != MigrationApproval::Never);
+    if asks || (seeds && seed_approval(database) != MigrationApproval::Never) {
+        steps.push(Part::Approval);
+    }
     if let Some(migration) = migration {
-        if database.rehearsed().is_some() {
-            steps.push(Part::Work(DatabaseTask::Rehearsal));
-        }
-        if migration.approval(database.rehearsed().is_some()) != MigrationApproval::Never {
-            steps.push(Part::Approval);
-        }
         if !migration.previous_revision_compatible {
             steps.push(Part::Maintenance);
         }
@@ -60,6 +62,16 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
         steps.push(Part::Work(DatabaseTask::Verification));
     }
     steps
+}
+
+/// When a person is asked for a seed: for files as for the migration, or where they lose data; for a command where the manifest
+/// says so.
+fn seed_approval(database: &Database) -> MigrationApproval {
+    let Some(seed) = &database.seed else { return MigrationApproval::Never };
+    let by_files = seed.change.sql.is_some();
+    let migration = database.migration.as_ref().and_then(|migration| migration.approval).filter(|_| by_files);
+    let default = if by_files { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
+    seed.approval.or(migration).unwrap_or(default)
 }
 
 /// Whether the migration of the spec is another one than that of a release that failed.
@@ -80,15 +92,20 @@ pub fn is_done(work: &Work, task: DatabaseTask) -> bool {
 
 /// Whether a person approved this very plan, where one has to.
 pub fn is_approved(work: &Work, spec: &ServiceReleaseSpec) -> bool {
-    let Some(known) = &work.decision.status.database else { return false };
-    let Some(migration) = spec.database.as_ref().and_then(|database| database.migration.as_ref()) else { return false };
-    let rehearsed = spec.database.as_ref().is_some_and(|database| database.rehearsed().is_some());
-    let needed = match migration.approval(rehearsed) {
+    let status = &work.decision.status;
+    let (Some(known), Some(database)) = (&status.database, &spec.database) else { return false };
+    let needed = |when: MigrationApproval, loses: bool| match when {
         MigrationApproval::Required => true,
-        MigrationApproval::WhenDataLoss => known.loses_data,
+        MigrationApproval::WhenDataLoss => loses,
         MigrationApproval::Never => false,
     };
-    !needed || has_approval(&work.decision.status, ApprovalKind::Migration)
+    let migrates = status.release.as_ref().is_some_and(|release| release.migration.is_some());
+    let migration = database.migration.as_ref().filter(|_| migrates);
+    let of_migration = migration
+        .is_some_and(|migration| needed(migration.approval(database.rehearsed().is_some()), known.loses_data));
+    // Of one that is there already nothing is looked at.
+    let of_seed = known.seed.as_ref().is_some_and(|seed| needed(seed_approval(database), seed.loses_data));
+    (!of_migration && !of_seed) || has_approval(status, ApprovalKind::Migration)
 }
 
 fn has_approval(status: &ServiceReleaseStatus, kind: ApprovalKind) -> bool {

@@ -310,7 +310,12 @@ impl Server {
     }
 
     fn hash(&self, worker: &Worker) -> String {
-        format!("{}+{}", worker.order.files.as_deref().unwrap_or("none"), self.edited)
+        self.hash_of(worker.order.files.as_deref())
+    }
+
+    /// The hash of what a ConfigMap has by now.
+    fn hash_of(&self, map: Option<&str>) -> String {
+        format!("{}+{}", map.unwrap_or("none"), self.edited)
     }
 
     /// Whether a worker has to wait: for the lock, or for what a command does whose wrapper is gone.

@@ -5,10 +5,12 @@ use servicerelease::{
     engine::{Report, Seeded, SqlRun, Task, Wrapped},
 };
 
+use crate::rng;
+
 use super::{
     Fate, Next, Server, State, What, Worker,
     faults::{self, MOST_LOSSES},
-    report,
+    files, report,
     seeds::is_seed,
 };
 
@@ -57,7 +59,7 @@ impl Server {
             Task::SettleSql(run) => Next::Ended(self.settle_files(worker, run)),
             _ if fails => not_begun("as the dice fell"),
             Task::PreflightDown { set, of, .. } => self.look_down(worker, set.as_deref(), of),
-            Task::Preflight { set, .. } => Next::Ended(self.look(worker, set.as_deref())),
+            Task::Preflight { set, seed, .. } => Next::Ended(self.look(worker, set.as_deref(), seed.as_deref())),
             Task::Backup { name, .. } => {
                 if !self.backups.contains_key(name) {
                     self.backups.insert(name.clone(), self.data.clone());
@@ -95,13 +97,22 @@ impl Server {
         Next::Ended(done())
     }
 
-    fn look(&self, worker: &Worker, set: Option<&str>) -> Report {
-        let Some(set) = set else { return done() };
+    fn look(&self, worker: &Worker, set: Option<&str>, seed: Option<&str>) -> Report {
+        let mut report = done();
+        let seeds = worker.order.seed_files.as_deref();
+        if let (Some(set), Some(map)) = (seed, seeds) {
+            let pending = files(map).iter().any(|file| !self.data.files.contains_key(&format!("{set}/{file}")));
+            report.seed_hash = self.hash_of(Some(map));
+            // Whether it writes over something is not for the same reason each time.
+            report.seed_loses_data = pending && rng::dice(&worker.job).is_multiple_of(2);
+            report.seed_risks = report.seed_loses_data.then(|| "001, line 1: writes over".to_owned()).into_iter().collect();
+        }
+        let Some(set) = set else { return report };
         let keys = worker.keys(set);
         let pending: Vec<String> = keys.into_iter().filter(|key| !self.data.files.contains_key(key)).collect();
         let loses = pending.iter().any(|key| key.ends_with("002"));
         let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
-        Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..done() }
+        Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..report }
     }
 
     fn look_down(&self, worker: &Worker, set: Option<&str>, of: &str) -> Next {
