@@ -319,7 +319,8 @@ async fn the_files_of_a_seed_are_looked_at_as_those_that_come_after_the_migratio
     let directory = tempfile::tempdir().unwrap();
     let seed = directory.path().join("seed");
     let look = async || {
-        let task = json!({"preflight": {"session": true, "limits": {}, "set": "shop", "seed": "seed", "release": "a/b#1"}});
+        let task =
+            json!({"preflight": {"session": true, "limits": {}, "set": "shop", "seed": "seed", "release": "a/b#1"}});
         job::perform(&server.url(), task, Some(directory.path()), &[]).await
     };
     let apply = async |set: &str, files: &Path| {

@@ -184,8 +184,9 @@ async fn what_other_releases_have_done_since_is_not_set_back_unasked() {
     let ledger = "CREATE TABLE sales.servicerelease_ledger (set_name text, version text, name text, checksum text, state text, \
                   release text, started_at timestamptz DEFAULT now(), finished_at timestamptz DEFAULT now()); \
                   INSERT INTO sales.servicerelease_ledger VALUES ('shop', '2', '002_b.sql', '', 'Applied', 'production/shop#3-abcde'), \
-                  ('old', '1', '001_a.sql', '', 'Applied', 'staging/shop#6-abcde', '2020-01-01', '2020-01-01'), \
-                  ('no', '1', '001_a.sql', '', 'Failed', 'staging/shop#7-abcde')";
+                  ('no', '1', '001_a.sql', '', 'Failed', 'staging/shop#7-abcde'); \
+                  INSERT INTO sales.servicerelease_ledger VALUES \
+                  ('old', '1', '001_a.sql', '', 'Applied', 'staging/shop#6-abcde', '2020-01-01', '2020-01-01')";
     sql(&server, "owner", ledger).await;
     let row = "INSERT INTO sales.servicerelease_ledger VALUES ('other', '1', '001_a.sql', '', 'Applied', 'staging/shop#7-abcde')";
     let refused = async || {

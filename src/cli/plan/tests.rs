@@ -297,3 +297,17 @@ fn the_files_of_the_examples_lose_nothing() {
     files.retain(|(_, _, risks)| !risks.is_empty());
     assert!(files.is_empty(), "{files:?}");
 }
+
+#[test]
+fn what_a_rehearsal_leaves_to_the_real_database_is_told() {
+    let told = |seed: Value| {
+        let mut release = release();
+        let database = release.spec.database.as_mut().unwrap();
+        database.rehearsal = Some(serde_json::from_value(json!({})).unwrap());
+        database.verify = serde_json::from_value(json!({"queries": [{"name": "q", "query": "SELECT 1"}]})).unwrap();
+        database.seed = serde_json::from_value(seed).unwrap();
+        collect(&release, Vec::new()).gaps.iter().any(|gap| gap.contains("the rehearsal asks no verify.queries"))
+    };
+    assert!(told(json!({"template": {}})));
+    assert!(!told(json!({"sql": {"configMap": "rows", "set": "seed"}})) && !told(Value::Null));
+}

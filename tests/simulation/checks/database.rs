@@ -101,8 +101,8 @@ pub fn is_approved(work: &Work, spec: &ServiceReleaseSpec) -> bool {
     };
     let migrates = status.release.as_ref().is_some_and(|release| release.migration.is_some());
     let migration = database.migration.as_ref().filter(|_| migrates);
-    let of_migration = migration
-        .is_some_and(|migration| needed(migration.approval(database.rehearsed().is_some()), known.loses_data));
+    let of_migration =
+        migration.is_some_and(|migration| needed(migration.approval(database.rehearsed().is_some()), known.loses_data));
     // Of one that is there already nothing is looked at.
     let of_seed = known.seed.as_ref().is_some_and(|seed| needed(seed_approval(database), seed.loses_data));
     (!of_migration && !of_seed) || has_approval(status, ApprovalKind::Migration)

@@ -105,7 +105,8 @@ impl Server {
             report.seed_hash = self.hash_of(Some(map));
             // Whether it writes over something is not for the same reason each time.
             report.seed_loses_data = pending && rng::dice(&worker.job).is_multiple_of(2);
-            report.seed_risks = report.seed_loses_data.then(|| "001, line 1: writes over".to_owned()).into_iter().collect();
+            report.seed_risks =
+                report.seed_loses_data.then(|| "001, line 1: writes over".to_owned()).into_iter().collect();
         }
         let Some(set) = set else { return report };
         let keys = worker.keys(set);
