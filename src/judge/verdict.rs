@@ -185,7 +185,7 @@ mod tests {
 
     #[rstest]
     #[case::as_good_as_ever(4, 4, Outcome::Pass)]
-    #[case::some_doubt(14, 2, Outcome::Inconclusive)]
+    #[case::some_doubt(18, 2, Outcome::Inconclusive)]
     #[case::worse(30, 3, Outcome::Fail)]
     fn what_was_counted_lately_counts_for_itself(
         #[case] candidate: u64,

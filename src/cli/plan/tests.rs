@@ -289,7 +289,8 @@ fn the_files_of_the_examples_lose_nothing() {
                 (what, map.unwrap().data.clone().unwrap().into_iter().collect())
             });
             let plan = collect(&release, texts.collect());
-            let forward = plan.files.into_iter().filter(|file| !file.file.starts_with(DOWN));
+            let forward =
+                plan.files.into_iter().filter(|it| ![DOWN, MOUNTED].iter().any(|what| it.file.starts_with(what)));
             files.extend(forward.map(|file| (path.file_name().unwrap().to_owned(), file.file, file.risks)));
         }
     }
