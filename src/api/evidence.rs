@@ -76,7 +76,7 @@ pub enum CheckOutcome {
 pub const MAX_SEGMENTS: usize = 9;
 
 /// Entries of [`RecentStatus::segments`].
-pub const MAX_RECENT_SEGMENTS: usize = 4;
+pub const MAX_RECENT_SEGMENTS: usize = 3;
 
 /// The last verdict of a metric, with the numbers that it rests on.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
@@ -144,7 +144,8 @@ pub struct VerdictStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ratio_bound: Option<String>,
-    /// What was counted lately, for compare: since nothing spoke against the candidate any more. None before that was so.
+    /// What was counted lately, for compare: since nothing spoke against the candidate any more, which is a look at which ln
+    /// E of what had been counted lately (at first, of all) was below -2. None before there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent: Option<RecentStatus>,
 }
@@ -188,7 +189,7 @@ pub struct SegmentStatus {
     pub stable: TallyStatus,
 }
 
-/// What was counted since the test of late began anew: at each look at which ln E of what it had counted was below -2.
+/// What was counted since the test of late began anew.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RecentStatus {
@@ -198,7 +199,7 @@ pub struct RecentStatus {
     pub restarts: i32,
     /// What was counted since then, like that of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4))]
+    #[schemars(length(max = 3))]
     pub segments: Vec<SegmentStatus>,
     /// ln E of that alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -240,7 +240,10 @@ mod tests {
             count(&mut state, shared, tally(i64::from(weight) * 10), tally(1000 - i64::from(weight) * 10));
         }
         let recent = state.recent.clone().unwrap();
-        assert_eq!((recent.restarts, recent.since, recent.segments.len()), (2, Timestamp::from_millis(2), MAX_RECENT_SEGMENTS));
+        assert_eq!(
+            (recent.restarts, recent.since, recent.segments.len()),
+            (2, Timestamp::from_millis(2), MAX_RECENT_SEGMENTS)
+        );
         let [[own, other], [all, all_other]] = [sums(&recent.segments), sums(&state.segments)];
         assert_eq!((own.requests + other.requests, own.events, other.events), (6000, 54, 54));
         assert_eq!(all.requests + all_other.requests, HOUR + 6000, "{all:?}");

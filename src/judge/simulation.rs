@@ -244,9 +244,7 @@ impl Method {
     fn look(self, now: Counts, seen: &mut Seen) -> Look {
         let aborts = match self {
             Self::Ratio(tolerated) => return by_both(tolerated, seen),
-            Self::Whole(tolerated) => {
-                RatioTest { tolerated, ..RatioTest::default() }.rejects(&seen.whole.segments())
-            }
+            Self::Whole(tolerated) => RatioTest { tolerated, ..RatioTest::default() }.rejects(&seen.whole.segments()),
             Self::Threshold(most) => now.errors[0] as f64 > most * now.requests[0] as f64,
             Self::ZTest => z_score(seen.all) > 1.644_854,
         };

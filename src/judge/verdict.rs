@@ -185,9 +185,13 @@ mod tests {
 
     #[rstest]
     #[case::as_good_as_ever(4, 4, Outcome::Pass)]
-    #[case::some_doubt(14, 2, Outcome::Inconclusive)]
+    #[case::some_doubt(18, 2, Outcome::Inconclusive)]
     #[case::worse(30, 3, Outcome::Fail)]
-    fn what_was_counted_lately_counts_for_itself(#[case] candidate: u64, #[case] stable: u64, #[case] expected: Outcome) {
+    fn what_was_counted_lately_counts_for_itself(
+        #[case] candidate: u64,
+        #[case] stable: u64,
+        #[case] expected: Outcome,
+    ) {
         let all = seen(0.5, 1000, 1100, 100_000);
         assert_eq!(judge(&all, &Settings::default()).outcome, Outcome::Pass);
         let verdict = judge(&lately(all, 3, candidate, stable), &Settings::default());

@@ -202,7 +202,10 @@ async fn a_candidate_that_turns_bad_is_found_as_the_operator_would_have() {
     // Four times the errors from 10:20 on.
     let late = Fake { besides: |at| (at - BEGIN - 1200).max(0) * 3 / 10, ..GOOD };
     let (text, _) = analyze(late, |args| args.metrics = vec!["errors".into()]).await.unwrap();
-    assert!(text.contains("errors: Fail after 4") && text.contains(" looks: worse of late: since 2026-11-20T10:"), "{text}");
+    assert!(
+        text.contains("errors: Fail after 4") && text.contains(" looks: worse of late: since 2026-11-20T10:"),
+        "{text}"
+    );
     let (_, end) = text.trim_end().rsplit_once("gone back at 2026-11-20T10:").unwrap();
     assert!(("22".."25").contains(&&end[..2]) && end.ends_with("because of errors"), "{text}");
     assert!(text.contains("  Inconclusive  perhaps worse of late: since "), "{text}");

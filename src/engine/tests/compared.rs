@@ -32,11 +32,11 @@ fn a_candidate_that_fails_as_often_as_stable_is_promoted() {
 #[test]
 fn a_candidate_that_fails_more_often_than_stable_goes_back() {
     let mut world = with_metric(against_stable());
-    world.reply = |question| Some(counts(question, (50, 10), (50, 1)));
+    world.reply = |question| Some(counts(question, (50, 12), (50, 1)));
     world.set_image("v2");
     minutes(&mut world, 1);
     let rollback = world.status().rollback.unwrap();
-    let told = "metric errors-vs-stable failed: 10 of 50 requests of the candidate, 1 of 50 of stable; ln E ";
+    let told = "metric errors-vs-stable failed: 12 of 50 requests of the candidate, 1 of 50 of stable; ln E ";
     assert!(rollback.message.starts_with(told), "{}", rollback.message);
 }
 
@@ -213,8 +213,8 @@ fn a_candidate_that_turns_bad_after_a_good_hour_goes_back_and_does_not_pass_mean
     let told = "metric errors-vs-stable failed: worse of late: since 1970-01-12T";
     assert!(rollback.message.starts_with(told), "{}", rollback.message);
     assert!(rollback.message.contains(", max ratio 1; in all ln E -"), "{}", rollback.message);
-    let doubt = all.iter().find(|it| it.outcome == VerdictOutcome::Inconclusive).unwrap();
-    assert!(doubt.message.starts_with("perhaps worse of late: since ") && doubt.message.contains(", no Pass from "));
+    let doubt = all.iter().find(|it| it.message.starts_with("perhaps worse of late: since ")).unwrap();
+    assert!(doubt.message.contains(", no Pass from "), "{}", doubt.message);
     // The evidence is enough to compute it again.
     let last = all.last().unwrap();
     let recent = last.recent.as_ref().unwrap();
