@@ -197,9 +197,10 @@ impl Waits {
             if self.seen.entry(key.clone()).or_insert_with(Instant::now).elapsed() < most {
                 continue;
             }
-            sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&mut *connection).await?;
             self.seen.remove(&key);
+            // On record first: the command may have ended of it before the answer is here, and nobody waits for that then.
             self.cancelled.push(what);
+            sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&mut *connection).await?;
         }
         Ok(())
     }
