@@ -462,7 +462,8 @@ pub fn stuck(pass: &Pass<'_>) -> bool {
 /// to look. The candidate's pods stay, as requests may go by what was accepted last.
 pub fn unrouted(pass: &Pass<'_>) -> Option<String> {
     let rollback = pass.status.rollback.as_ref().filter(|_| under_way(pass))?;
-    let late = rollback.started_at.plus(pass.policy().deadline) <= pass.now && rollback.drain_until.is_none();
+    let gone = rollback.drain_until.is_some() && !route::may_lead(pass);
+    let late = rollback.started_at.plus(pass.policy().deadline) <= pass.now && !gone;
     let refused = route::refused(pass).map(|refusal| refusal.text);
     refused.filter(|_| late && pass.policy().is_routed() && pass.status.stable.is_some())
 }

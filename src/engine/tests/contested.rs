@@ -211,6 +211,24 @@ fn requests_by_somebody_elses_weight_find_stable_while_a_candidate_drains() {
 }
 
 #[test]
+fn a_gateway_that_does_not_take_what_was_put_right_is_told_and_waited_for() {
+    let mut world = draining();
+    world.gateway_refuses = true;
+    world.write_route(|spec| spec["rules"][1]["backendRefs"][0]["weight"] = json!(70));
+    world.seen.route.as_mut().unwrap().changed_by = Some(("kubectl-edit".into(), false));
+    world.settle();
+    world.wait(600);
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "RouteNotAccepted"), "{}", status.message);
+    assert_eq!(led_to(&world), Selection::Revision(world.hash("v1")));
+    world.gateway_refuses = false;
+    world.write_route(|_| {});
+    go(&mut world);
+    assert_eq!((world.phase(), led_to(&world)), (Phase::RolledBack, Selection::Nothing));
+}
+
+#[test]
 fn a_candidate_drains_from_when_the_last_request_has_left_it() {
     let mut world = draining();
     let candidate = world.hash("v2");

@@ -37,10 +37,18 @@ pub fn over_route(cluster: &Cluster) -> bool {
     pinned.map_or_else(|| has(&release.spec), |plan| has(&plan.spec))
 }
 
-/// The most that each Service may get of the requests while the data plane may be behind the route.
-fn most(cluster: &Cluster) -> [(&'static str, i32); 2] {
-    let live = cluster.live.route.as_ref().map_or(0, |route| gateway::share(&route.spec));
-    let served = cluster.gateway.served.unwrap_or(live);
+/// The most that each Service may get of the requests while the data plane may be behind the route. What somebody else wrote
+/// after the operator had looked, it cannot know.
+fn most(scene: &Scene<'_>) -> [(&'static str, i32); 2] {
+    let (live, seen) = (scene.cluster.live.route.as_ref(), scene.work.view.observed.route.as_ref());
+    let theirs = live.filter(|live| live.changed_by.is_some());
+    let unseen = theirs.zip(seen).filter(|(live, seen)| live.generation != seen.generation);
+    let live = live.map_or(0, |route| gateway::share(&route.spec));
+    let served = scene.cluster.gateway.served.unwrap_or(live);
+    let (live, served) = unseen.map_or((live, served), |(_, seen)| {
+        let share = gateway::share(&seen.spec);
+        (share, share)
+    });
     [(SERVICE, 100 - live.min(served)), (CANDIDATE_SERVICE, live.max(served))]
 }
 
@@ -121,7 +129,7 @@ pub fn shift(scene: &Scene<'_>, to: i32) -> Judged {
         return judged;
     }
     let ([(_, service_most), (_, candidate_most)], pods) =
-        (most(scene.cluster), |name: &str| behind(scene, services.get(name), None));
+        (most(scene), |name: &str| behind(scene, services.get(name), None));
     let gains = [(SERVICE, 100 - to, 100 - live, candidate_most), (CANDIDATE_SERVICE, to, live, service_most)];
     for (name, share, before, others_share) in gains {
         let other = if name == SERVICE { CANDIDATE_SERVICE } else { SERVICE };
@@ -142,7 +150,7 @@ pub fn shift(scene: &Scene<'_>, to: i32) -> Judged {
 /// A Service selects something else: it has the pods for the share that it may get.
 pub fn select(scene: &Scene<'_>, name: &str, selection: &Selection) -> Judged {
     let service = scene.cluster.live.services.get(name);
-    let share = most(scene.cluster).into_iter().find(|(it, _)| *it == name).map_or(0, |(_, share)| share);
+    let share = most(scene).into_iter().find(|(it, _)| *it == name).map_or(0, |(_, share)| share);
     let status = stored(scene.cluster);
     if share == 0 || status.stable.is_none() || late(scene) {
         return Vec::new();
@@ -168,7 +176,7 @@ pub fn taken_away(scene: &Scene<'_>, set: &str, to: i32) -> Judged {
         return Vec::new();
     }
     let mut judged = Vec::new();
-    for (name, share) in most(scene.cluster) {
+    for (name, share) in most(scene) {
         let Some(service) = scene.cluster.live.services.get(name) else { continue };
         if share == 0 || !selects(&service.selector, &hash) {
             continue;
