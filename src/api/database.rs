@@ -67,7 +67,8 @@ pub struct Database {
     /// What is put into the database once for each object: in the first release that has this field, after the migration. The
     /// ledger keeps the record, a pod's by namespace and name of the object, so that another image, or the object made again, is
     /// not put in a second time; files are recorded each. After a restore, or migrationDown, of the release that put it in, it is
-    /// due again: write it so that rows which are left do no harm (ON CONFLICT DO NOTHING).
+    /// due again: write it so that rows which are left do no harm (ON CONFLICT DO NOTHING). Preflight looks at its SQL files, too,
+    /// and a person is asked where they lose data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
     /// What must be there after the migration, before the candidate has a pod.
@@ -396,15 +397,18 @@ pub struct ImageFrom {
     pub container: String,
 }
 
-/// When a person has to approve a migration, a seed, or that a migration is taken back.
+/// When a person has to approve a migration, a seed, or that a migration is taken back. WhenDataLoss: where statements drop,
+/// empty, delete, cut off or write over what is there, or make a column NOT NULL without DEFAULT, so that rows of older code are
+/// refused; and where a rehearsal finds tables, columns or rows gone. That is the default, but for a migration of an image of yours
+/// that is not rehearsed, and for a seed of one: Never. What is said of the migration holds for migrationDown and for the files of
+/// the seed, unless they say something else.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationApproval {
-    /// Where it loses data: by statements that say so, and by what a rehearsal finds of tables, columns and rows. They drop,
-    /// empty or delete (also by CASCADE, or by a rule), make a column another type, write over values that are there, or make
-    /// a column NOT NULL without DEFAULT, so that what older code writes is refused. UPDATE of a column or table that the same
-    /// files have made, or of NULL (WHERE column IS NULL), writes over nothing; SET NOT NULL of a column to which the same files
-    /// give a default refuses nothing. Without a rehearsal a statement that runs code (DO, CALL, EXECUTE, a function that the
-    /// files make) counts as one that may lose data. What functions and triggers that are there do is not seen in statements.
+    /// Where it loses data: by statements that say so, also by CASCADE or by a rule, and by what a rehearsal finds. UPDATE of a
+    /// column or table that the same files have made, or of NULL (WHERE column IS NULL), writes over nothing; SET NOT NULL of a
+    /// column to which the same files give a default refuses nothing. Without a rehearsal a statement that runs code (DO, CALL,
+    /// EXECUTE, a function that the files make) counts as one that may lose data. What functions and triggers that are there
+    /// do is not seen in statements.
     WhenDataLoss,
     /// Always.
     Required,

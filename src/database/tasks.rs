@@ -10,10 +10,7 @@ use sqlx::Connection as _;
 
 use crate::{
     api::{self, WorkOutcome},
-    engine::{
-        Meant, Planned, Report, Seeded, SqlRun, Task, Wrapped,
-        task::{NO_FILES, NO_SEED_FILES},
-    },
+    engine::{Meant, Planned, Report, Seeded, SqlRun, Task, Wrapped, task::OF_SEED},
 };
 
 use super::{
@@ -237,8 +234,7 @@ async fn look_at_files(places: &Places, mounted: &Mounted<'_>, rehearsed: bool, 
     }
     if let Some(set) = seed {
         match to_run(&places.seed_files, &places.url, set, release).await {
-            Err(why) if why == NO_FILES => faults.push(NO_SEED_FILES.to_owned()),
-            Err(why) => faults.push(format!("of the seed: {why}")),
+            Err(why) => faults.push(format!("{OF_SEED}{why}")),
             Ok(ToRun { hash, pending }) => {
                 report.seed_hash = hash;
                 (report.seed_risks, report.seed_loses_data) = risks::told_after(&before, &pending);

@@ -332,7 +332,7 @@ async fn the_files_of_a_seed_are_looked_at_as_those_that_come_after_the_migratio
     // As a kubelet mounts a ConfigMap that is not there.
     fs::create_dir(&seed).unwrap();
     let report = look().await;
-    let told = "of the seed there is no file whose name ends in .sql";
+    let told = "of the seed: there is no file whose name ends in .sql";
     assert_eq!((report.outcome, report.message.as_str()), (WorkOutcome::NotBegun, told));
 
     let rows = "INSERT INTO zones VALUES (1, 'a') ON CONFLICT (id) DO UPDATE SET name = 'a'";

@@ -196,7 +196,7 @@ async fn a_seed_that_is_due_comes_before_the_verification_as_in_earnest() {
     assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
     assert!(report.message.starts_with("the migration ran, but the seed then fails: 001_rows.sql: "), "{report:?}");
     let report = seeded(&server, &[], files).await;
-    assert!(report.message.starts_with("the seed: there is no file"), "{report:?}");
+    assert!(report.message.starts_with("of the seed: there is no file"), "{report:?}");
 
     // Nobody's pod is run here: what may be about its rows is left to the real database, and said.
     let report = seeded(&server, &[], json!("pod")).await;

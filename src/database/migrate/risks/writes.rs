@@ -8,6 +8,9 @@ use super::{
     pieces::{Name, begins, between_commas, closed, name, outside, part, split, until, without, words_outside},
 };
 
+/// More tokens than there are between UPDATE and SET.
+const LONGEST: usize = 16;
+
 /// What a statement does to rows that are there.
 pub fn risks(made: &Made, pieces: &[Piece]) -> Vec<Risk> {
     let mut risks = Vec::new();
@@ -53,7 +56,8 @@ pub fn risks(made: &Made, pieces: &[Piece]) -> Vec<Risk> {
 
 /// Whether what comes after UPDATE writes over values. Where no SET follows it was a name.
 fn updates(made: &Made, after: &[Piece]) -> bool {
-    let (target, set) = until(after, &["SET"]);
+    let set = until(&after[..after.len().min(LONGEST)], &["SET"]).0.len();
+    let (target, set) = after.split_at(set);
     if set.is_empty() || outside(target).any(|(_, piece)| *piece == Piece::Mark(',')) || !begins(set, &["SET"]) {
         return false;
     }
