@@ -68,22 +68,23 @@ impl Releases {
     /// The share (0 to 1) of releases that are aborted, of candidates that fail `ratio` times as often as stable.
     #[must_use]
     pub fn aborted(&self, method: Method, ratio: f64) -> f64 {
-        self.share(|run| self.run(run, method, ratio).aborted.is_some())
+        self.watched(method, ratio).0
     }
 
-    /// The share (0 to 1) of releases of candidates that fail `ratio` times as often as stable, and that what was counted of
-    /// late would keep from passing at a look or more, without being aborted.
+    /// The same, and the share of those that are not aborted, and that what was counted of late would keep from passing at
+    /// some look.
     #[must_use]
-    pub fn doubted(&self, method: Method, ratio: f64) -> f64 {
-        self.share(|run| {
-            let end = self.run(run, method, ratio);
-            end.aborted.is_none() && end.doubted > 0
-        })
-    }
-
-    fn share(&self, is: impl Fn(u64) -> bool) -> f64 {
-        let runs = (0..self.runs).filter(|run| is(u64::from(*run)));
-        runs.count() as f64 / f64::from(self.runs.max(1))
+    pub fn watched(&self, method: Method, ratio: f64) -> (f64, f64) {
+        let ends = (0..self.runs).map(|run| self.run(u64::from(run), method, ratio));
+        let (mut aborted, mut doubted) = (0, 0);
+        for end in ends {
+            match end.aborted {
+                Some(_) => aborted += 1,
+                None => doubted += u32::from(end.doubted),
+            }
+        }
+        let share = |count: u32| f64::from(count) / f64::from(self.runs.max(1));
+        (share(aborted), share(doubted))
     }
 
     /// In how many intervals after it turned bad a candidate is found, of so many of 100 releases; none if that is later
@@ -115,7 +116,7 @@ impl Releases {
                     end.aborted = Some(interval);
                     return end;
                 }
-                Look::Doubts => end.doubted += 1,
+                Look::Doubts => end.doubted = true,
                 Look::Nothing => {}
             }
         }
@@ -140,8 +141,8 @@ impl Releases {
 struct End {
     /// The interval, from 0, after which it was aborted.
     aborted: Option<u32>,
-    /// Looks at which it would have been kept from passing by what was counted of late.
-    doubted: u32,
+    /// Whether at some look it would have been kept from passing by what was counted of late.
+    doubted: bool,
 }
 
 /// What a look says.
@@ -355,9 +356,10 @@ fn late_rows(text: &mut String, releases: &Releases) {
         let found = [2.0, 4.0].map(|ratio| releases.found(method, ratio, &[50, 95])).concat();
         let told = |intervals: &Option<u32>| intervals.map_or_else(|| "more".to_owned(), |it| it.to_string());
         let found: Vec<String> = found.iter().map(told).collect();
-        let good = [releases.aborted(method, 1.0), releases.doubted(method, 1.0)];
-        let good = good.map(|share| format!("{:.1}%", 100.0 * share));
-        let _ = writeln!(text, "| {} | {} | {} |", method.name(), found.join(" | "), good.join(" | "));
+        let (aborted, doubted) = releases.watched(method, 1.0);
+        let (aborted, doubted) = (100.0 * aborted, 100.0 * doubted);
+        let found = found.join(" | ");
+        let _ = writeln!(text, "| {} | {found} | {aborted:.1}% | {doubted:.1}% |", method.name());
     }
 }
 
@@ -393,10 +395,10 @@ mod tests {
 
     #[test]
     fn a_good_candidate_is_hardly_ever_kept_from_passing() {
-        let doubted = FEW.doubted(Method::Ratio(1.5), 1.0);
+        let (_, doubted) = FEW.watched(Method::Ratio(1.5), 1.0);
         assert!(doubted <= 0.02, "{doubted}");
         // Of those that are just tolerable.
-        let doubted = FEW.doubted(Method::Ratio(1.0), 1.0);
+        let (_, doubted) = FEW.watched(Method::Ratio(1.0), 1.0);
         assert!(doubted <= 0.1, "{doubted}");
     }
 
