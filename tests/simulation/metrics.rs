@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use servicerelease::{
-    api::{Analysis, Duration, Metric, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus},
+    api::{Analysis, Duration, Metric, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus},
     engine::{Absent, Measure, Plan, Reply},
 };
 
@@ -269,13 +269,13 @@ pub fn is_shown(kind: Watched, state: &VerdictStatus, weight: i32) -> bool {
     match kind {
         Watched::TwiceWithin => state.successes >= 2,
         Watched::Compare => {
-            let [requests, events] = state
-                .segments
-                .iter()
-                .fold([0, 0], |sum, it| [sum[0] + it.candidate.requests, sum[1] + it.candidate.events]);
+            let sum = |of: fn(&SegmentStatus) -> i64| state.segments.iter().map(of).sum::<i64>();
+            let (requests, events) = (sum(|it| it.candidate.requests), sum(|it| it.candidate.events));
+            // Both sides have as many requests at each look.
+            let few = events < FEW || events <= sum(|it| it.stable.events);
             let here = state.segments.last();
             let here = here.is_some_and(|it| it.weight == weight && it.since.is_some() && it.candidate.requests > 0);
-            events < FEW && requests >= ENOUGH && here
+            few && requests >= ENOUGH && here
         }
         _ => true,
     }

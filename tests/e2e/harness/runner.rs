@@ -143,7 +143,7 @@ pub async fn main(all: &[&[Scenario]]) -> ExitCode {
 }
 
 fn threads() -> usize {
-    std::env::var("E2E_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+    std::env::var("E2E_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
