@@ -138,16 +138,21 @@ fn manifest(text: &str, path: &str, name: &str) -> Result<Manifest, CliError> {
 /// What files are of that take the migration back.
 const DOWN: &str = "taken back by: ";
 
+/// What is due, each with what it is.
+fn changes(release: &ServiceRelease, due: Due) -> Vec<(&'static str, &Change)> {
+    let Some(database) = &release.spec.database else { return Vec::new() };
+    let down = database.migration_down.as_ref().filter(|_| due.migration).map(|down| (DOWN, &down.change));
+    let migration = database.migration.as_ref().filter(|_| due.migration).map(|migration| ("", &migration.change));
+    let seed = database.seed.as_ref().filter(|_| due.seed).map(|seed| ("seed: ", &seed.change));
+    migration.into_iter().chain(seed).chain(down).collect()
+}
+
 /// The ConfigMaps with the SQL files of what is due, each with what it is.
 fn config_maps(release: &ServiceRelease) -> Vec<(&'static str, String)> {
-    let due @ Due { migration, seed } = Situation::next(release).due;
-    let Some(database) = &release.spec.database else { return Vec::new() };
-    let down = database.migration_down.as_ref().filter(|_| migration).map(|down| (DOWN, &down.change));
-    let migration = database.migration.as_ref().filter(|_| migration).map(|migration| ("", &migration.change));
-    let seed = database.seed.as_ref().filter(|_| seed).map(|seed| ("seed: ", &seed.change));
+    let due = Situation::next(release).due;
     let of = |(what, change): (&'static str, &Change)| Some((what, change.sql.as_ref()?.config_map.clone()));
     let mounted = mounted::config_maps(release, due).into_iter().map(|name| (MOUNTED, name));
-    migration.into_iter().chain(seed).chain(down).filter_map(of).chain(mounted).collect()
+    changes(release, due).into_iter().filter_map(of).chain(mounted).collect()
 }
 
 /// Puts the plan together; `texts` are the names and contents of SQL files, with what they are.

@@ -45,11 +45,7 @@ pub fn files(release: &ServiceRelease, due: Due, map: &str, data: BTreeMap<Strin
 
 /// What the first containers of the pods mount of ConfigMaps: `configMap` of a volume, or of a projected one.
 fn sources(release: &ServiceRelease, due: Due) -> Vec<&Value> {
-    let Some(database) = &release.spec.database else { return Vec::new() };
-    let down = database.migration_down.as_ref().filter(|_| due.migration).map(|down| &down.change);
-    let migration = database.migration.as_ref().filter(|_| due.migration).map(|migration| &migration.change);
-    let seed = database.seed.as_ref().filter(|_| due.seed).map(|seed| &seed.change);
-    migration.into_iter().chain(seed).chain(down).flat_map(of_change).collect()
+    super::changes(release, due).into_iter().flat_map(|(_, change)| of_change(change)).collect()
 }
 
 fn of_change(change: &Change) -> Vec<&Value> {

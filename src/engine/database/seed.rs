@@ -49,7 +49,7 @@ pub fn rehearsed(pass: &Pass<'_>, database: &Database) -> (Option<Box<SeedDue>>,
     let Some(seed) = due(pass, database) else { return (None, None) };
     let files = seed.change.sql.as_ref().map(|sql| sql.config_map.clone());
     let due = match sql_run(pass, &seed.change, &number(pass)) {
-        // Only the migration's files were looked at before.
+        // Files that were changed since preflight are refused where they are run in earnest.
         Some(run) => SeedDue::Files(SqlRun { plan: None, ..run }),
         None => SeedDue::Pod,
     };
