@@ -35,8 +35,6 @@ pub const NO_AUTHORITY: &str = "the certificates of the server's authority are n
 pub const NO_FILES: &str = "there is no file whose name ends in .sql";
 /// What comes before what is said of the seed's files.
 pub const OF_SEED: &str = "of the seed: ";
-/// [`NO_FILES`] of the seed: the one after the other.
-pub const NO_SEED_FILES: &str = "of the seed: there is no file whose name ends in .sql";
 /// See [`CA`].
 pub const ROOT_CERT: &str = "PGSSLROOTCERT";
 /// Where the operator's program is put beside a wrapped command: `install --to` this directory, by an init container.

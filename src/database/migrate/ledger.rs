@@ -398,23 +398,43 @@ async fn has_row(connection: &mut PgConnection, query: String) -> Result<bool, s
     Ok(sqlx::raw_sql(AssertSqlSafe(query)).fetch_optional(connection).await?.is_some())
 }
 
-/// Who holds the lock, for people.
-pub async fn holder(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+/// The session that holds the lock, for people.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its `application_name`; empty too where another role's is not to be seen.
+    name: String,
+    /// Of the server's process.
+    pid: i32,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, pid } = self;
+        let name = if name.is_empty() { "a session without a name" } else { name };
+        write!(out, "{name} (process {pid})")
+    }
+}
+
+/// Who holds the lock.
+pub async fn holder(connection: &mut PgConnection) -> Result<Option<Holder>, sqlx::Error> {
     let (high, low) = (LOCK >> 32, LOCK & 0xffff_ffff);
     let query = format!(
-        "SELECT format('%s (process %s)', nullif(application_name, ''), pid) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+        "SELECT coalesce(application_name, ''), pid FROM pg_locks JOIN pg_stat_activity USING (pid) \
          WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = {high} AND objid = {low} \
          AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     );
-    sqlx::query_scalar(AssertSqlSafe(query)).fetch_optional(connection).await
+    let found: Option<(String, i32)> = sqlx::query_as(AssertSqlSafe(query)).fetch_optional(connection).await?;
+    Ok(found.map(|(name, pid)| Holder { name, pid }))
 }
 
 /// The same for who has waited long enough: who it is, and how a session is ended whose client is gone for good.
 pub async fn told_holder(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    let holder = holder(connection).await?.unwrap_or_else(|| "somebody".into());
-    let pid = holder.rsplit_once("(process ").and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or("PID");
+    let (who, pid) = match holder(connection).await? {
+        Some(holder) => (holder.to_string(), holder.pid.to_string()),
+        None => ("somebody".to_owned(), "PID".to_owned()),
+    };
     Ok(format!(
-        "{holder} is migrating this database and has not ended in time; if its pod is gone: SELECT pg_terminate_backend({pid})"
+        "{who} is migrating this database and has not ended in time; if its pod is gone: SELECT pg_terminate_backend({pid})"
     ))
 }
 

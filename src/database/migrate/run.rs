@@ -340,9 +340,9 @@ impl<'a> Run<'a> {
         let mut told = None;
         while !ledger::lock(connection).await? {
             let holder = ledger::holder(connection).await?;
-            if holder.is_some() && holder != told {
-                eprintln!("waits for {}, which migrates this database", holder.as_deref().unwrap_or_default());
-                told = holder;
+            if let Some(holder) = holder.filter(|it| told.as_ref() != Some(it)) {
+                eprintln!("waits for {holder}, which migrates this database");
+                told = Some(holder);
             }
             if Instant::now() + PAUSE >= self.deadline {
                 let why = ledger::told_holder(connection).await?;

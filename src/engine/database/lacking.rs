@@ -11,7 +11,7 @@ use super::super::{
     pass::Pass,
     report::kubectl,
     runs::NO_POD,
-    task::{DatabaseJob, NO_AUTHORITY, NO_FILES, NO_SEED_FILES},
+    task::{DatabaseJob, NO_AUTHORITY, NO_FILES, OF_SEED},
 };
 
 /// Something that is not there.
@@ -213,9 +213,10 @@ fn of_authority(source: &CaSource) -> Option<Named> {
 /// The ConfigMap that brought no SQL files, and the field that names it.
 fn without_files(database: &Database, job: &DatabaseJob, message: &str) -> Option<(String, &'static str)> {
     // Those of the migration come first, where both are not there.
-    let own = job.files.as_ref().filter(|_| message.replace(NO_SEED_FILES, "").contains(NO_FILES));
+    let no_seed_files = format!("{OF_SEED}{NO_FILES}");
+    let own = job.files.as_ref().filter(|_| message.replace(&no_seed_files, "").contains(NO_FILES));
     let Some(map) = own else {
-        let of_seed = job.seed_files.as_ref().filter(|_| message.contains(NO_SEED_FILES))?;
+        let of_seed = job.seed_files.as_ref().filter(|_| message.contains(&no_seed_files))?;
         return Some((of_seed.clone(), "seed"));
     };
     let of = |change: Option<&Change>| change.and_then(|it| it.sql.as_ref()).is_some_and(|it| it.config_map == *map);

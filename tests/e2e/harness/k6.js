@@ -5,6 +5,7 @@ import { Counter } from 'k6/metrics';
 const counters = { v1: new Counter('v1'), v2: new Counter('v2'), failed: new Counter('failed') };
 
 export const options = {
+  noConnectionReuse: __ENV.NEW_CONNECTIONS === 'true',
   scenarios: {
     steady: {
       executor: 'constant-arrival-rate',

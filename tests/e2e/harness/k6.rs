@@ -1,4 +1,4 @@
-//! k6 as the client of the benchmarks: a steady rate of requests to a Gateway, each answer told with its time
+//! k6 as the client of the benchmarks: a steady rate of requests to a Gateway or a Service, each answer told with its time
 //! as it comes, so that what the data plane does can be laid beside the status.
 
 use std::{
@@ -39,6 +39,15 @@ pub struct Count {
     pub unsent: u64,
 }
 
+/// What k6 calls.
+#[derive(Clone, Copy)]
+pub enum Address {
+    /// A Gateway of this name, by the host name of the scenario, over connections that stay.
+    Gateway(&'static str),
+    /// Service `shop`, which chooses a pod for each connection: each request has its own.
+    Service,
+}
+
 /// A running k6.
 pub struct K6 {
     child: Child,
@@ -48,17 +57,25 @@ pub struct K6 {
 }
 
 impl K6 {
-    /// Starts it in front of a Gateway, by the host name of the scenario; comes back when it is served.
-    pub async fn start(world: &World, gateway: &str) -> Self {
+    /// Starts it; comes back when it is served.
+    pub async fn start(world: &World, address: Address) -> Self {
         let program = std::env::var("K6").expect("K6, the program: run `make bench-gateway`");
         let cluster = world.cluster.embedded.as_deref().expect("the embedded cluster");
         let root = env!("CARGO_MANIFEST_DIR");
+        let (url, new_connections) = match address {
+            Address::Gateway(name) => (world.url_of(name).await, false),
+            Address::Service => {
+                let words = "get service shop -o jsonpath={.spec.clusterIP}:{.spec.ports[0].port}";
+                (format!("http://{}/", world.kubectl(words).await.expect_success()), true)
+            }
+        };
         // Inside the cluster's network: the node's address leads nowhere from outside.
         let mut child = Command::new(format!("{root}/tests/devcluster/devcluster"))
             .args(["--name", cluster, "exec", "--", "env", "K6_CSV_SAVE_INTERVAL=100ms"])
             .args(["K6_CSV_TIME_FORMAT=rfc3339_nano", &program, "run", "--quiet", "--summary-mode=disabled"])
             .args(["--no-usage-report", "--address", "", "--out", "csv=-"])
-            .args(["-e", &format!("URL={}", world.url_of(gateway).await), "-e", &format!("NAME={}", world.hostname())])
+            .args(["-e", &format!("URL={url}"), "-e", &format!("NAME={}", world.hostname())])
+            .args(["-e", &format!("NEW_CONNECTIONS={new_connections}")])
             .args(["-e", &format!("RATE={RATE}"), &format!("{root}/tests/e2e/harness/k6.js")])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

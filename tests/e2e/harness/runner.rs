@@ -19,7 +19,10 @@ use tokio::task_local;
 use super::{Cluster, World, operator};
 
 /// How long one scenario may take. What it waits for in it has limits of its own.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1500);
+
+/// Characters of a failure in the summary.
+const MOST_OF_WHY: usize = 2000;
 
 /// What a scenario does to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,26 +149,36 @@ fn threads() -> usize {
     std::env::var("E2E_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Outcome {
     Passed,
-    Failed,
+    /// And why.
+    Failed(String),
     Skipped,
 }
 
+/// Why something failed is said once more at the end, where one looks first.
 fn summary(results: &BTreeMap<&'static str, Outcome>, took: Duration) -> ExitCode {
     let count = |outcome| results.values().filter(|one| **one == outcome).count();
-    let failed = count(Outcome::Failed);
+    let failed: Vec<_> = results
+        .iter()
+        .filter_map(|(name, outcome)| match outcome {
+            Outcome::Failed(why) => Some((name, why)),
+            Outcome::Passed | Outcome::Skipped => None,
+        })
+        .collect();
     println!(
-        "{} passed, {failed} failed, {} skipped in {:.0} s",
+        "{} passed, {} failed, {} skipped in {:.0} s",
         count(Outcome::Passed),
+        failed.len(),
         count(Outcome::Skipped),
         took.as_secs_f64()
     );
-    for (name, _) in results.iter().filter(|(_, outcome)| **outcome == Outcome::Failed) {
-        println!("  failed: {name}; see {}", log(name).display());
+    for (name, why) in &failed {
+        let short: String = why.trim().chars().take(MOST_OF_WHY).collect();
+        println!("  failed: {name}: {short}\n  see {}", log(name).display());
     }
-    ExitCode::from(u8::from(failed > 0))
+    ExitCode::from(u8::from(!failed.is_empty()))
 }
 
 fn log(name: &str) -> std::path::PathBuf {
@@ -202,11 +215,12 @@ async fn one(cluster: Cluster, scenario: Scenario) -> (&'static str, Outcome) {
     println!("FAILED  {name} in {took:.1} s (namespace {}): {why}{notes}", world.namespace);
     let path = log(name);
     let _ = path.parent().map(std::fs::create_dir_all);
-    let _ = std::fs::write(path, format!("{why}{notes}\n{}", world.dump().await));
+    let why = why + &notes;
+    let _ = std::fs::write(path, format!("{why}\n{}", world.dump().await));
     if !keep {
         world.remove().await;
     }
-    (name, Outcome::Failed)
+    (name, Outcome::Failed(why))
 }
 
 async fn missing(cluster: &Cluster, needs: Needs) -> Option<String> {

@@ -1,11 +1,15 @@
 //! Metrics from a real Prometheus on real pods: a good candidate is promoted on the strength of its verdicts,
 //! a bad one goes back in the middle of its pause, and a Prometheus that is away holds the release.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
+use tokio::time::{interval, timeout};
 
 use crate::{
-    harness::{Load, Scenario, Shop, World, counted, kubectl},
+    harness::{Load, Scenario, Shop, World, counted, kubectl, kubectl::Answer},
     scenarios,
 };
 
@@ -46,6 +50,7 @@ async fn the_example_of_analysis(world: World) {
     assert!(candidate >= 200 && stable >= 200, "{verdict:?}");
     assert!(verdict.segments.iter().all(|segment| segment.weight == 50), "{verdict:?}");
     assert!(status.verdicts[0].ln_evidence.is_some(), "{:?}", status.verdicts[0]);
+    split(&world, &status.stable.expect("what serves").revision).await;
 
     shop.release("v4", &[("ERROR_RATE", "0.5")]).await;
     let status = shop.reaches("RolledBack", |status| status.phase == Phase::RolledBack).await;
@@ -69,22 +74,45 @@ async fn the_example_of_analysis(world: World) {
 
 /// The release that was taken back, judged once more from what Prometheus still has.
 async fn replayed(world: &World) {
+    let text = analyze(world, "").await.expect_success();
+    assert!(text.contains("errors-vs-stable: Fail after "), "{text}");
+    assert!(text.contains("the release would have gone back at "), "{text}");
+}
+
+/// The two pods that serve, one of them as a candidate; one alone cannot be split.
+async fn split(world: &World, revision: &str) {
+    let from = Timestamp::now();
+    let aa = async |more: &str| {
+        let window = format!("--from {from} --to {} --revision {revision}", Timestamp::now());
+        let words = format!("--metric errors-vs-stable --aa {window} --stable-revision {revision} {more}");
+        analyze(world, &words).await.text
+    };
+    let mut text = String::new();
+    let asking = async {
+        let mut ticks = interval(Duration::from_secs(1));
+        // Until both have answered, and a look was due.
+        while !text.contains("; 1 of 2 pods played the candidate; compare.confidence allows 5%") {
+            ticks.tick().await;
+            text = aa("").await;
+        }
+    };
+    let ended = timeout(Duration::from_secs(120), asking).await;
+    assert!(ended.is_ok() && text.contains("errors-vs-stable: 0 of 2 splits failed, 0.0%"), "{text}");
+    let of = format!("http_requests_total{{namespace=\"{}\",pod=~\"shop-{revision}-.*\"}}", world.namespace);
+    let series = world.series(&of).await;
+    let text = aa(&format!("--stable-pods {}", series[0]["metric"]["pod"].as_str().expect("a pod"))).await;
+    let told = "errors-vs-stable: no data: 1 of stable's pods answered requests, too few to split";
+    assert!(text.contains(told), "{text}");
+}
+
+async fn analyze(world: &World, words: &str) -> Answer {
     let prometheus = world.prometheus().await;
     let cluster = world.cluster.embedded.as_deref().expect("the embedded cluster");
     let kubeconfig = format!("KUBECONFIG={}", std::env::var("KUBECONFIG").expect("KUBECONFIG"));
-    let analyze = async |words: &str| {
-        let mut all = vec!["--name", cluster, "exec", "--", "env", &kubeconfig, env!("CARGO_BIN_EXE_kubectl-srel")];
-        all.extend(["-n", &world.namespace, "analyze", "shop", "--prometheus", &prometheus]);
-        all.extend(words.split_whitespace());
-        kubectl::run(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/devcluster/devcluster"), &all).await
-    };
-    let text = analyze("").await.expect_success();
-    assert!(text.contains("errors-vs-stable: Fail after "), "{text}");
-    assert!(text.contains("the release would have gone back at "), "{text}");
-    // Of stable's two pods one gave way to the candidate.
-    let answer = analyze("--metric errors-vs-stable --aa").await;
-    let told = "errors-vs-stable: no data: 1 of stable's pods answered requests, too few to split";
-    assert!(answer.code == 1 && answer.text.contains(told), "{}", answer.text);
+    let mut all = vec!["--name", cluster, "exec", "--", "env", &kubeconfig, env!("CARGO_BIN_EXE_kubectl-srel")];
+    all.extend(["-n", &world.namespace, "analyze", "shop", "--prometheus", &prometheus]);
+    all.extend(words.split_whitespace());
+    kubectl::run(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/devcluster/devcluster"), &all).await
 }
 
 async fn a_web_api_and_the_pods_themselves(world: World) {

@@ -9,7 +9,7 @@ use servicerelease::api::{Phase, ServiceReleaseStatus};
 use crate::{
     harness::{
         Scenario, Shop, World,
-        k6::{Count, K6},
+        k6::{Address, Count, K6},
         note, operator,
     },
     scenarios,
@@ -41,7 +41,13 @@ struct Bench {
 
 impl Bench {
     async fn start(world: &World, name: &'static str) -> Self {
-        Self { k6: K6::start(world, "edge").await, name, shares: Vec::new(), shifts: Vec::new(), outside: 0 }
+        Self {
+            k6: K6::start(world, Address::Gateway("edge")).await,
+            name,
+            shares: Vec::new(),
+            shifts: Vec::new(),
+            outside: 0,
+        }
     }
 
     /// Takes a share: within the interval that holds 99 of 100 binomial samples, or not.

@@ -1,5 +1,5 @@
 //! How long it takes from data that show a bad candidate to all requests on stable: by a metric, at several intervals,
-//! from the first bad sample in Prometheus; by a standing check, from the moment the candidate goes bad; by its readiness
+//! over a gateway and by the Service alone, from the first bad sample in Prometheus; by a standing check, from the moment the candidate goes bad; by its readiness
 //! probe, a crash and an image that is none, from the pod's status that tells it. Each writes its row into
 //! target/bench-rollback.md (`make bench-gateway`).
 
@@ -13,7 +13,7 @@ use tokio::time::{interval, timeout};
 use crate::{
     harness::{
         Scenario, World,
-        k6::{Count, K6},
+        k6::{Address, Count, K6},
         note,
     },
     scenarios,
@@ -23,6 +23,8 @@ pub const ALL: &[Scenario] = scenarios! {
     a_metric_every_second, Bench, Prometheus;
     a_metric_every_two_seconds, Bench, Prometheus;
     a_metric_every_five_seconds, Bench, Prometheus;
+    a_metric_by_the_number_of_pods, Bench, Prometheus;
+    a_metric_after_a_switch, Bench, Prometheus;
     a_standing_check_every_five_seconds, Bench, Gateway;
     a_readiness_probe, Bench, Gateway;
     a_readiness_probe_over_envoy, Bench, Envoy;
@@ -45,7 +47,7 @@ const LIMIT: u32 = 10;
 /// A way to go bad, and what sees it.
 struct Row<'a> {
     name: String,
-    gateway: Gateway,
+    through: Through,
     spec: String,
     /// What the spec has more once the first version is in place: a patch.
     then: &'a str,
@@ -62,9 +64,11 @@ struct Row<'a> {
 
 /// Who gives the requests to pods.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Gateway {
+enum Through {
     Traefik,
     Envoy,
+    /// The Service alone, by a connection of its own for each request.
+    Service,
 }
 
 /// What shows that the candidate is bad.
@@ -80,34 +84,54 @@ enum Shown {
 
 /// Half of the requests are the candidate's until a person goes on.
 fn canary(seconds: u32, metric: &str) -> String {
+    watched(seconds, metric, "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}")
+}
+
+/// All of them are, and stable's pods are kept.
+fn switched(seconds: u32, metric: &str) -> String {
+    watched(seconds, metric, "strategy: {blueGreen: {}}, observation: {duration: 1h}, rollback: {keepPrevious: 1h}")
+}
+
+fn watched(seconds: u32, metric: &str, strategy: &str) -> String {
     format!(
-        "{{strategy: {{canary: {{steps: [{{setWeight: 50}}, {{pause: {{}}}}]}}}}, \
-         analysis: {{interval: {seconds}s, metrics: [{metric}]}}, \
+        "{{{strategy}, analysis: {{interval: {seconds}s, metrics: [{metric}]}}, \
          template: {{metadata: {{annotations: {{prometheus.io/scrape: 'true', prometheus.io/port: '8080'}}}}}}}}"
     )
 }
 
 async fn a_metric_every_second(world: World) {
-    metric(&world, 1).await;
+    metric_over_traefik(&world, 1).await;
 }
 
 async fn a_metric_every_two_seconds(world: World) {
-    metric(&world, 2).await;
+    metric_over_traefik(&world, 2).await;
 }
 
 async fn a_metric_every_five_seconds(world: World) {
-    metric(&world, 5).await;
+    metric_over_traefik(&world, 5).await;
 }
 
-async fn metric(world: &World, seconds: u32) {
+async fn a_metric_by_the_number_of_pods(world: World) {
+    metric(&world, 2, canary, ("by the number of pods", Through::Service)).await;
+}
+
+async fn a_metric_after_a_switch(world: World) {
+    metric(&world, 2, switched, ("after a switch of the Service", Through::Service)).await;
+}
+
+async fn metric_over_traefik(world: &World, seconds: u32) {
+    metric(world, seconds, canary, ("Traefik", Through::Traefik)).await;
+}
+
+async fn metric(world: &World, seconds: u32, spec: fn(u32, &str) -> String, (by, through): (&str, Through)) {
     // A gauge that breaks no request: none may fail, and each that v2 answers is seen.
     let metric = format!(
         "{{name: pool, prometheus: {{query: 'max({POOL}{{pod=~\"{{{{pods}}}}\"}})'}}, threshold: {{max: {LIMIT}}}}}"
     );
     let row = Row {
-        name: format!("metric every {seconds} s"),
-        gateway: Gateway::Traefik,
-        spec: canary(seconds, &metric),
+        name: format!("metric every {seconds} s, {by}"),
+        through,
+        spec: spec(seconds, &metric),
         then: "{}",
         change: "{\"pool_active\": 20}",
         reason: "AnalysisFailed",
@@ -123,7 +147,7 @@ async fn a_standing_check_every_five_seconds(world: World) {
         checks: [{name: orders, when: [AfterPromotion], every: 5s, http: {path: /api/orders}}]}}";
     let row = Row {
         name: "standing check every 5 s, after the promotion".to_owned(),
-        gateway: Gateway::Traefik,
+        through: Through::Traefik,
         spec: "{strategy: {canary: {steps: [{setWeight: 50}]}}, rollback: {keepPrevious: 1h}}".to_owned(),
         then,
         change: "{\"failing_paths\": \"/api/orders\"}",
@@ -136,39 +160,40 @@ async fn a_standing_check_every_five_seconds(world: World) {
 }
 
 async fn a_readiness_probe(world: World) {
-    unready(&world, Gateway::Traefik).await;
+    unready(&world, Through::Traefik).await;
 }
 
 async fn a_readiness_probe_over_envoy(world: World) {
-    unready(&world, Gateway::Envoy).await;
+    unready(&world, Through::Envoy).await;
 }
 
 async fn a_crash(world: World) {
-    crashed(&world, Gateway::Traefik).await;
+    crashed(&world, Through::Traefik).await;
 }
 
 async fn a_crash_over_envoy(world: World) {
-    crashed(&world, Gateway::Envoy).await;
+    crashed(&world, Through::Envoy).await;
 }
 
-async fn unready(world: &World, gateway: Gateway) {
-    of_pods(world, gateway, "readiness probe, 3 failures 1 s apart", "NotReady", "{\"never_ready\": true}").await;
+async fn unready(world: &World, through: Through) {
+    of_pods(world, through, "readiness probe, 3 failures 1 s apart", "NotReady", "{\"never_ready\": true}").await;
 }
 
-async fn crashed(world: &World, gateway: Gateway) {
+async fn crashed(world: &World, through: Through) {
     let change = "{\"crash_after_requests\": 0}";
-    of_pods(world, gateway, "crash, no restart allowed", "AnalysisFailed", change).await;
+    of_pods(world, through, "crash, no restart allowed", "AnalysisFailed", change).await;
 }
 
 /// Nothing waits for an interval.
-async fn of_pods(world: &World, gateway: Gateway, what: &str, reason: &str, change: &str) {
-    let (by, throttled) = match gateway {
-        Gateway::Traefik => ("Traefik", THROTTLED),
-        Gateway::Envoy => ("Envoy", 0.0),
+async fn of_pods(world: &World, through: Through, what: &str, reason: &str, change: &str) {
+    let (by, throttled) = match through {
+        Through::Traefik => ("Traefik", THROTTLED),
+        Through::Envoy => ("Envoy", 0.0),
+        Through::Service => ("by the number of pods", 0.0),
     };
     let row = Row {
         name: format!("{what}, {by}"),
-        gateway,
+        through,
         spec: canary(10, "{name: pods, workload: {}}"),
         then: "{}",
         change,
@@ -183,7 +208,7 @@ async fn of_pods(world: &World, gateway: Gateway, what: &str, reason: &str, chan
 /// No request is ever its: what is measured is until the rollback is on record.
 async fn an_image_that_is_none(world: World) {
     let shop = world.routed_shop("GATEWAY", "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}").await;
-    let k6 = K6::start(&world, "edge").await;
+    let k6 = K6::start(&world, Address::Gateway("edge")).await;
     let (mut from_shown, mut from_told) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
         let told = Timestamp::now();
@@ -233,19 +258,23 @@ async fn first_bad_sample(world: &World, revision: &str, since: Timestamp) -> Ti
 fn goes_well(status: &ServiceReleaseStatus) -> bool {
     match status.phase {
         Phase::Paused => status.verdicts.first().is_some_and(|it| it.outcome == VerdictOutcome::Pass),
-        Phase::Observing => status.checks.first().is_some_and(|it| it.outcome == CheckOutcome::Passed),
+        Phase::Observing => {
+            let checked = status.checks.iter().all(|it| it.outcome == CheckOutcome::Passed);
+            let judged = status.verdicts.iter().all(|it| it.outcome == VerdictOutcome::Pass);
+            checked && judged && !(status.checks.is_empty() && status.verdicts.is_empty())
+        }
         _ => false,
     }
 }
 
 async fn measured(world: &World, row: Row<'_>) {
-    let (router, gateway) = match row.gateway {
-        Gateway::Traefik => ("GATEWAY", "edge"),
-        Gateway::Envoy => ("ENVOY", "edge-envoy"),
+    let (shop, address) = match row.through {
+        Through::Traefik => (world.routed_shop("GATEWAY", &row.spec).await, Address::Gateway("edge")),
+        Through::Envoy => (world.routed_shop("ENVOY", &row.spec).await, Address::Gateway("edge-envoy")),
+        Through::Service => (world.shop(&row.spec).await, Address::Service),
     };
-    let shop = world.routed_shop(router, &row.spec).await;
     shop.patch(row.then).await;
-    let k6 = K6::start(world, gateway).await;
+    let k6 = K6::start(world, address).await;
     let (mut from_shown, mut from_told) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
         shop.release("v2", &[("RUN", &run.to_string())]).await;

@@ -126,7 +126,7 @@ fn what_the_runner_lacks_is_told_by_name_and_field() {
             "create configmap shop-1 --from-file=",
         ),
         (
-            crate::engine::task::NO_SEED_FILES,
+            "of the seed: there is no file whose name ends in .sql",
             "ConfigMap shop-seed, which spec.database.seed.sql.configMap names, does not exist or has no key",
             "create configmap shop-seed --from-file=",
         ),
