@@ -10,7 +10,7 @@ use sqlx::Connection as _;
 
 use crate::{
     api::{self, WorkOutcome},
-    engine::{Meant, Planned, Report, Seeded, SqlRun, Task, Wrapped, task::OF_SEED},
+    engine::{Meant, Planned, Report, SqlRun, Task, Wrapped, task::OF_SEED},
 };
 
 use super::{
@@ -18,11 +18,11 @@ use super::{
     backup::{self, Kept, Owner},
     command::{self, stop::Stop},
     connection::{self, told},
-    meant,
+    forget, meant,
     migrate::{self, Unsettled, files, pending, risks},
     preflight::{self, Wanted},
     rehearsal::{self, Then, Tried},
-    report, restore, rights, scratch, seed, verify,
+    report, restore, rights, scratch, verify,
 };
 
 /// What a run that is told to end says of it.
@@ -122,7 +122,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
                     return report::of(WorkOutcome::Running, format!("{TOLD_TO_END}; the next one goes on"));
                 }
             };
-            without_seed(places, seed.as_ref(), of, run.timeout, ended).await
+            forget::seed(&places.url, seed.as_ref(), of, run.timeout, ended).await
         }
         Task::PreflightDown { set, of, meant } => tokio::select! {
             looked = look_down(places, set.as_deref(), of, meant) => looked,
@@ -130,7 +130,8 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
         },
         Task::Wrap(wrapped) => {
             let ended = command::wrap(places, wrapped, stop).await;
-            without_seed(places, wrapped.seed.as_ref(), &wrapped.release, wrapped.timeout, ended).await
+            let ended = forget::migration(&places.url, wrapped, ended).await;
+            forget::seed(&places.url, wrapped.seed.as_ref(), &wrapped.release, wrapped.timeout, ended).await
         }
         Task::Settle(wrapped) => settle(places, wrapped, &mut stop).await,
         Task::SettleSql(run) => settle_sql(places, run).await,
@@ -392,24 +393,6 @@ async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
         Err(wrong) => return report::not_begun(wrong.to_string()),
     };
     of_run(migrate::down(&places.url, &files, &settings(run), of).await, "taken back")
-}
-
-/// Once a migration was taken back the seed that was put in after it is none any more.
-async fn without_seed(
-    places: &Places,
-    seed: Option<&Seeded>,
-    release: &str,
-    within: api::Duration,
-    ended: Report,
-) -> Report {
-    let Some(seed) = seed.filter(|_| ended.outcome == WorkOutcome::Done) else { return ended };
-    match seed::forget(&places.url, seed, release, duration(within)).await {
-        Ok(()) => Report { message: format!("{}; the seed is to be put in again", ended.message), ..ended },
-        Err(why) => {
-            let message = format!("{}, but the ledger still has the seed as put in: {why}", ended.message);
-            Report { outcome: WorkOutcome::Failed, message, ..ended }
-        }
-    }
 }
 
 /// What a run of SQL files reports.

@@ -278,7 +278,8 @@ pub struct Try {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Wrapped {
-    /// Tells this run from all others in the ledger: one that is there already is not run again.
+    /// Tells this run from all others in the ledger: one that is there already is not run again. See [`Wrapped::shared`],
+    /// [`Wrapped::takes_back`].
     pub plan: String,
     /// Namespace, name and number of the release.
     pub release: String,
@@ -299,6 +300,39 @@ pub struct Wrapped {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seeded>,
 }
+
+impl Wrapped {
+    /// The plan of a migration, as it is called in the ledger: `migration/HASH/RELEASE`, of a release its own.
+    pub fn migration(hash: &str, release: &str) -> String {
+        format!("{MIGRATION}{hash}/{release}")
+    }
+
+    /// The same of what takes it back.
+    pub fn down(hash: &str, release: &str) -> String {
+        format!("{DOWN}{hash}/{release}")
+    }
+
+    /// What the plan of a migration begins with in whichever release it is: a command that any of them has run is not run
+    /// again, and one of which nobody knows the end is not known for any of them (INVARIANTS D1).
+    pub fn shared(&self) -> Option<&str> {
+        self.plan.strip_suffix(&self.release).filter(|_| self.migrates())
+    }
+
+    /// Whether it is a migration.
+    pub fn migrates(&self) -> bool {
+        self.plan.starts_with(MIGRATION)
+    }
+
+    /// Whether it takes the migration of its release back, which the ledger forgets then.
+    pub fn takes_back(&self) -> bool {
+        self.plan.starts_with(DOWN)
+    }
+}
+
+/// What the plans of migrations begin with in the ledger.
+pub const MIGRATION: &str = "migration/";
+/// What those begin with that take them back.
+const DOWN: &str = "down/";
 
 /// What came of a task.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod losses;
 mod migrations;
 mod preflight;
 mod rehearsal;
+mod releases;
 mod restore;
 mod server;
 mod sessions;

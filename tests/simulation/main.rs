@@ -195,10 +195,13 @@ fn the_engine_keeps_every_invariant_under_observation() {
 }
 
 /// What has to be hit while it is at work.
-const HITS: [&str; 10] = [
+const HITS: [&str; 13] = [
     "a worker waits for another release",
     "a worker waits for a command whose wrapper is gone",
     "another release applies a worker's file",
+    "another release runs a worker's command",
+    "another release's command is killed",
+    "a migration that another release ran",
     "locked out: a change",
     "restarted: files",
     "restarted: a command",

@@ -113,6 +113,12 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
             _ => {}
         }
     }
+    if let Some(shared) = wrapped.shared() {
+        let found = others::of_same(&mut session.connection, wrapped, shared).await?;
+        if let Some(report) = found {
+            return Ok(Err(report));
+        }
+    }
     let token = token(wrapped);
     let program = format!("{}{} {}", backends::NAMED, token, wrapped.release);
     let program = program[..program.floor_char_boundary(63)].to_owned();

@@ -1,14 +1,21 @@
-//! Commands whose wrapper is gone, or has lost the lock: their server processes go on without it, and whoever has the lock
-//! by then is not alone yet.
+//! Commands of other releases. The wrapper of one may be gone, or have lost the lock: its server processes go on without it,
+//! and whoever has the lock by then is not alone yet. And one may be the same that is about to be run.
 
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::{Instant, sleep};
 
-use crate::database::migrate::ledger;
+use crate::{
+    api::WorkOutcome,
+    database::{migrate::ledger, report},
+    engine::{Report, Wrapped},
+};
 
-use super::record::{Run, SET};
+use super::{
+    record::{self, BY, Run, SET},
+    settle,
+};
 
 /// How long the processes of one are looked at before the lock is given back: longer than a session may be idle that is its own.
 const LOOK: Duration = Duration::from_secs(6);
@@ -51,8 +58,7 @@ async fn at_work(
 ) -> Result<Option<String>, sqlx::Error> {
     for table in ledger::tables(connection, "run").await? {
         let begun = format!(
-            "SELECT version, format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')), \
-             coalesce(run, '') FROM {table} WHERE set_name = '{SET}' AND state = 'Started' AND version IS DISTINCT FROM $1"
+            "SELECT version, {BY}, coalesce(run, '') FROM {table} WHERE set_name = '{SET}' AND state = 'Started' AND version IS DISTINCT FROM $1"
         );
         let begun = sqlx::query_as(AssertSqlSafe(begun)).persistent(false).bind(but);
         let begun: Vec<(String, String, String)> = begun.fetch_all(&mut *connection).await?;
@@ -73,4 +79,34 @@ async fn at_work(
         }
     }
     Ok(None)
+}
+
+/// What other releases, whichever ledger of the database has it, did with the same command: it is applied already, or nobody
+/// knows whether it is. None of its server processes is at work any more. Nothing: it is still to be run.
+pub async fn of_same(
+    connection: &mut PgConnection,
+    wrapped: &Wrapped,
+    shared: &str,
+) -> Result<Option<Report>, sqlx::Error> {
+    let mut doubtful = None;
+    for table in ledger::tables(connection, "run").await? {
+        let query = format!(
+            "SELECT state, version, {BY} FROM {table} WHERE set_name = '{SET}' AND starts_with(version, $1) AND version <> $2 \
+             AND state IN ('Applied', 'Started') ORDER BY state LIMIT 1"
+        );
+        let query = sqlx::query_as(AssertSqlSafe(query)).persistent(false).bind(shared).bind(&wrapped.plan);
+        let found: Option<(String, String, String)> = query.fetch_optional(&mut *connection).await?;
+        match found {
+            Some((state, _, by)) if state == "Applied" => {
+                let message = format!("it is applied already (by {by})");
+                return Ok(Some(Report { unchanged: true, ..report::of(WorkOutcome::Done, message) }));
+            }
+            Some((_, plan, by)) => doubtful = doubtful.or(Some((record::settle_in(&table, &plan), by))),
+            None => {}
+        }
+    }
+    match doubtful.filter(|_| !wrapped.again) {
+        Some((settle, by)) => Ok(Some(settle::no_end(connection, &by, settle).await?)),
+        None => Ok(None),
+    }
 }

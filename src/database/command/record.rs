@@ -99,8 +99,7 @@ impl Records {
     /// The row of a plan.
     pub async fn find(&self, connection: &mut PgConnection, plan: &str) -> Result<Option<Row>, sqlx::Error> {
         let query = format!(
-            "SELECT state, release, format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', \
-             'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')), coalesce(run, '') FROM {} WHERE set_name = '{SET}' AND version = $1",
+            "SELECT state, release, {BY}, coalesce(run, '') FROM {} WHERE set_name = '{SET}' AND version = $1",
             self.ledger.table()
         );
         let row: Option<(String, String, String, String)> =
@@ -136,6 +135,15 @@ impl Records {
 
     /// How a person says what became of a command.
     pub fn settle(&self, plan: &str) -> String {
-        format!("UPDATE {} SET state = 'Applied' WHERE set_name = '{SET}' AND version = '{plan}'", self.ledger.table())
+        settle_in(self.ledger.table(), plan)
     }
 }
+
+/// The same of one that is in this ledger.
+pub fn settle_in(table: &str, plan: &str) -> String {
+    format!("UPDATE {table} SET state = 'Applied' WHERE set_name = '{SET}' AND version = '{plan}'")
+}
+
+/// Of which release a row is and since when, for people; in SQL.
+pub const BY: &str =
+    "format('%s at %s', release, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'))";

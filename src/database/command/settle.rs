@@ -1,5 +1,6 @@
 //! What became of a command whose Job is gone.
 
+use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use crate::{
@@ -95,14 +96,19 @@ pub async fn not_known(
             left.join(", ")
         )));
     }
-    let dirt = verify::half_way(&mut session.connection).await?;
+    let settle = session.records.settle(&wrapped.plan);
+    no_end(&mut session.connection, &row.by, settle).await
+}
+
+/// The same where none of its server processes is left. `settle`: the statement by which the person says what became of it.
+pub async fn no_end(connection: &mut PgConnection, by: &str, settle: String) -> Result<Report, sqlx::Error> {
+    let dirt = verify::half_way(connection).await?;
     let look = match dirt.is_empty() {
         true => "the tool's own table (_prisma_migrations, flyway_schema_history, schema_migrations) has nothing half-done: look which \
                  migrations it has"
             .to_owned(),
         false => dirt.join("; "),
     };
-    let settle = session.records.settle(&wrapped.plan);
-    let told = format!("begun by {}, its end is not on record. {}", row.by, report::cut(&look, LOOK));
+    let told = format!("begun by {by}, its end is not on record. {}", report::cut(&look, LOOK));
     Ok(Report { settle, ..report::unknown(told) })
 }

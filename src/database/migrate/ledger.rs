@@ -255,17 +255,17 @@ impl Ledger {
         Ok(gone.execute(connection).await?.rows_affected() == 1)
     }
 
-    /// Forgets what the release has applied of the set, or of it the one of a version, if this session still holds the lock. Says
-    /// whether it does.
-    pub async fn forget_all(&self, connection: &mut PgConnection, version: Option<&str>) -> Result<bool, sqlx::Error> {
+    /// Forgets what the release has applied of the set, as far as its version begins like this, if this session still holds
+    /// the lock. Says whether it does.
+    pub async fn forget_all(&self, connection: &mut PgConnection, like: &str) -> Result<bool, sqlx::Error> {
         let gone = format!(
-            "WITH gone AS (DELETE FROM {} WHERE set_name = $1 AND release = $2 AND version = coalesce($3, version) \
+            "WITH gone AS (DELETE FROM {} WHERE set_name = $1 AND release = $2 AND starts_with(version, $3) \
              AND state <> 'Started' AND {holds}) SELECT {holds}",
             self.table,
             holds = holds(),
         );
         let gone = sqlx::query_scalar(AssertSqlSafe(gone)).persistent(false).bind(&self.set).bind(&self.release);
-        gone.bind(version).fetch_one(connection).await
+        gone.bind(like).fetch_one(connection).await
     }
 
     /// Notes that a try and those before it are over, if this session holds the lock: a pod that comes late finds this, and

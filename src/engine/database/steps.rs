@@ -327,7 +327,8 @@ fn wrapped(pass: &Pass<'_>, change: &Change, what: &str, attempt: i32, again: bo
     // A seed is one for all releases; the others are of one attempt at a release each.
     let plan = match what {
         "seed" => seed::plan(pass),
-        _ => format!("{what}/{}/{}", plan_hash(pass, change), number(pass)),
+        "down" => Wrapped::down(&command_hash(pass, change), &number(pass)),
+        _ => Wrapped::migration(&command_hash(pass, change), &number(pass)),
     };
     let (lock_timeout, timeout) = (change.lock_timeout, change.timeout);
     let found = match what {
@@ -374,10 +375,8 @@ pub fn with_change(pass: &Pass<'_>, change: &Change, task: Task, base: DatabaseJ
             let image = image_from(change, template(pass).as_ref());
             let known = pass.status.database.as_ref().map(|known| known.image.as_str());
             let reported = match &task {
-                Task::Wrap(wrapped) if wrapped.plan.starts_with("migration/") => known,
-                Task::Wrap(wrapped) if wrapped.plan.starts_with("down/") => {
-                    found_down(pass).map(|found| found.image.as_str())
-                }
+                Task::Wrap(wrapped) if wrapped.migrates() => known,
+                Task::Wrap(wrapped) if wrapped.takes_back() => found_down(pass).map(|found| found.image.as_str()),
                 Task::Rehearse { .. } => known,
                 _ => None,
             };
@@ -399,6 +398,18 @@ pub fn plan_hash(pass: &Pass<'_>, change: &Change) -> String {
         "sql": sql, "template": template, "version": version, "image": image, "url": url,
         "files": found.map(|known| &known.files_hash), "digest": found.map(|known| &known.image),
         "database": found.map(|known| &known.database),
+    }))
+}
+
+/// A command that changes the database, as a hash: the same of whichever release, and by whichever Secret and host name the
+/// database is reached. Where nobody knows yet which image it is, it is another one in each release.
+fn command_hash(pass: &Pass<'_>, change: &Change) -> String {
+    let found = pass.status.database.as_ref();
+    let image = image_from(change, template(pass).as_ref());
+    let digest = found.map(|known| known.image.clone()).filter(|image| !image.is_empty());
+    hashed(&serde_json::json!({
+        "template": change.template, "version": change.version, "image": image, "database": known_database(pass),
+        "files": found.map(|known| &known.files_hash), "digest": digest.unwrap_or_else(|| number(pass)),
     }))
 }
 

@@ -172,7 +172,7 @@ pub fn job(scene: &Scene<'_>, new: &NewJob) -> Judged {
     }
     let Run::Database(order) = &new.run else { return judged };
     let forward = matches!(order.task, Some(Task::Migrate(_) | Task::Rehearse { .. }))
-        || matches!(&order.task, Some(Task::Wrap(wrapped)) if wrapped.plan.starts_with("migration/"));
+        || matches!(&order.task, Some(Task::Wrap(wrapped)) if wrapped.migrates());
     if forward && goes_back(&scene.work.decision.status) {
         judged.push(("C3", format!("Job {} goes forward with a release that goes back", new.name)));
     }
@@ -244,6 +244,7 @@ impl Checker {
                 self.require(!deed.blind || idempotent, "D1", || {
                     format!("{what} is run although nobody knows what became of an earlier run")
                 });
+                self.require(!deed.twice, "D1", || format!("{what} is run, and another release has run it"));
                 let applied = |command: &CommandObject| {
                     let phase = command.status.as_ref().map(|status| status.phase);
                     command.spec.action == Action::Retry && phase == Some(CommandPhase::Applied)

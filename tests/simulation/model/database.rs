@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use servicerelease::{
     api::WorkOutcome,
-    engine::{DatabaseJob, Report, SqlRun, Task, TaskPod, Try, Wrapped},
+    engine::{DatabaseJob, MIGRATION, Report, SqlRun, Task, TaskPod, Try, Wrapped},
 };
 
 use crate::rng;
@@ -56,7 +56,7 @@ impl Data {
         let mut files = backup.files.iter();
         files.all(|(key, release)| self.files.get(key) == Some(release))
             && backup.changed.is_subset(&self.changed)
-            && backup.runs == self.runs
+            && backup.runs.iter().all(|(plan, run)| self.runs.get(plan) == Some(run))
             && backup.seeded <= self.seeded
     }
 }
@@ -75,6 +75,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether it is known how it ended.
+    fn ended(&self) -> bool {
+        self.state != State::Started
+    }
+
     /// As src/database/command/record.rs has it: of the same try of the same release, or of a later one.
     fn is_of(&self, wrapped: &Wrapped) -> bool {
         self.release == wrapped.release && self.attempt >= wrapped.attempt
@@ -99,6 +104,8 @@ pub struct Deed {
     pub blind: bool,
     /// Whether it was done once more after it had failed in the same release; of a seed, after it was put in.
     pub rerun: bool,
+    /// Whether another release had run the same command.
+    pub twice: bool,
     /// Whether there is a backup of all that the release had done before; of what takes that back.
     pub saved: bool,
 }
@@ -273,7 +280,7 @@ impl Server {
     /// Whether a command of a release was begun, as far as the ledger knows, to migrate.
     pub fn has_begun(&self, release: &str) -> bool {
         let of_release = |run: &Record| run.begun && run.release.starts_with(release);
-        self.data.runs.iter().any(|(plan, run)| plan.starts_with("migration/") && of_release(run))
+        self.data.runs.iter().any(|(plan, run)| plan.starts_with(MIGRATION) && of_release(run))
     }
 
     /// A wrapper that is told to end ends its command, and notes that it failed.
@@ -352,6 +359,6 @@ impl Server {
     fn note_run(&mut self, what: What, release: &str, (blind, rerun): (bool, bool)) {
         let own = |deed: &Deed| deed.release == release && !matches!(deed.what, What::TakenBack(_));
         let saved = !self.deeds.iter().skip(self.saved).any(own);
-        self.deeds.push(Deed { what, release: release.to_owned(), blind, rerun, saved });
+        self.deeds.push(Deed { what, release: release.to_owned(), blind, rerun, twice: false, saved });
     }
 }

@@ -14,6 +14,20 @@ pub const ALL: &[Mutant] = &[
     mutant("runs a command once more under another name when its pod was killed", "D1", |release, seen, now| {
         with_migrations(release, seen, now, |wrapped, job| wrapped.plan = format!("{}/{job}", wrapped.plan))
     }),
+    mutant("runs a command once more in each release", "D1", |release, seen, now| {
+        with_migrations(release, seen, now, |wrapped, _| {
+            wrapped.plan = Wrapped::migration(&wrapped.release.replace('/', "-"), &wrapped.release);
+        })
+    }),
+    mutant("leaves the command on record whose migration is taken back", "D2", |release, seen, now| {
+        with_tasks(release, seen, now, |task| {
+            if let Task::Wrap(wrapped) = task
+                && wrapped.takes_back()
+            {
+                wrapped.plan = wrapped.plan.replacen("down/", "back/", 1);
+            }
+        })
+    }),
     mutant("takes every command for one that may be run twice", "D1", |release, seen, now| {
         with_tasks(release, seen, now, |task| {
             if let Task::Wrap(wrapped) = task {
@@ -240,7 +254,7 @@ fn with_migrations(
         if let Effect::CreateJob(new) = effect
             && let Run::Database(order) = &mut new.run
             && let Some(Task::Wrap(wrapped)) = &mut order.task
-            && wrapped.plan.starts_with("migration/")
+            && wrapped.migrates()
         {
             change(wrapped, job);
         }

@@ -447,7 +447,7 @@ fn what_a_tool_found_done_is_not_taken_back(
         let message = "killed".to_owned();
         job.end = Some(crate::engine::JobEnd { succeeded: false, at, took: 1, message, report: None, image: None });
         world.report = |task| match task {
-            Task::Wrap(run) if run.plan.starts_with("migration/") => {
+            Task::Wrap(run) if run.migrates() => {
                 Some(Report { unchanged: true, ..reported(WorkOutcome::Done, "nothing to do") })
             }
             _ => well(task),

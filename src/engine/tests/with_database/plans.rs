@@ -64,8 +64,7 @@ fn the_image_that_preflight_found_is_approved_and_run_whatever_its_tag_names_by_
     approve(&mut world);
     assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
     let made = jobs(&world);
-    let migration =
-        made.iter().find(|job| matches!(&job.task, Some(Task::Wrap(it)) if it.plan.starts_with("migration/")));
+    let migration = made.iter().find(|job| matches!(&job.task, Some(Task::Wrap(it)) if it.migrates()));
     assert_eq!(image(migration.unwrap()), Some(format!("team/tool@{DIGEST}").as_str()));
 }
 

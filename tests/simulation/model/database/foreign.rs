@@ -1,9 +1,11 @@
 //! A release of another namespace on the same database: it waits for the lock as all do, has it for a while, and applies
-//! files of its own set, or those that are next of a set that both have.
+//! files of its own set, those that are next of a set that both have, or the command that both have.
+
+use servicerelease::engine::Task;
 
 use crate::model::cluster::Cluster;
 
-use super::{DEED, LOOK, Server, Stage};
+use super::{DEED, LOOK, Record, Server, Stage, State};
 
 /// How the ledger has it.
 const RELEASE: &str = "staging/shop#7-abcde";
@@ -17,6 +19,8 @@ pub enum Deeds {
     OwnFiles,
     /// So many of those that are next.
     SameFiles(u8),
+    /// The command that a worker is about to run. It is applied, or else killed in the middle, and nobody knows.
+    SameCommand(bool),
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +62,10 @@ impl Server {
             self.foreign = Some(foreign);
             return;
         }
+        if let Deeds::SameCommand(ends) = foreign.deeds {
+            foreign.deeds = Deeds::Nothing;
+            self.run_same(ends);
+        }
         let file = match &mut foreign.deeds {
             Deeds::OwnFiles => {
                 foreign.deeds = Deeds::Nothing;
@@ -85,6 +93,24 @@ impl Server {
         self.foreign = Some(foreign);
     }
 
+    /// Runs the command that a worker is about to run, if it has not begun.
+    fn run_same(&mut self, ends: bool) {
+        let meant = self.workers.iter().find_map(|worker| {
+            let Some(Task::Wrap(wrapped)) = worker.task() else { return None };
+            let shared = wrapped.shared().filter(|_| worker.stage == Stage::Starting)?;
+            Some((format!("{shared}{RELEASE}"), shared.to_owned(), worker.image()))
+        });
+        let Some((plan, shared, image)) = meant else { return };
+        if self.data.runs.keys().any(|known| known.starts_with(&shared)) {
+            return;
+        }
+        let state = if ends { State::Applied } else { State::Started };
+        self.data.changed.insert(image.clone());
+        let record = Record { state, release: RELEASE.to_owned(), image, attempt: 1, begun: true, rerun: false };
+        self.data.runs.insert(plan, record);
+        self.hit(if ends { "another release runs a worker's command" } else { "another release's command is killed" });
+    }
+
     /// Its session is ended. What it had committed stays.
     pub fn end_foreign(&mut self) {
         self.foreign = None;
@@ -95,7 +121,7 @@ impl super::Worker {
     /// Whether it is about to apply a file: it has its plan, and waits for the lock, or is beginning.
     fn wants(&self, file: &str) -> bool {
         let of = match self.task() {
-            Some(servicerelease::engine::Task::Migrate(run)) => self.keys(&run.set),
+            Some(Task::Migrate(run)) => self.keys(&run.set),
             _ => Vec::new(),
         };
         self.stage == Stage::Starting && of.iter().any(|key| key == file)

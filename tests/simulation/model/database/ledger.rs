@@ -24,10 +24,26 @@ impl Server {
                 _ => {}
             }
         }
+        if let Some(report) = self.of_same(wrapped) {
+            return Some(report);
+        }
         let (release, attempt) = (wrapped.release.clone(), wrapped.attempt);
         let record = Record { state: State::Started, release, image, attempt, begun: true, rerun };
         self.data.runs.insert(wrapped.plan.clone(), record);
         None
+    }
+
+    /// What other releases did with the same command.
+    fn of_same(&mut self, wrapped: &Wrapped) -> Option<Report> {
+        let shared = wrapped.shared()?;
+        let others = self.data.runs.iter().filter(|(plan, _)| plan.starts_with(shared) && **plan != wrapped.plan);
+        let states: Vec<State> = others.map(|(_, run)| run.state).collect();
+        if states.contains(&State::Applied) {
+            self.hit("a migration that another release ran");
+            return Some(Report { unchanged: true, ..report(WorkOutcome::Done, "it is applied already") });
+        }
+        let doubtful = states.contains(&State::Started) && !wrapped.again;
+        doubtful.then(|| report(WorkOutcome::Unknown, "another release began it, and its end is not on record"))
     }
 
     pub fn is_barred(&self, run: &SqlRun, which: &Try) -> bool {

@@ -2,13 +2,13 @@
 
 use servicerelease::{
     api::{BackupStatus, RehearsalStatus, Timestamp, Verify, WorkOutcome},
-    engine::{Report, Seeded, SqlRun, Task, Wrapped},
+    engine::{MIGRATION, Report, Seeded, SqlRun, Task, Wrapped},
 };
 
 use crate::rng;
 
 use super::{
-    Fate, Next, Server, State, What, Worker,
+    Fate, Next, Record, Server, State, What, Worker,
     faults::{self, MOST_LOSSES},
     files, report,
     seeds::is_seed,
@@ -220,7 +220,14 @@ impl Server {
             run.state = if fails { State::Failed } else { State::Applied };
             self.data.seeded &= !(fails && is_seed(&wrapped.plan));
         }
-        if fails { bad("exit code 1") } else { Next::Ended(done()) }
+        if fails {
+            return bad("exit code 1");
+        }
+        if wrapped.takes_back() {
+            let of = &wrapped.release;
+            self.data.runs.retain(|plan, run| !(plan.starts_with(MIGRATION) && run.release == *of && run.ended()));
+        }
+        Next::Ended(done())
     }
 
     fn change(&mut self, worker: &Worker, wrapped: &Wrapped) {
@@ -233,11 +240,16 @@ impl Server {
                     .any(|(plan, run)| is_seed(plan) && *plan != wrapped.plan && run.state == State::Started);
             return self.seed(&wrapped.release, blind);
         }
+        let same = |plan: &str, run: &Record| {
+            plan != wrapped.plan
+                && (run.release == wrapped.release || wrapped.shared().is_some_and(|shared| plan.starts_with(shared)))
+        };
         let blind =
-            self.data.runs.iter().any(|(plan, run)| {
-                *plan != wrapped.plan && run.state == State::Started && run.release == wrapped.release
-            }) || wrapped.again;
+            self.data.runs.iter().any(|(plan, run)| same(plan, run) && run.state == State::Started) || wrapped.again;
         let image = worker.image();
+        // Whatever either calls it in the ledger.
+        let ran = |run: &Record| run.image == image && run.release != wrapped.release && run.state == State::Applied;
+        let twice = wrapped.migrates() && self.data.runs.values().any(ran);
         let taken_back = image.strip_prefix("down:").map(|version| format!("migrate:{version}"));
         let what = match &taken_back {
             Some(of) => {
@@ -251,6 +263,9 @@ impl Server {
         };
         let rerun = self.data.runs.get(&wrapped.plan).is_some_and(|run| run.rerun);
         self.note_run(what, &wrapped.release, (blind, rerun));
+        if let Some(deed) = self.deeds.last_mut() {
+            deed.twice = twice;
+        }
     }
 
     fn settle_files(&mut self, worker: &Worker, run: &SqlRun) -> Report {
