@@ -1,5 +1,5 @@
 //! Migrations by the operator's own runner, and what may come in between: each file is applied once or not at all, the
-//! revision that serves goes on serving, and the next release goes through.
+//! revision that serves goes on serving, the status is true, nothing is left over, and the next release goes through.
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::{
@@ -122,6 +122,7 @@ async fn a_lock_that_is_not_to_be_had(world: World) {
     ground.postgres.runs("ADD COLUMN note").await;
     holder.release().await;
     ground.healthy().await;
+    ground.load.answered_only_by("v3").await;
     ground.is_sound().await;
 }
 
@@ -144,7 +145,9 @@ async fn what_verification_finds(world: World) {
         ground
             .release(&format!("v{}", place + 2), &[], &format!("{{migration: {{version: v1}}, verify: {verify}}}"))
             .await;
-        ground.ends(Phase::RolledBack, "VerificationFailed", told).await;
+        ground.taken_back("VerificationFailed", told, SchemaState::Unchanged).await;
+        ground.load.answered_only_by("v1").await;
+        assert_eq!(ground.effects().await, "001");
         ground.shop.patch("{spec: {database: {verify: null}}}").await;
     }
     // After a migration that the old code runs on, the schema stays; it is not this release's to take back.
@@ -157,6 +160,7 @@ async fn what_verification_finds(world: World) {
     ground.release("w3", &[total], &format!("{{verify: {verify}}}")).await;
     ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
+    ground.load.answered_only_by("w3").await;
     ground.is_sound().await;
 }
 
@@ -180,6 +184,7 @@ async fn two_namespaces_and_one_database(world: World) {
     assert_eq!(ground.effects().await, "001,002,003");
     let by = "SELECT count(DISTINCT release) FROM servicerelease_ledger WHERE version IN ('002', '003', '2', '3')";
     crate::harness::note(format!("applied by {} of two releases", ground.postgres.sql(by).await));
+    ground.load.answered_only_by("v2").await;
     ground.is_sound().await;
     other.remove().await;
 }
@@ -224,6 +229,7 @@ async fn a_migration_and_no_new_code(world: World) {
     ground.shop.patch("{spec: {database: {migration: {version: v2}}}}").await;
     ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
+    ground.is_sound().await;
     files(&world, &[file("002", "CREATE TABLE notes (id int)"), file("003", "SELECT nothing")]).await;
     ground.shop.patch("{spec: {database: {migration: {version: v3}}}}").await;
     ground.taken_back("MigrationFailed", "\"nothing\" does not exist", SchemaState::Unchanged).await;

@@ -57,6 +57,8 @@ async fn the_example_of_golang_migrate(world: World) {
     // Of a tool only those locks are seen that are held for a while.
     assert!(known.rehearsal.is_some_and(|rehearsal| rehearsal.migrated_millis > 0));
     assert_eq!(ground.postgres.sql(VERSION).await, "1|f", "taken back");
+    ground.load.answered_only_by("v1").await;
+    ground.is_quiet().await;
 
     let mut well = whole(MIGRATE);
     well["spec"]["checks"] = json!([]);
@@ -134,7 +136,7 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
     // Nothing else ran before the server had come to its end with it.
     let ended = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(6)%' AND pid <> pg_backend_pid()";
     assert_eq!(ground.postgres.sql(ended).await, "0");
-    ground.no_job_is_left().await;
+    ground.is_quiet().await;
     ground.load.answered_only_by("v1").await;
 
     // The person finds out whether the server committed it, mends what the tool did not come to note, and says so.
@@ -154,7 +156,8 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
     processes::with(&pod, "psql").await.kill().await;
     let status = ground.ends(Phase::Halted, "MigrationUnknown", "").await;
     crate::harness::note(status.message);
-    ground.no_job_is_left().await;
+    ground.is_quiet().await;
+    ground.load.answered_only_by("v1").await;
     ground.shop.say("Skip").await;
     ground.shop.reaches_within(LONG, "RolledBack", |status| status.phase == Phase::RolledBack).await;
 
