@@ -15,7 +15,7 @@ use servicerelease::api::{DatabaseTask, Phase, SchemaState, WorkOutcome};
 
 use crate::{
     harness::{
-        Scenario, World,
+        Scenario, Shop, World,
         database::{Ground, LONG, file, files},
         processes,
         volume::Volume,
@@ -164,9 +164,9 @@ async fn what_verification_finds(world: World) {
     ground.is_sound().await;
 }
 
-async fn two_namespaces_and_one_database(world: World) {
-    let ground = Ground::start(&world, "{}").await;
-    let other = World::new(&world.cluster, "other-namespace").await;
+/// A release of one pod in a namespace of its own, with the database of these releases under another host name.
+pub(super) async fn neighbour(ground: &Ground) -> (World, Shop) {
+    let (world, other) = (&ground.world, World::new(&ground.world.cluster, "other-namespace").await);
     let url = format!("postgres://shop:s3cret%2Fword@postgres.{}.svc:5432/shop?sslmode=disable", world.namespace);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-db"},
         "stringData": {"DATABASE_URL": url}});
@@ -174,7 +174,13 @@ async fn two_namespaces_and_one_database(world: World) {
     files(&other, &[]).await;
     let spec = "{replicas: 1, database: {urlFrom: {secretKeyRef: {name: shop-db, key: DATABASE_URL}},
         migration: {sql: {configMap: shop-migrations}, version: v1, previousRevisionCompatible: true, approval: Never}}}";
-    let second = other.shop(spec).await;
+    let shop = other.shop(spec).await;
+    (other, shop)
+}
+
+async fn two_namespaces_and_one_database(world: World) {
+    let ground = Ground::start(&world, "{}").await;
+    let (other, second) = neighbour(&ground).await;
     let both = [slow("002", 4), slow("003", 1)];
     files(&other, &both).await;
     ground.release("v2", &both, "{}").await;

@@ -14,13 +14,17 @@ use crate::{
     scenarios,
 };
 
-use super::database_runbooks::{apply, example};
+use super::{
+    database_faults::neighbour,
+    database_runbooks::{apply, example},
+};
 
 pub const ALL: &[Scenario] = scenarios! {
     the_example_of_golang_migrate, Together, Embedded;
     the_example_of_flyway, Together, Embedded;
     a_tool_killed_while_the_server_goes_on, Together, Embedded;
     a_tool_that_waits_for_a_lock, Together, Embedded;
+    two_namespaces_and_one_image, Together, Embedded;
     the_image_follows_the_candidate, Together, Embedded;
 };
 
@@ -229,6 +233,33 @@ async fn a_tool_that_waits_for_a_lock(world: World) {
     assert_eq!(ground.postgres.sql(column).await, "1");
     ground.load.answered_only_by("v3").await;
     ground.is_sound().await;
+}
+
+/// Two releases with one image and one command, at once: one of them runs it. The other one finds it in the ledger as applied,
+/// under whatever host name it comes to the database.
+async fn two_namespaces_and_one_image(world: World) {
+    let ground = Ground::start(&world, "{}").await;
+    let (other, second) = neighbour(&ground).await;
+    let sql = "CREATE TABLE made (id int); SELECT pg_sleep(5); INSERT INTO effects (version) VALUES ('by-image')";
+    let change = script(sql, &json!({ "version": "v2" }));
+    ground.shop.release_with("v2", change.clone()).await;
+    ground.postgres.runs("pg_sleep(5)").await;
+    second.release_with("v2", change).await;
+    let first = ground.healthy().await;
+    let is_over = |phase: Phase| matches!(phase, Phase::Healthy | Phase::RolledBack | Phase::Halted);
+    let end = second.reaches_within(LONG, "its end in the other namespace", |it| is_over(it.phase)).await;
+    assert_eq!(end.phase, Phase::Healthy, "{}", end.message);
+    assert_eq!(ground.effects().await, "001,by-image");
+    for (status, told) in [(&first, "exit code 0"), (&end, "applied already")] {
+        let work = status.database.as_ref().unwrap().last(DatabaseTask::Migration).unwrap();
+        assert_eq!(work.outcome, WorkOutcome::Done, "{}", work.message);
+        assert!(work.message.contains(told), "no {told:?} in {}", work.message);
+    }
+    let rows = "SELECT state FROM servicerelease.servicerelease_ledger WHERE version LIKE 'migration/%'";
+    assert_eq!(ground.postgres.sql(rows).await, "Applied", "one row for both");
+    ground.load.answered_only_by("v2").await;
+    ground.is_sound().await;
+    other.remove().await;
 }
 
 async fn the_image_follows_the_candidate(world: World) {
