@@ -75,6 +75,15 @@ impl Postgres {
         kubectl::run("kubectl", &[&["-n", &self.world.namespace], &words[..], &flags[..]].concat()).await
     }
 
+    /// A dump in pg_dump's custom format.
+    pub async fn dump(&self) -> Vec<u8> {
+        let words = ["exec", "postgres", "--", "pg_dump", "-h", "/tmp", "-U", "shop", "-d", "shop", "--format=custom"];
+        let answer = Command::new("kubectl").args(["-n", &self.world.namespace]).args(words).output().await;
+        let answer = answer.expect("kubectl");
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        answer.stdout
+    }
+
     /// What a dump in pg_dump's custom format holds, as SQL.
     pub async fn dumped(&self, dump: &Path) -> String {
         let file = std::fs::File::open(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display()));
