@@ -2,8 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::wait::await_condition;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{api::Patch, runtime::wait::await_condition};
+use serde_json::json;
 use tokio::{
     process::{Child, Command},
     time::{interval, timeout},
@@ -41,6 +42,19 @@ impl Postgres {
         }
         let postgres = Self { world: world.clone() };
         postgres.is_ready(0).await;
+        postgres
+    }
+
+    /// The same for an ordinary role, as somebody who runs servers for others gives it: `tenant` owns the database, may make
+    /// others, and is no superuser.
+    pub async fn start_for_a_tenant(world: &World) -> Self {
+        let postgres = Self::start(world).await;
+        let role = "CREATE ROLE tenant LOGIN CREATEDB PASSWORD 's3cret/word'; ALTER DATABASE shop OWNER TO tenant";
+        postgres.sql(role).await;
+        let url = "postgres://tenant:s3cret%2Fword@postgres:5432/shop?sslmode=disable";
+        let change = json!({ "stringData": { "DATABASE_URL": url, "PGUSER": "tenant" } });
+        let changed = world.api::<Secret>().patch("shop-db", &Default::default(), &Patch::Merge(change)).await;
+        changed.expect("the Secret");
         postgres
     }
 

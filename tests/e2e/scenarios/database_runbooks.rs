@@ -65,7 +65,22 @@ pub(super) fn example(text: &str) -> Vec<Value> {
 
 /// Applies an example: a PostgreSQL, volumes for its claims, and its objects, of which `before` may change the release.
 pub(super) async fn apply(world: &World, text: &str, before: impl Fn(&mut Value)) -> (Ground, Vec<Volume>) {
-    let postgres = Postgres::start(world).await;
+    apply_on(world, Postgres::start(world).await, text, before).await
+}
+
+/// The same on a server that is there.
+pub(super) async fn apply_on(
+    world: &World,
+    postgres: Postgres,
+    text: &str,
+    before: impl Fn(&mut Value),
+) -> (Ground, Vec<Volume>) {
+    let (shop, volumes) = begin(world, text, before).await;
+    (served(world, postgres, shop).await, volumes)
+}
+
+/// Applies an example's objects, and does not wait for the release.
+async fn begin(world: &World, text: &str, before: impl Fn(&mut Value)) -> (Shop, Vec<Volume>) {
     let mut volumes = Vec::new();
     for mut object in example(text) {
         match object["kind"].as_str() {
@@ -80,11 +95,15 @@ pub(super) async fn apply(world: &World, text: &str, before: impl Fn(&mut Value)
         }
         world.apply_value(object).await;
     }
-    let shop = Shop::watch(world, "shop").await;
+    (Shop::watch(world, "shop").await, volumes)
+}
+
+/// Its first version serves, and a client calls it from now on.
+async fn served(world: &World, postgres: Postgres, shop: Shop) -> Ground {
     let up = |phase: Phase| matches!(phase, Phase::Healthy | Phase::Observing);
     shop.reaches_within(LONG, "Healthy or Observing", |status| up(status.phase)).await;
     let load: Load = world.load().await;
-    (Ground { world: world.clone(), postgres, shop, load }, volumes)
+    Ground { world: world.clone(), postgres, shop, load }
 }
 
 /// Takes out what is null: an apply does not know it as nothing.
@@ -96,7 +115,7 @@ fn strip(value: &mut Value) {
 }
 
 /// Adds files of Prisma's to the ConfigMap of the migrations and to the volume that shows them, as a new image would.
-async fn with_migrations(ground: &Ground, version: &str, migrations: &[(&str, &str)]) {
+pub(super) async fn with_migrations(ground: &Ground, version: &str, migrations: &[(&str, &str)]) {
     let spec = json!(ground.shop.get().await.spec);
     let mut volumes = spec["database"]["migration"]["template"]["spec"]["volumes"].clone();
     for (name, sql) in migrations {
@@ -313,9 +332,11 @@ async fn orphaned_and_given_back(ground: &Ground) {
     ground.shop.say("Retry").await;
 }
 
+pub(super) const SERIALIZATION: &str = include_str!("../../../deploy/examples/database-serialization.yaml");
+
 async fn serialization(world: World) {
-    let text = include_str!("../../../deploy/examples/database-serialization.yaml");
-    let (ground, volumes) = apply(&world, text, |_| ()).await;
+    let postgres = Postgres::start_for_a_tenant(&world).await;
+    let (ground, volumes) = apply_on(&world, postgres, SERIALIZATION, |_| ()).await;
     let indexes = "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'idx_%'";
     assert_eq!(ground.postgres.sql(indexes).await, "23");
     assert_eq!(ground.mode().await, "false");
