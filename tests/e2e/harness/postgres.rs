@@ -27,10 +27,10 @@ pub struct Postgres {
     world: World,
 }
 
-/// A session that holds something.
+/// Sessions that hold something.
 pub struct Holder {
     postgres: Postgres,
-    _session: Child,
+    _sessions: Child,
 }
 
 impl Postgres {
@@ -136,23 +136,20 @@ impl Postgres {
 
     /// A session that takes what a statement takes, and keeps it until it is let go.
     pub async fn hold(&self, statement: &str) -> Holder {
+        self.holding(1, statement).await
+    }
+
+    /// So many sessions that do nothing, until they are let go.
+    pub async fn crowd(&self, count: usize) -> Holder {
+        self.holding(count, "SELECT 1").await
+    }
+
+    async fn holding(&self, count: usize, statement: &str) -> Holder {
         let text = format!("SET application_name = 'holder'; BEGIN; {statement}; SELECT pg_sleep(600)");
-        let session = Command::new("kubectl")
-            .args([
-                "-n",
-                &self.world.namespace,
-                "exec",
-                "postgres",
-                "--",
-                "psql",
-                "-h",
-                "/tmp",
-                "-U",
-                "shop",
-                "-d",
-                "shop",
-            ])
-            .args(["-qAt", "-c", &text])
+        let all = "i=0; while [ $i -lt $1 ]; do i=$((i + 1)); psql -h /tmp -U shop -d shop -qAt -c \"$0\" & done; wait";
+        let sessions = Command::new("kubectl")
+            .args(["-n", &self.world.namespace, "exec", "postgres", "--", "/bin/sh", "-c", all, &text])
+            .arg(count.to_string())
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
@@ -160,8 +157,8 @@ impl Postgres {
             .spawn()
             .expect("kubectl");
         let held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holder' AND wait_event = 'PgSleep'";
-        self.until(held, "1").await;
-        Holder { postgres: self.clone(), _session: session }
+        self.until(held, &count.to_string()).await;
+        Holder { postgres: self.clone(), _sessions: sessions }
     }
 
     /// Kills the server (-9), and waits until it has recovered.
@@ -175,7 +172,7 @@ impl Postgres {
 }
 
 impl Holder {
-    /// Lets it go.
+    /// Ends them, and with that lets it go.
     pub async fn release(self) {
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holder'";
         self.postgres.sql(end).await;
