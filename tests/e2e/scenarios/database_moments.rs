@@ -192,7 +192,7 @@ async fn deleted_in_maintenance_while_an_image_migrates(world: World) {
     assert_eq!(ground.effects().await, "001,by-image");
     nothing_is_left(&ground).await;
     assert_eq!(ground.mode().await, "true", "the code that served does not fit the schema");
-    world.event("MaintenanceLeftOn", "stays on").await;
+    world.event("MaintenanceStaysOn", "key MAINTENANCE_MODE of ConfigMap shop-mode stays on").await;
 
     let release = json!({ "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease",
         "metadata": { "name": "shop" }, "spec": spec });
