@@ -1,5 +1,5 @@
-//! A release that stands on a database: a PostgreSQL of the scenario's own, SQL files in a ConfigMap, a client that calls
-//! the service all the while, and what has to hold whatever happened.
+//! A release that stands on a database: a PostgreSQL of the scenario's own, SQL files in a ConfigMap, and a client that calls
+//! the service all the while. What has to hold whatever happened is in `sound`.
 
 use std::time::Duration;
 
@@ -12,13 +12,11 @@ use serde_json::{Value, json};
 use servicerelease::api::{ApprovalKind, DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome};
 use tokio::time::{interval, timeout};
 
-use super::{Load, Shop, World, kubectl, postgres::Postgres};
+use super::{Load, Shop, World, postgres::Postgres};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a release with all of a database's work may take on a busy machine.
 pub const LONG: Duration = Duration::from_secs(300);
-/// A part of the password in every URL: it is to be nowhere.
-const PASSWORD: &str = "s3cret";
 
 /// What every release here begins with: one file, and two pods.
 const SPEC: &str = "{database: {
@@ -117,72 +115,29 @@ impl Ground {
         self.ends(Phase::Healthy, "", "").await
     }
 
-    /// The release is taken back, without a pod of the candidate having been seen, and v1 serves on.
-    pub async fn taken_back(&self, reason: &str, told: &str, schema: SchemaState) {
+    /// The release is taken back before the candidate had a pod, and what served serves on.
+    pub async fn taken_back(&self, reason: &str, told: &str, schema: SchemaState) -> ServiceReleaseStatus {
         let status = self.ends(Phase::RolledBack, reason, told).await;
-        assert_eq!(status.database.as_ref().map(|database| database.schema), Some(schema));
+        assert_eq!(status.database.as_ref().map(|database| database.schema), Some(schema), "{}", status.message);
+        self.never_had_a_pod();
         self.is_sound().await;
+        status
     }
 
     /// The same of a database without the effects of files.
     pub async fn taken_back_quietly(&self, reason: &str, schema: SchemaState) {
         let status = self.ends(Phase::RolledBack, reason, "").await;
         assert_eq!(status.database.as_ref().map(|database| database.schema), Some(schema), "{}", status.message);
+        self.never_had_a_pod();
         self.is_quiet().await;
     }
 
-    /// What has to hold after everything.
-    pub async fn is_sound(&self) {
-        self.is_quiet().await;
-        let twice = "SELECT version FROM effects GROUP BY version HAVING count(*) > 1";
-        assert_eq!(self.postgres.sql(twice).await, "", "applied more than once");
-    }
-
-    /// The same of a database without those effects.
-    pub async fn is_quiet(&self) {
-        let none = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/%'";
-        self.postgres.until(none, "0").await;
-        let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
-        self.postgres.until(locks, "0").await;
-        let scratch = "SELECT count(*) FROM pg_database WHERE datname LIKE 'servicerelease_%'";
-        self.postgres.until(scratch, "0").await;
-        self.no_job_is_left().await;
-        self.password_is_nowhere().await;
-        self.load.assert_no_failed_requests().await;
-    }
-
-    /// No Job runs.
-    pub async fn no_job_is_left(&self) {
-        let active = "get jobs -o jsonpath={.items[?(@.status.active)].metadata.name}";
-        let mut last = String::new();
-        let looking = async {
-            let mut ticks = interval(Duration::from_millis(250));
-            while {
-                ticks.tick().await;
-                last = self.world.kubectl(active).await.expect_success();
-                !last.trim().is_empty()
-            } {}
-        };
-        let ended = timeout(PATIENCE, looking).await;
-        assert!(ended.is_ok(), "Jobs run: {last}");
-    }
-
-    /// Neither in objects nor in Events nor in logs.
-    pub async fn password_is_nowhere(&self) {
-        let mut places = Vec::new();
-        for words in [
-            "get servicereleases,releasecommands,controllerrevisions,jobs,pods,configmaps -o yaml",
-            "get events -o yaml",
-            "logs -l servicerelease.io/job --all-containers --tail=-1 --prefix",
-        ] {
-            places.push((words, self.world.kubectl(words).await.text));
-        }
-        let words = "logs -l app.kubernetes.io/name=service-release-operator --since=5m --tail=-1";
-        places.push(("the operator's log", kubectl::kubectl(super::operator::NAMESPACE, words).await.text));
-        for (place, text) in places {
-            let told = text.lines().find(|line| line.contains(PASSWORD));
-            assert!(told.is_none(), "the password is in {place}: {}", told.unwrap_or_default());
-        }
+    /// The candidate of the release under way, or the last one, was given neither a pod nor traffic.
+    fn never_had_a_pod(&self) {
+        self.shop.always("no candidate has pods or traffic", |status| {
+            let pods = status.candidate.as_ref().map_or(0, |candidate| candidate.replicas);
+            (pods, status.weights.unwrap_or_default().observed.candidate) == (0, 0)
+        });
     }
 
     /// The files that were applied, by what they did: `001,002`.

@@ -17,6 +17,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod runner;
 pub mod shop;
+pub mod sound;
 pub mod volume;
 pub mod witness;
 pub mod world;

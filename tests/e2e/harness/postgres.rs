@@ -2,8 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::wait::await_condition;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{api::Patch, runtime::wait::await_condition};
+use serde_json::json;
 use tokio::{
     process::{Child, Command},
     time::{interval, timeout},
@@ -26,10 +27,10 @@ pub struct Postgres {
     world: World,
 }
 
-/// A session that holds something.
+/// Sessions that hold something.
 pub struct Holder {
     postgres: Postgres,
-    _session: Child,
+    _sessions: Child,
 }
 
 impl Postgres {
@@ -41,6 +42,19 @@ impl Postgres {
         }
         let postgres = Self { world: world.clone() };
         postgres.is_ready(0).await;
+        postgres
+    }
+
+    /// The same for an ordinary role, as somebody who runs servers for others gives it: `tenant` owns the database, may make
+    /// others, and is no superuser.
+    pub async fn start_for_a_tenant(world: &World) -> Self {
+        let postgres = Self::start(world).await;
+        let role = "CREATE ROLE tenant LOGIN CREATEDB PASSWORD 's3cret/word'; ALTER DATABASE shop OWNER TO tenant";
+        postgres.sql(role).await;
+        let url = "postgres://tenant:s3cret%2Fword@postgres:5432/shop?sslmode=disable";
+        let change = json!({ "stringData": { "DATABASE_URL": url, "PGUSER": "tenant" } });
+        let changed = world.api::<Secret>().patch("shop-db", &Default::default(), &Patch::Merge(change)).await;
+        changed.expect("the Secret");
         postgres
     }
 
@@ -73,6 +87,15 @@ impl Postgres {
         let words = ["exec", "postgres", "--", "psql", "-h", "/tmp", "-U", "shop", "-d", "shop"];
         let flags = ["-v", "ON_ERROR_STOP=1", "-qAt", "-c", text];
         kubectl::run("kubectl", &[&["-n", &self.world.namespace], &words[..], &flags[..]].concat()).await
+    }
+
+    /// A dump in pg_dump's custom format.
+    pub async fn dump(&self) -> Vec<u8> {
+        let words = ["exec", "postgres", "--", "pg_dump", "-h", "/tmp", "-U", "shop", "-d", "shop", "--format=custom"];
+        let answer = Command::new("kubectl").args(["-n", &self.world.namespace]).args(words).output().await;
+        let answer = answer.expect("kubectl");
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        answer.stdout
     }
 
     /// What a dump in pg_dump's custom format holds, as SQL.
@@ -113,23 +136,20 @@ impl Postgres {
 
     /// A session that takes what a statement takes, and keeps it until it is let go.
     pub async fn hold(&self, statement: &str) -> Holder {
+        self.holding(1, statement).await
+    }
+
+    /// So many sessions that do nothing, until they are let go.
+    pub async fn crowd(&self, count: usize) -> Holder {
+        self.holding(count, "SELECT 1").await
+    }
+
+    async fn holding(&self, count: usize, statement: &str) -> Holder {
         let text = format!("SET application_name = 'holder'; BEGIN; {statement}; SELECT pg_sleep(600)");
-        let session = Command::new("kubectl")
-            .args([
-                "-n",
-                &self.world.namespace,
-                "exec",
-                "postgres",
-                "--",
-                "psql",
-                "-h",
-                "/tmp",
-                "-U",
-                "shop",
-                "-d",
-                "shop",
-            ])
-            .args(["-qAt", "-c", &text])
+        let all = "i=0; while [ $i -lt $1 ]; do i=$((i + 1)); psql -h /tmp -U shop -d shop -qAt -c \"$0\" & done; wait";
+        let sessions = Command::new("kubectl")
+            .args(["-n", &self.world.namespace, "exec", "postgres", "--", "/bin/sh", "-c", all, &text])
+            .arg(count.to_string())
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
@@ -137,8 +157,8 @@ impl Postgres {
             .spawn()
             .expect("kubectl");
         let held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holder' AND wait_event = 'PgSleep'";
-        self.until(held, "1").await;
-        Holder { postgres: self.clone(), _session: session }
+        self.until(held, &count.to_string()).await;
+        Holder { postgres: self.clone(), _sessions: sessions }
     }
 
     /// Kills the server (-9), and waits until it has recovered.
@@ -152,7 +172,7 @@ impl Postgres {
 }
 
 impl Holder {
-    /// Lets it go.
+    /// Ends them, and with that lets it go.
     pub async fn release(self) {
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holder'";
         self.postgres.sql(end).await;

@@ -1,15 +1,19 @@
-//! Backups and what is done with them: the example of the README, a disk that is full, a dump that is not what was written,
-//! and a restore in the database's place.
+//! Backups and what is done with them: the example of the README, a disk that is full, a dump that was cut short or is empty
+//! before it is proven or after, and a restore in the database's place.
 
 use std::fs;
 
-use serde_json::json;
-use servicerelease::api::{ApprovalKind, DatabaseStatus, DatabaseTask, Phase, SchemaState, WorkOutcome};
+use serde_json::{Value, json};
+use servicerelease::api::{
+    ApprovalKind, DatabaseStatus, DatabaseTask, Phase, SchemaState, ServiceReleaseStatus, WorkOutcome,
+};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     harness::{
         Scenario, World,
         database::{Ground, LONG, file},
+        postgres::image,
         volume::Volume,
     },
     scenarios,
@@ -18,6 +22,7 @@ use crate::{
 pub const ALL: &[Scenario] = scenarios! {
     the_example_of_the_readme, Together, Embedded;
     a_disk_that_is_full, Together, Embedded;
+    a_dump_that_is_bad_when_it_is_proven, Together, Embedded;
     a_dump_that_is_not_what_was_written, Together, Embedded;
 };
 
@@ -127,6 +132,94 @@ async fn a_disk_that_is_full(world: World) {
     ground.healthy().await;
     assert_eq!(volume.files(".dump").len(), 2);
     ground.is_sound().await;
+}
+
+/// A dump as a pg_dump leaves it that was broken off and says nothing: its record, with its checksum, is of what is there. Only
+/// who restores it finds out, and that is before anything is migrated.
+async fn a_dump_that_is_bad_when_it_is_proven(world: World) {
+    let volume = Volume::claimed(&world, "shop-backups").await;
+    let ground = Ground::start(&world, BACKED_UP).await;
+    ground.postgres.sql("CREATE TABLE large AS SELECT i, md5(i::text) AS text FROM generate_series(1, 20000) i").await;
+    let whole = ground.postgres.dump().await;
+    let more = [file("002", "CREATE TABLE notes (id int)")];
+    let refused = async |version: &str, reason: &str, told: &str| {
+        let status = ground.taken_back(reason, told, SchemaState::Unchanged).await;
+        let known = status.database.unwrap();
+        assert_eq!(known.last(DatabaseTask::Migration), None, "{version}");
+        assert!(known.backup.is_none_or(|backup| backup.proven_at.is_none()), "{version}");
+        assert_eq!(ground.effects().await, "001");
+        ground.load.answered_only_by("v1").await;
+    };
+    // Where it is proven as soon as it is made: what is there under its name is the backup. It is put there while preflight
+    // waits for a Secret.
+    for (version, left) in [("truncated", whole.len() / 2), ("empty", 0)] {
+        let scratch = json!({ "secretKeyRef": { "name": version, "key": "URL" } });
+        let backup = json!({ "backup": { "scratchUrlFrom": scratch } });
+        ground.release(version, &more, &backup.to_string()).await;
+        let waits = |status: &ServiceReleaseStatus| status.reason == "SecretMissing";
+        let status = ground.shop.reaches_within(LONG, "preflight waits for a Secret", waits).await;
+        written_badly(&volume, &name_of_backup(&world, &status), &whole[..left]);
+        let url = "postgres://shop:s3cret%2Fword@postgres:5432/shop?sslmode=disable";
+        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": version },
+            "stringData": { "URL": url } });
+        world.apply_value(secret).await;
+        refused(version, "BackupFailed", "is no backup: pg_restore: ").await;
+    }
+
+    // Where the rehearsal is the proof: a Job of the manifest's is at the volume in between.
+    let volumes = json!([{ "name": "backups", "persistentVolumeClaim": { "claimName": "shop-backups" } }]);
+    let check = json!([{ "name": "second-writer", "when": ["AfterBackup"], "job": { "template": { "spec": {
+        "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
+        "containers": [{
+            "name": "waits", "image": image("POSTGRES_IMAGE"), "imagePullPolicy": "IfNotPresent",
+            "command": ["/bin/sh", "-ec", "while ! [ -e /backups/go ]; do sleep 1; done"],
+            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+            "volumeMounts": [{ "name": "backups", "mountPath": "/backups" }],
+        }],
+        "volumes": volumes,
+    } } } }]);
+    ground.shop.patch(&json!({ "spec": { "checks": check } }).to_string()).await;
+    ground.release("cut", &more, "{rehearsal: {}, backup: {proof: Skip}}").await;
+    let status = ground.work(DatabaseTask::Backup, WorkOutcome::Done).await;
+    written_badly(&volume, &name_of_backup(&world, &status), &whole[..whole.len() / 2]);
+    fs::write(volume.file("go"), "").unwrap();
+    refused("cut", "RehearsalFailed", "cannot be rehearsed on: pg_restore: ").await;
+
+    // Left alone it is a backup.
+    ground.release("well", &more, "{}").await;
+    let status = ground.healthy().await;
+    assert!(status.database.unwrap().backup.unwrap().proven_at.is_some());
+    assert_eq!(ground.effects().await, "001,002");
+    ground.load.answered_only_by("well").await;
+    ground.is_sound().await;
+}
+
+/// What the backup of the release under way is called.
+fn name_of_backup(world: &World, status: &ServiceReleaseStatus) -> String {
+    let release = status.release.as_ref().expect("a release");
+    let began = release.started_at.to_string();
+    let began: String = began.chars().filter(char::is_ascii_alphanumeric).take(15).collect();
+    format!("{}.shop-{}-{began}", world.namespace, release.number)
+}
+
+/// Puts this in the place of a backup, with a record that is right about it.
+fn written_badly(volume: &Volume, name: &str, part: &[u8]) {
+    let first = volume.files(".json").into_iter().find(|file| file.contains(".shop-1-")).expect("that of v1");
+    let mut record: Value = serde_json::from_slice(&fs::read(volume.file(&first)).unwrap()).unwrap();
+    let hash: String = Sha256::digest(part).iter().map(|byte| format!("{byte:02x}")).collect();
+    let fields = record.as_object_mut().expect("an object");
+    fields.remove("provenAt");
+    fields.extend([
+        ("file".to_owned(), json!(format!("{name}.dump"))),
+        ("bytes".to_owned(), json!(part.len())),
+        ("sha256".to_owned(), json!(hash)),
+        ("rows".to_owned(), json!({ "public.effects": 1, "public.large": 20_000 })),
+    ]);
+    // The one that is there, too, is somebody else's.
+    for (file, contents) in [("dump", part), ("json", record.to_string().as_bytes())] {
+        let _ = fs::remove_file(volume.file(&format!("{name}.{file}")));
+        fs::write(volume.file(&format!("{name}.{file}")), contents).unwrap();
+    }
 }
 
 async fn a_dump_that_is_not_what_was_written(world: World) {

@@ -1,5 +1,5 @@
 //! Migrations by the operator's own runner, and what may come in between: each file is applied once or not at all, the
-//! revision that serves goes on serving, and the next release goes through.
+//! revision that serves goes on serving, the status is true, nothing is left over, and the next release goes through.
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::{
@@ -15,7 +15,7 @@ use servicerelease::api::{DatabaseTask, Phase, SchemaState, WorkOutcome};
 
 use crate::{
     harness::{
-        Scenario, World,
+        Scenario, Shop, World,
         database::{Ground, LONG, file, files},
         processes,
         volume::Volume,
@@ -122,6 +122,7 @@ async fn a_lock_that_is_not_to_be_had(world: World) {
     ground.postgres.runs("ADD COLUMN note").await;
     holder.release().await;
     ground.healthy().await;
+    ground.load.answered_only_by("v3").await;
     ground.is_sound().await;
 }
 
@@ -144,7 +145,9 @@ async fn what_verification_finds(world: World) {
         ground
             .release(&format!("v{}", place + 2), &[], &format!("{{migration: {{version: v1}}, verify: {verify}}}"))
             .await;
-        ground.ends(Phase::RolledBack, "VerificationFailed", told).await;
+        ground.taken_back("VerificationFailed", told, SchemaState::Unchanged).await;
+        ground.load.answered_only_by("v1").await;
+        assert_eq!(ground.effects().await, "001");
         ground.shop.patch("{spec: {database: {verify: null}}}").await;
     }
     // After a migration that the old code runs on, the schema stays; it is not this release's to take back.
@@ -157,12 +160,13 @@ async fn what_verification_finds(world: World) {
     ground.release("w3", &[total], &format!("{{verify: {verify}}}")).await;
     ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
+    ground.load.answered_only_by("w3").await;
     ground.is_sound().await;
 }
 
-async fn two_namespaces_and_one_database(world: World) {
-    let ground = Ground::start(&world, "{}").await;
-    let other = World::new(&world.cluster, "other-namespace").await;
+/// A release of one pod in a namespace of its own, with the database of these releases under another host name.
+pub(super) async fn neighbour(ground: &Ground) -> (World, Shop) {
+    let (world, other) = (&ground.world, World::new(&ground.world.cluster, "other-namespace").await);
     let url = format!("postgres://shop:s3cret%2Fword@postgres.{}.svc:5432/shop?sslmode=disable", world.namespace);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-db"},
         "stringData": {"DATABASE_URL": url}});
@@ -170,7 +174,13 @@ async fn two_namespaces_and_one_database(world: World) {
     files(&other, &[]).await;
     let spec = "{replicas: 1, database: {urlFrom: {secretKeyRef: {name: shop-db, key: DATABASE_URL}},
         migration: {sql: {configMap: shop-migrations}, version: v1, previousRevisionCompatible: true, approval: Never}}}";
-    let second = other.shop(spec).await;
+    let shop = other.shop(spec).await;
+    (other, shop)
+}
+
+async fn two_namespaces_and_one_database(world: World) {
+    let ground = Ground::start(&world, "{}").await;
+    let (other, second) = neighbour(&ground).await;
     let both = [slow("002", 4), slow("003", 1)];
     files(&other, &both).await;
     ground.release("v2", &both, "{}").await;
@@ -180,6 +190,7 @@ async fn two_namespaces_and_one_database(world: World) {
     assert_eq!(ground.effects().await, "001,002,003");
     let by = "SELECT count(DISTINCT release) FROM servicerelease_ledger WHERE version IN ('002', '003', '2', '3')";
     crate::harness::note(format!("applied by {} of two releases", ground.postgres.sql(by).await));
+    ground.load.answered_only_by("v2").await;
     ground.is_sound().await;
     other.remove().await;
 }
@@ -224,6 +235,7 @@ async fn a_migration_and_no_new_code(world: World) {
     ground.shop.patch("{spec: {database: {migration: {version: v2}}}}").await;
     ground.healthy().await;
     assert_eq!(ground.effects().await, "001,002");
+    ground.is_sound().await;
     files(&world, &[file("002", "CREATE TABLE notes (id int)"), file("003", "SELECT nothing")]).await;
     ground.shop.patch("{spec: {database: {migration: {version: v3}}}}").await;
     ground.taken_back("MigrationFailed", "\"nothing\" does not exist", SchemaState::Unchanged).await;

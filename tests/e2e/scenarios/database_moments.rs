@@ -7,17 +7,20 @@ use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus
 
 use crate::{
     harness::{
-        Scenario, World,
+        Scenario, Shop, World,
         database::{Ground, LONG, config_map, file},
         volume::Volume,
     },
     scenarios,
 };
 
+use super::database_tools::script;
+
 pub const ALL: &[Scenario] = scenarios! {
     aborted_in_each_step, Together, Embedded;
     edited_in_each_step, Together, Embedded;
     deleted_in_mid_migration, Together, Embedded;
+    deleted_in_maintenance_while_an_image_migrates, Together, Embedded;
     in_maintenance_in_a_seed_and_in_a_restore, Together, Embedded;
     edited_in_maintenance_in_a_seed_and_in_a_down_migration, Together, Embedded;
 };
@@ -148,10 +151,7 @@ async fn deleted_in_mid_migration(world: World) {
     ground.shop.delete(DeleteParams::background()).await;
     // The end of the object was that of the migration, or after it.
     assert_eq!(ground.effects().await, "001,002");
-    ground.no_job_is_left().await;
-    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
-    ground.postgres.until(locks, "0").await;
-    ground.password_is_nowhere().await;
+    nothing_is_left(&ground).await;
 
     // Made again, it finds the file applied.
     let mut spec = crate::harness::yaml(SPEC);
@@ -165,6 +165,47 @@ async fn deleted_in_mid_migration(world: World) {
     let status = shop.reaches_within(LONG, "Healthy", |status| status.phase == Phase::Healthy).await;
     assert_eq!(status.database.unwrap().applied, [""; 0]);
     assert_eq!(ground.effects().await, "001,002");
+}
+
+/// After the end of an object.
+async fn nothing_is_left(ground: &Ground) {
+    ground.no_job_is_left().await;
+    ground.server_is_quiet().await;
+    ground.password_is_nowhere().await;
+}
+
+/// A migration that nobody can break off, and that the code which serves does not fit: its end is waited for, maintenance mode
+/// stays on, and an Event says so. Made again with the code that fits, the release finds the migration applied.
+async fn deleted_in_maintenance_while_an_image_migrates(world: World) {
+    let behind = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 2s}},
+        database: {onRollback: Halt, migration: {previousRevisionCompatible: false}}, strategy: {blueGreen: {}}}";
+    let ground = behind_a_key(&world, behind).await;
+    let sql = "CREATE TABLE made (id int); SELECT pg_sleep(8); INSERT INTO effects (version) VALUES ('by-image')";
+    let change = script(sql, &json!({ "version": "v2", "previousRevisionCompatible": false }));
+    ground.shop.release_with("v2", change).await;
+    ground.work(DatabaseTask::Migration, WorkOutcome::Running).await;
+    ground.postgres.runs("pg_sleep(8)").await;
+    assert_eq!(ground.mode().await, "true");
+    ground.load.assert_no_failed_requests().await;
+    let spec = json!(ground.shop.get().await.spec);
+    ground.shop.delete(DeleteParams::background()).await;
+    assert_eq!(ground.effects().await, "001,by-image");
+    nothing_is_left(&ground).await;
+    assert_eq!(ground.mode().await, "true", "the code that served does not fit the schema");
+    world.event("MaintenanceStaysOn", "key MAINTENANCE_MODE of ConfigMap shop-mode stays on").await;
+
+    let release = json!({ "apiVersion": "servicerelease.io/v1alpha1", "kind": "ServiceRelease",
+        "metadata": { "name": "shop" }, "spec": spec });
+    world.apply_value(release).await;
+    let shop = Shop::watch(&world, "shop").await;
+    let is_over = |phase: Phase| matches!(phase, Phase::Healthy | Phase::RolledBack | Phase::Halted);
+    let status = shop.reaches_within(LONG, "its end", |status| is_over(status.phase)).await;
+    assert_eq!(status.phase, Phase::Healthy, "{} {}", status.reason, status.message);
+    assert_eq!(ground.effects().await, "001,by-image");
+    let rows = "SELECT state FROM servicerelease.servicerelease_ledger WHERE version LIKE 'migration/%'";
+    assert_eq!(ground.postgres.sql(rows).await, "Applied");
+    ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
+    nothing_is_left(&ground).await;
 }
 
 const BEHIND_A_KEY: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 4s}},

@@ -62,6 +62,7 @@ async fn the_example_of_a_backup_of_ones_own(world: World) {
     assert_eq!(ground.postgres.sql("SELECT to_regclass('never') IS NULL").await, "t");
     assert_eq!(volumes[0].files("").len(), 2, "nothing is left of it");
     ground.load.answered_only_by("v2").await;
+    ground.is_quiet().await;
 
     ground.shop.release_with("v4", database(EXAMPLE, "4")).await;
     ground.healthy().await;

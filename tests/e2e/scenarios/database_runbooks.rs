@@ -16,6 +16,12 @@ use crate::{
     scenarios,
 };
 
+use super::database_rules::{
+    among_too_many, behind_the_primary, goes_back_by, paid_for_nothing, put_in_at_the_second_try,
+    refused_before_anything_is_changed, seeded_at_the_second_try, taken_back_at_the_third_try, unverified_and_mended,
+    without_a_baseline,
+};
+
 pub const ALL: &[Scenario] = scenarios! {
     shipping, Together, Embedded;
     multiship, Together, Embedded;
@@ -65,7 +71,22 @@ pub(super) fn example(text: &str) -> Vec<Value> {
 
 /// Applies an example: a PostgreSQL, volumes for its claims, and its objects, of which `before` may change the release.
 pub(super) async fn apply(world: &World, text: &str, before: impl Fn(&mut Value)) -> (Ground, Vec<Volume>) {
-    let postgres = Postgres::start(world).await;
+    apply_on(world, Postgres::start(world).await, text, before).await
+}
+
+/// The same on a server that is there.
+pub(super) async fn apply_on(
+    world: &World,
+    postgres: Postgres,
+    text: &str,
+    before: impl Fn(&mut Value),
+) -> (Ground, Vec<Volume>) {
+    let (shop, volumes) = begin(world, text, before).await;
+    (served(world, postgres, shop).await, volumes)
+}
+
+/// Applies an example's objects, and does not wait for the release.
+pub(super) async fn begin(world: &World, text: &str, before: impl Fn(&mut Value)) -> (Shop, Vec<Volume>) {
     let mut volumes = Vec::new();
     for mut object in example(text) {
         match object["kind"].as_str() {
@@ -80,11 +101,21 @@ pub(super) async fn apply(world: &World, text: &str, before: impl Fn(&mut Value)
         }
         world.apply_value(object).await;
     }
-    let shop = Shop::watch(world, "shop").await;
+    (Shop::watch(world, "shop").await, volumes)
+}
+
+/// Its first version serves, and a client calls it from now on.
+pub(super) async fn served(world: &World, postgres: Postgres, shop: Shop) -> Ground {
     let up = |phase: Phase| matches!(phase, Phase::Healthy | Phase::Observing);
     shop.reaches_within(LONG, "Healthy or Observing", |status| up(status.phase)).await;
     let load: Load = world.load().await;
-    (Ground { world: world.clone(), postgres, shop, load }, volumes)
+    Ground { world: world.clone(), postgres, shop, load }
+}
+
+/// The example's object of a kind and a name.
+pub(super) fn document(text: &str, kind: &str, name: &str) -> Value {
+    let of = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    example(text).into_iter().find(of).unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
 /// Takes out what is null: an apply does not know it as nothing.
@@ -96,7 +127,7 @@ fn strip(value: &mut Value) {
 }
 
 /// Adds files of Prisma's to the ConfigMap of the migrations and to the volume that shows them, as a new image would.
-async fn with_migrations(ground: &Ground, version: &str, migrations: &[(&str, &str)]) {
+pub(super) async fn with_migrations(ground: &Ground, version: &str, migrations: &[(&str, &str)]) {
     let spec = json!(ground.shop.get().await.spec);
     let mut volumes = spec["database"]["migration"]["template"]["spec"]["volumes"].clone();
     for (name, sql) in migrations {
@@ -110,12 +141,18 @@ async fn with_migrations(ground: &Ground, version: &str, migrations: &[(&str, &s
     ground.shop.release_with(version, json!({ "spec": { "database": { "migration": change } } })).await;
 }
 
+pub(super) const SHIPPING: &str = include_str!("../../../deploy/examples/database-shipping.yaml");
+pub(super) const ZONES: &str = "SELECT count(*) FROM shipping_zones";
+
 async fn shipping(world: World) {
-    let text = include_str!("../../../deploy/examples/database-shipping.yaml");
-    let (ground, volumes) = apply(&world, text, |_| ()).await;
-    let zones = "SELECT count(*) FROM shipping_zones";
-    assert_eq!(ground.postgres.sql(zones).await, "2", "the first deployment is seeded");
+    let (ground, volumes) = seeded_at_the_second_try(&world).await;
+    assert_eq!(ground.postgres.sql(ZONES).await, "2", "the first deployment is seeded");
     ground.postgres.sql("INSERT INTO shipping_zones (name, states) VALUES ('Central', '{TX}')").await;
+    let dumps = || {
+        let all = std::fs::read_dir(volumes[0].file("shipping")).unwrap().flatten();
+        all.filter(|it| it.path().extension() == Some("dump".as_ref())).count()
+    };
+    assert_eq!(dumps(), 3, "one of each try, and one before the restore");
 
     let carrier = "ALTER TABLE \"shipments\" ADD COLUMN \"carrier\" TEXT;";
     with_migrations(&ground, "v2", &[("20250201000000_carrier", carrier)]).await;
@@ -124,32 +161,38 @@ async fn shipping(world: World) {
     assert_eq!(known.outcome(DatabaseTask::Seed), None, "a second deployment is not seeded");
     let backup = known.backup.unwrap();
     assert!(backup.proven_at.is_some() && backup.rows >= 5, "{backup:?}");
-    let dumps = volumes[0].file("shipping");
-    assert_eq!(
-        std::fs::read_dir(dumps).unwrap().flatten().filter(|it| it.path().extension() == Some("dump".as_ref())).count(),
-        2
-    );
+    assert_eq!(dumps(), 4);
     ground.load.answered_only_by("v2").await;
 
     // Half of it is done when the rest fails: Prisma commits each statement.
     let wrong = "DROP TABLE \"shipment_tracking\"; ALTER TABLE \"nothing\" ADD COLUMN \"id\" TEXT;";
     with_migrations(&ground, "v3", &[("20250301000000_wrong", wrong)]).await;
-    let asks = |phase: Phase| phase == Phase::AwaitingApproval;
-    let status = ground.shop.reaches_within(LONG, "a restore waits for approval", |status| asks(status.phase)).await;
-    assert_eq!(status.reason, "RestoreAwaitsApproval", "{}", status.message);
+    let status = asks_for_a_restore(&ground.shop).await;
     assert!(status.next_action.contains("--restore"), "{}", status.next_action);
     assert_eq!(ground.postgres.sql("SELECT to_regclass('shipment_tracking') IS NULL").await, "t");
     ground.approve("Restore").await;
-    let status = ground.ends(Phase::RolledBack, "MigrationFailed", "").await;
-    assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
+    ground.taken_back_quietly("MigrationFailed", SchemaState::Undone).await;
     assert_eq!(ground.postgres.sql("SELECT to_regclass('shipment_tracking') IS NULL").await, "f");
-    assert_eq!(ground.postgres.sql(zones).await, "3", "what was written after the first deployment is there");
+    assert_eq!(ground.postgres.sql(ZONES).await, "3", "what was written after the first deployment is there");
     assert_eq!(ground.mode().await, "false");
-    let beside = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'";
-    assert_eq!(ground.postgres.sql(beside).await, "1", "what was there stays beside");
+    assert_eq!(ground.postgres.sql(BESIDE).await, "2", "what was there stays beside");
     ground.load.answered_only_by("v2").await;
-    ground.is_quiet().await;
+    unverified_and_mended(&ground).await;
 }
+
+/// Databases that were there before a restore.
+const BESIDE: &str = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'";
+
+/// The release is on its way back, and the backup is to take the database's place.
+pub(super) async fn asks_for_a_restore(shop: &Shop) -> ServiceReleaseStatus {
+    let asks = |phase: Phase| phase == Phase::AwaitingApproval;
+    let status = shop.reaches_within(LONG, "a restore waits for approval", |status| asks(status.phase)).await;
+    assert_eq!(status.reason, "RestoreAwaitsApproval", "{}", status.message);
+    status
+}
+
+pub(super) const PREFERENCES: &str =
+    "SELECT count(*) FROM information_schema.columns WHERE column_name = 'preferences'";
 
 async fn multiship(world: World) {
     let text = include_str!("../../../deploy/examples/database-multiship.yaml");
@@ -167,22 +210,24 @@ async fn multiship(world: World) {
     };
     let (ground, _volumes) = apply(&world, text, first_only).await;
     ground.postgres.sql("INSERT INTO users (email) SELECT i || '@example.com' FROM generate_series(1, 2500) i").await;
-    let whole = example(text).into_iter().find(|object| object["kind"] == "ServiceRelease").unwrap();
+    let whole = document(text, "ServiceRelease", "shop");
     let change = json!({ "spec": { "database": whole["spec"]["database"], "flags": whole["spec"]["flags"] } });
+    behind_the_primary(&ground, change.clone()).await;
 
     // The new code is not well: back to version 20240101_120000, flag and all.
+    goes_back_by(&ground, "ALTER TABLE \"users\" DROP COLUMN \"nothing\";").await;
     let mut sick = change.clone();
     merge(
         &mut sick,
         json!({ "spec": { "checks": [{ "name": "health", "http": { "path": "/health", "expect": { "status": 204 } } }] } }),
     );
     ground.shop.release_with("v2", sick).await;
+    taken_back_at_the_third_try(&ground).await;
     let status = ground.ends(Phase::RolledBack, "CheckFailed", "check health failed").await;
     let known = status.database.unwrap();
     assert_eq!(known.schema, SchemaState::Undone);
     assert!(known.set_aside.is_some(), "nobody was asked, but a backup has what is lost");
-    let there = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'preferences'";
-    assert_eq!(ground.postgres.sql(there).await, "0");
+    assert_eq!(ground.postgres.sql(PREFERENCES).await, "0");
     assert_eq!(ground.postgres.sql("SELECT migration_name FROM _prisma_migrations").await, "20240101_120000_init");
     ground.key_becomes("shop-flags", FLAG, "false").await;
     ground.load.answered_only_by("v1").await;
@@ -204,9 +249,10 @@ async fn multiship(world: World) {
     ground.is_quiet().await;
 }
 
+pub(super) const SPORTS_NUTRITION: &str = include_str!("../../../deploy/examples/database-sports-nutrition.yaml");
+
 async fn sports_nutrition(world: World) {
-    let text = include_str!("../../../deploy/examples/database-sports-nutrition.yaml");
-    let (ground, volumes) = apply(&world, text, |_| ()).await;
+    let (ground, volumes) = put_in_at_the_second_try(&world).await;
     assert_eq!(ground.postgres.sql("SELECT name FROM meals").await, "porridge");
     let order =
         "SELECT string_agg(name, ' ' ORDER BY started_at) FROM servicerelease_ledger WHERE set_name = 'default'";
@@ -219,7 +265,7 @@ async fn sports_nutrition(world: World) {
     }
     let made = std::fs::metadata(volumes[0].file("baseline.dump")).unwrap().modified().unwrap();
     let before_migrations = || volumes[0].files(".dump").len() - 1;
-    assert_eq!(before_migrations(), 1);
+    assert_eq!(before_migrations(), 2, "one of each try");
 
     ground
         .patch_config_map(
@@ -244,10 +290,13 @@ async fn sports_nutrition(world: World) {
         .await;
     ground.shop.release_with("v3", version("006-again")).await;
     ground.healthy().await;
-    assert_eq!(before_migrations(), 3);
+    assert_eq!(before_migrations(), 4);
     let still = std::fs::metadata(volumes[0].file("baseline.dump")).unwrap().modified().unwrap();
     assert_eq!(still, made, "the baseline is made once");
     ground.load.answered_only_by("v3").await;
+
+    without_a_baseline(&ground, &volumes[0]).await;
+    among_too_many(&ground).await;
     ground.is_quiet().await;
 }
 
@@ -263,6 +312,7 @@ async fn farmers_market(world: World) {
     let rows = "INSERT INTO users VALUES ('u1', 'a@example.com'); INSERT INTO cart_items VALUES ('c1', 'u1', 2);
         INSERT INTO orders (id, order_number, total) VALUES ('o1', 'N1', 10); INSERT INTO order_items VALUES ('i1', 'o1', 10)";
     ground.postgres.sql(rows).await;
+    paid_for_nothing(&ground).await;
 
     // The dry run fails on what is in the database: nothing is changed, and nobody sees the maintenance.
     let check = "ALTER TABLE \"cart_items\" ADD CONSTRAINT \"at_most_one\" CHECK (\"quantity\" <= 1);";
@@ -275,8 +325,13 @@ async fn farmers_market(world: World) {
     let applied = "SELECT count(*) FROM _prisma_migrations";
     assert_eq!(ground.postgres.sql(applied).await, "2");
     ground.load.answered_only_by("v1").await;
+    refused_before_anything_is_changed(&ground, backups).await;
+    assert_eq!(ground.postgres.sql(applied).await, "2");
 
     orphaned_and_given_back(&ground).await;
+    for kind in [".dump", ".json"] {
+        assert_eq!(second.files(kind), backups.files(kind));
+    }
 
     // What is wrong after the migration, in the database, takes the release back while it is watched. The code before
     // does not fit the schema: a person decides.
@@ -313,9 +368,11 @@ async fn orphaned_and_given_back(ground: &Ground) {
     ground.shop.say("Retry").await;
 }
 
+pub(super) const SERIALIZATION: &str = include_str!("../../../deploy/examples/database-serialization.yaml");
+
 async fn serialization(world: World) {
-    let text = include_str!("../../../deploy/examples/database-serialization.yaml");
-    let (ground, volumes) = apply(&world, text, |_| ()).await;
+    let postgres = Postgres::start_for_a_tenant(&world).await;
+    let (ground, volumes) = apply_on(&world, postgres, SERIALIZATION, |_| ()).await;
     let indexes = "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'idx_%'";
     assert_eq!(ground.postgres.sql(indexes).await, "23");
     assert_eq!(ground.mode().await, "false");

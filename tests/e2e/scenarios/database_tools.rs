@@ -14,13 +14,17 @@ use crate::{
     scenarios,
 };
 
-use super::database_runbooks::{apply, example};
+use super::{
+    database_faults::neighbour,
+    database_runbooks::{apply, example},
+};
 
 pub const ALL: &[Scenario] = scenarios! {
     the_example_of_golang_migrate, Together, Embedded;
     the_example_of_flyway, Together, Embedded;
     a_tool_killed_while_the_server_goes_on, Together, Embedded;
     a_tool_that_waits_for_a_lock, Together, Embedded;
+    two_namespaces_and_one_image, Together, Embedded;
     the_image_follows_the_candidate, Together, Embedded;
 };
 
@@ -57,6 +61,8 @@ async fn the_example_of_golang_migrate(world: World) {
     // Of a tool only those locks are seen that are held for a while.
     assert!(known.rehearsal.is_some_and(|rehearsal| rehearsal.migrated_millis > 0));
     assert_eq!(ground.postgres.sql(VERSION).await, "1|f", "taken back");
+    ground.load.answered_only_by("v1").await;
+    ground.is_quiet().await;
 
     let mut well = whole(MIGRATE);
     well["spec"]["checks"] = json!([]);
@@ -134,7 +140,7 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
     // Nothing else ran before the server had come to its end with it.
     let ended = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(6)%' AND pid <> pg_backend_pid()";
     assert_eq!(ground.postgres.sql(ended).await, "0");
-    ground.no_job_is_left().await;
+    ground.is_quiet().await;
     ground.load.answered_only_by("v1").await;
 
     // The person finds out whether the server committed it, mends what the tool did not come to note, and says so.
@@ -154,7 +160,8 @@ async fn a_tool_killed_while_the_server_goes_on(world: World) {
     processes::with(&pod, "psql").await.kill().await;
     let status = ground.ends(Phase::Halted, "MigrationUnknown", "").await;
     crate::harness::note(status.message);
-    ground.no_job_is_left().await;
+    ground.is_quiet().await;
+    ground.load.answered_only_by("v1").await;
     ground.shop.say("Skip").await;
     ground.shop.reaches_within(LONG, "RolledBack", |status| status.phase == Phase::RolledBack).await;
 
@@ -194,23 +201,65 @@ pub fn script(sql: &str, more: &Value) -> Value {
 }
 
 /// Its statement waits for a lock longer than lockTimeout: it is cancelled from outside, since the tool knows nothing of
-/// lock_timeout, and whoever else wants the table goes on.
+/// lock_timeout, and whoever else wants the table goes on. psql would know of it by PGOPTIONS, as no tool of Java does.
 async fn a_tool_that_waits_for_a_lock(world: World) {
     let ground = Ground::start(&world, "{}").await;
+    let deaf = |version: &str| {
+        let sql = "ALTER TABLE effects ADD COLUMN note text";
+        let mut change = script(sql, &json!({ "lockTimeout": "1s", "timeout": "30s", "version": version }));
+        let command = "unset PGOPTIONS; exec psql -v ON_ERROR_STOP=1 \"$DATABASE_URL\" -c \"$SQL\"";
+        change["spec"]["database"]["migration"]["template"]["spec"]["containers"][0]["command"][2] = json!(command);
+        change
+    };
     let holder = ground.postgres.hold("LOCK TABLE effects IN ACCESS SHARE MODE").await;
-    let sql = "ALTER TABLE effects ADD COLUMN note text";
-    ground.shop.release_with("v2", script(sql, &json!({ "lockTimeout": "1s", "timeout": "30s" }))).await;
+    ground.shop.release_with("v2", deaf("2")).await;
     let status = ground.ends(Phase::RolledBack, "MigrationFailed", "").await;
-    let work = status.database.unwrap().last(DatabaseTask::Migration).unwrap().clone();
-    crate::harness::note(work.message);
+    let told = &status.database.as_ref().unwrap().last(DatabaseTask::Migration).unwrap().message;
+    // Which process has it differs.
+    for part in [
+        "a statement that waited for a lock longer than 1s was cancelled: on effects, which process ",
+        " (holder) has; ",
+        "canceling statement due to user request",
+    ] {
+        assert!(told.contains(part), "no {part:?} in {told:?}");
+    }
     let column = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'note'";
     assert_eq!(ground.postgres.sql(column).await, "0");
-    holder.release().await;
+    ground.is_sound().await;
     ground.load.answered_only_by("v1").await;
-    ground.shop.release_with("v3", script(sql, &json!({ "lockTimeout": "1s", "version": "3" }))).await;
+    holder.release().await;
+    ground.shop.release_with("v3", deaf("3")).await;
     ground.healthy().await;
     assert_eq!(ground.postgres.sql(column).await, "1");
-    ground.is_quiet().await;
+    ground.load.answered_only_by("v3").await;
+    ground.is_sound().await;
+}
+
+/// Two releases with one image and one command, at once: one of them runs it. The other one finds it in the ledger as applied,
+/// under whatever host name it comes to the database.
+async fn two_namespaces_and_one_image(world: World) {
+    let ground = Ground::start(&world, "{}").await;
+    let (other, second) = neighbour(&ground).await;
+    let sql = "CREATE TABLE made (id int); SELECT pg_sleep(5); INSERT INTO effects (version) VALUES ('by-image')";
+    let change = script(sql, &json!({ "version": "v2" }));
+    ground.shop.release_with("v2", change.clone()).await;
+    ground.postgres.runs("pg_sleep(5)").await;
+    second.release_with("v2", change).await;
+    let first = ground.healthy().await;
+    let is_over = |phase: Phase| matches!(phase, Phase::Healthy | Phase::RolledBack | Phase::Halted);
+    let end = second.reaches_within(LONG, "its end in the other namespace", |it| is_over(it.phase)).await;
+    assert_eq!(end.phase, Phase::Healthy, "{}", end.message);
+    assert_eq!(ground.effects().await, "001,by-image");
+    for (status, told) in [(&first, "exit code 0"), (&end, "applied already")] {
+        let work = status.database.as_ref().unwrap().last(DatabaseTask::Migration).unwrap();
+        assert_eq!(work.outcome, WorkOutcome::Done, "{}", work.message);
+        assert!(work.message.contains(told), "no {told:?} in {}", work.message);
+    }
+    let rows = "SELECT state FROM servicerelease.servicerelease_ledger WHERE version LIKE 'migration/%'";
+    assert_eq!(ground.postgres.sql(rows).await, "Applied", "one row for both");
+    ground.load.answered_only_by("v2").await;
+    ground.is_sound().await;
+    other.remove().await;
 }
 
 async fn the_image_follows_the_candidate(world: World) {

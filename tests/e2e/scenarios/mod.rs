@@ -23,6 +23,7 @@ mod database_left_over;
 mod database_moments;
 mod database_own_backup;
 mod database_page;
+mod database_rules;
 mod database_runbooks;
 mod database_tools;
 mod disruptions;
@@ -42,6 +43,7 @@ use crate::harness::Scenario;
 pub const ALL: &[&[Scenario]] = &[
     database_faults::ALL,
     database_runbooks::ALL,
+    database_rules::ALL,
     database_moments::ALL,
     database_own_backup::ALL,
     database_page::ALL,
