@@ -146,7 +146,7 @@ pub async fn main(all: &[&[Scenario]]) -> ExitCode {
 }
 
 fn threads() -> usize {
-    std::env::var("E2E_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
+    std::env::var("E2E_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
 #[derive(PartialEq, Eq)]

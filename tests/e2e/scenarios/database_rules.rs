@@ -6,7 +6,7 @@ use servicerelease::api::{DatabaseTask, Phase, SchemaState, ServiceReleaseStatus
 
 use crate::{
     harness::{
-        Scenario, World,
+        Scenario, Shop, World,
         database::{Ground, LONG},
         postgres::Postgres,
         volume::Volume,
@@ -35,14 +35,20 @@ pub(super) async fn seeded_at_the_second_try(world: &World) -> (Ground, Vec<Volu
     assert_eq!(postgres.sql(ZONES).await, "2", "its first statement was done");
     assert!(shop.sizes().await.is_empty(), "the candidate has no pods");
     world.srel(&format!("approve shop --restore {}", known.plan_hash)).await.expect_success();
-    let back = |phase: Phase| phase == Phase::RolledBack;
-    let status = shop.reaches_within(LONG, "RolledBack", |status| back(status.phase)).await;
-    assert_eq!(status.reason, "SeedFailed", "{}", status.message);
+    let status = first_failed(&shop, "seed of the database: exit code 1").await;
     assert_eq!(status.database.unwrap().schema, SchemaState::Undone);
     assert_eq!(postgres.sql("SELECT to_regclass('shipping_zones') IS NULL").await, "t");
     world.apply_value(document(SHIPPING, "ConfigMap", "shop-seed")).await;
     shop.say("Retry").await;
     (served(world, postgres, shop).await, volumes)
+}
+
+/// There is nothing to go back to.
+async fn first_failed(shop: &Shop, told: &str) -> ServiceReleaseStatus {
+    let failed = |status: &ServiceReleaseStatus| status.reason == "FirstRevisionFailed";
+    let status = shop.reaches_within(LONG, "Halted: the first revision failed", failed).await;
+    assert!(status.phase == Phase::Halted && status.message.contains(told), "{}", status.message);
+    status
 }
 
 /// A migration loses an index on the way. The person makes it again, and says that the database may stay as it is.
@@ -107,10 +113,7 @@ pub(super) async fn put_in_at_the_second_try(world: &World) -> (Ground, Vec<Volu
     let postgres = Postgres::start(world).await;
     let wrong = SPORTS_NUTRITION.replace("INSERT INTO meals (name, calories)", "INSERT INTO dishes (name, calories)");
     let (shop, volumes) = begin(world, &wrong, |_| ()).await;
-    let back = |phase: Phase| phase == Phase::RolledBack;
-    let status = shop.reaches_within(LONG, "RolledBack", |status| back(status.phase)).await;
-    assert_eq!(status.reason, "SeedFailed", "{}", status.message);
-    assert!(status.message.contains("relation \"dishes\" does not exist"), "{}", status.message);
+    let status = first_failed(&shop, "relation \"dishes\" does not exist").await;
     let known = status.database.unwrap();
     assert_eq!((known.schema, known.seeded_at), (SchemaState::Changed, None));
     assert_eq!(postgres.sql("SELECT count(*) FROM stores").await, "0");
