@@ -406,7 +406,7 @@ pub fn plan_hash(pass: &Pass<'_>, change: &Change) -> String {
 fn command_hash(pass: &Pass<'_>, change: &Change) -> String {
     let found = pass.status.database.as_ref();
     let image = image_from(change, template(pass).as_ref());
-    let digest = found.map(|known| known.image.clone()).filter(|image| !image.is_empty());
+    let digest = found.map(|known| image::digest(&known.image).to_owned()).filter(|image| !image.is_empty());
     hashed(&serde_json::json!({
         "template": change.template, "version": change.version, "image": image, "database": known_database(pass),
         "files": found.map(|known| &known.files_hash), "digest": digest.unwrap_or_else(|| number(pass)),

@@ -140,9 +140,9 @@ pub struct Server {
 
 /// A pod of a Job.
 #[derive(Clone, Debug)]
-struct Worker {
-    job: String,
-    uid: String,
+pub struct Worker {
+    pub job: String,
+    pub uid: String,
     order: DatabaseJob,
     fate: Fate,
     /// After how many deeds it is killed, if it is.
@@ -241,6 +241,13 @@ impl Worker {
     fn image(&self) -> String {
         let TaskPod::Wrapped { template, .. } = &self.order.pod else { return String::new() };
         template["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The image as the kubelet tells it; none of a pod that never started.
+    pub fn reported_image(&self) -> Option<String> {
+        let image = Some(self.image()).filter(|image| !image.is_empty() && self.started.is_some())?;
+        let (name, _) = image.split_once(':').unwrap_or((&image, ""));
+        Some(format!("docker.io/library/{name}@sha256:{:064x}", rng::dice(&image)))
     }
 }
 

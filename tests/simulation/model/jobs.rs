@@ -7,7 +7,10 @@ use servicerelease::{
 
 use crate::rng;
 
-use super::cluster::{Cluster, Kind, Refusal};
+use super::{
+    cluster::{Cluster, Kind, Refusal},
+    database::Worker,
+};
 
 #[derive(Clone, Debug)]
 pub struct JobObject {
@@ -102,13 +105,15 @@ impl Cluster {
     }
 
     /// The pod of a Job has ended, with or without a report.
-    pub fn end_job(&mut self, name: &str, uid: &str, at: i64, report: Option<&Report>) {
+    pub fn end_job(&mut self, worker: &Worker, at: i64, report: Option<&Report>) {
         let version = self.fresh();
-        let Some(job) = self.live.jobs.get_mut(name).filter(|job| job.uid == uid && job.end.is_none()) else { return };
+        let is_its = |job: &&mut JobObject| job.uid == worker.uid && job.end.is_none();
+        let Some(job) = self.live.jobs.get_mut(&worker.job).filter(is_its) else { return };
         let done = report.is_some_and(|report| report.outcome == WorkOutcome::Done);
         job.end_at(version, at, done);
         if let Some(end) = &mut job.end {
             end.report = report.and_then(|report| serde_json::to_string(report).ok());
+            end.image = worker.reported_image();
         }
         self.touch(Kind::Jobs);
     }

@@ -212,7 +212,7 @@ impl Cluster {
                 None => self.server.workers[index] = worker,
                 Some(report) => {
                     self.server.workers.remove(index);
-                    self.end_job(&worker.job, &worker.uid, now, Some(&report));
+                    self.end_job(&worker, now, Some(&report));
                 }
             }
         }

@@ -97,19 +97,19 @@ impl Cluster {
     fn step_worker(&mut self, index: usize, at: i64) {
         let mut worker = self.server.workers[index].clone();
         if worker.alive && (worker.fate == Fate::NeverStarts || at >= worker.until) {
-            self.end_job(&worker.job, &worker.uid, at, None);
+            self.end_job(&worker, at, None);
             self.server.workers.remove(index);
             return;
         }
         let killed = worker.fate == Fate::Killed && worker.deeds >= worker.killed_after;
         if worker.alive && killed && worker.stage == Stage::Starting && worker.started.is_some() {
             // It has no connection, or waits for the lock: the server has nothing of it.
-            self.end_job(&worker.job, &worker.uid, at, None);
+            self.end_job(&worker, at, None);
             self.server.workers.remove(index);
             return;
         }
         if worker.alive && killed && worker.stage == Stage::Working {
-            self.end_job(&worker.job, &worker.uid, at, None);
+            self.end_job(&worker, at, None);
             if let Some(Task::Wrap(wrapped)) = worker.task()
                 && worker.deeds > 0
                 && rng::dice(&format!("{}/told", worker.uid)).is_multiple_of(2)
@@ -128,7 +128,7 @@ impl Cluster {
             match self.server.connect(&mut worker, index, at) {
                 None => self.server.workers[index] = worker,
                 Some(report) => {
-                    self.end_job(&worker.job, &worker.uid, at, Some(&report));
+                    self.end_job(&worker, at, Some(&report));
                     self.server.workers.remove(index);
                 }
             }
@@ -158,7 +158,7 @@ impl Cluster {
                 self.server.workers[index] = worker;
             }
             Next::Ended(report) => {
-                self.end_job(&worker.job, &worker.uid, at, Some(&report));
+                self.end_job(&worker, at, Some(&report));
                 self.server.workers.remove(index);
             }
         }
