@@ -272,7 +272,10 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     let Some(state) = pass.status.step.clone() else { return Report::new(Phase::Progressing, "", String::new()) };
     let place = format!("step {} of {}", state.index, state.of);
     if let Some(hold) = &pass.status.hold {
-        let next = ["retry", "skip", "promote", "abort"].map(|words| command(pass, words)).join(" | ");
+        // The database's steps are passed over by nobody.
+        let mend = database::remedy::held(pass, &hold.reason).filter(|_| matches!(step, Step::Database(_)));
+        let ways = || ["retry", "skip", "promote", "abort"].map(|words| command(pass, words)).join(" | ");
+        let next = mend.unwrap_or_else(ways);
         return Report::new(Phase::Paused, &hold.reason, format!("{place}: {}", hold.message)).next(next);
     }
     if pass.release.spec.paused {

@@ -199,6 +199,7 @@ mod left;
 mod onward;
 mod page;
 mod plans;
+mod remedies;
 mod renewed;
 mod seeds;
 mod struck;
