@@ -1,13 +1,17 @@
 //! What a person can do about a release that the database's part of it has failed: which field it is about, and what Retry
 //! tries once more. The pod template is not the cause.
 
-use super::super::{pass::Pass, report::command};
+use super::{
+    super::{pass::Pass, report::command},
+    words::REHEARSAL_UNKNOWN,
+};
 
 /// The fields that a reason is about. None: it is none of the database's.
 fn fields(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "DatabasePreflightFailed" => "spec.database",
         "BackupFailed" => "spec.database.backup",
+        REHEARSAL_UNKNOWN => "spec.database.migration or rehearsal",
         "RehearsalFailed" => "spec.database.migration, or seed, verify or rehearsal beside it",
         "MigrationFailed" | "MigrationUnknown" => "spec.database.migration",
         "SeedFailed" | "SeedUnknown" => "spec.database.seed",
@@ -28,6 +32,9 @@ pub fn at_rest(pass: &Pass<'_>, reason: &str) -> Option<String> {
         "BackupFailed" => {
             format!("mend what it says of the backup ({fields}: its volume, its Job, its time), then {retry}")
         }
+        REHEARSAL_UNKNOWN => format!(
+            "let the migration's command take the URL from DATABASE_URL, or set spec.database.rehearsal.mode: Skip, then {retry}"
+        ),
         "MaintenanceNotReached" => format!("see to it that maintenance mode stays on ({fields}), then {retry}"),
         "SeedFailed" | "SeedUnknown" => {
             format!("correct {fields}, which starts no release by itself, then {retry} (tries the same once more)")

@@ -128,7 +128,10 @@ pub fn condition(pass: &Pass<'_>) -> Option<(conditions::Value, &'static str, St
     let failed = known.work.iter().find(|work| !matches!(work.outcome, WorkOutcome::Running | WorkOutcome::Done));
     let running = known.work.iter().find(|work| work.outcome == WorkOutcome::Running);
     Some(match (known.schema, failed, running) {
-        (SchemaState::Unknown, _, _) => (conditions::Value::Unknown, "MigrationUnknown", words::unknown(pass)),
+        (SchemaState::Unknown, _, _) => {
+            let (reason, message) = words::unknown(pass);
+            (conditions::Value::Unknown, reason, message)
+        }
         _ if undo::is_seed_unknown(pass) => (conditions::Value::Unknown, "SeedUnknown", words::seed_unknown(pass)),
         (SchemaState::Accepted, _, _) => (conditions::Value::True, "Accepted", "a person has settled it".into()),
         _ if onward::is_misfit(pass) => (conditions::Value::False, "SchemaChanged", words::misfit(pass, failed)),

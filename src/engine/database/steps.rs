@@ -439,6 +439,11 @@ pub fn settle(pass: &mut Pass<'_>, task: DatabaseTask, outcome: WorkOutcome) {
     let sql =
         pinned(pass).and_then(|database| database.migration).is_some_and(|migration| migration.change.sql.is_some());
     let state = state(pass);
+    if (task, outcome) == (DatabaseTask::Rehearsal, WorkOutcome::Unknown) {
+        // It may have been done to the real database (INVARIANTS D4).
+        state.schema = SchemaState::Unknown;
+        return;
+    }
     if state.schema != SchemaState::Changing && state.schema != SchemaState::Unknown {
         return;
     }

@@ -3,7 +3,7 @@
 
 use servicerelease::{
     api::{
-        Action, ApprovalKind, CommandPhase, Database, DatabaseApproval, DatabaseTask, FailedRevision,
+        Action, ApprovalKind, CommandPhase, Database, DatabaseApproval, DatabaseTask, DatabaseWork, FailedRevision,
         MigrationApproval, OnRollback, Phase, SchemaState, ServiceReleaseSpec, ServiceReleaseStatus, StepName,
         WorkOutcome,
     },
@@ -331,6 +331,13 @@ impl Checker {
         let accepted = known.schema == SchemaState::Accepted;
         self.require(!in_doubt || accepted || !settled, "D4", || {
             format!("{:?}, and nobody knows what became of the migration", status.phase)
+        });
+        // One that was broken off has told nobody.
+        let heard = |work: &DatabaseWork| work.outcome != WorkOutcome::NotBegun;
+        let rehearsal = known.last(DatabaseTask::Rehearsal).filter(|work| heard(work));
+        let astray = rehearsal.is_some_and(|work| cluster.server.astray.contains(&work.job));
+        self.require(!astray || accepted || !settled, "D4", || {
+            format!("{:?}, and nobody knows whether the rehearsal has migrated the real database", status.phase)
         });
         // Made for a schema before the one that is there: nobody reaches it.
         let serves = status.stable.as_ref().map(|stable| stable.release);
