@@ -183,12 +183,22 @@ const NOT_OF_PSQL: &str =
 
 /// The command that opens a database.
 fn psql(pass: &Pass<'_>, url: &SecretSource) -> String {
+    psql_of(pass, url, "")
+}
+
+/// The command that lists the databases of its server, by way of one that every server has: it may have no name itself.
+fn list_databases(pass: &Pass<'_>, url: &SecretSource) -> String {
+    format!("{} -l", psql_of(pass, url, r";s,//([^/?]*)(/[^?]*)?,//\1/postgres,"))
+}
+
+/// `edit`: what else sed makes of the URL.
+fn psql_of(pass: &Pass<'_>, url: &SecretSource, edit: &str) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     let SecretSource { secret_key_ref: key } = url;
     // Ways to go on are told with " | " between them.
     format!(
         "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\"|base64decode}}}}'|\
-         sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g')\"",
+         sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g{edit}')\"",
         plain(&key.name),
         plain(&key.key)
     )
@@ -319,15 +329,19 @@ pub fn commands(pass: &Pass<'_>) -> String {
     if undo::is_rehearsal_unknown(pass) {
         return format!("{log}{}", look_for_rehearsed(pass, &psql));
     }
+    let restore = known.and_then(|known| known.outcome(DatabaseTask::Restore));
     let look = match known.map(|known| known.settle.as_str()).filter(|settle| !settle.is_empty()) {
         // As the runner has it: it knows where the ledger is.
         Some(settle) => {
             // What keeps a restore from being done was done by others, and is known.
-            let restore = known.and_then(|known| known.last(DatabaseTask::Restore));
-            let others = restore.is_some_and(|work| work.outcome == WorkOutcome::NotBegun);
+            let others = restore == Some(WorkOutcome::NotBegun);
             let or = if settle.starts_with("UPDATE") && !others { " (or 'Failed')" } else { "" };
             let once = if others { "if that may go" } else { "once you know what became of it" };
             format!("{log}{psql}, and there, {once}: {settle}{or}")
+        }
+        // The database may be without its name.
+        None if restore == Some(WorkOutcome::Unknown) => {
+            format!("{log}{} (which databases there are)", list_databases(pass, &url))
         }
         None => format!("{log}{psql} -c '{select}'"),
     };
