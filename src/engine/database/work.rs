@@ -427,6 +427,10 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
     if let Some(mut backup) = report.backup {
         backup.name = bounded(&backup.name, 256);
         backup.sha256 = bounded(&backup.sha256, 64);
+        // A Job of the user's does not say it: preflight has asked the server.
+        if backup.server_version.is_empty() {
+            backup.server_version.clone_from(&database.server_version);
+        }
         backup.server_version = bounded(&backup.server_version, 64);
         backup.not_proven = match backup.proven_at {
             Some(_) => String::new(),
