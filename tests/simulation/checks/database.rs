@@ -38,7 +38,8 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
     let seeds = known.seeded_at.is_none() || known.last(DatabaseTask::Seed).is_some();
     let migration = database.migration.as_ref().filter(|_| due);
     let mut steps = vec![Part::Work(DatabaseTask::Preflight)];
-    if database.backup.is_some() && (due || database.migration.is_none()) {
+    let seeded = database.seed.is_some() && seeds;
+    if database.backup.is_some() && (due || seeded || database.migration.is_none()) {
         steps.push(Part::Work(DatabaseTask::Backup));
     }
     let rehearsed = database.rehearsed().is_some();
@@ -55,7 +56,7 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
         }
         steps.push(Part::Work(DatabaseTask::Migration));
     }
-    if database.seed.is_some() && seeds {
+    if seeded {
         steps.push(Part::Work(DatabaseTask::Seed));
     }
     if database.verify.is_some() {
