@@ -33,6 +33,8 @@ const TOLD_TO_END: &str = "it was told to end (SIGTERM): its pod was deleted or 
 pub struct Places {
     /// The URL of the database.
     pub url: String,
+    /// The URL that the user's command has in its pod, where that is the template's own.
+    pub tool: Option<String>,
     /// The URL of another server for scratch databases.
     pub scratch: Option<String>,
     /// The directory of SQL files.
@@ -51,7 +53,8 @@ impl Places {
     /// What must never be told of them.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::known(&[&self.url, self.scratch.as_deref().unwrap_or_default()])
+        let [tool, scratch] = [&self.tool, &self.scratch].map(|url| url.as_deref().unwrap_or_default());
+        Secrets::known(&[self.url.as_str(), tool, scratch])
     }
 
     fn scratch(&self, release: &str) -> Result<scratch::Server, String> {
@@ -181,9 +184,11 @@ async fn look(places: &Places, wanted: &Wanted<'_>, mounted: &Mounted<'_>) -> Re
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
     };
-    match rights::look(places, wanted.planned).await {
-        Ok(lacking) => faults.extend(lacking),
-        Err(why) => faults.push(why),
+    for lacking in [rights::look(places, wanted.planned).await, rights::over_tool(places).await] {
+        match lacking {
+            Ok(lacking) => faults.extend(lacking),
+            Err(why) => faults.push(why),
+        }
     }
     let mut report = Report {
         server_version: report::cut(&findings.server_version, 64),

@@ -418,6 +418,7 @@ async fn a_member_that_may_not_act_as_the_owner_is_told_before_anything_is_done(
     assert!(report.message.contains(&format!(": {remedy}, or name a superuser's URL")), "{report:?}");
     let places = Places {
         url: server.url_of("owner", "shop"),
+        tool: None,
         scratch: None,
         files: "/nowhere".into(),
         down_files: "/nowhere".into(),

@@ -459,7 +459,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// A text as SQL has it.
-fn literal(text: &str) -> String {
+pub(in crate::database) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 

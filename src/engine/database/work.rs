@@ -139,15 +139,15 @@ fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
     })
 }
 
-/// Which Job of its kind in the release is the one under way, or the one that is to be made.
-fn attempt(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> i32 {
-    let known = pass.status.database.as_ref().and_then(|database| database.last(task));
 /// Whether work of a kind was begun since a moment.
 pub fn is_begun(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> bool {
     let known = pass.status.database.as_ref().and_then(|database| database.last(task));
     known.is_some_and(|known| known.started_at >= since)
 }
 
+/// Which Job of its kind in the release is the one under way, or the one that is to be made.
+fn attempt(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> i32 {
+    let known = pass.status.database.as_ref().and_then(|database| database.last(task));
     known.map_or(1, |known| known.attempt + i32::from(known.started_at < since))
 }
 
