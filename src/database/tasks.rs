@@ -132,7 +132,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
         },
         Task::Wrap(wrapped) => {
-            let ended = command::wrap(places, wrapped, stop).await;
+            let ended = with_half_way(places, command::wrap(places, wrapped, stop).await).await;
             without_seed(places, wrapped.seed.as_ref(), &wrapped.release, wrapped.timeout, ended).await
         }
         Task::Settle(wrapped) => settle(places, wrapped, &mut stop).await,
@@ -399,6 +399,14 @@ async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
     of_run(migrate::down(&places.url, &files, &settings(run), of).await, "taken back")
 }
 
+/// A command that is known to have failed may have stopped half-way: its tool may say so, and what it takes to go on from there.
+async fn with_half_way(places: &Places, ended: Report) -> Report {
+    match ended.outcome {
+        WorkOutcome::Failed => Report { half_way: verify::left_half_way(&places.url).await, ..ended },
+        _ => ended,
+    }
+}
+
 /// Once a migration was taken back the seed that was put in after it is none any more.
 async fn without_seed(
     places: &Places,
@@ -521,7 +529,7 @@ async fn settle(places: &Places, wrapped: &Wrapped, stop: &mut Stop) -> Report {
     let settled = async {
         match elsewhere(places, &wrapped.meant).await {
             Some(why) => report::unknown(why),
-            None => command::settle(places, wrapped).await,
+            None => with_half_way(places, command::settle(places, wrapped).await).await,
         }
     };
     tokio::select! {

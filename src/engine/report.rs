@@ -47,6 +47,15 @@ impl Report {
             text.push_str(more);
         }
     }
+
+    /// Tells of something else, which is to be done first.
+    pub fn put_first(&mut self, message: &str, action: &str) {
+        self.append(message, "");
+        if !action.is_empty() {
+            let then = if self.next_action.is_empty() { "" } else { "; then " };
+            self.next_action = format!("{action}{then}{}", self.next_action);
+        }
+    }
 }
 
 /// Completes the status of a pass.

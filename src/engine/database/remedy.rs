@@ -1,9 +1,11 @@
 //! What a person can do about a release that the database's part of it has failed: which field it is about, and what Retry
 //! tries once more. The pod template is not the cause.
 
+use crate::api::{SchemaState, status::bounded};
+
 use super::{
     super::{pass::Pass, report::command},
-    words::REHEARSAL_UNKNOWN,
+    words::{self, REHEARSAL_UNKNOWN},
 };
 
 /// The fields that a reason is about. None: it is none of the database's.
@@ -48,6 +50,23 @@ pub fn at_rest(pass: &Pass<'_>, reason: &str) -> Option<String> {
              {retry} (tries the same once more)"
         ),
     })
+}
+
+/// That a part of the migration is in the database, as it stays with onRollback: Keep, and what comes first then.
+pub fn half_done(pass: &Pass<'_>) -> Option<(String, String)> {
+    let known = pass.status.database.as_ref().filter(|known| known.schema == SchemaState::Partial)?;
+    let applied = bounded(&known.applied.join(", "), 200);
+    let told = if applied.is_empty() { String::new() } else { format!(" ({applied})") };
+    let message = format!("a part of the migration was applied{told}, and is in the database");
+    let tools = bounded(&known.half_way.join("; "), 400);
+    let whole = !applied.is_empty() && !known.partly;
+    let repair = match (tools.is_empty(), whole) {
+        (false, _) => tools,
+        // The ledger has them: nothing is to be repaired.
+        (true, true) => String::new(),
+        (true, false) => format!("look what it made, and finish or undo it: {}", words::look_at_migration(pass)),
+    };
+    Some((message, repair))
 }
 
 /// What mends a step that is held for a person. Its plan is pinned: what the manifest says by now is not what Retry tries.

@@ -13,7 +13,7 @@ use super::{
     },
     image,
     lacking::{self, Lacking},
-    onward, pinned, renewal, seed, steps,
+    onward, pinned, remedy, renewal, seed, steps,
     undo::{self, Standing},
     words,
 };
@@ -115,6 +115,9 @@ pub fn with_lacking(pass: &Pass<'_>, report: Report) -> Report {
 
 /// What is told of a release at rest, with what could not be removed, and what a person has to.
 pub fn with_left_behind(pass: &Pass<'_>, mut report: Report) -> Report {
+    if let Some((message, repair)) = remedy::half_done(pass) {
+        report.put_first(&message, &repair);
+    }
     let left = [words::left_behind(pass), words::half_restored(pass), words::left_invalid(pass)];
     for (message, command) in left.into_iter().flatten() {
         report.append(&message, &command);
@@ -138,11 +141,11 @@ pub fn condition(pass: &Pass<'_>) -> Option<(conditions::Value, &'static str, St
         (SchemaState::Undone, _, _) => {
             (conditions::Value::True, "Undone", "the schema is what it was before the release".into())
         }
-        (_, Some(work), _) => (
-            conditions::Value::False,
-            words::failure(work.task, work.outcome),
-            format!("{}: {}", words::subject(work.task), work.message),
-        ),
+        (_, Some(work), _) => {
+            let partly = remedy::half_done(pass).map(|(message, _)| format!("{message}; ")).unwrap_or_default();
+            let message = format!("{partly}{}: {}", words::subject(work.task), work.message);
+            (conditions::Value::False, words::failure(work.task, work.outcome), message)
+        }
         (_, None, Some(work)) => {
             (conditions::Value::Unknown, words::doing(work.task), words::progress(pass, work.task))
         }

@@ -3,7 +3,11 @@
 use crate::api::{DatabaseTask, DatabaseWork, OnRollback, SchemaState, SecretSource, WorkOutcome, status::bounded};
 
 use super::{
-    super::{pass::Pass, report::command, retreat},
+    super::{
+        pass::Pass,
+        report::{command, kubectl},
+        retreat,
+    },
     again::{self, Again},
     image, onward, pinned, undo,
 };
@@ -297,6 +301,14 @@ fn how_to_restore(pass: &Pass<'_>) -> Option<String> {
     })
 }
 
+/// The commands that show what the migration has done: its log, and its database.
+pub fn look_at_migration(pass: &Pass<'_>) -> String {
+    let known = pass.status.database.as_ref();
+    let job = known.and_then(|known| known.last(DatabaseTask::Migration)).map(|work| work.job.clone());
+    let psql = psql(pass, pinned(pass).unwrap_or_default().direct());
+    format!("{} logs job/{} --all-containers; {psql} -c '\\d'", kubectl(pass), job.unwrap_or_default())
+}
+
 /// What a person does where a rehearsal may have been done to the real database. The ledger does not have it.
 fn look_for_rehearsed(pass: &Pass<'_>, psql: &str) -> String {
     let backup = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
@@ -319,7 +331,8 @@ pub fn commands(pass: &Pass<'_>) -> String {
     let log =
         job.map(|work| format!("kubectl -n {namespace} logs job/{} --all-containers; ", work.job)).unwrap_or_default();
     let drop = left_invalid(pass).map(|(_, command)| format!("{command}; ")).unwrap_or_default();
-    let log = format!("{log}{drop}");
+    let half_way = known.map(|known| bounded(&known.half_way.join("; "), 300)).filter(|told| !told.is_empty());
+    let log = format!("{log}{drop}{}", half_way.map(|told| format!("{told}; ")).unwrap_or_default());
     let url = pinned(pass).map(|database| database.direct().clone()).unwrap_or_default();
     let files = pinned(pass).and_then(|database| database.migration).is_some_and(|it| it.change.sql.is_some());
     // What is known of tools stands in a schema of its own.

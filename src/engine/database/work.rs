@@ -28,6 +28,9 @@ const MOST_LOST: i64 = 4;
 const MOST_TOLD: usize = 320;
 /// The longest statement that settles what nobody knows, in characters; by the names in it none is as long.
 const MOST_SETTLE: usize = 512;
+/// How much of what a migration tool has on record as not finished is kept, and the longest of it, in characters.
+const MAX_HALF_WAY: usize = 4;
+const MOST_HALF_WAY: usize = 256;
 /// The longest name of an image, in characters.
 const MOST_IMAGE: usize = 512;
 /// The longest note of an Event, in characters.
@@ -419,6 +422,9 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         database.server_version = bounded(&report.server_version, 64);
         // Of a backup's size the database's is not known.
         database.size_bytes = if report.size_bytes > 0 { report.size_bytes } else { database.size_bytes };
+    }
+    if migrates {
+        database.half_way = report.half_way.iter().take(MAX_HALF_WAY).map(|it| bounded(it, MOST_HALF_WAY)).collect();
     }
     // What a rehearsal applied is in no database any more, and a seed is no part of the schema.
     database.partly |= migrates && report.partly;

@@ -333,6 +333,13 @@ impl Checker {
         self.require(!in_doubt || accepted || !settled, "D4", || {
             format!("{:?}, and nobody knows what became of the migration", status.phase)
         });
+        let partly = settled && known.schema == SchemaState::Partial;
+        self.require(!partly || status.message.contains("a part of the migration was applied"), "S4", || {
+            format!(
+                "{:?} over a part of the migration, and the message does not say so: {}",
+                status.phase, status.message
+            )
+        });
         // One that was broken off has told nobody.
         let heard = |work: &DatabaseWork| work.outcome != WorkOutcome::NotBegun;
         let rehearsal = known.last(DatabaseTask::Rehearsal).filter(|work| heard(work));

@@ -76,3 +76,84 @@ fn a_step_of_the_database_that_is_held_offers_nothing_that_is_refused() {
         status.next_action
     );
 }
+
+const DIRTY: &str = "public.schema_migrations has 3 as not finished: golang-migrate stopped half-way: look what it made, finish or \
+                     undo it, then `migrate force VERSION`";
+
+fn dirty(task: &Task) -> Option<Report> {
+    match task {
+        Task::Wrap(_) => Some(Report { half_way: vec![DIRTY.into()], ..reported(WorkOutcome::Failed, "exit code 1") }),
+        _ => well(task),
+    }
+}
+
+/// v1 serves, and the migration that comes with v2 fails after a part of it; the schema stays (onRollback: Keep).
+fn partly(migration: &Value, report: fn(&Task) -> Option<Report>) -> World {
+    let plain = json!({"urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}});
+    let mut world = healthy(plain, &json!({}));
+    world.report = report;
+    let migration = merged(json!({"previousRevisionCompatible": true}), migration);
+    world.edit(|it| it.database = serde_json::from_value(database(&json!({"migration": migration}))).unwrap());
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(
+        (world.phase(), schema(&world)),
+        (Phase::RolledBack, SchemaState::Partial),
+        "{}",
+        world.status().message
+    );
+    world
+}
+
+fn by_tool() -> Value {
+    json!({"template": {"spec": {"containers": [{"name": "tool", "image": "tool:1", "command": ["migrate"]}]}}})
+}
+
+#[rstest]
+#[case::tells_what_mends_it(by_tool(), dirty, "", &format!("{DIRTY}; then correct spec.database.migration"))]
+#[case::tells_nothing(
+    by_tool(), bad!(Task::Wrap(_), Failed), "",
+    "look what it made, and finish or undo it: kubectl -n default logs job/shop-migration-"
+)]
+#[case::whole_files(
+    json!({"sql": {"configMap": "shop-1"}}),
+    |task: &Task| match task {
+        Task::Migrate(_) => Some(Report { applied: vec!["001.sql".into()], ..reported(WorkOutcome::Failed, "002.sql: no") }),
+        _ => well(task),
+    },
+    " (001.sql)", "correct spec.database.migration"
+)]
+#[case::half_a_file(
+    json!({"sql": {"configMap": "shop-1"}}),
+    |task: &Task| match task {
+        Task::Migrate(_) => Some(Report { partly: true, ..reported(WorkOutcome::Failed, "001.sql: no") }),
+        _ => well(task),
+    },
+    "", "look what it made, and finish or undo it: kubectl -n default logs job/shop-migration-"
+)]
+fn a_part_of_a_migration_that_stays_is_told_with_its_repair(
+    #[case] migration: Value,
+    #[case] report: fn(&Task) -> Option<Report>,
+    #[case] applied: &str,
+    #[case] first: &str,
+) {
+    let mut world = partly(&migration, report);
+    let status = world.status();
+    let told = format!("a part of the migration was applied{applied}, and is in the database");
+    assert!(status.message.contains(&told), "{}", status.message);
+    assert!(status.next_action.starts_with(first) && status.next_action.contains(RETRY), "{}", status.next_action);
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "DatabaseReady").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "MigrationFailed"));
+    assert!(ready.message.starts_with(&told), "{}", ready.message);
+    // It stays so until a release has come to its end, also where the spec goes back to what serves.
+    world.edit(|spec| spec.database.as_mut().unwrap().migration = None);
+    world.set_image("v1");
+    world.settle();
+    assert_eq!((world.phase(), world.condition("DatabaseReady")), (Phase::Healthy, "False".into()));
+    assert!(world.status().message.contains(&told), "{}", world.status().message);
+    world.report = well;
+    world.set_image("v3");
+    world.settle();
+    assert_eq!((world.phase(), world.condition("DatabaseReady")), (Phase::Healthy, "True".into()));
+    assert!(!world.status().message.contains(&told), "{}", world.status().message);
+}
