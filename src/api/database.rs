@@ -54,7 +54,7 @@ pub struct Database {
     /// What else is looked at before anything is done.
     #[serde(default)]
     pub preflight: DatabasePreflight,
-    /// A backup before the migration; without a migration, in each release.
+    /// A backup before the migration, and before a seed that comes without one; where the spec has no migration, in each release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
     /// The migration tried on a restored backup first. A seed that is due is put in there, too, before verify looks; that of
@@ -208,8 +208,8 @@ pub struct Backup {
     /// How long it may take, with its proof. Default 30m.
     #[serde(default = "half_an_hour")]
     pub timeout: Duration,
-    /// How old it may be when the migration begins, which may have waited for an approval: an older one is made anew first,
-    /// without another rehearsal or approval, and before maintenance mode goes on. Default 1h.
+    /// How old it may be when the migration (or a seed without one) begins, which may have waited for an approval: an older
+    /// one is made anew first, without another rehearsal or approval, and before maintenance mode goes on. Default 1h.
     #[serde(default = "an_hour")]
     pub max_age: Duration,
     /// Whether it is restored into a scratch database beside the real one, and its rows are counted there. Default Restore.

@@ -99,6 +99,10 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 160)))]
     pub invalid_indexes: Vec<String>,
+    /// What a migration tool has on record as not finished since the migration failed, with what is done about it; at most 4.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(max = 256)))]
+    pub half_way: Vec<String>,
     /// When a person said Retry to a halt on the way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_again_at: Option<Timestamp>,

@@ -10,7 +10,8 @@ use super::{ExpectedRows, ExpectedValue, SqlExpect};
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Verify {
-    /// Tables, views and the like, such as `orders` or `sales.orders`; with capitals or spaces in quotes: `'"Order Items"'`.
+    /// Tables, such as `orders` or `sales.orders`; with capitals or spaces in quotes: `'"Order Items"'`. A view, an index or a
+    /// sequence of that name is none; for a view ask for its columns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 127)))]
     pub tables: Vec<String>,

@@ -11,6 +11,8 @@ const MOST_MESSAGE: usize = 512;
 const MOST_NAME: usize = 128;
 /// The longest risk, in characters.
 const MOST_RISK: usize = 160;
+/// The longest of what a migration tool has on record as not finished, in characters: it has its remedy at the end.
+const MOST_HALF_WAY: usize = 256;
 /// The longest message of several faults, in bytes: the status keeps that much of it.
 const MOST_FAULTS: usize = 300;
 
@@ -103,6 +105,7 @@ fn size(list: &[String]) -> usize {
 /// All lists of a report, with the longest that an entry may be. Those that come first give way last.
 fn lists(report: &mut Report) -> Vec<(&mut Vec<String>, usize)> {
     let mut all = vec![
+        (&mut report.half_way, MOST_HALF_WAY),
         (&mut report.risks, MOST_RISK),
         (&mut report.seed_risks, MOST_RISK),
         (&mut report.down_risks, MOST_RISK),
@@ -137,6 +140,7 @@ mod tests {
                 risks: all(&entry),
                 seed_risks: all(&entry),
                 seed_hash: "f".repeat(64),
+                half_way: all(&entry),
                 applied: all(&entry),
                 loses_data: true,
                 settle: settle.clone(),

@@ -8,6 +8,7 @@ use crate::engine::Planned;
 use super::{
     Places,
     connection::{self, told},
+    restore::literal,
     scratch::Server,
     tool,
 };
@@ -64,6 +65,46 @@ async fn all(connection: &mut PgConnection, places: &Places, planned: &[Planned]
         faults.extend(replacing(connection).await.map_err(failed)?);
     }
     Ok(faults)
+}
+
+/// Looks whether the sessions of a command could be told, and what they wait for cancelled, where its own URL has another
+/// role: of other roles' sessions an ordinary one sees neither the address nor what they do, so that they would be taken for
+/// gone while they are at work.
+///
+/// # Errors
+/// Why it cannot be looked at.
+pub async fn over_tool(places: &Places) -> Result<Vec<String>, String> {
+    // One that cannot be read is for its program to tell.
+    let options = places.tool.as_ref().and_then(|tool| connection::options(tool, "servicerelease/preflight").ok());
+    let own = connection::options(&places.url, "servicerelease/preflight").map_err(|error| error.to_string())?;
+    let Some(tool) = options.filter(|tool| tool.get_username() != own.get_username()) else { return Ok(Vec::new()) };
+    let opened = connection::open(&places.url, "servicerelease/preflight").await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    let fault = watching(&mut connection, tool.get_username()).await.map_err(|error| told(&error));
+    let _ = connection.close().await;
+    Ok(fault?.into_iter().collect())
+}
+
+async fn watching(connection: &mut PgConnection, tool: &str) -> Result<Option<String>, sqlx::Error> {
+    let (role, name) = (role(connection).await?, literal(tool));
+    // Whoever has all that a role may do sees its sessions, and may cancel what they do.
+    let lacking = format!(
+        "SELECT needed FROM unnest(ARRAY['pg_read_all_stats', 'pg_signal_backend']) needed WHERE NOT pg_has_role(needed::name, 'USAGE') \
+         AND NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = {name} AND pg_has_role(oid, 'USAGE')) ORDER BY 1"
+    );
+    let lacking = list(connection, &lacking).await?;
+    let above = format!(
+        "SELECT 1 FROM pg_roles WHERE rolname = {name} AND rolsuper AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+    );
+    let why = format!(
+        "role {role} may not tell whether sessions of role {tool} are at work, or cancel what waits for a lock"
+    );
+    let whose = "which DATABASE_URL of the migration's pod names";
+    if !list(connection, &above).await?.is_empty() {
+        return Ok(Some(format!("{why}, {whose}, since that is a superuser: let both URLs have one role")));
+    }
+    let all = lacking.join(", ");
+    Ok((!lacking.is_empty()).then(|| format!("{why}, {whose}: GRANT {all} TO {role}, or let both URLs have one role")))
 }
 
 /// The first column of all rows, as text. By the simple protocol: a pooler between transactions keeps no statement.

@@ -33,6 +33,8 @@ const TOLD_TO_END: &str = "it was told to end (SIGTERM): its pod was deleted or 
 pub struct Places {
     /// The URL of the database.
     pub url: String,
+    /// The URL that the user's command has in its pod, where that is the template's own.
+    pub tool: Option<String>,
     /// The URL of another server for scratch databases.
     pub scratch: Option<String>,
     /// The directory of SQL files.
@@ -51,7 +53,8 @@ impl Places {
     /// What must never be told of them.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::known(&[&self.url, self.scratch.as_deref().unwrap_or_default()])
+        let [tool, scratch] = [&self.tool, &self.scratch].map(|url| url.as_deref().unwrap_or_default());
+        Secrets::known(&[self.url.as_str(), tool, scratch])
     }
 
     fn scratch(&self, release: &str) -> Result<scratch::Server, String> {
@@ -129,7 +132,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
         },
         Task::Wrap(wrapped) => {
-            let ended = command::wrap(places, wrapped, stop).await;
+            let ended = with_half_way(places, command::wrap(places, wrapped, stop).await).await;
             let ended = forget::migration(&places.url, wrapped, ended).await;
             forget::seed(&places.url, wrapped.seed.as_ref(), &wrapped.release, wrapped.timeout, ended).await
         }
@@ -182,9 +185,11 @@ async fn look(places: &Places, wanted: &Wanted<'_>, mounted: &Mounted<'_>) -> Re
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
     };
-    match rights::look(places, wanted.planned).await {
-        Ok(lacking) => faults.extend(lacking),
-        Err(why) => faults.push(why),
+    for lacking in [rights::look(places, wanted.planned).await, rights::over_tool(places).await] {
+        match lacking {
+            Ok(lacking) => faults.extend(lacking),
+            Err(why) => faults.push(why),
+        }
     }
     let mut report = Report {
         server_version: report::cut(&findings.server_version, 64),
@@ -395,6 +400,14 @@ async fn down(places: &Places, run: &SqlRun, of: &str) -> Report {
     of_run(migrate::down(&places.url, &files, &settings(run), of).await, "taken back")
 }
 
+/// A command that is known to have failed may have stopped half-way: its tool may say so, and what it takes to go on from there.
+async fn with_half_way(places: &Places, ended: Report) -> Report {
+    match ended.outcome {
+        WorkOutcome::Failed => Report { half_way: verify::left_half_way(&places.url).await, ..ended },
+        _ => ended,
+    }
+}
+
 /// What a run of SQL files reports.
 fn of_run(ended: migrate::Report, done: &str) -> Report {
     let migrate::Report {
@@ -499,7 +512,7 @@ async fn settle(places: &Places, wrapped: &Wrapped, stop: &mut Stop) -> Report {
     let settled = async {
         match elsewhere(places, &wrapped.meant).await {
             Some(why) => report::unknown(why),
-            None => command::settle(places, wrapped).await,
+            None => with_half_way(places, command::settle(places, wrapped).await).await,
         }
     };
     tokio::select! {

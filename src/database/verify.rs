@@ -81,6 +81,14 @@ const DIRT: [Dirt; 4] = [
     },
 ];
 
+/// What migration tools have on record as not finished, with what is done about it; nothing where nobody can look.
+pub async fn left_half_way(url: &str) -> Vec<String> {
+    let Ok(mut connection) = connection::open(url, "servicerelease/verify").await else { return Vec::new() };
+    let found = half_way(&mut connection).await;
+    let _ = connection.close().await;
+    found.unwrap_or_default()
+}
+
 /// What migration tools say of themselves, in the schemas of the search path: in others they may be a neighbour's.
 pub(super) async fn half_way(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let tables = "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
@@ -107,8 +115,12 @@ async fn faults(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<St
         return Ok(faults);
     }
     for table in &schema.tables {
-        let there: bool = sqlx::query_scalar(THERE).bind(table).fetch_one(&mut *connection).await?;
-        faults.extend((!there).then(|| format!("table {table} is missing{}", folded(table))));
+        let kind: Option<String> = sqlx::query_scalar(KIND).bind(table).fetch_optional(&mut *connection).await?;
+        faults.extend(match kind.as_deref() {
+            Some("table") => None,
+            Some(kind) => Some(format!("table {table} is missing: {table} is {kind}")),
+            None => Some(format!("table {table} is missing{}", folded(table))),
+        });
     }
     for column in &schema.columns {
         faults.extend(of_column(connection, column).await?);
@@ -144,7 +156,11 @@ async fn faults(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<St
     Ok(faults)
 }
 
-const THERE: &str = "SELECT to_regclass($1) IS NOT NULL";
+/// What has a name: ordinary, partitioned and foreign tables are tables.
+const KIND: &str = "SELECT CASE WHEN relkind IN ('r', 'p', 'f') THEN 'table' WHEN relkind = 'v' THEN 'a view' \
+                    WHEN relkind = 'm' THEN 'a materialized view' WHEN relkind IN ('i', 'I') THEN 'an index' \
+                    WHEN relkind = 'S' THEN 'a sequence' WHEN relkind = 'c' THEN 'a composite type' ELSE 'no table' END \
+                    FROM pg_class WHERE oid = to_regclass($1)";
 
 /// Names that PostgreSQL cannot read as such. From 16 on to_regclass finds nothing by one, and says no more.
 async fn unnamed(connection: &mut PgConnection, schema: &Verify) -> Result<Vec<String>, sqlx::Error> {

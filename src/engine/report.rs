@@ -47,6 +47,15 @@ impl Report {
             text.push_str(more);
         }
     }
+
+    /// Tells of something else, which is to be done first.
+    pub fn put_first(&mut self, message: &str, action: &str) {
+        self.append(message, "");
+        if !action.is_empty() {
+            let then = if self.next_action.is_empty() { "" } else { "; then " };
+            self.next_action = format!("{action}{then}{}", self.next_action);
+        }
+    }
 }
 
 /// Completes the status of a pass.
@@ -272,7 +281,10 @@ fn progressing(pass: &mut Pass<'_>) -> Report {
     let Some(state) = pass.status.step.clone() else { return Report::new(Phase::Progressing, "", String::new()) };
     let place = format!("step {} of {}", state.index, state.of);
     if let Some(hold) = &pass.status.hold {
-        let next = ["retry", "skip", "promote", "abort"].map(|words| command(pass, words)).join(" | ");
+        // The database's steps are passed over by nobody.
+        let mend = database::remedy::held(pass, &hold.reason).filter(|_| matches!(step, Step::Database(_)));
+        let ways = || ["retry", "skip", "promote", "abort"].map(|words| command(pass, words)).join(" | ");
+        let next = mend.unwrap_or_else(ways);
         return Report::new(Phase::Paused, &hold.reason, format!("{place}: {}", hold.message)).next(next);
     }
     if pass.release.spec.paused {

@@ -28,7 +28,8 @@ pub fn resting(pass: &Pass<'_>) -> Report {
         },
         (Some(stable), Some(failed)) if failed.migration_alone => {
             let message = format!("the migration was not carried out ({}); {stable} serves as before", failed.message);
-            let next = format!("apply a migration that fixes it, or {}", command(pass, "retry"));
+            let next = database::remedy::at_rest(pass, &failed.reason)
+                .unwrap_or_else(|| format!("apply a migration that fixes it, or {}", command(pass, "retry")));
             Report::new(Phase::RolledBack, &failed.reason, message).next(next)
         }
         (Some(stable), Some(failed)) => {
@@ -93,11 +94,9 @@ fn serves(pass: &Pass<'_>, stable: &str, reason: &str) -> (String, String) {
                 "apply a template that fixes it: that starts a release; after a change of checks, analysis or database alone, {retry}"
             )
         }
-        // Nothing of it is the template's: a Secret, rights, space.
-        "DatabasePreflightFailed" | "BackupFailed" => {
-            format!("mend what it says of the database, then {retry}; or apply another template")
-        }
-        _ => format!("apply a template that fixes it, or {retry}"),
+        // Nothing of it is the template's.
+        _ => database::remedy::at_rest(pass, reason)
+            .unwrap_or_else(|| format!("apply a template that fixes it, or {retry}")),
     };
     let Some(refusal) = route::refused_for_good(pass).filter(|_| route::router(pass).is_some()) else {
         return (format!("{stable} serves"), fix);

@@ -376,6 +376,9 @@ pub struct Report {
     /// Indexes that were left invalid, or that nobody knows of whether they were; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub invalid_indexes: Vec<String>,
+    /// What migration tools have on record as not finished after it failed, each with what is done about it; at most 4.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub half_way: Vec<String>,
     /// SQL files that it applied, or took back; at most 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<String>,

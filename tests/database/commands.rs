@@ -411,6 +411,22 @@ fn tool(directory: &Path, sql: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_tool_that_stopped_half_way_is_told_with_what_mends_it() {
+    let server = server().await;
+    let dirty =
+        "CREATE TABLE schema_migrations (version int, dirty bool); INSERT INTO schema_migrations VALUES (3, true)";
+    let script = "psql -X -q \"$DATABASE_URL\" -c \"$1\"; echo 'no such table' >&2; exit 1";
+    let command = ["sh", "-c", script, "sh", dirty].map(str::to_owned);
+    let told = "public.schema_migrations has 3 as not finished: golang-migrate stopped half-way: look what it made, finish or undo it, \
+                then `migrate force VERSION`";
+    let (report, _) = run(&server, &wrap(1, false), &command);
+    assert_eq!((report.outcome, report.half_way), (WorkOutcome::Failed, vec![told.to_owned()]));
+    assert!(report.message.contains("no such table"), "its own words are not pushed out: {}", report.message);
+    let (report, _) = run(&server, &settle(1), &[]);
+    assert_eq!((report.outcome, report.half_way), (WorkOutcome::Failed, vec![told.to_owned()]));
+}
+
+#[tokio::test]
 async fn a_tool_that_had_nothing_to_do_says_so() {
     let server = server().await;
     let directory = tempfile::tempdir().unwrap();

@@ -34,6 +34,7 @@ pub async fn perform_in(
     let nowhere = Path::new("/nowhere");
     let places = Places {
         url: url.to_owned(),
+        tool: None,
         scratch: None,
         files: files.unwrap_or(nowhere).to_owned(),
         down_files: files.unwrap_or(nowhere).to_owned(),

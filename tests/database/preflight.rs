@@ -154,6 +154,7 @@ async fn rights_to_what_is_planned_are_looked_at_before_it_is_begun() {
     let _session = server.connect_as("other", "shop").await.unwrap();
     let mut places = Places {
         url: server.url_of("tenant", "shop"),
+        tool: None,
         scratch: None,
         files: "/nowhere".into(),
         down_files: "/nowhere".into(),
@@ -194,6 +195,57 @@ async fn rights_to_what_is_planned_are_looked_at_before_it_is_begun() {
     sqlx::raw_sql("RESET ROLE; DROP EXTENSION dblink").execute(&mut admin).await.unwrap();
     let faults = rights::look(&places, &all).await.unwrap();
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[tokio::test]
+async fn a_command_of_another_role_needs_somebody_who_may_see_its_sessions() {
+    let server = Server::start().await;
+    server.sql("CREATE ROLE direct LOGIN; CREATE ROLE \"a tool\" LOGIN; CREATE ROLE admin LOGIN SUPERUSER").await;
+    let look = async |tool: &str| {
+        let places = Places {
+            url: server.url_of("direct", "postgres"),
+            tool: Some(server.url_of(tool, "postgres")),
+            scratch: None,
+            files: "/nowhere".into(),
+            down_files: "/nowhere".into(),
+            seed_files: "/nowhere".into(),
+            backups: "/nowhere".into(),
+            command: Vec::new(),
+        };
+        rights::over_tool(&places).await.unwrap()
+    };
+    assert_eq!(look("direct").await, [""; 0]);
+    let why = |tool: &str| {
+        format!(
+            "role direct may not tell whether sessions of role {tool} are at work, or cancel what waits for a lock, which DATABASE_URL \
+             of the migration's pod names"
+        )
+    };
+    let one = "or let both URLs have one role";
+    let remedy = format!("{}: GRANT pg_read_all_stats, pg_signal_backend TO direct, {one}", why("a tool"));
+    assert_eq!(look("a%20tool").await, [remedy]);
+    // It reads all statistics, and more.
+    server.sql("GRANT pg_monitor TO direct").await;
+    assert_eq!(look("a%20tool").await, [format!("{}: GRANT pg_signal_backend TO direct, {one}", why("a tool"))]);
+    server.sql("GRANT pg_signal_backend TO direct").await;
+    assert_eq!(look("a%20tool").await, [""; 0]);
+    let told = look("admin").await;
+    assert!(told.len() == 1 && told[0].ends_with("since that is a superuser: let both URLs have one role"), "{told:?}");
+    server.sql("REVOKE pg_monitor, pg_signal_backend FROM direct; GRANT \"a tool\" TO direct").await;
+    assert_eq!(look("a%20tool").await, [""; 0], "who is a member sees them as well");
+
+    // As a pod has it: the template's own URL, and that of the wrapper.
+    server.sql("REVOKE \"a tool\" FROM direct; GRANT CREATE ON SCHEMA public TO direct").await;
+    let task = json!({"preflight": {"session": true, "limits": {}}});
+    let program = [
+        "env",
+        &format!("SERVICERELEASE_URL={}", server.url_of("direct", "postgres")),
+        env!("CARGO_BIN_EXE_service-release-operator"),
+    ];
+    let started = job::Job::start_as(&program, &server.url_of("a%20tool", "postgres"), &task, None, None, &["true"]);
+    let report = started.wait().report.unwrap();
+    assert_eq!(report.outcome, WorkOutcome::NotBegun, "{report:?}");
+    assert!(report.message.contains("GRANT pg_read_all_stats, pg_signal_backend TO direct"), "{report:?}");
 }
 
 #[tokio::test]

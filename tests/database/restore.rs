@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tempfile::TempDir;
 
 use super::{
+    cut::{Cut, Way},
     job::{self, take},
     server::Server,
 };
@@ -161,6 +162,39 @@ async fn one_that_was_broken_off_between_any_two_steps_is_gone_on_with() {
         assert_eq!(report.outcome, WorkOutcome::Done, "{steps}: {report:?}");
         assert_restored(&server).await;
     }
+}
+
+#[tokio::test]
+async fn wherever_the_way_breaks_nobody_is_told_that_all_is_as_it_was_unless_it_is() {
+    let (server, backups) = tenant().await;
+    restore(&server, backups.path()).await;
+    let restored = Names::of("shop", "_before_3").restored;
+    let mut unknown = 0;
+    for cut in [Cut::Message, Cut::Answer] {
+        for at in 0.. {
+            // What was restored is whole, and about to take the name.
+            server.sql(&format!("ALTER DATABASE shop RENAME TO {restored}")).await;
+            server.sql("ALTER DATABASE shop_before_3 RENAME TO shop").await;
+            let way = Way::start(server.port(), at, cut).await;
+            let url = server.url_of("owner", "shop").replace(&server.port().to_string(), &way.port.to_string());
+            let report = job::perform_in(&url, task(), None, Some(backups.path()), &[]).await;
+            match report.outcome {
+                WorkOutcome::NotBegun => assert_eq!(orders(&server, "shop").await, 7, "{at}: {report:?}"),
+                WorkOutcome::Unknown => {
+                    unknown += 1;
+                    assert!(report.message.contains("run it again: it goes on from where it is"), "{at}: {report:?}");
+                }
+                _ => assert_eq!(report.outcome, WorkOutcome::Done, "{at}: {report:?}"),
+            }
+            let report = restore(&server, backups.path()).await;
+            assert_eq!(report.outcome, WorkOutcome::Done, "{at}: {report:?}");
+            assert_restored(&server).await;
+            if way.messages() <= at {
+                break;
+            }
+        }
+    }
+    assert!(unknown > 0, "it is broken off between two names, too");
 }
 
 #[tokio::test]
@@ -384,6 +418,7 @@ async fn a_member_that_may_not_act_as_the_owner_is_told_before_anything_is_done(
     assert!(report.message.contains(&format!(": {remedy}, or name a superuser's URL")), "{report:?}");
     let places = Places {
         url: server.url_of("owner", "shop"),
+        tool: None,
         scratch: None,
         files: "/nowhere".into(),
         down_files: "/nowhere".into(),

@@ -6,7 +6,10 @@ use std::{fs, process::Command};
 use serde_json::json;
 use servicerelease::api::WorkOutcome;
 
-use super::commands::{AT_THE_GATE, GATED, RAN, gate, open, paced, psql, row, run, server, settle, start, there, wrap};
+use super::{
+    commands::{AT_THE_GATE, GATED, RAN, gate, open, paced, psql, row, run, server, settle, start, there, wrap},
+    job::Job,
+};
 
 fn kill(id: &str) {
     assert!(Command::new("kill").args(["-9", id]).status().unwrap().success());
@@ -132,6 +135,47 @@ async fn a_command_with_a_role_of_its_own_is_known_by_its_address() {
     let report = job.wait().report.unwrap();
     assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
     assert_eq!(server.number(&AT_THE_GATE.replace("count(*) > 0", "count(*)")).await, 0, "no server process is left");
+}
+
+/// The server shows an ordinary role neither the address of another role's session nor what it does: preflight asks for the
+/// right to see it (rights::over_tool), since without it this is what happens.
+#[tokio::test]
+async fn sessions_of_another_role_are_waited_for_only_by_whoever_may_see_them() {
+    let server = server().await;
+    let roles = "CREATE ROLE direct LOGIN; CREATE ROLE tool LOGIN; ALTER TABLE ran OWNER TO tool; \
+                 GRANT CREATE ON DATABASE postgres TO direct; GRANT CREATE ON SCHEMA public TO direct";
+    server.sql(roles).await;
+    let (direct, tool) = (server.url_of("direct", "postgres"), server.url_of("tool", "postgres"));
+    let at_the_gate = AT_THE_GATE.replace("count(*) > 0", "count(*)");
+    for (attempt, may_see) in [(1, false), (2, true)] {
+        if may_see {
+            server.sql("GRANT pg_read_all_stats, pg_signal_backend TO direct").await;
+        }
+        let gate = gate(&server).await;
+        let word = format!("another role {attempt} {}", std::process::id());
+        let sql = format!("/* {word} */ {GATED}");
+        let command = ["env", "-u", "PGOPTIONS", "-u", "PGAPPNAME", "psql", "-X", "-q", &tool, "-c", &sql];
+        let job = Job::start(&direct, &wrap(attempt, false), None, None, &command);
+        server.until(AT_THE_GATE).await;
+        for id in processes(&word) {
+            kill(&id);
+        }
+        if may_see {
+            let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'servicerelease/wrap %' \
+                         AND query LIKE '%xact_start%'";
+            server.until(waits).await;
+            assert_eq!(row(&server).await, "command p Started");
+            open(gate).await;
+            let report = job.wait().report.unwrap();
+            assert_eq!((report.outcome, server.number(&at_the_gate).await), (WorkOutcome::Failed, 0), "{report:?}");
+        } else {
+            let report = job.wait().report.unwrap();
+            let told = (report.outcome, server.number(&at_the_gate).await);
+            assert_eq!(told, (WorkOutcome::Failed, 1), "it is told as ended, and is still at work: {report:?}");
+            open(gate).await;
+            server.until(&format!("({at_the_gate}) = 0")).await;
+        }
+    }
 }
 
 #[tokio::test]

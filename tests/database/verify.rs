@@ -79,6 +79,32 @@ async fn what_is_not_quite_right_is_told() {
 }
 
 #[tokio::test]
+async fn only_a_table_passes_as_a_table() {
+    let server = Server::start().await;
+    server.sql(TABLES).await;
+    let others = "CREATE VIEW shop_view AS SELECT 1 AS id; CREATE MATERIALIZED VIEW shop_sums AS SELECT 1 AS id; \
+                  CREATE SEQUENCE shop_seq; CREATE TYPE shop_pair AS (a int, b int); \
+                  CREATE TABLE events (at date) PARTITION BY RANGE (at); CREATE INDEX events_at ON events (at); \
+                  CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; \
+                  CREATE FOREIGN TABLE elsewhere (id int) SERVER nowhere";
+    server.sql(others).await;
+    assert_eq!(faults(&server, json!({"tables": ["users", "events", "elsewhere"]})).await, [""; 0]);
+    let wanted = ["shop_view", "shop_sums", "shop_seq", "shop_pair", "events_at", "sales.orders_user"];
+    let told = [
+        "table shop_view is missing: shop_view is a view",
+        "table shop_sums is missing: shop_sums is a materialized view",
+        "table shop_seq is missing: shop_seq is a sequence",
+        "table shop_pair is missing: shop_pair is a composite type",
+        "table events_at is missing: events_at is an index",
+        "table sales.orders_user is missing: sales.orders_user is an index",
+    ];
+    assert_eq!(faults(&server, json!({"tables": wanted})).await, told);
+    // Columns may be a view's.
+    let columns = json!({"columns": [{"table": "shop_view", "name": "id", "type": "int"}]});
+    assert_eq!(faults(&server, columns).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn queries_are_judged_as_checks_are() {
     let server = Server::start().await;
     server.sql(TABLES).await;
@@ -97,6 +123,28 @@ async fn queries_are_judged_as_checks_are() {
     ];
     assert_eq!(faults(&server, schema).await, told);
     assert_eq!(server.number("SELECT count(*) FROM users").await, 2);
+}
+
+/// The check of the example, as a query of the verification.
+fn lag_of_the_example() -> serde_json::Value {
+    let text = include_str!("../../deploy/examples/sql-checks.yaml");
+    let check = text.split("name: replication-lag").nth(1).expect("the check");
+    let query = check.split(">-").nth(1).and_then(|rest| rest.split("expect:").next()).expect("its query");
+    let query: Vec<&str> = query.split_whitespace().collect();
+    json!({"name": "lag", "query": query.join(" "), "expect": "Value", "value": {"max": 10}})
+}
+
+#[tokio::test]
+async fn the_lag_of_the_example_is_none_without_replicas_and_not_known_to_whoever_may_not_see_it() {
+    let server = Server::start().await;
+    let schema: Verify = serde_json::from_value(json!({"queries": [lag_of_the_example()]})).unwrap();
+    assert_eq!(verify(&server.url(), &schema).await.unwrap(), [""; 0]);
+    server.sql("CREATE ROLE tenant LOGIN").await;
+    let tenant = server.url_of("tenant", "postgres");
+    let told = "query lag: expected a value, but it is NULL";
+    assert_eq!(verify(&tenant, &schema).await.unwrap(), [told]);
+    server.sql("GRANT pg_read_all_stats TO tenant").await;
+    assert_eq!(verify(&tenant, &schema).await.unwrap(), [""; 0]);
 }
 
 #[tokio::test]

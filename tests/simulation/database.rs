@@ -83,7 +83,7 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
         }),
         8 => json!({"backup": claim, "verify": {"tables": ["v0"]}}),
         9 => json!({
-            "backup": claim, "migration": image("migrate", &compatible), "verify": verify,
+            "backup": claim, "rehearsal": {"timeout": "20s"}, "migration": image("migrate", &compatible), "verify": verify,
             "migrationDown": image("down", &json!({"approval": "WhenDataLoss"})), "onRollback": "MigrateDown",
         }),
         10 => json!({

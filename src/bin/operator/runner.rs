@@ -153,7 +153,9 @@ async fn work(arguments: Database) -> Ended {
         (_, Err(wrong)) => database::report::not_begun(format!("--task is none: {wrong}")),
         (Ok(url), Ok(task)) => {
             let scratch = std::env::var(database::SCRATCH_URL).ok();
-            let places = database::Places { url, scratch, files, down_files, seed_files, backups, command };
+            let wrapped = std::env::var_os(database::WRAPPER_URL).is_some();
+            let tool = std::env::var(database::URL).ok().filter(|_| wrapped);
+            let places = database::Places { url, tool, scratch, files, down_files, seed_files, backups, command };
             database::perform(&task, &places, told_to_end()?).await
         }
     };

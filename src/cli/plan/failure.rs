@@ -21,6 +21,8 @@ pub struct Outlook<'a> {
     adopted: bool,
     /// Whether what was promoted can be taken back.
     returns: bool,
+    /// Whether a pod of the user's migrates.
+    by_image: bool,
 }
 
 impl<'a> Outlook<'a> {
@@ -34,6 +36,7 @@ impl<'a> Outlook<'a> {
             first: situation.first,
             schema: database.map(|database| way_back(database, loses)).unwrap_or_default(),
             adopted: release.spec.workload_ref.is_some(),
+            by_image: migration.is_some_and(|migration| migration.change.template.is_some()),
             returns: migration.is_none_or(|migration| migration.previous_revision_compatible)
                 || database.is_some_and(|database| given(database.on_rollback())),
         }
@@ -45,6 +48,9 @@ impl<'a> Outlook<'a> {
             Step::Pause(_) | Step::Approval => "-".to_owned(),
             Step::MigrationApproval => "waits for a person; nothing is changed".to_owned(),
             Step::Database(DatabaseTask::Migration) => self.migration(),
+            Step::Database(DatabaseTask::Rehearsal) if self.by_image => {
+                format!("{}; never in the scratch database: halted", self.back(step, migrated))
+            }
             Step::Database(DatabaseTask::Seed) => format!("{}; unknown: halted", self.back(step, migrated)),
             Step::Check { names, .. } => self.checks(names, &self.back(step, migrated)),
             _ => self.back(step, migrated),

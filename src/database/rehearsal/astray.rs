@@ -1,5 +1,6 @@
 //! Whether a command of the user's keeps to the scratch database: what leads elsewhere is looked for before it runs, and
-//! afterwards somebody must have been there. A rehearsal that migrates the real database would be worse than none.
+//! afterwards somebody must have been there. A rehearsal that migrates the real database would be worse than none: of one that
+//! may have, nobody knows the outcome.
 
 use std::{ffi::OsString, net::IpAddr, time::Duration};
 
@@ -194,24 +195,34 @@ impl Watch {
         Ok(())
     }
 
-    /// Why the command, which has ended well, was somewhere else; none if somebody came. The server counts sessions (from 14
-    /// on), and a session is counted before it is gone.
-    ///
-    /// # Errors
-    /// Those of the connection.
-    pub async fn elsewhere(&self, connection: &mut PgConnection) -> Result<Option<String>, String> {
+    /// Why nobody knows where the command was, which has ended well, with all its sessions; none if somebody came. The server
+    /// counts sessions (from 14 on), and a session is counted before it is gone.
+    pub async fn elsewhere(&self, connection: &mut PgConnection) -> Option<String> {
         let begun = Instant::now();
-        while !self.seen && sessions(connection).await.map_err(|error| told(&error))? == self.before {
-            if self.before.is_none() || begun.elapsed() > COUNTED {
-                return Ok(Some(format!(
-                    "it ended well, and was never connected to the database of the rehearsal: what it does is not known, and \
-                     it may have been done to the real database; {REMEDY}"
-                )));
+        while !self.seen {
+            match sessions(connection).await {
+                Ok(now) if now != self.before => return None,
+                Ok(_) if self.before.is_none() || begun.elapsed() > COUNTED => {
+                    return Some(astray("it ended well, and was never connected to the database of the rehearsal"));
+                }
+                Ok(_) => sleep(LOOK).await,
+                Err(error) => return self.unseen(&told(&error)),
             }
-            sleep(LOOK).await;
         }
-        Ok(None)
+        None
     }
+
+    /// The same where nobody can look any more. Whoever was seen has come.
+    pub fn unseen(&self, why: &str) -> Option<String> {
+        let told = format!(
+            "it ended well, and whether it was connected to the database of the rehearsal is not known ({why})"
+        );
+        (!self.seen).then(|| astray(&told))
+    }
+}
+
+fn astray(what: &str) -> String {
+    format!("{what}: what it does is not known, and it may have been done to the real database; {REMEDY}")
 }
 
 /// How many sessions of clients there have ever been; none where the server does not count them.

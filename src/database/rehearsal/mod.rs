@@ -47,6 +47,8 @@ pub struct Then<'a> {
 struct Found {
     /// Why it failed, if it did.
     fault: Option<String>,
+    /// Whether that is that it may have been done to the real database.
+    astray: bool,
     status: RehearsalStatus,
     risks: Vec<String>,
     applied: Vec<String>,
@@ -93,7 +95,11 @@ pub async fn rehearse(
     let fault = found.fault.or(removed.err());
     let took = found.status.migrated_millis;
     Report {
-        outcome: if fault.is_some() { WorkOutcome::Failed } else { WorkOutcome::Done },
+        outcome: match fault {
+            Some(_) if found.astray => WorkOutcome::Unknown,
+            Some(_) => WorkOutcome::Failed,
+            None => WorkOutcome::Done,
+        },
         message: fault.unwrap_or_else(|| format!("the migration took {took} ms on the backup {name}{}", then.told())),
         files_hash: found.files_hash,
         count: i64::try_from(found.applied.len()).unwrap_or(i64::MAX),
@@ -211,7 +217,7 @@ async fn observed(
     // Where all of it ran it is known which columns have a default.
     let refusing: Vec<String> = if fault.is_none() { refused } else { known(risks::Risk::refuses_rows).collect() };
     let risks = losing.chain(refusing).collect();
-    Ok(Found { fault, status, risks, applied, files_hash: plan })
+    Ok(Found { fault, astray: false, status, risks, applied, files_hash: plan })
 }
 
 /// The strongest lock on each table over all files.

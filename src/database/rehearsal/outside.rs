@@ -67,15 +67,22 @@ async fn observed(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i6
         }
     };
     let said = child.last_words().await;
-    let mut fault = match status {
+    let fault = match status {
         Ok(status) if status.success() => None,
         Ok(status) => Some(format!("on the backup it fails: {}: {said}", child::told(status))),
         Err(error) => Some(error.to_string()),
     };
-    gone(&mut connection).await?;
+    let gone = gone(&mut connection).await;
     if fault.is_none() {
-        fault = watch.elsewhere(&mut connection).await?;
+        let astray = match &gone {
+            Ok(()) => watch.elsewhere(&mut connection).await,
+            Err(why) => watch.unseen(why),
+        };
+        if astray.is_some() {
+            return Ok(Found { fault: astray, astray: true, ..Found::default() });
+        }
     }
+    gone?;
     let after = Schema::look(&mut connection).await.map_err(|error| told(&error))?;
     let counted = backup::rows(&mut connection).await?;
     let _ = connection.close().await;

@@ -65,6 +65,8 @@ impl Names {
 
 /// Why it did not come to its end.
 enum Stop {
+    /// It did not come to read how far one before it came.
+    Unread(String),
     /// The database is as it was.
     NotBegun(String),
     /// It was on the way.
@@ -76,16 +78,16 @@ enum Stop {
 pub async fn restore(places: &Places, name: &str, suffix: &str, release: &str, meant: &Meant) -> Report {
     let options = match connection::options(&places.url, "servicerelease/restore") {
         Ok(options) => options,
-        Err(error) => return report::not_begun(error.to_string()),
+        Err(error) => return report::unread(error.to_string()),
     };
     let database = options.get_database().unwrap_or_else(|| options.get_username());
     let backup = match backup::known_whole(&places.backups, name) {
         Ok(backup) => backup,
-        Err(why) => return report::not_begun(why),
+        Err(why) => return report::unread(why),
     };
     let maintenance = match maintenance(&places.url, database).await {
         Ok(connection) => connection,
-        Err(why) => return report::not_begun(why),
+        Err(why) => return report::unread(why),
     };
     let mut work = Work {
         places,
@@ -97,6 +99,7 @@ pub async fn restore(places: &Places, name: &str, suffix: &str, release: &str, m
         maintenance,
         lost: Vec::new(),
         settle: String::new(),
+        seen: None,
     };
     let ended = work.drive().await;
     let Work { names: Names { current, before, .. }, backup, maintenance, lost, settle, .. } = work;
@@ -108,6 +111,7 @@ pub async fn restore(places: &Places, name: &str, suffix: &str, release: &str, m
             let message = format!("{current} is {name} now, with {rows} rows; what was there before is {before}{lost}");
             report::of(WorkOutcome::Done, message)
         }
+        Err(Stop::Unread(why)) => report::unread(why),
         Err(Stop::NotBegun(why)) => Report { settle, ..report::not_begun(why) },
         Err(Stop::Unknown(why)) => report::unknown(format!("{why}; run it again: it goes on from where it is")),
     }
@@ -144,6 +148,17 @@ struct Work<'a> {
     lost: Vec<String>,
     /// The statement by which a person lets go what keeps it from being done.
     settle: String,
+    /// How it was when it was last looked at.
+    seen: Option<Seen>,
+}
+
+/// How far it has come, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// The database has its name.
+    AsItWas,
+    /// It has given its name away, or is about to.
+    Aside,
 }
 
 /// Which databases there are.
@@ -163,24 +178,31 @@ impl Work<'_> {
     async fn drive(&mut self) -> Result<(), Stop> {
         // Two pods of one Job do this one after the other.
         let lock = "SELECT pg_try_advisory_lock(hashtextextended('servicerelease/restore ' || $1, 0))";
-        let early = |error: sqlx::Error| Stop::NotBegun(told(&error));
+        let unread = |error: sqlx::Error| Stop::Unread(told(&error));
         while !sqlx::query_scalar::<_, bool>(lock)
             .bind(&self.names.current)
             .fetch_one(&mut self.maintenance)
             .await
-            .map_err(early)?
+            .map_err(unread)?
         {
             sleep(PAUSE).await;
         }
-        if let Some(why) = self.elsewhere().await.map_err(early)? {
-            return Err(Stop::NotBegun(why));
+        if let Some(why) = self.elsewhere().await.map_err(unread)? {
+            return Err(Stop::Unread(why));
         }
         loop {
-            let there = self.there().await.map_err(early)?;
+            let there = self.there().await.map_err(|error| self.broken_off(&told(&error)))?;
             let Names { current, before, restored } = self.names.clone();
+            let aside = !there.current || there.swapped;
+            self.seen = Some(if aside { Seen::Aside } else { Seen::AsItWas });
             match there {
                 There { current: true, before: true, swapped: true, .. } => {
-                    return self.open(&before).await.map_err(|error| Stop::Unknown(told(&error)));
+                    return self.open(&before).await.map_err(|error| {
+                        let told = told(&error);
+                        Stop::Unknown(format!(
+                            "{current} is the restored one by now, but {before} may take no connections: {told}"
+                        ))
+                    });
                 }
                 There { current: true, before: true, .. } => {
                     let why = format!(
@@ -188,16 +210,22 @@ impl Work<'_> {
                     );
                     return Err(Stop::NotBegun(why));
                 }
-                There { current: true, restored: true, whole: true, .. } => self.step_aside().await?,
+                There { current: true, restored: true, whole: true, .. } => {
+                    self.step_aside().await?;
+                    self.seen = Some(Seen::Aside);
+                }
                 There { current: true, .. } => self.fill().await.map_err(Stop::NotBegun)?,
                 There { current: false, before: true, restored: true, whole: true, .. } => {
-                    self.rename(&restored, &current).await.map_err(|error| {
-                        Stop::Unknown(format!(
+                    let renamed = self.rename(&restored, &current).await;
+                    renamed.map_err(|error| match error.as_database_error() {
+                        // The answer alone may be lost.
+                        None => self.broken_off(&told(&error)),
+                        Some(_) => Stop::Unknown(format!(
                             "there is no database {current} now, since it cannot be given its name: {}. By hand: ALTER DATABASE {restored} \
                              RENAME TO {}",
                             told(&error),
                             quoted(&current)
-                        ))
+                        )),
                     })?;
                 }
                 There { current: false, .. } => {
@@ -208,6 +236,18 @@ impl Work<'_> {
                     return Err(Stop::Unknown(why));
                 }
             }
+        }
+    }
+
+    /// The way to the server is lost between two steps.
+    fn broken_off(&self, why: &str) -> Stop {
+        let Names { current, before, restored } = &self.names;
+        match self.seen {
+            None => Stop::Unread(why.to_owned()),
+            Some(Seen::AsItWas) => Stop::NotBegun(why.to_owned()),
+            Some(Seen::Aside) => Stop::Unknown(format!(
+                "what was there is {before} by now, and what was restored is {restored}, or {current} already ({why})"
+            )),
         }
     }
 
@@ -341,7 +381,10 @@ impl Work<'_> {
                 }
             },
             Ok(_) => Ok(()),
-            Err(error) => Err(Stop::Unknown(format!("{why}; {current} may take no connections now: {}", told(&error)))),
+            Err(error) => Err(Stop::Unknown(format!(
+                "{why}; {current} may take no connections now, or be {before} already: {}",
+                told(&error)
+            ))),
         }
     }
 
@@ -416,7 +459,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// A text as SQL has it.
-fn literal(text: &str) -> String {
+pub(in crate::database) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 

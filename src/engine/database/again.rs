@@ -32,6 +32,7 @@ pub fn what(pass: &Pass<'_>) -> Again {
     let changed = super::schema(pass).is_changed();
     let backed_up = pass.status.database.as_ref().is_some_and(DatabaseStatus::is_backed_up);
     match way {
+        _ if undo::is_rehearsal_unknown(pass) => Again::Nothing,
         _ if undo::is_seed_unknown(pass) => Again::Look,
         Some(OnRollback::Halt) if is_verifiable(pass) && (same || onward::offered(pass).is_none()) => Again::Verify,
         _ if onward::is_at_end(pass) && onward::offered(pass).is_some() => Again::Onward,

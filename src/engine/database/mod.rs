@@ -11,6 +11,7 @@ mod image;
 pub mod lacking;
 pub mod onward;
 mod patience;
+pub mod remedy;
 pub mod renewal;
 pub mod report;
 mod reported;
@@ -68,8 +69,7 @@ pub fn steps(spec: &ServiceReleaseSpec, due: Due) -> Vec<Step> {
     let Some(database) = &spec.database else { return Vec::new() };
     let migration = database.migration.as_ref().filter(|_| due.migration);
     let seed = database.seed.is_some() && due.seed;
-    // Without a migration in the spec a backup is part of every release.
-    let backup = database.backup.is_some() && (migration.is_some() || database.migration.is_none());
+    let backup = database.backup.is_some() && is_backed_up(database, migration.is_some(), seed);
     let mut steps = Vec::new();
     let mut work = |wanted: bool, task: DatabaseTask| steps.extend(wanted.then_some(Step::Database(task)));
     let asks_for_seed = seed && database.approval_seed() != MigrationApproval::Never;
@@ -87,6 +87,12 @@ pub fn steps(spec: &ServiceReleaseSpec, due: Due) -> Vec<Step> {
     steps.extend(seed.then_some(Step::Database(DatabaseTask::Seed)));
     steps.extend(verified.then_some(Step::Database(DatabaseTask::Verification)));
     steps
+}
+
+/// Whether a backup, where the manifest has one, is part of a release in which these are due: each changes data. Without a
+/// migration in the spec it is part of every release.
+pub fn is_backed_up(database: &Database, migration: bool, seed: bool) -> bool {
+    migration || seed || database.migration.is_none()
 }
 
 /// The migration of a spec as a hash: what is run, by which image, on which database. None without one.

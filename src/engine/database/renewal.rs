@@ -1,4 +1,4 @@
-//! A backup that is too old when the migration is about to begin: an approval may have taken days. It is made anew, and
+//! A backup that is too old when the migration, or a seed without one, is about to begin: an approval may have taken days. It is made anew, and
 //! nothing else is: what was rehearsed and approved is the migration, whose plan stays the same.
 
 use crate::api::{DatabaseTask, SchemaState, Timestamp, WorkOutcome};

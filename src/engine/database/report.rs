@@ -13,7 +13,7 @@ use super::{
     },
     image,
     lacking::{self, Lacking},
-    onward, pinned, renewal, seed, steps,
+    onward, pinned, remedy, renewal, seed, steps,
     undo::{self, Standing},
     words,
 };
@@ -115,6 +115,9 @@ pub fn with_lacking(pass: &Pass<'_>, report: Report) -> Report {
 
 /// What is told of a release at rest, with what could not be removed, and what a person has to.
 pub fn with_left_behind(pass: &Pass<'_>, mut report: Report) -> Report {
+    if let Some((message, repair)) = remedy::half_done(pass) {
+        report.put_first(&message, &repair);
+    }
     let left = [words::left_behind(pass), words::half_restored(pass), words::left_invalid(pass)];
     for (message, command) in left.into_iter().flatten() {
         report.append(&message, &command);
@@ -128,18 +131,21 @@ pub fn condition(pass: &Pass<'_>) -> Option<(conditions::Value, &'static str, St
     let failed = known.work.iter().find(|work| !matches!(work.outcome, WorkOutcome::Running | WorkOutcome::Done));
     let running = known.work.iter().find(|work| work.outcome == WorkOutcome::Running);
     Some(match (known.schema, failed, running) {
-        (SchemaState::Unknown, _, _) => (conditions::Value::Unknown, "MigrationUnknown", words::unknown(pass)),
+        (SchemaState::Unknown, _, _) => {
+            let (reason, message) = words::unknown(pass);
+            (conditions::Value::Unknown, reason, message)
+        }
         _ if undo::is_seed_unknown(pass) => (conditions::Value::Unknown, "SeedUnknown", words::seed_unknown(pass)),
         (SchemaState::Accepted, _, _) => (conditions::Value::True, "Accepted", "a person has settled it".into()),
         _ if onward::is_misfit(pass) => (conditions::Value::False, "SchemaChanged", words::misfit(pass, failed)),
         (SchemaState::Undone, _, _) => {
             (conditions::Value::True, "Undone", "the schema is what it was before the release".into())
         }
-        (_, Some(work), _) => (
-            conditions::Value::False,
-            words::failure(work.task, work.outcome),
-            format!("{}: {}", words::subject(work.task), work.message),
-        ),
+        (_, Some(work), _) => {
+            let partly = remedy::half_done(pass).map(|(message, _)| format!("{message}; ")).unwrap_or_default();
+            let message = format!("{partly}{}: {}", words::subject(work.task), work.message);
+            (conditions::Value::False, words::failure(work.task, work.outcome), message)
+        }
         (_, None, Some(work)) => {
             (conditions::Value::Unknown, words::doing(work.task), words::progress(pass, work.task))
         }

@@ -44,6 +44,11 @@ pub fn complete(pass: &mut Pass<'_>, task: DatabaseTask) -> Result<bool, Failure
         }
         state(pass).schema = SchemaState::Changing;
     }
+    // One that comes after a migration has that one's backup.
+    let alone = task == DatabaseTask::Seed && !Due::under_way(&pass.status).migration;
+    if alone && !work::is_begun(pass, task, since) && !renewal::is_fresh(pass)? {
+        return Ok(false);
+    }
     let Some(order) = order(pass, &database, task, since) else { return Ok(true) };
     match work::drive(pass, order) {
         Progress::Running => Ok(false),
@@ -115,7 +120,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 set: files.as_ref().map(|(_, set)| set.clone()),
                 release: number(pass),
                 watched: migration.filter(|_| due).map(|migration| watched(&migration.change)).unwrap_or_default(),
-                planned: planned(database, due),
+                planned: planned(database, due, seed::due(pass, database).is_some()),
                 down: down_files.is_some(),
                 seed: seed_files.as_ref().map(|(_, set)| set.clone()),
             };
@@ -221,10 +226,10 @@ fn object(pass: &Pass<'_>) -> String {
     revision::short(pass.release.metadata.uid.as_deref().unwrap_or_default()).chars().take(5).collect()
 }
 
-/// What preflight looks whether it could be done, with a migration that is due or without.
-fn planned(database: &Database, due: bool) -> Vec<Planned> {
+/// What preflight looks whether it could be done, with a migration and a seed that are due or without.
+fn planned(database: &Database, due: bool, seed: bool) -> Vec<Planned> {
     let backup = database.backup.as_ref().filter(|backup| backup.persistent_volume_claim.is_some());
-    let backup = backup.filter(|_| due || database.migration.is_none());
+    let backup = backup.filter(|_| super::is_backed_up(database, due, seed));
     let proof = backup.is_some_and(|backup| backup.proof == Proof::Restore);
     let all = [
         (backup.is_some(), Planned::Backup),
@@ -450,6 +455,11 @@ pub fn settle(pass: &mut Pass<'_>, task: DatabaseTask, outcome: WorkOutcome) {
     let sql =
         pinned(pass).and_then(|database| database.migration).is_some_and(|migration| migration.change.sql.is_some());
     let state = state(pass);
+    if (task, outcome) == (DatabaseTask::Rehearsal, WorkOutcome::Unknown) {
+        // It may have been done to the real database (INVARIANTS D4).
+        state.schema = SchemaState::Unknown;
+        return;
+    }
     if state.schema != SchemaState::Changing && state.schema != SchemaState::Unknown {
         return;
     }

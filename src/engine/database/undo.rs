@@ -129,7 +129,10 @@ fn schema(pass: &mut Pass<'_>, moved: bool, cleaning: bool) -> Standing {
     match super::schema(pass) {
         SchemaState::Unchanged | SchemaState::Undone | SchemaState::Accepted => Standing::Clear,
         SchemaState::Changing => Standing::Waits("the migration is under way".into()),
-        SchemaState::Unknown => Standing::Halted { reason: "MigrationUnknown", message: words::unknown(pass) },
+        SchemaState::Unknown => {
+            let (reason, message) = words::unknown(pass);
+            Standing::Halted { reason, message }
+        }
         SchemaState::Changed | SchemaState::Partial => match way(pass, &database) {
             OnRollback::Keep => Standing::Clear,
             OnRollback::Halt => again::verify(pass, &database)
@@ -250,6 +253,13 @@ pub fn is_seed_unknown(pass: &Pass<'_>) -> bool {
     pass.status.database.as_ref().is_some_and(|known| unknown(known) && known.schema != SchemaState::Accepted)
 }
 
+/// Whether a rehearsal may have been done to the real database, and no person has said that it may stay as it is. No record
+/// has it: a person finds out.
+pub fn is_rehearsal_unknown(pass: &Pass<'_>) -> bool {
+    let unknown = |known: &DatabaseStatus| known.outcome(DatabaseTask::Rehearsal) == Some(WorkOutcome::Unknown);
+    pass.status.database.as_ref().is_some_and(|known| unknown(known) && known.schema == SchemaState::Unknown)
+}
+
 /// A seed under way comes to its known end, as a migration does; of one that nobody knows it is looked for once more when a
 /// person has said Retry.
 fn finish_seed(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
@@ -276,7 +286,7 @@ fn finish_seed(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
 
 /// A person has said Retry: what became of the migration is looked for once more.
 fn ask_again(pass: &mut Pass<'_>, database: &Database) -> Option<Standing> {
-    let since = pass.status.database.as_ref()?.asked_again_at?;
+    let since = pass.status.database.as_ref()?.asked_again_at.filter(|_| !is_rehearsal_unknown(pass))?;
     let order = order(pass, database, DatabaseTask::Settlement, since)?;
     match work::drive(pass, order) {
         Progress::Running => Some(Standing::Waits("what became of the migration is looked for".into())),

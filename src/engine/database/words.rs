@@ -3,7 +3,11 @@
 use crate::api::{DatabaseTask, DatabaseWork, OnRollback, SchemaState, SecretSource, WorkOutcome, status::bounded};
 
 use super::{
-    super::{pass::Pass, retreat},
+    super::{
+        pass::Pass,
+        report::{command, kubectl},
+        retreat,
+    },
     again::{self, Again},
     image, onward, pinned, undo,
 };
@@ -11,6 +15,9 @@ use super::{
 /// Behind the image that was looked at, where it is not pinned.
 pub const BY_TAG: &str = ", but it is run by its tag: that digest is of another repository than the manifest's; should the tag \
     lead to another image by then, it is told afterwards (ImageChanged)";
+
+/// The reason where a rehearsal may have been done to the real database.
+pub const REHEARSAL_UNKNOWN: &str = "RehearsalUnknown";
 
 /// What a kind of work is, for people.
 pub const fn subject(task: DatabaseTask) -> &'static str {
@@ -56,6 +63,7 @@ pub const fn failure(task: DatabaseTask, outcome: WorkOutcome) -> &'static str {
         (DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore | DatabaseTask::BackupBeforeDown, _) => {
             "BackupFailed"
         }
+        (DatabaseTask::Rehearsal, WorkOutcome::Unknown) => REHEARSAL_UNKNOWN,
         (DatabaseTask::Rehearsal, _) => "RehearsalFailed",
         (DatabaseTask::Migration | DatabaseTask::Settlement, _) => "MigrationFailed",
         (DatabaseTask::Seed, WorkOutcome::Unknown) => "SeedUnknown",
@@ -88,11 +96,18 @@ pub fn failed(pass: &Pass<'_>, task: DatabaseTask) -> String {
     format!("{}: {}", subject(task), last(pass, task))
 }
 
-/// That nobody knows what became of the migration.
-pub fn unknown(pass: &Pass<'_>) -> String {
+/// That nobody knows what became of the schema: the reason, and what is known.
+pub fn unknown(pass: &Pass<'_>) -> (&'static str, String) {
+    if undo::is_rehearsal_unknown(pass) {
+        let told = last(pass, DatabaseTask::Rehearsal);
+        return (
+            REHEARSAL_UNKNOWN,
+            format!("nobody knows whether the rehearsal has migrated the real database: {told}"),
+        );
+    }
     let task = |task: DatabaseTask| pass.status.database.as_ref().and_then(|known| known.last(task)).is_some();
     let told = if task(DatabaseTask::Settlement) { DatabaseTask::Settlement } else { DatabaseTask::Migration };
-    format!("nobody knows what became of the migration: {}", last(pass, told))
+    ("MigrationUnknown", format!("nobody knows what became of the migration: {}", last(pass, told)))
 }
 
 /// That nobody knows what became of the seed.
@@ -103,6 +118,9 @@ pub fn seed_unknown(pass: &Pass<'_>) -> String {
 /// Why the code that serves cannot be trusted with the schema.
 pub fn unsafe_schema(pass: &Pass<'_>) -> &'static str {
     match super::schema(pass) {
+        SchemaState::Unknown if undo::is_rehearsal_unknown(pass) => {
+            "nobody knows whether the rehearsal has migrated the real database"
+        }
         SchemaState::Unknown | SchemaState::Changing => "nobody knows what became of the migration",
         SchemaState::Partial => "a part of the migration was applied, and the code that serves may not fit it",
         _ => "the migration was applied, and the code that serves does not fit it",
@@ -169,12 +187,22 @@ const NOT_OF_PSQL: &str =
 
 /// The command that opens a database.
 fn psql(pass: &Pass<'_>, url: &SecretSource) -> String {
+    psql_of(pass, url, "")
+}
+
+/// The command that lists the databases of its server, by way of one that every server has: it may have no name itself.
+fn list_databases(pass: &Pass<'_>, url: &SecretSource) -> String {
+    format!("{} -l", psql_of(pass, url, r";s,//([^/?]*)(/[^?]*)?,//\1/postgres,"))
+}
+
+/// `edit`: what else sed makes of the URL.
+fn psql_of(pass: &Pass<'_>, url: &SecretSource, edit: &str) -> String {
     let namespace = pass.release.metadata.namespace.as_deref().unwrap_or("default");
     let SecretSource { secret_key_ref: key } = url;
     // Ways to go on are told with " | " between them.
     format!(
         "psql \"$(kubectl -n {namespace} get secret {} -o go-template='{{{{index .data \"{}\"|base64decode}}}}'|\
-         sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g')\"",
+         sed -E 's/({NOT_OF_PSQL})=[^&]*&?//g{edit}')\"",
         plain(&key.name),
         plain(&key.key)
     )
@@ -234,6 +262,11 @@ pub fn left_invalid(pass: &Pass<'_>) -> Option<(String, String)> {
 
 /// Why a person's Retry has nothing to do.
 pub fn nothing_to_retry(pass: &Pass<'_>) -> String {
+    if undo::is_rehearsal_unknown(pass) {
+        return "nothing would be tried again: no record tells whether the rehearsal has migrated the real database. Look at it, take back \
+                by hand what it has done, and say Skip once the database fits the code that serves"
+            .to_owned();
+    }
     let why = match pinned(pass).map(|database| undo::way(pass, &database)) {
         Some(OnRollback::Restore) => "there is no backup of this release to restore",
         _ => {
@@ -268,6 +301,26 @@ fn how_to_restore(pass: &Pass<'_>) -> Option<String> {
     })
 }
 
+/// The commands that show what the migration has done: its log, and its database.
+pub fn look_at_migration(pass: &Pass<'_>) -> String {
+    let known = pass.status.database.as_ref();
+    let job = known.and_then(|known| known.last(DatabaseTask::Migration)).map(|work| work.job.clone());
+    let psql = psql(pass, pinned(pass).unwrap_or_default().direct());
+    format!("{} logs job/{} --all-containers; {psql} -c '\\d'", kubectl(pass), job.unwrap_or_default())
+}
+
+/// What a person does where a rehearsal may have been done to the real database. The ledger does not have it.
+fn look_for_rehearsed(pass: &Pass<'_>, psql: &str) -> String {
+    let backup = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
+    let backup = backup.map(|backup| format!(" (backup {} is from before it)", bounded(&backup.name, 200)));
+    format!(
+        "{psql} -c '\\d', and look there, and in the migration tool's own table, whether the migration is in it; if so, take it back by \
+         hand{}, or leave it; when the database fits the code that serves: {}",
+        backup.unwrap_or_default(),
+        command(pass, "skip")
+    )
+}
+
 /// The exact commands for the person who looks.
 pub fn commands(pass: &Pass<'_>) -> String {
     let metadata = &pass.release.metadata;
@@ -278,22 +331,30 @@ pub fn commands(pass: &Pass<'_>) -> String {
     let log =
         job.map(|work| format!("kubectl -n {namespace} logs job/{} --all-containers; ", work.job)).unwrap_or_default();
     let drop = left_invalid(pass).map(|(_, command)| format!("{command}; ")).unwrap_or_default();
-    let log = format!("{log}{drop}");
+    let half_way = known.map(|known| bounded(&known.half_way.join("; "), 300)).filter(|told| !told.is_empty());
+    let log = format!("{log}{drop}{}", half_way.map(|told| format!("{told}; ")).unwrap_or_default());
     let url = pinned(pass).map(|database| database.direct().clone()).unwrap_or_default();
     let files = pinned(pass).and_then(|database| database.migration).is_some_and(|it| it.change.sql.is_some());
     // What is known of tools stands in a schema of its own.
     let schema = if files { "" } else { "servicerelease." };
     let select = format!("SELECT * FROM {schema}servicerelease_ledger");
     let psql = psql(pass, &url);
+    if undo::is_rehearsal_unknown(pass) {
+        return format!("{log}{}", look_for_rehearsed(pass, &psql));
+    }
+    let restore = known.and_then(|known| known.outcome(DatabaseTask::Restore));
     let look = match known.map(|known| known.settle.as_str()).filter(|settle| !settle.is_empty()) {
         // As the runner has it: it knows where the ledger is.
         Some(settle) => {
             // What keeps a restore from being done was done by others, and is known.
-            let restore = known.and_then(|known| known.last(DatabaseTask::Restore));
-            let others = restore.is_some_and(|work| work.outcome == WorkOutcome::NotBegun);
+            let others = restore == Some(WorkOutcome::NotBegun);
             let or = if settle.starts_with("UPDATE") && !others { " (or 'Failed')" } else { "" };
             let once = if others { "if that may go" } else { "once you know what became of it" };
             format!("{log}{psql}, and there, {once}: {settle}{or}")
+        }
+        // The database may be without its name.
+        None if restore == Some(WorkOutcome::Unknown) => {
+            format!("{log}{} (which databases there are)", list_databases(pass, &url))
         }
         None => format!("{log}{psql} -c '{select}'"),
     };

@@ -28,6 +28,9 @@ const MOST_LOST: i64 = 4;
 const MOST_TOLD: usize = 320;
 /// The longest statement that settles what nobody knows, in characters; by the names in it none is as long.
 const MOST_SETTLE: usize = 512;
+/// How much of what a migration tool has on record as not finished is kept, and the longest of it, in characters.
+const MAX_HALF_WAY: usize = 4;
+const MOST_HALF_WAY: usize = 256;
 /// The longest name of an image, in characters.
 const MOST_IMAGE: usize = 512;
 /// The longest note of an Event, in characters.
@@ -137,6 +140,12 @@ fn begun(pass: &Pass<'_>, order: &Order) -> DatabaseWork {
             message: String::new(),
         }
     })
+}
+
+/// Whether work of a kind was begun since a moment.
+pub fn is_begun(pass: &Pass<'_>, task: DatabaseTask, since: Timestamp) -> bool {
+    let known = pass.status.database.as_ref().and_then(|database| database.last(task));
+    known.is_some_and(|known| known.started_at >= since)
 }
 
 /// Which Job of its kind in the release is the one under way, or the one that is to be made.
@@ -414,6 +423,9 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
         // Of a backup's size the database's is not known.
         database.size_bytes = if report.size_bytes > 0 { report.size_bytes } else { database.size_bytes };
     }
+    if migrates {
+        database.half_way = report.half_way.iter().take(MAX_HALF_WAY).map(|it| bounded(it, MOST_HALF_WAY)).collect();
+    }
     // What a rehearsal applied is in no database any more, and a seed is no part of the schema.
     database.partly |= migrates && report.partly;
     if migrates && !report.applied.is_empty() {
@@ -427,6 +439,10 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
     if let Some(mut backup) = report.backup {
         backup.name = bounded(&backup.name, 256);
         backup.sha256 = bounded(&backup.sha256, 64);
+        // A Job of the user's does not say it: preflight has asked the server.
+        if backup.server_version.is_empty() {
+            backup.server_version.clone_from(&database.server_version);
+        }
         backup.server_version = bounded(&backup.server_version, 64);
         backup.not_proven = match backup.proven_at {
             Some(_) => String::new(),

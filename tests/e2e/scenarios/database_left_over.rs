@@ -90,24 +90,34 @@ async fn a_rehearsal_that_is_killed_leaves_no_database(world: World) {
 }
 
 /// A command that goes elsewhere than a rehearsal leads it: where its words say so it is not run at all, and where nobody can
-/// see it before, nobody was in the scratch database.
+/// see it before, nobody was in the scratch database, and a person has to look at the real one.
 async fn a_rehearsal_that_would_go_astray(world: World) {
     let _volume = Volume::claimed(&world, "shop-backups").await;
     let ground = Ground::start(&world, BACKED_UP).await;
     let told = "exec psql -h postgres -d shop -U shop -c \"$SQL\"";
     let hidden = "url=$DATABASE_URL; name=sho; exec psql \"${url%/*}/${name}p?sslmode=disable\" -c 'SELECT 1'";
-    for (version, command, why) in [
-        ("told", told, "leads to the real database"),
-        ("hidden", hidden, "was never connected to the database of the rehearsal"),
-    ] {
+    for (version, command) in [("told", told), ("hidden", hidden)] {
         let mut change = script("CREATE TABLE astray (id int)", &json!({ "version": version }));
         let database = &mut change["spec"]["database"];
         database["rehearsal"] = json!({});
         database["backup"] = json!({ "persistentVolumeClaim": { "claimName": "shop-backups" } });
         database["migration"]["template"]["spec"]["containers"][0]["command"][2] = json!(command);
         ground.shop.release_with(version, change).await;
-        let status = ground.ends(Phase::RolledBack, "RehearsalFailed", why).await;
-        assert_eq!(status.database.unwrap().schema, SchemaState::Unchanged);
+        if version == "told" {
+            let told = "leads to the real database";
+            ground.taken_back("RehearsalFailed", told, SchemaState::Unchanged).await;
+        } else {
+            let told = "was never connected to the database of the rehearsal";
+            let status = ground.ends(Phase::Halted, "RehearsalUnknown", told).await;
+            assert_eq!(status.database.unwrap().schema, SchemaState::Unknown);
+            assert!(status.next_action.contains("psql") && status.next_action.contains(" skip shop"), "{status:?}");
+            let refused = ground.shop.refused("Retry", "").await;
+            assert!(refused.starts_with("nothing would be tried again"), "{refused}");
+            ground.load.answered_only_by("v1").await;
+            // Somebody has looked: it did nothing.
+            ground.shop.say("Skip").await;
+            ground.ends(Phase::RolledBack, "RehearsalUnknown", told).await;
+        }
         assert_eq!(ground.postgres.sql("SELECT to_regclass('astray') IS NULL").await, "t");
         ground.load.answered_only_by("v1").await;
         ground.is_sound().await;

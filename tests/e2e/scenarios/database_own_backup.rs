@@ -37,7 +37,9 @@ async fn the_example_of_a_backup_of_ones_own(world: World) {
     ground.patch_config_map("shop-migrations", note).await;
     ground.shop.release_with("v2", database(EXAMPLE, "2")).await;
     let status = ground.healthy().await;
-    let backup = status.database.unwrap().backup.unwrap();
+    let known = status.database.unwrap();
+    let backup = known.backup.unwrap();
+    assert!(!backup.server_version.is_empty() && backup.server_version == known.server_version, "{backup:?}");
     assert!(
         backup.proven_at.is_none() && backup.not_proven.contains("what the Job of the manifest says"),
         "{backup:?}"

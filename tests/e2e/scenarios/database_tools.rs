@@ -81,6 +81,13 @@ async fn the_example_of_golang_migrate(world: World) {
     ground.shop.release_with("v5", to_three(&json!({ "rehearsal": null, "onRollback": "Keep" }))).await;
     ground.taken_back_quietly("MigrationFailed", SchemaState::Partial).await;
     assert_eq!(ground.postgres.sql(VERSION).await, "3|t");
+    let status = ground.shop.status().await;
+    assert!(status.message.contains("a part of the migration was applied"), "{}", status.message);
+    let repair = "public.schema_migrations has 3 as not finished: golang-migrate";
+    assert!(
+        status.next_action.starts_with(repair) && status.next_action.contains("`migrate force VERSION`"),
+        "{status:?}"
+    );
     ground.load.answered_only_by("v3").await;
 }
 

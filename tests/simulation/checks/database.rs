@@ -3,7 +3,7 @@
 
 use servicerelease::{
     api::{
-        Action, ApprovalKind, CommandPhase, Database, DatabaseApproval, DatabaseTask, FailedRevision,
+        Action, ApprovalKind, CommandPhase, Database, DatabaseApproval, DatabaseTask, DatabaseWork, FailedRevision,
         MigrationApproval, OnRollback, Phase, SchemaState, ServiceReleaseSpec, ServiceReleaseStatus, StepName,
         WorkOutcome,
     },
@@ -38,7 +38,8 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
     let seeds = known.seeded_at.is_none() || known.last(DatabaseTask::Seed).is_some();
     let migration = database.migration.as_ref().filter(|_| due);
     let mut steps = vec![Part::Work(DatabaseTask::Preflight)];
-    if database.backup.is_some() && (due || database.migration.is_none()) {
+    let seeded = database.seed.is_some() && seeds;
+    if database.backup.is_some() && (due || seeded || database.migration.is_none()) {
         steps.push(Part::Work(DatabaseTask::Backup));
     }
     let rehearsed = database.rehearsed().is_some();
@@ -55,7 +56,7 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
         }
         steps.push(Part::Work(DatabaseTask::Migration));
     }
-    if database.seed.is_some() && seeds {
+    if seeded {
         steps.push(Part::Work(DatabaseTask::Seed));
     }
     if database.verify.is_some() {
@@ -332,6 +333,20 @@ impl Checker {
         let accepted = known.schema == SchemaState::Accepted;
         self.require(!in_doubt || accepted || !settled, "D4", || {
             format!("{:?}, and nobody knows what became of the migration", status.phase)
+        });
+        let partly = settled && known.schema == SchemaState::Partial;
+        self.require(!partly || status.message.contains("a part of the migration was applied"), "S4", || {
+            format!(
+                "{:?} over a part of the migration, and the message does not say so: {}",
+                status.phase, status.message
+            )
+        });
+        // One that was broken off has told nobody.
+        let heard = |work: &DatabaseWork| work.outcome != WorkOutcome::NotBegun;
+        let rehearsal = known.last(DatabaseTask::Rehearsal).filter(|work| heard(work));
+        let astray = rehearsal.is_some_and(|work| cluster.server.astray.contains(&work.job));
+        self.require(!astray || accepted || !settled, "D4", || {
+            format!("{:?}, and nobody knows whether the rehearsal has migrated the real database", status.phase)
         });
         // Made for a schema before the one that is there: nobody reaches it.
         let serves = status.stable.as_ref().map(|stable| stable.release);

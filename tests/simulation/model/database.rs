@@ -128,6 +128,8 @@ pub struct Server {
     pub edited: u32,
     /// Whether there is a scratch database, of a proof or a rehearsal.
     pub scratch: bool,
+    /// The Jobs of rehearsals whose command ended well, and was never in the scratch database.
+    pub astray: BTreeSet<String>,
     /// What was done to it, in its order.
     pub deeds: Vec<Deed>,
     /// What workers were hit by while they were at work, and how often.

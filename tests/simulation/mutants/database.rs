@@ -151,6 +151,13 @@ pub const ALL: &[Mutant] = &[
             }
         })
     }),
+    mutant("takes a rehearsal that may have been done in earnest for one that failed", "D4", |release, seen, now| {
+        with_reports(release, seen, now, |report| {
+            if report.outcome == WorkOutcome::Unknown && report.rehearsal.is_some() {
+                report.outcome = WorkOutcome::Failed;
+            }
+        })
+    }),
     mutant("forgets maintenance mode", "D5", |release, seen, now| {
         let mut decision = decide(release, seen, now);
         decision.after.retain(|effect| match effect {

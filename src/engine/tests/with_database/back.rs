@@ -275,6 +275,30 @@ fn a_restore_that_lacks_something_halts_with_maintenance_on() {
 }
 
 #[test]
+fn a_restore_that_was_broken_off_between_two_names_is_looked_for_on_the_server() {
+    let back = json!({"onRollback": "Restore", "backup": backup()});
+    let mut world = breaking(&back, |task| match task {
+        Task::Verify(_) => Some(reported(WorkOutcome::Failed, "as it happens")),
+        Task::Restore { .. } => Some(reported(WorkOutcome::Unknown, "what was there is shop_before_2 by now")),
+        _ => well(task),
+    });
+    world.settle();
+    approved(&mut world, ApprovalKind::Restore);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Halted, "RestoreFailed"), "{}", status.message);
+    assert!(status.message.contains("what was there is shop_before_2 by now"), "{}", status.message);
+    // No database may have the name of the URL.
+    let list = r#"s,//([^/?]*)(/[^?]*)?,//\1/postgres,')" -l (which databases there are); then "#;
+    assert!(status.next_action.contains(list), "{}", status.next_action);
+    assert!(status.next_action.contains(" retry shop") && maintenance(&world) == "true", "{}", status.next_action);
+    world.report = well;
+    world.wait(1);
+    world.say(Action::Retry, |_| {});
+    world.settle();
+    assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Undone), "{}", world.status().message);
+}
+
+#[test]
 fn an_abort_waits_for_the_known_outcome_of_a_migration() {
     let mut world = healthy(database(&json!({})), &json!({}));
     change(&mut world, "shop-2");

@@ -52,6 +52,49 @@ fn a_backup_is_checked_before_anything_is_done_with_it(
 }
 
 #[test]
+fn a_seed_that_comes_later_has_a_backup_before_it() {
+    let kept = database(&json!({"backup": backup()}));
+    let mut world = healthy(kept.clone(), &json!({}));
+    world.set_image("v2");
+    world.settle();
+    assert_eq!(made(&world), ["preflight", "verify", "pods"], "what changes nothing needs none");
+    world.log.clear();
+    let seed = json!({"seed": {"sql": {"configMap": "shop-seed", "set": "seed"}}});
+    world.edit(|spec| spec.database = serde_json::from_value(merged(kept, &seed)).unwrap());
+    world.set_image("v3");
+    world.settle();
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v3".into()), "{}", world.status().message);
+    assert_eq!(made(&world), ["preflight", "backup", "migrate", "verify", "pods"]);
+    let planned = world.log.iter().find_map(|effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => match &job.task {
+                Some(Task::Preflight { planned, .. }) => Some(planned.clone()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    });
+    assert_eq!(planned, Some(vec![Planned::Backup, Planned::Proof]), "whether it could be made is looked at first");
+}
+
+#[test]
+fn a_backup_by_a_job_of_the_users_is_of_the_server_that_preflight_found() {
+    let job = json!({"template": {"spec": {"containers": [{"name": "dump", "image": "dump:1"}]}}});
+    let mut world = world(database(&json!({"backup": {"job": job}})));
+    world.settle();
+    assert_eq!(made(&world), ["preflight", "user"]);
+    let at = world.now;
+    let job = world.seen.jobs.iter_mut().find(|job| job.end.is_none()).unwrap();
+    let (message, report) = ("exit code 0".to_owned(), Some("s3://backups/shop.dump".to_owned()));
+    job.end = Some(crate::engine::JobEnd { succeeded: true, at, took: 1_000, message, report, image: None });
+    world.settle();
+    let backup = world.status().database.unwrap().backup.unwrap();
+    assert_eq!((backup.name.as_str(), backup.server_version.as_str()), ("s3://backups/shop.dump", "15.18"));
+    assert!(backup.started_at.is_some() && backup.ended_at.is_some() && backup.proven_at.is_none(), "{backup:?}");
+}
+
+#[test]
 fn a_migration_that_is_applied_is_not_run_again_with_the_next_template() {
     let mut world = healthy(database(&json!({"backup": backup(), "seed": {"sql": {"configMap": "s"}}})), &json!({}));
     world.set_image("v2");

@@ -189,6 +189,7 @@ fn end(world: &mut World, report: Report) {
 // After the macro that they use.
 mod again;
 mod alone;
+mod astray;
 mod back;
 mod deleted;
 mod down;
@@ -199,6 +200,7 @@ mod left;
 mod onward;
 mod page;
 mod plans;
+mod remedies;
 mod renewed;
 mod seeds;
 mod struck;

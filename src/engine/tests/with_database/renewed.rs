@@ -56,6 +56,30 @@ fn one_that_an_approval_made_old_is_made_anew_and_nothing_else_is() {
 }
 
 #[test]
+fn one_before_a_seed_is_made_anew_too_and_not_while_that_is_at_work() {
+    let kept = database(&json!({"backup": backup()}));
+    let mut world = healthy(kept.clone(), &json!({}));
+    let seed =
+        json!({"seed": {"sql": {"configMap": "shop-seed", "set": "seed"}, "approval": "Required", "timeout": "3h"}});
+    world.log.clear();
+    world.edit(|spec| spec.database = serde_json::from_value(merged(kept, &seed)).unwrap());
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.phase(), tasks(&world)), (Phase::AwaitingApproval, vec!["preflight".into(), "backup".into()]));
+    world.wait(7_200);
+    world.report = |task| match task {
+        Task::Migrate(_) => None,
+        _ => well(task),
+    };
+    approve(&mut world);
+    assert_eq!(tasks(&world), ["backup", "migrate"]);
+    // The seed is at work for longer than the backup may be old.
+    world.wait(4_000);
+    world.settle();
+    assert_eq!(tasks(&world), ["backup", "migrate"], "{}", world.status().message);
+}
+
+#[test]
 fn it_is_told_while_it_is_made_and_fails_as_a_backup() {
     let mut world = awaiting(&json!({}));
     world.wait(7_200);

@@ -32,6 +32,11 @@ fn ended_before(worker: &Worker, why: &str) -> Next {
     Next::Ended(report(outcome, why))
 }
 
+/// Whether the command of a rehearsal goes elsewhere than it is led.
+fn goes_astray(job: &str) -> bool {
+    rng::dice(&format!("{job}/astray")).is_multiple_of(4)
+}
+
 impl Server {
     /// The next thing that a worker does. `right`: nothing goes wrong any more.
     pub(super) fn work(&mut self, worker: &mut Worker, right: bool) -> Next {
@@ -68,6 +73,11 @@ impl Server {
                 let proven_at = worker.makes_scratch().then_some(Timestamp::from_millis(worker.at));
                 let backup = BackupStatus { name: name.clone(), proven_at, ..BackupStatus::default() };
                 Next::Ended(Report { backup: Some(backup), ..done() })
+            }
+            Task::Rehearse { sql: None, .. } if !right && goes_astray(&worker.job) => {
+                self.astray.insert(worker.job.clone());
+                let report = report(WorkOutcome::Unknown, "it was never in the scratch database");
+                Next::Ended(Report { rehearsal: Some(RehearsalStatus::default()), ..report })
             }
             Task::Rehearse { .. } => Next::Ended(Report { rehearsal: Some(RehearsalStatus::default()), ..done() }),
             Task::Verify(wanted) => self.verify(wanted),
