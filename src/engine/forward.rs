@@ -457,7 +457,7 @@ fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
     if pass.desired_weight() == 0 || is_accepted(pass) || stable.warm() < stable.replicas {
         return None;
     }
-    Some(("NotReady".to_owned(), trouble::lost_readiness(pass.candidate()?)?))
+    Some((trouble::NOT_READY.to_owned(), trouble::lost_readiness(pass.candidate()?)?))
 }
 
 /// The step under way has waited for the cluster as long as it may.

@@ -12,6 +12,12 @@ use super::observed::{Container, Pod, Revision};
 pub const CONFIG_ERROR_GRACE: Duration = Duration::from_secs(30);
 /// How often an image may be given up on by the kubelet before it counts as a failure.
 pub const PULL_ATTEMPTS: i32 = 3;
+/// How long none of the pods that serve may be ready before that counts as a failure, where nobody beside them tells whose
+/// fault it is. What they depend on may be away for a moment (a database that fails over); nobody serves meanwhile, so
+/// that it is far less than a release may wait for its pods.
+pub const UNREADY_GRACE: Duration = Duration::from_secs(60);
+/// The reason of pods that fail their readiness probe.
+pub const NOT_READY: &str = "NotReady";
 
 const ERR_IMAGE_PULL: &str = "ErrImagePull";
 const PULL_BACK_OFF: &str = "ImagePullBackOff";
@@ -26,6 +32,8 @@ enum Class {
     Config,
     /// Fails it after [`PULL_ATTEMPTS`].
     Pull,
+    /// Fails it after [`UNREADY_GRACE`].
+    Unready,
     /// Worth telling; only the progress deadline fails it.
     Waiting,
 }
@@ -35,6 +43,7 @@ fn class(reason: &str) -> Option<Class> {
         "InvalidImageName" | "ErrImageNeverPull" | CRASH_LOOP | "OOMKilled" => Some(Class::Fatal),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Class::Config),
         ERR_IMAGE_PULL | PULL_BACK_OFF => Some(Class::Pull),
+        NOT_READY => Some(Class::Unready),
         "Unschedulable" => Some(Class::Waiting),
         _ => None,
     }
@@ -64,7 +73,9 @@ pub fn find(revision: &Revision, known: Option<&PodProblem>, since: Timestamp, n
 pub fn fails(problem: &PodProblem, now: Timestamp) -> bool {
     match class(&problem.reason) {
         Some(Class::Fatal) => true,
-        Some(Class::Config) => now.since(problem.since) >= CONFIG_ERROR_GRACE,
+        Some(class @ (Class::Config | Class::Unready)) => {
+            grace(class).is_some_and(|grace| now.since(problem.since) >= grace)
+        }
         Some(Class::Pull) => problem.count >= PULL_ATTEMPTS,
         Some(Class::Waiting) | None => false,
     }
@@ -73,7 +84,16 @@ pub fn fails(problem: &PodProblem, now: Timestamp) -> bool {
 /// When a problem that does not fail the release yet will.
 #[must_use]
 pub fn fails_at(problem: &PodProblem) -> Option<Timestamp> {
-    (class(&problem.reason) == Some(Class::Config)).then(|| problem.since.plus(CONFIG_ERROR_GRACE))
+    class(&problem.reason).and_then(grace).map(|grace| problem.since.plus(grace))
+}
+
+/// How long a problem of this kind may last before it counts as a failure.
+const fn grace(class: Class) -> Option<Duration> {
+    match class {
+        Class::Config => Some(CONFIG_ERROR_GRACE),
+        Class::Unready => Some(UNREADY_GRACE),
+        Class::Fatal | Class::Pull | Class::Waiting => None,
+    }
 }
 
 /// The first pod that is not ready although nothing is said against it.
@@ -97,6 +117,25 @@ pub fn lost_readiness(revision: &Revision) -> Option<String> {
     none_left.then(|| {
         format!("no pod of {} is ready any more: the readiness probe of pod {} fails", revision.hash, lost.name)
     })
+}
+
+/// That none of the pods that serve is ready: it begins when a readiness probe is why, and goes on until one is ready again,
+/// also where the kubelet starts their containers anew meanwhile. `found`, if that is worse.
+#[must_use]
+pub fn or_unready(
+    found: Option<PodProblem>,
+    revision: &Revision,
+    known: Option<&PodProblem>,
+    now: Timestamp,
+) -> Option<PodProblem> {
+    let known = known.filter(|known| known.reason == NOT_READY);
+    let pods = revision.pods.iter().filter(|pod| !pod.terminating && !pod.disrupted);
+    let lost = pods.filter(|pod| pod.lost_readiness || known.is_some()).min_by_key(|pod| &pod.name);
+    let none_left = revision.ready == 0 && revision.pods.iter().all(|pod| !pod.ready || pod.terminating);
+    let worse = found.as_ref().and_then(|found| class(&found.reason)).is_some_and(|class| class < Class::Unready);
+    let Some(pod) = lost.filter(|_| none_left && !worse) else { return found };
+    let message = "no pod of its revision is ready any more, by their readiness probe".to_owned();
+    Some(PodProblem { message, since: known.map_or(now, |known| known.since.min(now)), ..blank(pod, NOT_READY, now) })
 }
 
 /// One line for people: the pod, the container and the kubelet's reason.
@@ -275,6 +314,35 @@ mod tests {
         }
         let third = find(&revision(vec![pod("a", Some(PULL_BACK_OFF), None)]), known.as_ref(), at(0), at(9)).unwrap();
         assert!(fails(&third, at(9)));
+    }
+
+    #[test]
+    fn readiness_that_all_have_lost_fails_after_a_minute_and_starts_of_containers_do_not_end_that() {
+        let lost = |name: &str| Pod { lost_readiness: true, ..pod(name, None, None) };
+        let first = or_unready(None, &revision(vec![lost("b"), pod("a", None, None)]), None, at(0)).unwrap();
+        let told = "pod b: NotReady: no pod of its revision is ready any more, by their readiness probe";
+        assert_eq!((describe(&first).as_str(), fails_at(&first)), (told, Some(at(60))));
+        let started = revision(vec![pod("a", None, None), pod("b", None, None)]);
+        assert_eq!(or_unready(None, &started, None, at(0)), None, "they only start");
+        let later = or_unready(None, &started, Some(&first), at(59)).unwrap();
+        assert!(!fails(&later, at(59)) && fails(&later, at(60)));
+        // One that is ready again ends it, and a clock that was set back begins it anew.
+        let again = revision(vec![lost("a"), Pod { ready: true, ..pod("b", None, None) }]);
+        assert_eq!(or_unready(None, &again, Some(&later), at(70)), None);
+        assert_eq!(or_unready(None, &started, Some(&later), at(-70)).unwrap().since, at(-70));
+    }
+
+    #[test]
+    fn readiness_that_all_have_lost_is_told_before_a_pod_without_a_node_and_after_a_crash() {
+        let lost = Pod { lost_readiness: true, ..pod("a", None, None) };
+        let evicted = Pod { disrupted: true, lost_readiness: true, ..pod("b", None, None) };
+        let reason = |other: Pod| {
+            let seen = revision(vec![lost.clone(), other]);
+            or_unready(find(&seen, None, at(0), at(0)), &seen, None, at(0)).unwrap().reason
+        };
+        assert_eq!(reason(Pod { unschedulable: Some("0/1 nodes".into()), ..pod("c", None, None) }), NOT_READY);
+        assert_eq!(reason(pod("c", Some(CRASH_LOOP), Some(("Error", 1)))), CRASH_LOOP);
+        assert_eq!(or_unready(None, &revision(vec![evicted]), None, at(0)), None);
     }
 
     #[test]

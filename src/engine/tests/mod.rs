@@ -25,6 +25,7 @@ mod unfair;
 mod unmeasured;
 mod unproven;
 mod unready;
+mod unserved;
 mod watched;
 mod way_back;
 mod with_database;
