@@ -1,11 +1,16 @@
 //! After the promotion: nobody serves any more.
 
 use rstest::rstest;
+use serde_json::{Value, json};
 
-use super::observed::{Touch, blue_green, drain, kinds, lose_readiness, observed_beside, seconds};
+use super::{
+    checked::with_checks,
+    observed::{Touch, blue_green, drain, kinds, lose_readiness, observed_beside, seconds},
+    world::{World, right},
+};
 use crate::{
-    api::{Duration, Phase},
-    engine::Pod,
+    api::{CheckOutcome, Duration, Phase},
+    engine::{JobEnd, Pod},
 };
 
 /// No pod of v2 is ready any more, by its probe.
@@ -101,4 +106,79 @@ fn an_observation_at_whose_end_nobody_is_available_is_no_success() {
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Healthy, "Unproven"), "{}", status.message);
     assert!(status.message.ends_with(" is available"), "{}", status.message);
+}
+
+fn unready(image: &str, pod: &mut Pod) {
+    pod.ready = image != "v2";
+}
+
+/// v2 observed under a standing probe, and asked so far, with no pods of v1 beside it.
+fn probed(http: Value) -> World {
+    let mut world = observed_beside(blue_green(), None);
+    drain(&mut world);
+    let probe =
+        json!([{"name": "live", "when": [], "every": "20s", "interval": "5s", "failureThreshold": 2, "http": http}]);
+    world.edit(|spec| spec.checks = serde_json::from_value(probe).unwrap());
+    world.seen.plans.last_mut().unwrap().spec.checks = world.release.spec.checks.clone();
+    world.settle();
+    let (at, took) = (world.now, 1_000);
+    let end = JobEnd { succeeded: true, at, took, message: String::new(), report: None, image: None };
+    world.seen.jobs.iter_mut().for_each(|job| job.end = Some(end.clone()));
+    world.settle();
+    world
+}
+
+#[rstest]
+#[case::of_the_operator(json!({}))]
+#[case::of_a_job(json!({"headers": [{"name": "x", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]}))]
+#[case::of_the_service(json!({"target": "Service"}))]
+fn after_the_promotion_nobody_to_ask_is_a_wrong_answer_in_each_interval(#[case] http: Value) {
+    let mut world = probed(http);
+    world.touch = unready;
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        seconds(&mut world, 5);
+        let status = world.status();
+        let probe = status.checks.iter().find(|check| check.name == "live").unwrap();
+        told.push((probe.wrong, status.rollback.map(|rollback| (rollback.reason, rollback.message))));
+        if world.stable() == "v1" {
+            break;
+        }
+    }
+    let (wrong, back) = told.pop().unwrap();
+    let (reason, message) = back.unwrap();
+    assert_eq!((wrong, told.last().unwrap().0, reason.as_str()), (2, 1, "CheckFailed"), "{message}");
+    let words = "there is nobody to ask: no ready pod, or none with this port (not asked)";
+    assert!(message.starts_with("check live failed: ") && message.ends_with(words), "{message}");
+}
+
+#[test]
+fn a_moment_without_a_ready_pod_is_no_wrong_answer() {
+    let mut world = probed(json!({}));
+    world.reply = |_| None;
+    seconds(&mut world, 20);
+    world.touch = unready;
+    world.settle();
+    world.touch = |_, _| {};
+    world.reply = |_| Some(right());
+    seconds(&mut world, 60);
+    let status = world.status();
+    assert_eq!((status.phase, status.checks[0].wrong), (Phase::Observing, 0), "{:?}", status.checks);
+}
+
+#[test]
+fn before_traffic_a_check_waits_for_somebody_to_ask() {
+    let mut world = with_checks(json!([{"name": "health", "interval": "5s", "http": {}}]));
+    world.reply = |_| None;
+    world.set_image("v2");
+    world.settle();
+    world.touch = unready;
+    seconds(&mut world, 60);
+    let state = world.status().checks[0].clone();
+    assert_eq!((state.outcome, state.wrong), (CheckOutcome::Running, 0), "{}", state.message);
+    assert!(state.message.starts_with("there is nobody to ask"), "{}", state.message);
+    world.touch = |_, _| {};
+    world.reply = |_| Some(right());
+    seconds(&mut world, 20);
+    assert_eq!(world.status().checks[0].outcome, CheckOutcome::Passed);
 }
