@@ -48,6 +48,17 @@ pub fn fault(mounts: &Path, sources: &[KeysOf]) -> io::Result<Option<String>> {
     Ok((!faults.is_empty()).then(|| faults.join("; ")))
 }
 
+/// What is told where all is there: how many keys of which objects.
+#[must_use]
+pub fn found(sources: &[KeysOf]) -> String {
+    let counts: Vec<String> =
+        sources.iter().take(TOLD).map(|source| format!("{} of {}", source.keys.len(), name(source))).collect();
+    let all: usize = sources.iter().map(|source| source.keys.len()).sum();
+    let more = if sources.len() > TOLD { ", ..." } else { "" };
+    let keys = if all == 1 { "1 key is there" } else { &format!("{all} keys are there") };
+    format!("{keys}: {}{more}", counts.join(", "))
+}
+
 fn name(source: &KeysOf) -> String {
     match (&source.secret, &source.config_map) {
         (Some(secret), _) => format!("Secret {secret}"),
@@ -114,6 +125,8 @@ mod tests {
                     Secret env: BLANK is empty but for spaces or line breaks; \
                     ConfigMap config: LEVEL has 4 bytes, at least 9 are needed; Secret env has no key JWT";
         assert_eq!(fault(&mounts, &bad).unwrap().unwrap(), told);
+        assert_eq!(found(&good), "3 keys are there: 2 of Secret env, 1 of ConfigMap config");
+        assert_eq!(found(&good[1..]), "1 key is there: 1 of ConfigMap config");
         // An empty directory is mounted for what is not there, and for what has none of the keys.
         let gone = sources(json!([
             {"secret": "env", "keys": ["URL"]}, {"configMap": "config", "keys": ["LEVEL"]},

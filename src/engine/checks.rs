@@ -171,6 +171,7 @@ fn take_in(check: &Check, state: &mut CheckStatus, Heard { at, fault, seen, took
         state.outcome = CheckOutcome::Failed;
     } else if state.successes >= check.needed() {
         judge_latency(check, state);
+        tell_what_was_expected(check, state);
     }
 }
 
@@ -208,6 +209,14 @@ fn judge_latency(check: &Check, state: &mut CheckStatus) {
         let (slow, attempts) = (state.slow, state.attempts);
         let what = format!("expected p95 within {limit}: {slow} of {attempts} answers took longer; {}", state.message);
         state.message = bounded(&what, MAX_TEXT);
+    }
+}
+
+/// What passed says what it was to be like; what failed names what was not so.
+fn tell_what_was_expected(check: &Check, state: &mut CheckStatus) {
+    if let Some(http) = check.http.as_ref().filter(|_| state.outcome == CheckOutcome::Passed) {
+        let expected = bounded(&http.expect.told(), 120);
+        state.message = bounded(&format!("{}; expected {expected}", state.message), MAX_TEXT);
     }
 }
 
