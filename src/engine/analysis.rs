@@ -76,6 +76,13 @@ pub fn is_accepted(pass: &Pass<'_>) -> bool {
     full || forward::is_accepted(pass)
 }
 
+/// Whether the manifest says itself how often containers may be started again, or may do so: its templates are not read yet.
+pub fn judges_restarts(policy: &Policy) -> bool {
+    let judges = |metric: &Metric| metric.workload.is_some() && !metric.dry_run;
+    let analysis = policy.analysis.as_ref();
+    analysis.is_some_and(|analysis| !analysis.templates.is_empty() || analysis.metrics.iter().any(judges))
+}
+
 /// What lets the weight not rise: in a word for machines, and for people.
 pub type Lack = (&'static str, String);
 

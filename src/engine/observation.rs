@@ -45,7 +45,7 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
         return false;
     }
     // The rules are those of a release that goes forward, whatever else is asked.
-    if let Some((reason, message)) = look_at_pods(pass, state.started_at).or_else(|| look_at_readiness(pass)) {
+    if let Some((reason, message)) = look_at_pods(pass, &policy, state.started_at).or_else(|| look_at_readiness(pass)) {
         return fail(pass, policy.automatic, &reason, &message);
     }
     if let Some(message) = analysis::watch(pass, &policy) {
@@ -128,10 +128,11 @@ pub fn latest(policy: &Policy, state: &ObservationStatus) -> Timestamp {
 }
 
 /// Looks at the pods of what was promoted, records what is wrong since then, and says whether it fails.
-fn look_at_pods(pass: &mut Pass<'_>, since: Timestamp) -> Option<(String, String)> {
+fn look_at_pods(pass: &mut Pass<'_>, policy: &Policy, since: Timestamp) -> Option<(String, String)> {
     let known = pass.status.stable.as_ref()?.problem.clone();
     let stable = pass.stable()?;
-    let problem = trouble::find(stable, known.as_ref(), since, pass.now);
+    let look = trouble::Look { since, now: pass.now, counts_restarts: !analysis::judges_restarts(policy) };
+    let problem = trouble::find(stable, known.as_ref(), look);
     let problem = match shares_fate(pass) {
         true => problem,
         false => trouble::or_unready(problem, stable, known.as_ref(), pass.now),

@@ -226,7 +226,8 @@ pub fn lack(pass: &Pass<'_>) -> Option<Lack> {
     let stable = pass.stable_hash().unwrap_or_default();
     let available = pass.stable().map_or(0, Revision::warm);
     if available < bounds.enough() {
-        let why = pass.stable().and_then(|stable| trouble::find(stable, None, Timestamp::from_millis(0), pass.now));
+        let look = trouble::Look { since: Timestamp::from_millis(0), now: pass.now, counts_restarts: true };
+        let why = pass.stable().and_then(|stable| trouble::find(stable, None, look));
         let failure = || pass.stable().and_then(|stable| stable.failure.clone());
         // What is known of all of them together stands in the status only.
         let known = || pass.status.stable.as_ref()?.problem.as_ref().map(trouble::describe);

@@ -16,6 +16,7 @@ mod reached;
 mod recorded;
 mod refused;
 mod releases;
+mod restarts;
 mod rollbacks;
 mod routed;
 mod templated;
