@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::Phase,
-    engine::{Ended, Pod},
+    engine::{Ended, Pod, Reply},
 };
 
 /// A container of v2 runs, and was started again so often.
@@ -25,9 +25,10 @@ fn restarted(image: &str, pod: &mut Pod, restarts: i32) {
 /// v2 at 50% in a pause, beside v1, with this metric.
 fn paused(metric: Value) -> World {
     let mut world = with_metric(metric);
+    world.reply = |_| Some(Reply::Value(0.0));
     world.set_image("v2");
     minutes(&mut world, 2);
-    assert_eq!((weight(&world), world.phase()), (50, Phase::Paused), "{}", world.status().message);
+    assert_eq!((weight(&world), world.phase()), (50, Phase::Progressing), "{}", world.status().message);
     world
 }
 
@@ -44,7 +45,7 @@ fn the_third_restart_takes_a_candidate_back_whatever_the_metrics(#[case] metric:
     let mut world = paused(metric);
     world.touch = |image, pod| restarted(image, pod, 2);
     minutes(&mut world, 2);
-    assert_eq!((weight(&world), world.phase()), (50, Phase::Paused), "{}", world.status().message);
+    assert_eq!((weight(&world), world.phase()), (50, Phase::Progressing), "{}", world.status().message);
     world.touch = |image, pod| restarted(image, pod, 3);
     minutes(&mut world, 2);
     let status = world.status();
@@ -58,7 +59,7 @@ fn where_a_metric_says_how_many_restarts_there_may_be_that_rules() {
     let mut world = paused(of_workload(&json!({})));
     world.touch = |image, pod| restarted(image, pod, 5);
     minutes(&mut world, 2);
-    assert_eq!((weight(&world), world.phase()), (50, Phase::Paused), "{}", world.status().message);
+    assert_eq!((weight(&world), world.phase()), (50, Phase::Progressing), "{}", world.status().message);
     world.touch = |image, pod| restarted(image, pod, 6);
     minutes(&mut world, 2);
     let status = world.status();
