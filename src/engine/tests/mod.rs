@@ -10,6 +10,7 @@ mod compared;
 mod contested;
 mod held;
 mod judged;
+mod looks;
 mod observed;
 mod providers;
 mod reached;
