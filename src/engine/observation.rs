@@ -199,7 +199,12 @@ fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus, policy: &P
     let Some(every) = check.every else { return state.started_at };
     let goes_on = goes_on(pass, policy, state);
     let known = pass.status.checks.iter().find(|known| known.name == check.name && known.step == 0);
-    let last = known.filter(|known| known.outcome != CheckOutcome::Running).and_then(|known| known.answered_at);
+    let last = known.and_then(|known| match known.outcome {
+        CheckOutcome::Running => None,
+        // There was no answer in time.
+        CheckOutcome::Failed => Some(known.answered_at.unwrap_or(known.started_at)),
+        CheckOutcome::Passed | CheckOutcome::Skipped => known.answered_at,
+    });
     match last {
         // Nothing begins that observation would not see the end of.
         Some(last) if goes_on && last >= state.started_at && pass.elapsed(last, every) => pass.now,

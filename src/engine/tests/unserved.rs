@@ -9,7 +9,7 @@ use super::{
     world::{World, right},
 };
 use crate::{
-    api::{CheckOutcome, Duration, Phase},
+    api::{CheckOutcome, Duration, OnFailure, Phase},
     engine::{JobEnd, Pod},
 };
 
@@ -181,4 +181,19 @@ fn before_traffic_a_check_waits_for_somebody_to_ask() {
     world.reply = |_| Some(right());
     seconds(&mut world, 20);
     assert_eq!(world.status().checks[0].outcome, CheckOutcome::Passed);
+}
+
+#[test]
+fn a_probe_that_never_answers_and_is_to_be_ignored_is_asked_on() {
+    let mut world = probed(json!({}));
+    world.seen.plans.last_mut().unwrap().spec.checks[0].on_failure = OnFailure::Ignore;
+    world.reply = |_| None;
+    seconds(&mut world, 700);
+    let begun = |world: &World| world.status().checks[0].started_at;
+    let (state, first) = (world.status().checks[0].clone(), begun(&world));
+    assert_eq!((state.outcome, state.before), (CheckOutcome::Running, Some(CheckOutcome::Failed)), "{}", state.message);
+    assert!(world.now.since(first) < Duration::from_secs(200), "it failed, and was begun anew");
+    world.reply = |_| Some(right());
+    seconds(&mut world, 30);
+    assert!(begun(&world) > first && world.status().checks[0].outcome == CheckOutcome::Passed);
 }
