@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Duration, TemplateRef};
 
 /// What is watched while the candidate has traffic, through pauses and between steps. The weight rises only
-/// while every verdict is Pass, measured since the step began; a Fail takes the release back at once.
+/// while every verdict is Pass, measured since the step began and an interval after the traffic had its weight; a Fail
+/// takes the release back at once.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("duration(self.interval) >= duration('1s')").message("analysis.interval must be at least 1s"),
@@ -68,6 +69,7 @@ pub struct Metric {
     pub web: Option<Web>,
     /// How often the candidate's containers may restart. Nothing is asked: each change of a pod is judged at once. A crash
     /// loop, an OOM kill, an image that cannot be pulled, and readiness that all pods lost fail a release also without it.
+    /// So does a container's third restart, where no metric says here how many there may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
     /// The limits of the value that prometheus.query or web.value gives.

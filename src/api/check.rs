@@ -262,12 +262,32 @@ impl LogsCheck {
     /// What a number of matching lines has against it.
     #[must_use]
     pub fn fault(&self, lines: i64) -> Option<String> {
-        let most = self.max.unwrap_or(if self.min > 0 { i64::MAX } else { 0 });
-        let pattern = super::status::bounded(&self.pattern, 80);
+        let most = self.most().unwrap_or(i64::MAX);
         match () {
-            () if lines > most => Some(format!("{lines} lines match {pattern}, max {most}")),
-            () if lines < self.min => Some(format!("{lines} lines match {pattern}, min {}", self.min)),
+            () if lines > most => Some(format!("{}, max {most}", self.matched(lines))),
+            () if lines < self.min => Some(format!("{}, min {}", self.matched(lines), self.min)),
             () => None,
         }
+    }
+
+    /// How many lines match, and how many may.
+    #[must_use]
+    pub fn found(&self, lines: i64) -> String {
+        let min = if self.min > 0 { format!(", min {}", self.min) } else { String::new() };
+        let max = self.most().map(|most| format!(", max {most}")).unwrap_or_default();
+        format!("{}{min}{max}", self.matched(lines))
+    }
+
+    /// How many lines may match; none if that does not matter.
+    const fn most(&self) -> Option<i64> {
+        match self.max {
+            None if self.min <= 0 => Some(0),
+            max => max,
+        }
+    }
+
+    fn matched(&self, lines: i64) -> String {
+        let pattern = super::status::bounded(&self.pattern, 80);
+        format!("{lines} lines match {pattern}")
     }
 }

@@ -227,6 +227,19 @@ pub struct Expect {
     pub max_latency: Option<Duration>,
 }
 
+impl Expect {
+    /// In a few words, as the manifest has it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let status = self.status.map_or_else(|| "status 200 to 299".to_owned(), |status| format!("status {status}"));
+        let headers = self.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
+        let fields = self.json.iter().map(|(path, value)| format!("JSON field {path} = {value}"));
+        let latency = self.max_latency.map(|limit| format!("p95 within {limit}"));
+        let all = [status].into_iter().chain(latency).chain(headers).chain(fields).chain(self.cel.clone());
+        all.collect::<Vec<_>>().join(", ")
+    }
+}
+
 fn headers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -218,7 +218,8 @@ pub struct ObservationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub failure: Option<String>,
-    /// Which metric is not Pass, where it goes on beyond its end for that.
+    /// Which metric is not Pass, or that no pod is available,
+    /// where it goes on beyond its end for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub unproven: Option<String>,
@@ -246,7 +247,7 @@ pub struct ReleaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub migration: Option<String>,
-    /// That nothing was proven: which metric was not Pass when its observation ended, or was never measured.
+    /// That nothing was proven: which metric was not Pass when its observation ended, or was never measured; or that no pod was available then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub unproven: Option<String>,
@@ -285,7 +286,8 @@ pub struct RevisionStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodProblem {
-    /// The kubelet's (or the scheduler's) reason, such as CrashLoopBackOff or OOMKilled.
+    /// The kubelet's (or the scheduler's) reason, such as CrashLoopBackOff or OOMKilled,
+    /// or the operator's own: RestartsExceeded, NotReady.
     #[schemars(length(max = 64))]
     pub reason: String,
     /// The kubelet's explanation, where it is its own.

@@ -7,7 +7,7 @@ use kube::{Api, Client, api::LogParams};
 use regex::Regex;
 
 use crate::{
-    api::{self, Timestamp},
+    api::{self, LogsCheck, Timestamp},
     engine::{LogOfPod, LogsQuestion, Reply},
 };
 
@@ -38,13 +38,22 @@ pub async fn ask(client: &Client, question: &LogsQuestion, end: Timestamp) -> Re
     let counted = tokio::time::timeout(limit, count(client, question, look)).await;
     let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let pods = question.pods.len();
-    let seen = format!("logs of {pods} pods in {took}ms");
-    let fault = match counted {
-        Err(_) => Some(format!("no answer within {}", question.timeout)),
-        Ok(Err(fault)) => Some(fault),
-        Ok(Ok(lines)) => question.logs.fault(i64::try_from(lines).unwrap_or(i64::MAX)),
+    let logs = format!("logs of {pods} pods in {took}ms");
+    let (fault, seen) = match counted {
+        Err(_) => (Some(format!("no answer within {}", question.timeout)), logs),
+        Ok(Err(fault)) => (Some(fault), logs),
+        Ok(Ok(lines)) => told(&question.logs, lines, logs),
     };
     Reply::Check { fault, seen, took: api::Duration::from_millis(took) }
+}
+
+/// What a number of lines has against it, and what was seen: where nothing is wrong the number, beside its limits.
+fn told(check: &LogsCheck, lines: usize, logs: String) -> (Option<String>, String) {
+    let lines = i64::try_from(lines).unwrap_or(i64::MAX);
+    match check.fault(lines) {
+        None => (None, format!("{}, {logs}", check.found(lines))),
+        fault => (fault, logs),
+    }
 }
 
 /// Counts the lines of the beginning of a log where it holds up no other task: until when it goes, and whether there is
@@ -213,6 +222,24 @@ mod tests {
             matching(&line, Timestamp::from_millis(0), &pattern, later())
         };
         assert_eq!((found(1000), found(LONGEST_LINE)), (Ok(1), Ok(0)));
+    }
+
+    #[test]
+    fn a_number_of_lines_is_told_beside_its_limits_whatever_it_is() {
+        let told = |check: &str, lines| {
+            let (fault, seen) =
+                super::told(&serde_json::from_str(check).unwrap(), lines, "logs of 2 pods in 5ms".into());
+            fault.map_or(seen.clone(), |fault| format!("{fault} ({seen})"))
+        };
+        let pattern = format!("error{}", "|panic".repeat(100));
+        let long = told(&format!("{{\"pattern\": \"{pattern}\"}}"), 0);
+        assert!(long.starts_with("0 lines match error|panic") && long.len() < 160, "{long}");
+        assert_eq!(told(r#"{"pattern": "error"}"#, 0), "0 lines match error, max 0, logs of 2 pods in 5ms");
+        assert_eq!(told(r#"{"pattern": "error"}"#, 1), "1 lines match error, max 0 (logs of 2 pods in 5ms)");
+        assert_eq!(told(r#"{"pattern": "up", "min": 1}"#, 3), "3 lines match up, min 1, logs of 2 pods in 5ms");
+        let both = r#"{"pattern": "up", "min": 1, "max": 4}"#;
+        assert_eq!(told(both, 3), "3 lines match up, min 1, max 4, logs of 2 pods in 5ms");
+        assert_eq!(told(both, 5), "5 lines match up, max 4 (logs of 2 pods in 5ms)");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn watch(pass: &mut Pass<'_>, policy: &Policy) -> Option<String> {
         if let Some(limits) = metric.workload {
             look(pass, metric, limits, &mut state);
         } else {
-            listen(pass, metric, &mut state);
+            listen(pass, analysis, metric, &mut state);
             measure(pass, analysis, metric, &state);
         }
         if state.outcome == VerdictOutcome::Fail && !metric.dry_run {
@@ -76,6 +76,13 @@ pub fn is_accepted(pass: &Pass<'_>) -> bool {
     full || forward::is_accepted(pass)
 }
 
+/// Whether the manifest says itself how often containers may be started again, or may do so: its templates are not read yet.
+pub fn judges_restarts(policy: &Policy) -> bool {
+    let judges = |metric: &Metric| metric.workload.is_some() && !metric.dry_run;
+    let analysis = policy.analysis.as_ref();
+    analysis.is_some_and(|analysis| !analysis.templates.is_empty() || analysis.metrics.iter().any(judges))
+}
+
 /// What lets the weight not rise: in a word for machines, and for people.
 pub type Lack = (&'static str, String);
 
@@ -112,7 +119,8 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<Lack> {
     // What is seen of the pods is judged in every pass. An answer of the moment at which the step began was asked for
     // before it.
     let fresh = |metric: &Metric, state: &VerdictStatus| {
-        let measured = state.measured_at.zip(since).is_some_and(|(at, since)| at > since);
+        let shows = |at| shown_from(pass, analysis, metric).is_none_or(|from| at >= from);
+        let measured = state.measured_at.zip(since).is_some_and(|(at, since)| at > since && shows(at));
         let uncounted = metric.compare.is_none() || metric.no_data == NoData::Ignore;
         metric.workload.is_some() || (measured && (uncounted || counted(state)))
     };
@@ -148,8 +156,12 @@ pub fn proves(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, Failure> {
     let Some(step) = &pass.status.step else { return Ok(false) };
     let summary = step.summary.clone();
     let since = step.unproven_since.unwrap_or(pass.now);
-    // Nobody is impatient before there could be an answer.
-    let first = asked_since(pass).zip(policy.analysis.as_ref()).map(|(at, analysis)| at.plus(analysis.interval));
+    // Nobody is impatient before there could be an answer: the first look at a weight may be one that does not count.
+    let looks = |analysis: &Analysis| analysis.metrics.iter().any(is_of_looks);
+    let first = asked_since(pass).zip(policy.analysis.as_ref()).map(|(at, analysis)| {
+        let first = at.plus(analysis.interval);
+        if looks(analysis) { first.plus(analysis.interval) } else { first }
+    });
     if !pass.elapsed(first.map_or(since, |first| since.max(first)), longest) {
         return Ok(false);
     }
@@ -222,7 +234,7 @@ pub fn not_passed(pass: &Pass<'_>, policy: &Policy, since: Timestamp) -> Option<
         None => format!("metric {} was not measured since {since}", first.name),
     };
     let asked = |state: &VerdictStatus| {
-        let id = id(pass, state);
+        let id = id(pass, None, state);
         of_it(state) && well(state) && pass.questions.iter().any(|question| question.id == id)
     };
     let asked = last.is_some_and(asked) && open.clone().all(|metric| state(metric).is_some_and(asked));
@@ -388,9 +400,28 @@ fn counted(pass: &Pass<'_>, state: &VerdictStatus) -> Option<Shared> {
     shared(pass).or_else(|| step.map(|step| moving(step.started_at)))
 }
 
-fn id(pass: &Pass<'_>, state: &VerdictStatus) -> String {
+/// Whether each measurement of a metric stands for itself: what is compared is counted from when a weight is reached, and
+/// pods are as they are.
+const fn is_of_looks(metric: &Metric) -> bool {
+    metric.compare.is_none() && metric.workload.is_none()
+}
+
+/// From when on a look says something of the weight that the traffic has: a whole interval after it was reached. None if
+/// that does not matter.
+fn shown_from(pass: &Pass<'_>, analysis: &Analysis, metric: &Metric) -> Option<Timestamp> {
+    let shared = shared(pass).filter(|_| is_of_looks(metric))?;
+    Some(shared.since.plus(every(analysis)))
+}
+
+fn every(analysis: &Analysis) -> Duration {
+    analysis.interval.max(Duration::from_secs(1))
+}
+
+fn id(pass: &Pass<'_>, shown_from: Option<Timestamp>, state: &VerdictStatus) -> String {
     let release = pass.status.release.as_ref().map_or(0, |release| release.number);
     let since = asked_since(pass).unwrap_or(state.started_at);
+    // Once a look counts, what was asked before that is asked again.
+    let since = shown_from.filter(|from| *from <= pass.now).map_or(since, |from| from.max(since));
     let began = state.started_at.as_millis();
     format!("metric/{}/{release}/{began}/{}/{}", state.name, since.as_millis(), state.measurements)
 }
@@ -408,8 +439,8 @@ fn look(pass: &Pass<'_>, metric: &Metric, limits: Workload, state: &mut VerdictS
 }
 
 /// Takes in the last measurement.
-fn listen(pass: &Pass<'_>, metric: &Metric, state: &mut VerdictStatus) {
-    let id = id(pass, state);
+fn listen(pass: &Pass<'_>, analysis: &Analysis, metric: &Metric, state: &mut VerdictStatus) {
+    let id = id(pass, shown_from(pass, analysis, metric), state);
     let Some(answer) = pass.seen.answers.iter().find(|answer| answer.id == id) else { return };
     let counted = counted(pass, state);
     measuring::take_in(metric, counted, answer, state);
@@ -421,13 +452,13 @@ fn measure(pass: &mut Pass<'_>, analysis: &Analysis, metric: &Metric, state: &Ve
     let last = state.measured_at.unwrap_or(state.started_at);
     // What is counted is of a whole interval.
     let counted_from = counted.filter(|_| metric.compare.is_some()).map(|counted| counted.since);
-    let interval = analysis.interval.max(Duration::from_secs(1));
-    if !pass.elapsed(counted_from.map_or(last, |from| from.max(last)), interval) {
+    if !pass.elapsed(counted_from.map_or(last, |from| from.max(last)), every(analysis)) {
         return;
     }
     let asked = |sides| measuring::asked(metric, &sides, counted, state);
     let Some(ask) = Sides::of(pass, analysis).and_then(asked) else { return };
-    pass.questions.push(Question { id: id(pass, state), ask });
+    let id = id(pass, shown_from(pass, analysis, metric), state);
+    pass.questions.push(Question { id, ask });
 }
 
 /// Puts it into the status, and tells of a change.

@@ -57,10 +57,10 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
             listen(pass, check, &mut state);
             without_room(pass, policy, check, &mut state);
             overdue(pass, policy, check, &mut state);
+            if state.outcome == CheckOutcome::Running && may_ask(pass) {
+                inquire(pass, check, &mut state);
+            }
             ignore(check, &mut state);
-        }
-        if state.outcome == CheckOutcome::Running && may_ask(pass) {
-            inquire(pass, check, &mut state);
         }
         let (outcome, message) = (state.outcome, state.message.clone());
         record(pass, state);
@@ -148,7 +148,12 @@ fn heard(pass: &mut Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Hear
 
 /// Takes in the answer to the last question.
 fn listen(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
-    let Some(Heard { at, fault, seen, took }) = heard(pass, check, state) else { return };
+    if let Some(heard) = heard(pass, check, state) {
+        take_in(check, state, heard);
+    }
+}
+
+fn take_in(check: &Check, state: &mut CheckStatus, Heard { at, fault, seen, took }: Heard) {
     state.attempts = state.attempts.saturating_add(1);
     state.wrong = state.wrong.saturating_add(i32::from(fault.is_some()));
     state.answered_at = Some(at);
@@ -166,6 +171,7 @@ fn listen(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
         state.outcome = CheckOutcome::Failed;
     } else if state.successes >= check.needed() {
         judge_latency(check, state);
+        tell_what_was_expected(check, state);
     }
 }
 
@@ -203,6 +209,14 @@ fn judge_latency(check: &Check, state: &mut CheckStatus) {
         let (slow, attempts) = (state.slow, state.attempts);
         let what = format!("expected p95 within {limit}: {slow} of {attempts} answers took longer; {}", state.message);
         state.message = bounded(&what, MAX_TEXT);
+    }
+}
+
+/// What passed says what it was to be like; what failed names what was not so.
+fn tell_what_was_expected(check: &Check, state: &mut CheckStatus) {
+    if let Some(http) = check.http.as_ref().filter(|_| state.outcome == CheckOutcome::Passed) {
+        let expected = bounded(&http.expect.told(), 120);
+        state.message = bounded(&format!("{}; expected {expected}", state.message), MAX_TEXT);
     }
 }
 
@@ -293,7 +307,10 @@ fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
         return;
     }
     if check.is_run() {
-        return runs::inquire(pass, check, state);
+        if let Err(why) = runs::inquire(pass, check, state) {
+            wait_for_somebody(pass, check, state, why);
+        }
+        return;
     }
     let ask = match (&check.http, &check.logs) {
         (Some(http), _) => inquire_http(pass, check, http, state),
@@ -302,9 +319,24 @@ fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     };
     match ask {
         Some(ask) => pass.questions.push(Question { id: id(state), ask }),
-        // Pods may be known to be available before each of them is seen to be ready.
-        None => state.message = "there is nobody to ask: no ready pod, or none with this port".into(),
+        None => wait_for_somebody(pass, check, state, NOBODY),
     }
+}
+
+/// What is said where no pod can be asked.
+pub const NOBODY: &str = "there is nobody to ask: no ready pod, or none with this port";
+
+/// A step waits for somebody to ask: pods may be known to be available before each of them is seen to be ready. Of what was
+/// promoted, and is to serve, nobody is a wrong answer, one in each interval.
+fn wait_for_somebody(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus, why: &str) {
+    let is_to_serve = pass.status.observation.is_some() && (state.when, state.step) == (Moment::AfterPromotion, 0);
+    let last = state.answered_at.unwrap_or(state.started_at);
+    if !is_to_serve || !pass.elapsed(last, check.interval) {
+        state.message = why.into();
+        return;
+    }
+    let (seen, took) = ("not asked".to_owned(), Duration::default());
+    take_in(check, state, Heard { at: pass.now, fault: Some(why.to_owned()), seen, took });
 }
 
 fn inquire_http(pass: &Pass<'_>, check: &Check, http: &HttpCheck, state: &CheckStatus) -> Option<Ask> {

@@ -94,7 +94,7 @@ pub fn drive(pass: &mut Pass<'_>) -> Flow {
     restate(pass, &policy);
     note_progress(pass);
     note_reached(pass, &policy);
-    let failing = look_at_pods(pass).or_else(|| look_at_readiness(pass));
+    let failing = look_at_pods(pass, &policy).or_else(|| look_at_readiness(pass));
     if let Some((reason, message)) = failing
         && let Some(flow) = fail(pass, policy.automatic, &reason, message)
     {
@@ -431,10 +431,12 @@ pub fn is_accepted(pass: &Pass<'_>) -> bool {
 }
 
 /// Looks at the candidate's pods, records what is wrong, and says whether it fails the release.
-fn look_at_pods(pass: &mut Pass<'_>) -> Option<(String, String)> {
+fn look_at_pods(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     let revision = pass.candidate()?;
     let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.clone());
-    let problem = trouble::find(revision, known.as_ref(), looked_since(pass), pass.now);
+    let counts_restarts = !analysis::judges_restarts(policy);
+    let look = trouble::Look { since: looked_since(pass), now: pass.now, counts_restarts };
+    let problem = trouble::find(revision, known.as_ref(), look);
     if let Some(candidate) = &mut pass.status.candidate {
         candidate.problem.clone_from(&problem);
     }
@@ -457,7 +459,7 @@ fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
     if pass.desired_weight() == 0 || is_accepted(pass) || stable.warm() < stable.replicas {
         return None;
     }
-    Some(("NotReady".to_owned(), trouble::lost_readiness(pass.candidate()?)?))
+    Some((trouble::NOT_READY.to_owned(), trouble::lost_readiness(pass.candidate()?)?))
 }
 
 /// The step under way has waited for the cluster as long as it may.

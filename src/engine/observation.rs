@@ -6,7 +6,9 @@ use crate::api::{
     RollbackCause, Timestamp, status::bounded,
 };
 
-use super::{analysis, checks, database, effect::Event, forward, pass::Pass, plan::Policy, retreat, trouble};
+use super::{
+    analysis, checks, database, effect::Event, forward, observed::Revision, pass::Pass, plan::Policy, retreat, trouble,
+};
 
 /// Begins when the candidate has become stable.
 pub fn begin(pass: &mut Pass<'_>, policy: &Policy) {
@@ -43,13 +45,15 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
         return false;
     }
     // The rules are those of a release that goes forward, whatever else is asked.
-    if let Some((reason, message)) = look_at_pods(pass, state.started_at).or_else(|| look_at_readiness(pass)) {
+    if let Some((reason, message)) = look_at_pods(pass, &policy, state.started_at).or_else(|| look_at_readiness(pass)) {
         return fail(pass, policy.automatic, &reason, &message);
     }
     if let Some(message) = analysis::watch(pass, &policy) {
         return fail(pass, policy.automatic, "AnalysisFailed", &message);
     }
-    let mut open = false;
+    // What is about to fail is waited for.
+    let problem = pass.status.stable.as_ref().and_then(|stable| stable.problem.as_ref());
+    let mut open = problem.and_then(trouble::fails_at).is_some();
     for check in policy.checks.iter().filter(|check| is_asked(check) && acts(check, &state)) {
         let since = due(pass, check, &state, &policy);
         let at = checks::At { when: Moment::AfterPromotion, step: 0, since };
@@ -68,7 +72,7 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
     }
     if policy.observation.is_none() {
         end(pass);
-    } else if let Some(doubt) = analysis::not_passed(pass, &policy, state.started_at) {
+    } else if let Some(doubt) = unavailable(pass).or_else(|| analysis::not_passed(pass, &policy, state.started_at)) {
         go_on(pass, &policy, &state, &doubt);
     } else {
         end(pass);
@@ -80,8 +84,15 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
     false
 }
 
-/// Its time is over, and a metric does not say that all is well: that is no success, and no failure either. It is waited
-/// for as long again, and then a person is told that nothing was proven.
+/// That nobody serves, whosever fault it is.
+fn unavailable(pass: &Pass<'_>) -> Option<analysis::Doubt> {
+    let none = pass.replicas() > 0 && pass.stable().is_none_or(|stable| stable.available == 0);
+    let why = format!("no pod of {} is available", pass.stable_hash().unwrap_or_default());
+    none.then_some(analysis::Doubt { why, asked: false })
+}
+
+/// Its time is over, and a metric does not say that all is well, or nobody serves: that is no success, and no failure either.
+/// It is waited for as long again, and then a person is told that nothing was proven.
 fn go_on(pass: &mut Pass<'_>, policy: &Policy, state: &ObservationStatus, doubt: &analysis::Doubt) {
     // Each question has its answer, be it that there was none in time.
     if doubt.asked {
@@ -117,22 +128,39 @@ pub fn latest(policy: &Policy, state: &ObservationStatus) -> Timestamp {
 }
 
 /// Looks at the pods of what was promoted, records what is wrong since then, and says whether it fails.
-fn look_at_pods(pass: &mut Pass<'_>, since: Timestamp) -> Option<(String, String)> {
+fn look_at_pods(pass: &mut Pass<'_>, policy: &Policy, since: Timestamp) -> Option<(String, String)> {
     let known = pass.status.stable.as_ref()?.problem.clone();
-    let problem = trouble::find(pass.stable()?, known.as_ref(), since, pass.now);
+    let stable = pass.stable()?;
+    let look = trouble::Look { since, now: pass.now, counts_restarts: !analysis::judges_restarts(policy) };
+    let problem = trouble::find(stable, known.as_ref(), look);
+    let problem = match shares_fate(pass) {
+        true => problem,
+        false => trouble::or_unready(problem, stable, known.as_ref(), pass.now),
+    };
     if let Some(stable) = &mut pass.status.stable {
         stable.problem.clone_from(&problem);
     }
     forward::failing(pass, &problem?)
 }
 
+/// The pods that are kept of the previous revision, if there are some.
+fn kept<'a>(pass: &Pass<'a>) -> Option<&'a Revision> {
+    good_before(pass).and_then(|previous| pass.revision(&previous.revision)).filter(|previous| previous.replicas > 0)
+}
+
+/// Whether the pods that were kept are not ready either: it is the fault of something that both depend on, and nothing is
+/// gained on the way back.
+fn shares_fate(pass: &Pass<'_>) -> bool {
+    kept(pass).is_some_and(|previous| previous.ready == 0)
+}
+
 /// None of its pods passes its readiness probe any more, while the pods that were kept of the previous revision all
-/// do: it is its own fault, and not that of something that both depend on.
+/// do: it is its own fault, and not that of something that both depend on. Without all of them nobody knows, and it is
+/// waited for a while (see [`trouble::UNREADY_GRACE`]).
 fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
-    let previous = good_before(pass).and_then(|previous| pass.revision(&previous.revision))?;
-    let kept = previous.observed && previous.replicas > 0 && previous.warm() >= previous.replicas;
-    let lost = trouble::lost_readiness(pass.stable().filter(|_| kept)?)?;
-    Some(("NotReady".to_owned(), lost))
+    let all = kept(pass).is_some_and(|previous| previous.observed && previous.warm() >= previous.replicas);
+    let lost = trouble::lost_readiness(pass.stable().filter(|_| all)?)?;
+    Some((trouble::NOT_READY.to_owned(), lost))
 }
 
 /// Whether a check is asked after the promotion.
@@ -171,7 +199,12 @@ fn due(pass: &mut Pass<'_>, check: &Check, state: &ObservationStatus, policy: &P
     let Some(every) = check.every else { return state.started_at };
     let goes_on = goes_on(pass, policy, state);
     let known = pass.status.checks.iter().find(|known| known.name == check.name && known.step == 0);
-    let last = known.filter(|known| known.outcome != CheckOutcome::Running).and_then(|known| known.answered_at);
+    let last = known.and_then(|known| match known.outcome {
+        CheckOutcome::Running => None,
+        // There was no answer in time.
+        CheckOutcome::Failed => Some(known.answered_at.unwrap_or(known.started_at)),
+        CheckOutcome::Passed | CheckOutcome::Skipped => known.answered_at,
+    });
     match last {
         // Nothing begins that observation would not see the end of.
         Some(last) if goes_on && last >= state.started_at && pass.elapsed(last, every) => pass.now,

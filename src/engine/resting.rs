@@ -161,7 +161,7 @@ fn seen(pass: &Pass<'_>, state: &ObservationStatus) -> String {
 fn unproven(pass: &Pass<'_>) -> String {
     let look = match unmeasured::is_all(pass) && pass.status.observation.is_none() {
         true => "look at the release by other means",
-        false => "see why the metric has no value, and look at the release by other means",
+        false => "see why that is so, and look at the release by other means",
     };
     let undo = observation::good_before(pass).map(|_| format!("; to take it back: {}", command(pass, "undo")));
     format!("{look}{}", undo.unwrap_or_default())
@@ -225,9 +225,12 @@ pub fn lack(pass: &Pass<'_>) -> Option<Lack> {
     let stable = pass.stable_hash().unwrap_or_default();
     let available = pass.stable().map_or(0, Revision::warm);
     if available < bounds.enough() {
-        let why = pass.stable().and_then(|stable| trouble::find(stable, None, Timestamp::from_millis(0), pass.now));
+        let look = trouble::Look { since: Timestamp::from_millis(0), now: pass.now, counts_restarts: true };
+        let why = pass.stable().and_then(|stable| trouble::find(stable, None, look));
         let failure = || pass.stable().and_then(|stable| stable.failure.clone());
-        let why = why.map(|problem| trouble::describe(&problem)).or_else(failure);
+        // What is known of all of them together stands in the status only.
+        let known = || pass.status.stable.as_ref()?.problem.as_ref().map(trouble::describe);
+        let why = why.map(|problem| trouble::describe(&problem)).or_else(failure).or_else(known);
         let why = why.map(|why| format!("; {why}")).unwrap_or_default();
         let text = format!("{available} of {} pods are available{why}", bounds.replicas);
         return Some(Lack::new("PodsUnavailable", text));

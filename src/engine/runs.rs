@@ -129,25 +129,22 @@ fn never_started(pass: &Pass<'_>, check: &Check, state: &CheckStatus, name: &str
 }
 
 /// Has it run, if it does not yet.
-pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
+///
+/// # Errors
+/// There is nobody whom it could ask.
+pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) -> Result<(), &'static str> {
     let name = name(pass, state);
     state.job = Some(name.clone());
     if let Some(job) = job(pass, state) {
         if job.pod.is_past() {
-            return;
+            return Ok(());
         }
         let due = state.answered_at.map_or(state.started_at, |at| at.plus(check.interval));
         let waits = waits_for(pass, job, due).map(|why| format!("Job {name} waits: {why}"));
         state.message = bounded(&waits.unwrap_or_else(|| format!("Job {name} runs")), 256);
-        return;
+        return Ok(());
     }
-    let run = match work(pass, check, state) {
-        Ok(run) => run,
-        Err(why) => {
-            state.message = why.into();
-            return;
-        }
-    };
+    let run = work(pass, check, state)?;
     if let Some(denial) = denied(pass, &name) {
         state.message = bounded(&denial.text, 256);
     }
@@ -160,6 +157,7 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     };
     let new = new_job(pass, name, run, timeout);
     pass.after.push(Effect::CreateJob(Box::new(new)));
+    Ok(())
 }
 
 /// A Job of the release, with what its containers know of it.
@@ -195,7 +193,7 @@ fn work(pass: &Pass<'_>, check: &Check, state: &CheckStatus) -> Result<Run, &'st
         (None, Some(http), _) => {
             let addresses = addresses(pass, http, state.attempts);
             if addresses.is_empty() {
-                return Err("there is nobody to ask: no ready pod, or none with this port");
+                return Err(checks::NOBODY);
             }
             Ok(Run::Http(Box::new(HttpQuestion { addresses, http: request(pass, check, http), timeout })))
         }

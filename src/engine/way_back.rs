@@ -86,6 +86,7 @@ pub fn waits_for_route(pass: &Pass<'_>, policy: &Policy) -> bool {
 pub fn held_up<'a>(pass: &'a Pass<'_>) -> Option<(&'a str, String)> {
     let stable = pass.stable().filter(|stable| stable.warm() < pass.bounds().enough())?;
     let since = pass.status.rollback.as_ref()?.started_at;
-    let trouble = trouble::find(stable, None, since, pass.now).map(|problem| trouble::describe(&problem));
+    let look = trouble::Look { since, now: pass.now, counts_restarts: true };
+    let trouble = trouble::find(stable, None, look).map(|problem| trouble::describe(&problem));
     Some((pass.stable_hash()?, stable.failure.clone().or(trouble)?))
 }

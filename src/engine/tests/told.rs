@@ -1,6 +1,8 @@
-//! What is told of checks: how many answers were wrong, what is ignored, what was not asked to its end.
+//! What is told of checks: how many answers were wrong, what was expected, what is ignored, what was not
+//! asked to its end.
 
-use serde_json::json;
+use rstest::rstest;
+use serde_json::{Value, json};
 
 use super::{
     checked::with_checks,
@@ -37,6 +39,24 @@ fn a_flaky_candidate_that_passes_by_luck_shows_how_many_answers_were_wrong() {
     let state = check(&world, "health");
     assert_eq!((state.outcome, state.attempts, state.wrong, state.failures), (CheckOutcome::Passed, 15, 4, 0));
     assert!(state.message.starts_with("4 of 15 answers wrong; GET /: "), "{}", state.message);
+}
+
+#[rstest]
+#[case::by_default(json!({}), "status 200 to 299")]
+#[case::refused(json!({"status": 401}), "status 401")]
+#[case::of_all_kinds(
+    json!({"headers": {"x-a": "1"}, "json": {"db": "up", "n": 2}, "cel": "json.n < 3", "maxLatency": "500ms"}),
+    "status 200 to 299, p95 within 500ms, header x-a: 1, JSON field db = \"up\", JSON field n = 2, json.n < 3"
+)]
+#[case::of_much(json!({"cel": format!("{}true", "json.n < 3 && ".repeat(70))}), "status 200 to 299, json.n < 3 && json.n < 3 && ")]
+fn what_passed_says_what_was_expected(#[case] expect: Value, #[case] told: &str) {
+    let mut world = with_checks(json!([{"name": "health", "http": {"path": "/health", "expect": expect}}]));
+    world.set_image("v2");
+    minutes(&mut world, 1);
+    let state = check(&world, "health");
+    let whole = format!("GET /health: 200; expected {told}");
+    assert!(state.outcome == CheckOutcome::Passed && state.message.starts_with(&whole), "{}", state.message);
+    assert!(state.message.len() <= 160, "{}", state.message);
 }
 
 #[test]
