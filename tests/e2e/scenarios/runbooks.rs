@@ -24,7 +24,7 @@ pub const ALL: &[Scenario] = scenarios! {
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What the manifests say, and what they say here.
-const SHORTER: [(&str, &str); 23] = [
+const SHORTER: [(&str, &str); 24] = [
     ("pause: {duration: 1h}", "pause: {duration: 12s}"),
     ("pause: {duration: 30m}", "pause: {duration: 12s}"),
     ("pause: {duration: 5m}", "pause: {duration: 12s}"),
@@ -49,6 +49,7 @@ const SHORTER: [(&str, &str); 23] = [
     ("http_req_duration: ['p(95)<1000']", "http_req_duration: ['p(95)<1900']"),
     ("http_req_duration: ['p(95)<500']", "http_req_duration: ['p(95)<1900']"),
     ("maxLatency: 500ms", "maxLatency: 5s"),
+    ("attempts: 5\n    interval: 2s\n", "attempts: 5\n    interval: 500ms\n"),
     ("attempts: 3\n", "attempts: 3\n    timeout: 30s\n"),
     ("attempts: 20\n", "attempts: 20\n    timeout: 30s\n"),
     // A tenth of the client's requests, in windows of seconds.
@@ -372,6 +373,8 @@ async fn farmers_market_checks(world: World) {
     taken_back(&world, &shop, &broken).await;
     world.event("CheckFailed", "check health, 5 answers: GET /api/health: expected status 200 to 299 (500 from ").await;
     turns_bad_at_ten_percent(&world, &shop, "v30", "{\"log_errors\": 5}", "check log-errors failed: ").await;
+    let told = "check health failed: GET /api/health: expected JSON field services.database";
+    turns_bad_at_ten_percent(&world, &shop, "v31", "{\"health_database\": \"down\"}", told).await;
     stopped_by_variables(&world, &shop, REMOVED, "Secret shop-env has no key REDIS_URL").await;
 }
 
