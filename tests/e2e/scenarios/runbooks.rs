@@ -25,7 +25,7 @@ pub const ALL: &[Scenario] = scenarios! {
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What the manifests say, and what they say here.
-const SHORTER: [(&str, &str); 28] = [
+const SHORTER: [(&str, &str); 30] = [
     ("pause: {duration: 1h}", "pause: {duration: 12s}"),
     ("pause: {duration: 30m}", "pause: {duration: 12s}"),
     ("pause: {duration: 5m}", "pause: {duration: 12s}"),
@@ -39,7 +39,9 @@ const SHORTER: [(&str, &str); 28] = [
     ("duration: 24h", "duration: 20s"),
     ("observation:\n    duration: 1h", "observation:\n    duration: 25s"),
     // As long as the load tests take nobody else on this machine is to starve.
-    ("duration: '5s'", "duration: '2s'"),
+    ("vus: 50", "vus: 10"),
+    ("duration: '5m'", "duration: '2s'"),
+    ("duration: '1m'", "duration: '2s'"),
     // What Prometheus hears of pods that were taken back is not to be taken for the next ones'.
     ("candidateService: shop-candidate", "candidateService: shop-candidate\n    scaleDownDelay: 2s"),
     // The test application's word for it.
