@@ -79,7 +79,9 @@ async fn runbook(world: &World, text: &str) -> (Shop, Load) {
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-config"}, "data": {
         "NEXTAUTH_URL": "https://shop.example.com", "NODE_ENV": "production", "LOG_LEVEL": "info",
         "API_BASE_URL": "https://api.example.com", "SHIPPING_PROVIDER": "mock", "CORS_ORIGIN": "https://example.com",
-        "RATE_LIMIT_MAX_REQUESTS": "100",
+        "RATE_LIMIT_MAX_REQUESTS": "100", "DATABASE_POOL_MIN": "5", "DATABASE_POOL_MAX": "20",
+        "DATABASE_IDLE_TIMEOUT": "900", "NOTIFICATION_EMAIL_FROM": "noreply@example.com", "LOG_FORMAT": "json",
+        "API_PORT": "8080", "JWT_EXPIRY": "24h",
     }});
     world.apply_value(config).await;
     let mut text = super::checks::with_k6(text);
@@ -251,7 +253,11 @@ async fn shipping(world: World) {
     taken_back(&world, &shop, &broken).await;
     let told = "check synthetic failed: GET /health: ";
     turns_bad_after(&world, &shop, "v30", "{\"failing_paths\": \"/health\"}", told).await;
-    stopped_by_variables(&world, &shop, TOO_SHORT, "Secret shop-env: JWT_SECRET has 5 bytes, at least 32").await;
+    let no_expiry = "[{\"op\":\"remove\",\"path\":\"/data/JWT_EXPIRY\"}]";
+    world.kubectl(&format!("patch configmap shop-config --type=json -p {no_expiry}")).await.expect_success();
+    let told =
+        "Secret shop-env: JWT_SECRET has 5 bytes, at least 32 are needed; ConfigMap shop-config has no key JWT_EXPIRY";
+    stopped_by_variables(&world, &shop, TOO_SHORT, told).await;
 }
 
 async fn multiship(world: World) {
