@@ -94,12 +94,19 @@ async fn runbook(world: &World, text: &str) -> (Shop, Load) {
     (shop, load)
 }
 
+/// A good version is promoted: each metric says Pass, and each check was asked and has passed.
 async fn promoted(shop: &Shop, version: &str) {
     shop.release(version, &[]).await;
     let healthy = |status: &ServiceReleaseStatus| status.phase == Phase::Healthy;
     let status = shop.reaches_within(PATIENCE, "Healthy", healthy).await;
     let judged = |it: &VerdictStatus| it.measurements > 0 && it.outcome == VerdictOutcome::Pass;
     assert!(status.verdicts.iter().all(judged), "{:?}", status.verdicts);
+    let number = status.release.as_ref().map_or(0, |release| release.number);
+    for check in &shop.get().await.spec.checks {
+        let asked = status.checks.iter().find(|asked| asked.name == check.name && asked.release == number);
+        let passed = asked.is_some_and(|asked| asked.outcome == CheckOutcome::Passed && asked.attempts > 0);
+        assert!(passed, "check {}: {asked:?}", check.name);
+    }
 }
 
 /// A version that is broken by a variable, and what it is taken back for: a check or a metric.
