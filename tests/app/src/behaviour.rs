@@ -98,6 +98,10 @@ pub(crate) struct Behaviour {
     /// Lines with "ERROR something failed" to log each second.
     #[arg(long, env = "LOG_ERRORS", default_value_t = 0)]
     pub(crate) log_errors: u32,
+    /// A line to log each second; none if it is empty.
+    #[arg(long, env = "LOG_LINE", default_value = "")]
+    #[serde(default)]
+    pub(crate) log_line: String,
 }
 
 impl Behaviour {
@@ -145,13 +149,17 @@ pub(crate) fn lists(list: &str, path: &str, n: u64, agent: &str) -> bool {
     })
 }
 
-/// Logs as many errors as `wanted` says, following its changes.
-pub(crate) async fn log_errors(wanted: impl Fn() -> u32) {
+/// Logs as many errors as `wanted` says, and its line, following its changes.
+pub(crate) async fn log(wanted: impl Fn() -> Behaviour) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        for _ in 0..wanted() {
+        let Behaviour { log_errors, log_line, .. } = wanted();
+        for _ in 0..log_errors {
             println!("{} ERROR something failed, as asked", stamp(Timestamp::now()));
+        }
+        if !log_line.is_empty() {
+            println!("{} {log_line}", stamp(Timestamp::now()));
         }
     }
 }
@@ -215,6 +223,7 @@ mod tests {
             private_open: false,
             quote_fails: false,
             log_errors: 0,
+            log_line: String::new(),
         }
     }
 

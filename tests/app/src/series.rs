@@ -29,6 +29,13 @@ db_query_duration_seconds_count +100
 pg_replication_lag_seconds 0.02
 redis_evicted_keys_total +0
 payments_total{outcome="success"} +10
+carts_total +10
+checkouts_total +9
+orders_total +8.5
+order_creation_seconds_bucket{le="60"} +8.5
+order_creation_seconds_bucket{le="300"} +8.5
+order_creation_seconds_bucket{le="+Inf"} +8.5
+order_creation_seconds_count +8.5
 kubelet_volume_stats_available_bytes 5e10
 kubelet_volume_stats_capacity_bytes 1e11
 "#;

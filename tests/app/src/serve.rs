@@ -39,7 +39,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::behaviour::{Behaviour, burn_cpu, hold_memory, lists, log_errors};
+use crate::behaviour::{Behaviour, burn_cpu, hold_memory, lists, log};
 use crate::http::{self, Answer};
 use crate::{Stop, duration, series, stamp};
 
@@ -168,8 +168,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tokio::spawn(hold_memory(move || memory.behaviour().allocate_mib));
     let cpu = app.clone();
     burn_cpu(move || cpu.behaviour().burn_millicpu);
-    let errors = app.clone();
-    tokio::spawn(log_errors(move || errors.behaviour().log_errors));
+    let lines = app.clone();
+    tokio::spawn(log(move || lines.behaviour()));
     println!("{} listening on {address} version={}", stamp(Timestamp::now()), app.version);
     println!("{} {start_line} on port {}", stamp(Timestamp::now()), address.port());
 

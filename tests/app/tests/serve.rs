@@ -138,6 +138,8 @@ fn logs_errors_when_asked_to() {
     let (mut app, address) = Testapp::serve(&[]);
     post(address, "/admin/behaviour", r#"{"log_errors": 1}"#);
     app.line("ERROR something failed");
+    let (mut app, _address) = Testapp::serve(&[("LOG_LINE", "TypeError: x is undefined")]);
+    app.line("TypeError: x is undefined");
 }
 
 #[test]

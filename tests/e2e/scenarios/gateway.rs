@@ -240,8 +240,8 @@ async fn given_back_in_the_middle(world: World) {
     load.assert_no_failed_requests().await;
 }
 
-/// An example of the documentation, made to run here: the test application in place of its image, and this
-/// scenario's host name.
+/// An example of the documentation, made to run here: the test application in place of its image, with the resources that
+/// its container says, and this scenario's host name.
 pub(super) async fn example(world: &World, text: &str) -> Shop {
     apply_example(world, text).await;
     let shop = Shop::watch(world, "shop").await;
@@ -255,7 +255,12 @@ pub(super) async fn apply_example(world: &World, text: &str) {
     for document in text.replace("shop.example.com", &world.hostname()).split("\n---\n") {
         let mut object = yaml(document);
         if object["kind"] == "ServiceRelease" {
-            object["spec"]["template"]["spec"] = pods["spec"]["template"]["spec"].clone();
+            let resources = object.pointer("/spec/template/spec/containers/0/resources").cloned();
+            let mut pod = pods["spec"]["template"]["spec"].clone();
+            if let Some(resources) = resources {
+                pod["containers"][0]["resources"] = resources;
+            }
+            object["spec"]["template"]["spec"] = pod;
         }
         if object["kind"] == "Deployment" {
             // Its version is its name.

@@ -1,21 +1,21 @@
 //! Two requests a minute through the gateway: nothing is decided on too few of them, and in the end they are enough. What
-//! takes minutes here takes them because of that.
+//! takes minutes here takes them because of that. What asks by itself waits for none of them.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
+use servicerelease::api::{CheckOutcome, Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
 
 use super::ten_percent::{ALL_REQUESTS, ERRORS};
 use crate::{
-    harness::{Load, Scenario, Shop, World, counted, note},
+    harness::{Load, Scenario, Shop, World, counted, note, postgres::Postgres},
     scenarios,
 };
 
 pub const ALL: &[Scenario] = scenarios! {
     a_bad_candidate_is_found, Together, Prometheus;
     a_good_candidate_is_promoted, Together, Prometheus;
-    found_by_a_check_and_by_a_limit, Together, Prometheus;
+    found_by_checks_and_by_a_limit, Together, Prometheus;
 };
 
 /// For a dozen of requests to one side.
@@ -23,18 +23,49 @@ const PATIENCE: Duration = Duration::from_secs(13 * 60);
 /// For the next few.
 const A_FEW_REQUESTS: Duration = Duration::from_secs(4 * 60);
 
-/// A candidate with so many percent of the requests, whose database is asked for after the weight.
-async fn shop(world: &World, weight: i32, metrics: Value) -> (Shop, Load) {
-    let health = json!({"path": "/health", "expect": {"json": {"database": "connected"}}});
+/// A candidate with so many percent of the requests, whose database is asked for after the weight, and what else needs no
+/// clients.
+async fn shop(world: &World, weight: i32, metrics: Value) -> (Shop, Load, Postgres) {
+    world.apply("{apiVersion: v1, kind: Secret, metadata: {name: shop-env}, stringData: {TOKEN: abc}}").await;
+    let postgres = Postgres::start(world).await;
+    postgres.sql("CREATE TABLE orders (paid bool)").await;
+    postgres.sql("INSERT INTO orders VALUES (true)").await;
     let scraped = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "8080"});
     let spec = json!({
-        "checks": [{"name": "health", "when": ["EachStep"], "http": health}],
+        "checks": [health(), smoke(), log(), keys(), sql()],
         "analysis": {"interval": "5s", "metrics": metrics}, "template": {"metadata": {"annotations": scraped}},
         "strategy": {"canary": {"steps": [{"setWeight": weight}, {"pause": {"duration": "10s"}}]}},
     });
     let shop = world.routed_shop("GATEWAY", &spec.to_string()).await;
     let load = Load::start_every(world, &world.url_of("edge").await, &world.hostname(), "30s").await;
-    (shop, load)
+    (shop, load, postgres)
+}
+
+fn health() -> Value {
+    let health = json!({"path": "/health", "expect": {"json": {"database": "connected"}}});
+    json!({"name": "health", "when": ["EachStep"], "http": health})
+}
+
+/// Asks for nothing that the application counts among its requests.
+fn smoke() -> Value {
+    let url = "http://$(RELEASE_CANDIDATE_SERVICE):8080/health/database";
+    let args = ["load", "--url", url, "--rate", "5", "--duration", "1s", "--fail-on-error"];
+    let container = json!({"name": "smoke", "image": "TESTAPP_IMAGE", "imagePullPolicy": "IfNotPresent", "args": args});
+    json!({"name": "smoke", "when": ["EachStep"], "job": {"template": {"spec": {"containers": [container]}}}})
+}
+
+fn log() -> Value {
+    json!({"name": "log", "when": ["EachStep"], "logs": {"pattern": "ERROR"}})
+}
+
+fn keys() -> Value {
+    json!({"name": "env", "when": ["EachStep"], "keys": [{"secret": "shop-env", "keys": ["TOKEN"]}]})
+}
+
+fn sql() -> Value {
+    let url = json!({"secretKeyRef": {"name": "shop-db", "key": "DATABASE_URL"}});
+    let sql = json!({"query": "SELECT 1 FROM orders WHERE NOT paid", "urlFrom": url});
+    json!({"name": "unpaid", "when": ["EachStep"], "sql": sql})
 }
 
 /// The candidate beside stable: any error that stable has not is one too many.
@@ -62,6 +93,11 @@ fn budget() -> Value {
     })
 }
 
+/// The candidate's pods themselves.
+fn restarts() -> Value {
+    json!({"name": "restarts", "workload": {"maxRestarts": 0}})
+}
+
 fn held(status: &ServiceReleaseStatus) -> bool {
     status.reason == "AnalysisInconclusive"
 }
@@ -79,7 +115,7 @@ fn says_nothing(status: &ServiceReleaseStatus, metric: &str, why: &str) -> bool 
 }
 
 async fn a_bad_candidate_is_found(world: World) {
-    let (shop, load) = shop(&world, 50, json!([errors(100)])).await;
+    let (shop, load, _postgres) = shop(&world, 50, json!([errors(100)])).await;
     shop.release("v2", &[("ERROR_RATE", "1")]).await;
     shop.reaches("held, its pause being over", held).await;
     let status = shop.reaches_within(PATIENCE, "taken back", is_back).await;
@@ -91,24 +127,27 @@ async fn a_bad_candidate_is_found(world: World) {
     note(format!("{failed} requests failed until it was found"));
 }
 
-/// By every kind of verdict, although its first answer is an error; the budget has nothing to say for the five minutes of its
-/// shortest window.
+/// By every kind of verdict and of check, although its first answer is an error; the budget has nothing to say for the five
+/// minutes of its shortest window.
 async fn a_good_candidate_is_promoted(world: World) {
-    let (shop, load) = shop(&world, 50, json!([errors(3), share(3), budget()])).await;
+    let metrics = json!([errors(3), share(3), budget(), restarts()]);
+    let (shop, load, _postgres) = shop(&world, 50, metrics).await;
     shop.release("v2", &[("ERROR_RATE", "1")]).await;
-    let status = shop.reaches("held, its pause being over", held).await;
     load.has_failed(1, A_FEW_REQUESTS).await;
-    world.behave(&status.candidate.unwrap().revision, "{\"error_rate\": 0}").await;
+    world.behave(&shop.status().await.candidate.unwrap().revision, "{\"error_rate\": 0}").await;
     let one = "the value is of 1 requests, at least 3 are needed";
     shop.reaches("one error is no rate", |status| says_nothing(status, "share", one)).await;
+    shop.reaches("held, its pause being over", held).await;
     let status = shop.reaches_within(PATIENCE, "Healthy", |status| status.phase == Phase::Healthy).await;
     let outcomes: Vec<_> = status.verdicts.iter().map(|it| (it.name.as_str(), it.outcome)).collect();
     assert_eq!(
         outcomes,
-        ["errors", "share", "budget"].map(|name| (name, VerdictOutcome::Pass)),
+        ["errors", "share", "budget", "restarts"].map(|name| (name, VerdictOutcome::Pass)),
         "{:?}",
         status.verdicts
     );
+    let passed = status.checks.iter().filter(|check| check.outcome == CheckOutcome::Passed).count();
+    assert_eq!((passed, status.checks.len()), (5, 5), "{:?}", status.checks);
     assert!(counted(&status.verdicts[0]).0 >= 3, "{:?}", status.verdicts[0]);
     assert_eq!(load.report().await.failures, 1, "that one");
 
@@ -125,33 +164,49 @@ async fn a_good_candidate_is_promoted(world: World) {
     note(format!("{failed} requests failed in all"));
 }
 
-async fn found_by_a_check_and_by_a_limit(world: World) {
-    let (shop, load) = shop(&world, 90, json!([share(2)])).await;
+/// A version is taken back.
+async fn taken_back(shop: &Shop, version: &str, variable: (&str, &str), reason: &str, told: &str) {
     let stable = shop.status().await.stable.unwrap().revision;
-    // A check asks by itself: it waits for nobody's requests.
-    shop.release("v2", &[("HEALTH_DATABASE", "gone")]).await;
-    let status = shop.reaches("v2 is taken back", is_back).await;
-    assert_eq!(
-        (status.reason.as_str(), &status.stable.unwrap().revision),
-        ("CheckFailed", &stable),
-        "{}",
-        status.message
-    );
-    assert!(status.message.contains("check health failed: "), "{}", status.message);
+    shop.release(version, &[variable]).await;
+    let status = shop.reaches_within(A_FEW_REQUESTS, &format!("{version} is taken back"), is_back).await;
+    assert_eq!((status.reason.as_str(), status.stable.unwrap().revision), (reason, stable), "{}", status.message);
+    assert!(status.message.contains(told), "{}", status.message);
+}
 
-    shop.release("v3", &[("ERROR_RATE", "1")]).await;
+async fn found_by_checks_and_by_a_limit(world: World) {
+    let (shop, load, postgres) = shop(&world, 90, json!([share(2)])).await;
+    // A check asks by itself: it waits for nobody's requests.
+    let failed = "CheckFailed";
+    taken_back(&shop, "v2", ("HEALTH_DATABASE", "gone"), failed, "check health failed: ").await;
+    taken_back(&shop, "v3", ("FAILING_PATHS", "/health/database"), failed, "check smoke failed: exit code 1").await;
+    taken_back(&shop, "v4", ("LOG_ERRORS", "10"), failed, "check log failed: ").await;
+    postgres.sql("INSERT INTO orders VALUES (false)").await;
+    let told = "check unpaid failed: exit code 1: expected no rows, but there is 1 row";
+    taken_back(&shop, "v5", ("ANYTHING", "new"), failed, told).await;
+    postgres.sql("DELETE FROM orders").await;
+    let removed = world.kubectl("patch secret shop-env --type=json -p [{\"op\":\"remove\",\"path\":\"/data/TOKEN\"}]");
+    removed.await.expect_success();
+    let told = "check env failed: exit code 1: Secret shop-env has no key TOKEN";
+    taken_back(&shop, "v6", ("ANYTHING", "new"), failed, told).await;
+    load.assert_no_failed_requests().await;
+
+    shop.patch(&json!({"spec": {"checks": [health()]}}).to_string()).await;
+    shop.release("v7", &[("ERROR_RATE", "1")]).await;
     let one = "the value is of 1 requests, at least 2 are needed";
     let doubted = |status: &ServiceReleaseStatus| held(status) && says_nothing(status, "share", one);
     shop.reaches_within(A_FEW_REQUESTS, "one error is no rate", doubted).await;
-    let status = shop.reaches_within(A_FEW_REQUESTS, "v3 is taken back", is_back).await;
-    assert_eq!(
-        (status.reason.as_str(), &status.stable.unwrap().revision),
-        ("AnalysisFailed", &stable),
-        "{}",
-        status.message
-    );
+    let status = shop.reaches_within(A_FEW_REQUESTS, "v7 is taken back", is_back).await;
+    assert_eq!(status.reason, "AnalysisFailed", "{}", status.message);
     assert!(status.message.contains("metric share failed: 1 (max 0.5)"), "{}", status.message);
     let failed = load.report().await.failures;
     assert!((2..=4).contains(&failed), "{failed} requests failed");
     note(format!("{failed} requests failed until it was found"));
+
+    // Until its first request nothing is wrong with it: the pause is for a person to end.
+    let steps = json!([{"setWeight": 90}, {"pause": {}}]);
+    let change = json!({"spec": {"analysis": {"metrics": [restarts()]}, "strategy": {"canary": {"steps": steps}}}});
+    shop.patch(&change.to_string()).await;
+    taken_back(&shop, "v8", ("CRASH_AFTER_REQUESTS", "0"), "AnalysisFailed", "metric restarts failed: ").await;
+    let crashed = load.report().await.failures - failed;
+    assert!((1..=2).contains(&crashed), "{crashed} requests failed with its crash");
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome};
+use servicerelease::api::{Phase, ServiceReleaseStatus, VerdictOutcome, VerdictStatus};
 
 use crate::{
     harness::{Load, Scenario, Shop, World, counted, postgres::Postgres},
@@ -89,11 +89,15 @@ async fn found_by_its_burn_rate(world: World) {
     let objective = json!({"objective": 0.9995});
     let counters = json!({"total": ALL_REQUESTS, "events": ERRORS});
     watch(&shop, json!([{"name": "budget", "prometheus": counters, "burnRate": objective}])).await;
-    shop.release("v2", &[]).await;
+    // Errors that the budget is for: of a tenth of the requests, and then of all, fewer than burn.
+    shop.release("v2", &[("ERROR_RATE", "0.004")]).await;
     let held = |status: &ServiceReleaseStatus| status.reason == "AnalysisInconclusive";
     shop.reaches("held without a window", held).await;
     let healthy = |status: &ServiceReleaseStatus| status.phase == Phase::Healthy;
-    shop.reaches_within(Duration::from_secs(420), "Healthy", healthy).await;
+    let status = shop.reaches_within(Duration::from_secs(420), "Healthy", healthy).await;
+    let verdict = &status.verdicts[0];
+    let errors = verdict.windows.iter().any(|window| window.events > 0);
+    assert!(verdict.outcome == VerdictOutcome::Pass && errors, "{verdict:?}");
     shop.patch(r#"{"spec": {"strategy": {"canary": {"steps": [{"setWeight": 10}, {"pause": {}}]}}}}"#).await;
     taken_back(&shop, "v3", &[("ERROR_RATE", "1")], "AnalysisFailed", "metric budget failed: ").await;
 }
@@ -102,29 +106,34 @@ async fn found_by_limits(world: World) {
     let share = format!("(sum(rate({}[10s])) or vector(0)) / sum(rate({}[10s]))", ERRORS, ALL_REQUESTS);
     let (shop, _load) = shop(&world, json!({})).await;
     let limit = json!({"max": 0.1});
-    let by_query =
-        json!([{"name": "errors", "prometheus": {"query": share}, "threshold": limit, "failureThreshold": 2}]);
-    watch(&shop, by_query).await;
+    let by_query = json!({"name": "errors", "prometheus": {"query": share}, "threshold": limit, "failureThreshold": 2});
+    // Prometheus as any API that answers with JSON.
+    let query = "(sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22,code=~%225..%22%7D%5B10s%5D))%20or%20vector(0))/sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22%7D%5B10s%5D))";
+    let web = json!({"provider": "api", "path": format!("/query?query={query}"), "value": "double(json.data.result[0].value[1])"});
+    let by_web = json!({"name": "web-errors", "web": web, "threshold": limit});
+    let by_pods = json!({"name": "restarts", "workload": {"maxRestarts": 0}});
+    watch(&shop, json!([by_query, by_web, by_pods])).await;
     shop.release("v2", &[NOISE]).await;
     shop.step("3/4 pause", Phase::Paused).await;
+    // What is seen of pods is written down only when it changes.
     let passes = |status: &ServiceReleaseStatus| {
-        status.verdicts.first().is_some_and(|it| it.measurements >= 15 && it.outcome == VerdictOutcome::Pass)
+        let often = |it: &VerdictStatus| it.measurements >= 15 || it.name == "restarts";
+        let all = status.verdicts.iter().all(|it| often(it) && it.outcome == VerdictOutcome::Pass);
+        status.verdicts.len() == 3 && all
     };
     shop.reaches("measured often, and passed", passes).await;
     shop.say("Promote").await;
     shop.healthy().await;
+
+    watch(&shop, json!([by_query])).await;
     taken_back(&shop, "v3", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric errors failed: ").await;
-
-    // Prometheus as any API that answers with JSON.
-    let query = "(sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22,code=~%225..%22%7D%5B10s%5D))%20or%20vector(0))/sum(rate(http_requests_total%7Bpod=~%22{{pods}}%22%7D%5B10s%5D))";
-    let web = json!({"provider": "api", "path": format!("/query?query={query}"), "value": "double(json.data.result[0].value[1])"});
-    watch(&shop, json!([{"name": "web-errors", "web": web, "threshold": limit}])).await;
+    watch(&shop, json!([by_web])).await;
     taken_back(&shop, "v4", &[("ERROR_RATE", "0.3")], "AnalysisFailed", "metric web-errors failed: ").await;
-
-    watch(&shop, json!([{"name": "restarts", "workload": {"maxRestarts": 0}}])).await;
+    watch(&shop, json!([by_pods])).await;
     taken_back(&shop, "v5", &[("CRASH_AFTER_REQUESTS", "100")], "AnalysisFailed", "metric restarts failed: ").await;
 }
 
+/// The good one answers a question wrong now and then, and so it does its clients; its log has lines that are no errors.
 async fn found_by_checks(world: World) {
     let job = |name: &str, timeout: &str, args: &[&str]| {
         let container =
@@ -134,22 +143,28 @@ async fn found_by_checks(world: World) {
     };
     let health = json!({"path": "/health", "target": "EachPod", "expect": {"json": {"database": "connected"}}});
     let url = "http://$(RELEASE_CANDIDATE_SERVICE):8080/";
+    let mut smoke = job("smoke", "30s", &["load", "--url", url, "--rate", "20", "--duration", "1s", "--fail-on-error"]);
+    smoke["failureThreshold"] = json!(2);
     let checks = json!([
-        {"name": "health", "when": ["EachStep"], "http": health},
+        {"name": "health", "when": ["EachStep"], "http": health, "successThreshold": 2, "failureThreshold": 2},
         {"name": "log", "when": ["EachStep"], "logs": {"pattern": "ERROR"}},
         {"name": "env", "when": ["EachStep"], "keys": [{"secret": "shop-env", "keys": ["TOKEN"]}]},
-        job("smoke", "30s", &["load", "--url", url, "--rate", "20", "--duration", "1s", "--fail-on-error"]),
+        smoke,
     ]);
     world.apply("{apiVersion: v1, kind: Secret, metadata: {name: shop-env}, stringData: {TOKEN: abc}}").await;
-    let (shop, load) = shop(&world, json!({"checks": checks})).await;
-    shop.release("v2", &[]).await;
-    shop.step("4/5 pause", Phase::Paused).await;
-    load.assert_exact_share("v2", 10.0).await;
+    let steps = json!([{"setWeight": 10}, {"check": ["health"]}, {"pause": {}}]);
+    let (shop, load) = shop(&world, json!({"checks": checks, "strategy": {"canary": {"steps": steps}}})).await;
+    taken_back(&shop, "v2", &[("HEALTH_DATABASE", "gone")], "CheckFailed", "check health failed: ").await;
+    taken_back(&shop, "v3", &[("LOG_ERRORS", "10")], "CheckFailed", "check log failed: ").await;
+    load.assert_no_failed_requests().await;
+    let noise = [("ERROR_RATE", "0.005"), ("FAILING_PATHS", "/health@3"), ("LOG_LINE", "WARN tried again")];
+    shop.release("v4", &noise).await;
+    let status = shop.step("5/6 pause", Phase::Paused).await;
+    let health = status.checks.iter().find(|check| check.name == "health").unwrap();
+    assert_eq!((health.attempts, health.wrong), (3, 1), "{health:?}");
+    load.assert_exact_share("v4", 10.0).await;
     shop.say("Promote").await;
     shop.healthy().await;
-    taken_back(&shop, "v3", &[("HEALTH_DATABASE", "gone")], "CheckFailed", "check health failed: ").await;
-    taken_back(&shop, "v4", &[("LOG_ERRORS", "10")], "CheckFailed", "check log failed: ").await;
-    load.assert_no_failed_requests().await;
     taken_back(&shop, "v5", &[("ERROR_RATE", "0.5")], "CheckFailed", "check smoke failed: exit code 1").await;
 
     let removed = world.kubectl("patch secret shop-env --type=json -p [{\"op\":\"remove\",\"path\":\"/data/TOKEN\"}]");
@@ -158,8 +173,9 @@ async fn found_by_checks(world: World) {
     taken_back(&shop, "v6", &[], "CheckFailed", told).await;
 
     // One that never ends.
-    let checks = json!({"spec": {"checks": [job("endless", "5s", &["load", "--url", url])]}});
-    shop.patch(&checks.to_string()).await;
+    let checks = json!([job("endless", "5s", &["load", "--url", url])]);
+    let strategy = json!({"canary": {"steps": [{"setWeight": 10}, {"pause": {}}]}});
+    shop.patch(&json!({"spec": {"checks": checks, "strategy": strategy}}).to_string()).await;
     taken_back(&shop, "v7", &[], "CheckFailed", "check endless failed: ").await;
     let still = world.kubectl("get pods -l job-name --field-selector status.phase=Running -o name").await;
     assert_eq!(still.text.trim(), "", "no Job runs on");
@@ -169,6 +185,7 @@ async fn found_by_checks(world: World) {
 async fn found_by_questions_to_the_database(world: World) {
     let postgres = Postgres::start(&world).await;
     postgres.sql("CREATE TABLE orders (paid bool)").await;
+    postgres.sql("INSERT INTO orders VALUES (true), (true)").await;
     let url = json!({"secretKeyRef": {"name": "shop-db", "key": "DATABASE_URL"}});
     let sql = json!({"query": "SELECT 1 FROM orders WHERE NOT paid", "urlFrom": url});
     let steps = json!([{"setWeight": 10}, {"check": ["unpaid"]}, {"pause": {}}]);
