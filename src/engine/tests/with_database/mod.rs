@@ -196,6 +196,7 @@ mod forward;
 mod keys;
 mod lacking;
 mod left;
+mod mounted;
 mod onward;
 mod page;
 mod plans;
