@@ -23,9 +23,7 @@ use super::{CaSource, Duration, JobCheck, SecretSource, Verify};
     validation = Rule::new("!has(self.onRollback) || self.onRollback != 'Keep' || !has(self.migration) || self.migration.previousRevisionCompatible").message("onRollback: Keep needs migration.previousRevisionCompatible: the old code would run on the new schema"),
     validation = Rule::new("!has(self.migrationDown) || has(self.migration)").message("migrationDown needs migration"),
     validation = Rule::new("!has(self.migrationDown) || !has(self.migrationDown.sql) || !has(self.migration) || !has(self.migration.sql) || self.migrationDown.sql.set == self.migration.sql.set").message("migrationDown.sql.set has to be migration.sql.set: the ledger knows by it what is to be taken back"),
-    validation = Rule::new("!has(self.seed) || !has(self.seed.sql) || !has(self.migration) || !has(self.migration.sql) || self.seed.sql.set != self.migration.sql.set").message("seed.sql.set is that of the migration, whose files the ledger would take the seed's for: set seed.sql.set, say to seed"),
-    validation = Rule::new("!has(self.migration) || !has(self.migration.approval) || self.migration.approval != 'WhenDataLoss' || has(self.migration.sql) || (has(self.rehearsal) && self.rehearsal.mode == 'Required')").message("migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never"),
-    validation = Rule::new("!has(self.seed) || !has(self.seed.approval) || self.seed.approval != 'WhenDataLoss' || has(self.seed.sql)").message("seed.approval: WhenDataLoss of an image of yours, which nobody rehearses: what it loses is not known; say Required or Never")
+    validation = Rule::new("!has(self.seed) || !has(self.seed.sql) || !has(self.migration) || !has(self.migration.sql) || self.seed.sql.set != self.migration.sql.set").message("seed.sql.set is that of the migration, whose files the ledger would take the seed's for: set seed.sql.set, say to seed")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Database {
@@ -104,11 +102,8 @@ impl Database {
     pub fn approval_seed(&self) -> MigrationApproval {
         let Some(seed) = &self.seed else { return MigrationApproval::Never };
         let up = self.migration.as_ref().and_then(|migration| migration.approval);
-        let unsaid = match seed.change.sql {
-            Some(_) => up.unwrap_or(MigrationApproval::WhenDataLoss),
-            None => MigrationApproval::Never,
-        };
-        seed.approval.unwrap_or(unsaid)
+        let readable = seed.change.is_readable();
+        asked(seed.approval.or(up.filter(|_| readable)), readable)
     }
 
     /// The way to the database that holds a session.
@@ -311,8 +306,9 @@ pub struct Migration {
     /// halted. SQL files need it not: the ledger knows.
     #[serde(default)]
     pub idempotent: bool,
-    /// Whether a person has to approve it. Default WhenDataLoss for sql or with a rehearsal, else Never. What is said here
-    /// holds for migrationDown and for the SQL files of the seed too, unless they say something else.
+    /// Whether a person has to approve it. Default WhenDataLoss for sql, with a rehearsal, and for a template whose first
+    /// container mounts ConfigMaps, where SQL files (*.sql) are read; else Never, since nobody reads what it runs. What is said
+    /// here holds for migrationDown and for the SQL files of the seed too, unless they say something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<MigrationApproval>,
 }
@@ -321,9 +317,18 @@ impl Migration {
     /// When a person has to approve.
     #[must_use]
     pub fn approval(&self, rehearsed: bool) -> MigrationApproval {
-        let known = self.change.sql.is_some() || rehearsed;
-        let default = if known { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
-        self.approval.unwrap_or(default)
+        asked(self.approval, self.change.is_readable() || rehearsed)
+    }
+}
+
+/// When a person is asked for a change. `known`: something tells whether it loses data; of what nobody knows that of,
+/// WhenDataLoss asks always.
+fn asked(said: Option<MigrationApproval>, known: bool) -> MigrationApproval {
+    match said {
+        Some(MigrationApproval::WhenDataLoss) if !known => MigrationApproval::Required,
+        Some(said) => said,
+        None if known => MigrationApproval::WhenDataLoss,
+        None => MigrationApproval::Never,
     }
 }
 
@@ -334,9 +339,9 @@ pub struct Seed {
     /// What is run.
     #[serde(flatten)]
     pub change: Change,
-    /// Whether a person has to approve it, in the same approval as the migration's. Default of SQL files: as migration.approval
-    /// says; where that is not set WhenDataLoss, by what their statements say, since nobody rehearses them. Default of a template
-    /// of yours: Never.
+    /// Whether a person has to approve it, in the same approval as the migration's. Default of SQL files, and of a template whose
+    /// first container mounts ConfigMaps, where SQL files (*.sql) are read: as migration.approval says; where that is not set
+    /// WhenDataLoss, by what their statements say. Default of another template of yours, which nobody reads: Never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<MigrationApproval>,
 }
@@ -399,9 +404,12 @@ pub struct ImageFrom {
 
 /// When a person has to approve a migration, a seed, or that a migration is taken back. WhenDataLoss: where statements drop,
 /// empty, delete, cut off or write over what is there, or make a column NOT NULL without DEFAULT, so that rows of older code are
-/// refused; and where a rehearsal finds tables, columns or rows gone. That is the default, but for a migration of an image of yours
-/// that is not rehearsed, and for a seed of one: Never. What is said of the migration holds for migrationDown and for the files of
-/// the seed, unless they say something else.
+/// refused; and where a rehearsal finds tables, columns or rows gone. Of a template of yours the statements are those of the files
+/// *.sql that its first container mounts from ConfigMaps, but for those that its tool's own table has as applied, and those that
+/// take back (.down.sql, Flyway's U, beside Prisma's migration.sql); one that cannot be read counts as one that may lose data. Where
+/// nothing can be read, said by itself it asks always. It is the default, but for a template of yours that mounts no ConfigMap and
+/// is not rehearsed: Never. What is said of the migration holds for migrationDown and for the files of the seed, unless they say
+/// something else.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationApproval {
     /// Where it loses data: by statements that say so, also by CASCADE or by a rule, and by what a rehearsal finds. UPDATE of a

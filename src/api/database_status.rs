@@ -56,19 +56,20 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub files_hash: String,
-    /// SQL files that are not applied yet, at most 8.
+    /// SQL files that are not applied yet, at most 8. Of a template of yours those that its pod mounts from ConfigMaps, and that its
+    /// tool's own table does not have: Prisma's, golang-migrate's, Flyway's, sqlx's. Without such a table all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub pending: Vec<String>,
-    /// Statements of the migration that lose data: of what is there, or rows of older code that they refuse; each with its file
-    /// and line, at most 8.
+    /// Statements of the migration's pending files that lose data: of what is there, or rows of older code that they refuse; each
+    /// with its file and line, at most 8. So does a file of a template of yours that cannot be read, unless it is rehearsed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 160)))]
     pub risks: Vec<String>,
     /// Whether data are lost by one of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loses_data: bool,
-    /// The SQL files of the seed, where it is due.
+    /// The files of the seed, where it is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<SeedStatus>,
     /// What takes the migration back, where onRollback is MigrateDown.
@@ -131,7 +132,7 @@ pub struct DatabaseStatus {
     pub seeded_at: Option<Timestamp>,
 }
 
-/// What preflight found of the SQL files that are put into a database once.
+/// What preflight found of the files that are put into a database once: SQL files, or what a pod mounts of ConfigMaps.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SeedStatus {

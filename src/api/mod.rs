@@ -11,6 +11,7 @@ pub mod database;
 pub mod database_status;
 pub mod evidence;
 pub mod http_check;
+pub mod mounted;
 pub mod progress_status;
 pub mod release;
 pub mod router;
@@ -44,6 +45,7 @@ pub use evidence::{
     CheckOutcome, CheckStatus, RecentStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,
 };
 pub use http_check::{CaSource, Expect, Header, HttpCheck, Method, Scheme, SecretKey, SecretSource, Target};
+pub use mounted::MountedMaps;
 pub use progress_status::{
     Draining, Hold, RollbackCause, RollbackStatus, StepName, StepProgress, StepStatus, Suspension, Unreached,
 };

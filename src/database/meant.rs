@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::engine::Meant;
 
-use super::{hexadecimal, preflight::text};
+use super::{hexadecimal, mounted, preflight::text};
 
 /// The most that is read of mounted files, in bytes; a ConfigMap has at most 1 MiB.
 const MOST: u64 = 16 << 20;
@@ -92,22 +92,31 @@ pub async fn differs(connection: &mut PgConnection, meant: &Meant) -> Result<Opt
 /// # Errors
 /// Those of the file system, and files beyond all measure.
 pub fn files(paths: &[String]) -> io::Result<String> {
+    files_under(Path::new("/"), paths)
+}
+
+/// The same where the files of another pod are mounted under a root: they have the names that they have there.
+///
+/// # Errors
+/// See [`files`].
+pub fn files_under(root: &Path, paths: &[String]) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut left = MOST;
     for path in paths {
-        add(Path::new(path), &mut hash, &mut left)?;
+        add(&mounted::under(root, path), Path::new(path), &mut hash, &mut left)?;
     }
     Ok(hexadecimal(&hash.finalize())[..32].to_owned())
 }
 
-fn add(path: &Path, hash: &mut Sha256, left: &mut u64) -> io::Result<()> {
+/// `called`: what it is called where it is meant to be.
+fn add(path: &Path, called: &Path, hash: &mut Sha256, left: &mut u64) -> io::Result<()> {
     let known = fs::metadata(path)?;
-    let name = path.to_string_lossy();
+    let name = called.to_string_lossy();
     if known.is_dir() {
         let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
         entries.retain(|entry| !entry.file_name().to_string_lossy().starts_with(".."));
         entries.sort_by_key(fs::DirEntry::file_name);
-        return entries.iter().try_for_each(|entry| add(&entry.path(), hash, left));
+        return entries.iter().try_for_each(|entry| add(&entry.path(), &called.join(entry.file_name()), hash, left));
     }
     *left = left
         .checked_sub(known.len())
@@ -140,6 +149,14 @@ mod tests {
         fs::remove_file(path("..data")).unwrap();
         symlink("..2026_2", path("..data")).unwrap();
         assert_eq!(hash(), first, "the same files, mounted again");
+        let under = files_under(directory.path(), &["/".to_owned()]).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::create_dir(elsewhere.path().join("sql")).unwrap();
+        fs::write(elsewhere.path().join("sql/001.sql"), "CREATE TABLE a ();").unwrap();
+        let moved = files_under(elsewhere.path(), &["/sql".to_owned()]).unwrap();
+        assert_ne!(moved, under, "it is called /sql/001.sql there");
+        let root = elsewhere.path().join("sql");
+        assert_eq!(files_under(&root, &["/".to_owned()]).unwrap(), under);
         fs::write(path("..2026_2/001.sql"), "DROP TABLE customers;").unwrap();
         assert_ne!(hash(), first);
         assert!(files(&["/nowhere/at/all".to_owned()]).is_err());

@@ -1,16 +1,12 @@
 //! Carrying out tasks: which part of this room does what, and what is reported of it.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use sqlx::Connection as _;
 
 use crate::{
     api::{self, WorkOutcome},
-    engine::{Meant, Planned, Report, SqlRun, Task, Wrapped, task::OF_SEED},
+    engine::{Meant, Report, SqlRun, Task, Wrapped},
 };
 
 use super::{
@@ -18,11 +14,13 @@ use super::{
     backup::{self, Kept, Owner},
     command::{self, stop::Stop},
     connection::{self, told},
-    forget, meant,
-    migrate::{self, Unsettled, files, pending, risks},
-    preflight::{self, Wanted},
+    forget,
+    look::{self, Looked},
+    meant,
+    migrate::{self, Unsettled, files},
+    preflight::Wanted,
     rehearsal::{self, Then, Tried},
-    report, restore, rights, scratch, verify,
+    report, restore, scratch, verify,
 };
 
 /// What a run that is told to end says of it.
@@ -72,12 +70,13 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set, release, watched, planned, down, seed } => {
+        Task::Preflight { min_version, session, limits, set, release, mounted, planned, down, seed, seed_mounted } => {
             let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
-            let mounted = Mounted { set: set.as_deref(), seed: seed.as_deref(), release, watched, down: *down };
+            let (set, seed) = (set.as_deref(), seed.as_deref());
+            let files = Looked { set, seed, release, mounted, seed_mounted, down: *down };
             // It may be waiting for somebody's transaction. Nothing was done: the next Job looks again.
             tokio::select! {
-                looked = look(places, &wanted, &mounted) => looked,
+                looked = look::look(places, &wanted, &files) => looked,
                 () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
             }
         }
@@ -128,7 +127,7 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
             forget::seed(&places.url, seed.as_ref(), of, run.timeout, ended).await
         }
         Task::PreflightDown { set, of, meant } => tokio::select! {
-            looked = look_down(places, set.as_deref(), of, meant) => looked,
+            looked = look::look_down(places, set.as_deref(), of, meant) => looked,
             () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
         },
         Task::Wrap(wrapped) => {
@@ -164,134 +163,6 @@ pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
     let SqlRun { set, release, lock_timeout, timeout, plan, meant, which } = run.clone();
     let (lock_timeout, timeout) = (duration(lock_timeout), duration(timeout));
     migrate::Settings { set, release, lock_timeout, timeout, plan, meant, which, observe: false }
-}
-
-/// What is mounted that preflight looks at.
-struct Mounted<'a> {
-    /// The set of the migration's SQL files.
-    set: Option<&'a str>,
-    /// The set of the seed's.
-    seed: Option<&'a str>,
-    /// Of which release they are.
-    release: &'a str,
-    /// Where ConfigMaps are mounted in the pod of a command of the user's.
-    watched: &'a [String],
-    /// Whether files are there that would take the migration back.
-    down: bool,
-}
-
-async fn look(places: &Places, wanted: &Wanted<'_>, mounted: &Mounted<'_>) -> Report {
-    let (findings, mut faults) = match preflight::look(&places.url, wanted).await {
-        Ok(looked) => looked,
-        Err(why) => return report::not_begun(why),
-    };
-    for lacking in [rights::look(places, wanted.planned).await, rights::over_tool(places).await] {
-        match lacking {
-            Ok(lacking) => faults.extend(lacking),
-            Err(why) => faults.push(why),
-        }
-    }
-    let mut report = Report {
-        server_version: report::cut(&findings.server_version, 64),
-        size_bytes: findings.size_bytes,
-        database: report::cut(&findings.identity, 128),
-        ..report::not_begun("")
-    };
-    let watched = mounted.watched;
-    if !watched.is_empty() {
-        match meant::files(watched) {
-            Ok(hash) => report.files_hash = hash,
-            Err(error) => faults.push(format!("the files under {} cannot be read: {error}", watched.join(", "))),
-        }
-    }
-    let rehearsed = wanted.planned.contains(&Planned::Rehearsal);
-    faults.extend(look_at_files(places, mounted, rehearsed, &mut report).await);
-    if faults.is_empty() {
-        report.outcome = WorkOutcome::Done;
-        report.message = format!(
-            "PostgreSQL {}, database {} of {} bytes, {} connections free",
-            findings.server_version, findings.database, findings.size_bytes, findings.free_connections
-        );
-    } else {
-        report.message = report::faults(&faults);
-    }
-    report
-}
-
-/// Looks at the SQL files of the migration, and at those of the seed, which come after them.
-async fn look_at_files(places: &Places, mounted: &Mounted<'_>, rehearsed: bool, report: &mut Report) -> Vec<String> {
-    let Mounted { set, seed, release, down, .. } = *mounted;
-    let (mut faults, mut before) = (Vec::new(), Vec::new());
-    if let Some(set) = set {
-        match to_run(&places.files, &places.url, set, release).await {
-            Err(why) => faults.push(why),
-            Ok(ToRun { hash, pending }) => {
-                report.files_hash = hash;
-                report.count = i64::try_from(pending.len()).unwrap_or(i64::MAX);
-                report.pending = pending.iter().map(|file| file.name.clone()).collect();
-                if down {
-                    let back = pending::way_back(&files::read_down(&places.down_files), &pending);
-                    (report.down_risks, report.down_loses_data) = back;
-                }
-                (report.risks, report.loses_data) = risks::told(&pending, rehearsed);
-                before = pending;
-            }
-        }
-    }
-    if let Some(set) = seed {
-        match to_run(&places.seed_files, &places.url, set, release).await {
-            Err(why) => faults.push(format!("{OF_SEED}{why}")),
-            Ok(ToRun { hash, pending }) => {
-                report.seed_hash = hash;
-                (report.seed_risks, report.seed_loses_data) = risks::told_after(&before, &pending);
-            }
-        }
-    }
-    faults
-}
-
-/// SQL files, and those of them that the ledger does not have.
-struct ToRun {
-    hash: String,
-    pending: Vec<files::File>,
-}
-
-async fn to_run(directory: &Path, url: &str, set: &str, release: &str) -> Result<ToRun, String> {
-    let files = files::read(directory).map_err(|wrong| wrong.to_string())?;
-    let sorted = pending::look(url, set, release, &files).await?;
-    Ok(ToRun { hash: files::plan(set, &files), pending: sorted.pending.into_iter().cloned().collect() })
-}
-
-/// What is going to take a migration back: which files, or the image and what its pod mounts.
-async fn look_down(places: &Places, set: Option<&str>, of: &str, meant: &Meant) -> Report {
-    if let Some(why) = moved(places, meant).await {
-        return report::not_begun(why);
-    }
-    let Some(set) = set else {
-        return match meant::files(&meant.watched) {
-            Ok(files_hash) => {
-                Report { files_hash, ..report::of(WorkOutcome::Done, "its image and its files are known") }
-            }
-            Err(error) => {
-                report::not_begun(format!("the files under {} cannot be read: {error}", meant.watched.join(", ")))
-            }
-        };
-    };
-    let files = match files::read_down(&places.files) {
-        Ok(files) => files,
-        Err(wrong) => return report::not_begun(wrong.to_string()),
-    };
-    match pending::look_down(&places.url, set, of, &files).await {
-        Err(Unsettled { why, settle, .. }) => Report { settle, ..report::not_begun(why) },
-        Ok(sorted) => {
-            let (risks, loses_data) = risks::told(sorted.pending.iter().copied(), false);
-            let pending: Vec<String> = sorted.pending.iter().map(|file| file.name.clone()).collect();
-            let count = i64::try_from(pending.len()).unwrap_or(i64::MAX);
-            let message = format!("{count} files are to be run");
-            let files_hash = files::plan(set, &files);
-            Report { files_hash, pending, risks, loses_data, count, ..report::of(WorkOutcome::Done, message) }
-        }
-    }
 }
 
 async fn back_up(
@@ -477,17 +348,6 @@ async fn settle_sql(places: &Places, run: &SqlRun) -> Report {
     };
     let count = i64::try_from(settled.applied.len()).unwrap_or(i64::MAX);
     Report { applied: settled.applied, partly: settled.partly, count, ..report::of(outcome, message) }
-}
-
-/// Why a look would be at something else than what is meant.
-async fn moved(places: &Places, meant: &Meant) -> Option<String> {
-    let mut connection = match connection::open(&places.url, "servicerelease/preflight").await {
-        Ok(connection) => connection,
-        Err(error) => return Some(error.to_string()),
-    };
-    let differs = meant::differs(&mut connection, meant).await;
-    let _ = connection.close().await;
-    differs.unwrap_or_else(|error| Some(told(&error)))
 }
 
 /// Why a settlement would learn nothing: the URL leads to another database by now, whose ledger says nothing of this run.

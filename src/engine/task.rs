@@ -23,7 +23,7 @@ pub const FILES: &str = "/var/run/servicerelease/files";
 /// Where the SQL files are mounted, read-only, that would take the migration back, while preflight looks at those of both.
 pub const DOWN_FILES: &str = "/var/run/servicerelease/down";
 /// Where the SQL files of a seed that is due are mounted, read-only, while preflight looks at them, and while the migration
-/// before it is rehearsed.
+/// before it is rehearsed. Of a seed by a pod of the user's, while preflight looks: the root of what that mounts of ConfigMaps.
 pub const SEED_FILES: &str = "/var/run/servicerelease/seed";
 /// Where backups are mounted, writable.
 pub const BACKUPS: &str = "/var/run/servicerelease/backups";
@@ -63,9 +63,9 @@ pub enum Task {
         /// Namespace, name and number of the release: where the ledger is that knows of its files.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         release: String,
-        /// Where ConfigMaps are mounted in the pod of a command of the user's: what is in them is part of the plan.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        watched: Vec<String>,
+        /// What the pod of a command of the user's mounts of ConfigMaps, which is this pod.
+        #[serde(default, skip_serializing_if = "Mounted::is_nothing")]
+        mounted: Mounted,
         /// What the release is going to do, and needs rights to.
         #[serde(default)]
         planned: Vec<Planned>,
@@ -75,6 +75,9 @@ pub enum Task {
         /// The set of the SQL files that are mounted at [`SEED_FILES`], if the seed is due and has any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seed: Option<String>,
+        /// What the pod of a seed that is due mounts of ConfigMaps: here it is mounted under [`SEED_FILES`].
+        #[serde(default, skip_serializing_if = "Mounted::is_nothing")]
+        seed_mounted: Mounted,
     },
     /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
     #[serde(rename_all = "camelCase")]
@@ -185,6 +188,25 @@ pub enum Task {
         /// As in the restore.
         suffix: String,
     },
+}
+
+/// What the pod of a command of the user's mounts of ConfigMaps: what is in it is part of the plan, and SQL files in it are read.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Mounted {
+    /// Directories and files, as they are called in that pod.
+    pub paths: Vec<String>,
+    /// Whether a person is to be asked also where there is nothing to read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub wary: bool,
+}
+
+impl Mounted {
+    /// Whether there is nothing to look at.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.paths.is_empty()
+    }
 }
 
 /// A seed that comes between a migration and its verification, as a rehearsal treats it.
@@ -364,7 +386,7 @@ pub struct Report {
     /// Whether data are lost by one of them, or may be.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub down_loses_data: bool,
-    /// The hash of the SQL files of the seed.
+    /// The hash of the SQL files of the seed, or of what its pod mounts of ConfigMaps.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub seed_hash: String,
     /// Statements of the seed that lose data; at most 8.
@@ -436,6 +458,17 @@ pub enum TaskPod {
     User(JobCheck),
 }
 
+/// A volume of ConfigMaps of another pod, which the runner reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MapVolume {
+    /// The volume, without its name.
+    pub volume: serde_json::Value,
+    /// Where it is mounted, read-only.
+    pub path: String,
+    /// What of it, if not all.
+    pub sub_path: Option<String>,
+}
+
 /// All that a Job for a database is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatabaseJob {
@@ -455,6 +488,8 @@ pub struct DatabaseJob {
     pub down_files: Option<String>,
     /// The one with those of the seed, mounted at [`SEED_FILES`].
     pub seed_files: Option<String>,
+    /// What a pod of the user's mounts of ConfigMaps, where this is another pod.
+    pub maps: Vec<MapVolume>,
     /// The PersistentVolumeClaim with backups, mounted at [`BACKUPS`].
     pub backups: Option<crate::api::BackupClaim>,
     /// How pods of the operator's image are run.

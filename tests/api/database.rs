@@ -172,6 +172,7 @@ fn database(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         scratch: None,
         down_files: None,
         seed_files: None,
+        maps: Vec::new(),
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),
         runner: RunnerPod::default(),

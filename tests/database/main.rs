@@ -12,6 +12,7 @@ mod ledgers;
 mod lent;
 mod losses;
 mod migrations;
+mod mounted;
 mod preflight;
 mod rehearsal;
 mod releases;

@@ -46,6 +46,14 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
         ]}});
         merged(json!({"template": pod, "timeout": "20s"}), more)
     };
+    // One whose files somebody reads.
+    let mounting = |word: &str, more: &Value| {
+        let mut change = image(word, more);
+        let pod = &mut change["template"]["spec"];
+        pod["containers"][0]["volumeMounts"] = json!([{"name": "sql", "mountPath": "/sql"}]);
+        pod["volumes"] = json!([{"name": "sql", "configMap": {"name": "files"}}]);
+        change
+    };
     let claim = json!({"persistentVolumeClaim": {"claimName": "backups"}, "timeout": "20s"});
     let backup_job =
         json!({"job": {"template": {"spec": {"containers": [{"name": "dump", "image": "dump:1"}]}}}, "timeout": "20s"});
@@ -66,14 +74,14 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
             "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
         }),
         4 => json!({
-            "migration": image("migrate", &compatible), "verify": verify, "seed": image("seed", &json!({})),
+            "migration": image("migrate", &compatible), "verify": verify, "seed": mounting("seed", &json!({})),
         }),
         5 => json!({
             "backup": backup_job, "migration": image("migrate", &merged(breaking, &json!({"approval": "Required"}))),
             "migrationDown": image("down", &json!({})), "onRollback": "Halt", "verify": verify,
         }),
         6 => json!({
-            "migration": image("migrate", &merged(compatible, &json!({"idempotent": true}))), "verify": verify,
+            "migration": mounting("migrate", &merged(compatible, &json!({"idempotent": true}))), "verify": verify,
             "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
         }),
         7 => json!({

@@ -1,6 +1,6 @@
 //! The rules of `spec.database`.
 
-use crate::api::{Backup, CaSource, Change, Database, MigrationApproval, OnRollback, Verify};
+use crate::api::{Backup, CaSource, Change, Database, OnRollback, Verify};
 
 use super::{Violation, check::expectation, violation};
 
@@ -16,13 +16,6 @@ pub fn database(database: &Database) -> Vec<Violation> {
     let up = set(migration.as_ref().map(|migration| &migration.change));
     let down = set(migration_down.as_ref().map(|down| &down.change));
     let seed = set(database.seed.as_ref().map(|seed| &seed.change));
-    let unread = database
-        .seed
-        .as_ref()
-        .is_some_and(|seed| seed.approval == Some(MigrationApproval::WhenDataLoss) && seed.change.sql.is_none());
-    let blind = migration.as_ref().is_some_and(|migration| {
-        migration.approval == Some(MigrationApproval::WhenDataLoss) && migration.change.sql.is_none() && !rehearsed
-    });
     let broken = [
         (rehearsed && !claim, "rehearsal needs backup.persistentVolumeClaim: it restores that backup"),
         (rehearsed && migration.is_none(), "rehearsal needs migration"),
@@ -43,14 +36,6 @@ pub fn database(database: &Database) -> Vec<Violation> {
         (
             up.is_some() && up == seed,
             "seed.sql.set is that of the migration, whose files the ledger would take the seed's for: set seed.sql.set, say to seed",
-        ),
-        (
-            blind,
-            "migration.approval: WhenDataLoss of an image of yours needs a rehearsal, which finds out what it does; say Required or Never",
-        ),
-        (
-            unread,
-            "seed.approval: WhenDataLoss of an image of yours, which nobody rehearses: what it loses is not known; say Required or Never",
         ),
     ];
     found.extend(broken.into_iter().filter(|(broken, _)| *broken).map(|(_, message)| violation(at, message)));

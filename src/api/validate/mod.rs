@@ -335,8 +335,7 @@ mod tests {
             release(|it| {
                 it["spec"]["database"] = json!({
                     "urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "onRollback": "Keep",
-                    "migration": {"template": {}, "approval": "WhenDataLoss"},
-                    "seed": {"template": {}, "approval": "WhenDataLoss"},
+                    "migration": {"template": {}},
                 });
             }),
             release(|it| {
@@ -450,7 +449,7 @@ mod tests {
                     "spec.database.caFrom",
                     "spec.database.verify.queries[0]",
                 ],
-                vec!["spec.database", "spec.database", "spec.database"],
+                vec!["spec.database"],
                 vec!["spec.database"],
                 vec!["spec.database", "spec.database"],
                 vec![

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use failure::Outlook;
-use mounted::MOUNTED;
+use mounted::{BACK, MOUNTED};
 
 use super::{
     args,
@@ -21,7 +21,7 @@ use super::{
     paint::{Paint, Tone},
 };
 use crate::{
-    api::{Change, DatabaseTask, ServiceRelease},
+    api::{Change, DatabaseTask, MigrationApproval, ServiceRelease},
     database::migrate::{files, risks},
     engine::{
         Due, leaves_queries,
@@ -40,7 +40,7 @@ pub struct Plan {
     /// The steps, first to last.
     pub steps: Vec<Planned>,
     /// The SQL files, in their order, where the migration is due and its ConfigMap can be read; of a pod of yours those that
-    /// it mounts from ConfigMaps, as they stand there (`mounted: `).
+    /// it mounts from ConfigMaps, as they stand there (`mounted: `, and `mounted, for the way back: `).
     pub files: Vec<Sql>,
     /// What is not known here, and why.
     pub gaps: Vec<String>,
@@ -102,7 +102,7 @@ pub async fn run(cluster: &Cluster, args: &args::Plan) -> Result<u8, CliError> {
         };
         match map {
             Ok(map) if what == MOUNTED => {
-                texts.push((what, mounted::files(&release, due, &name, map.data.unwrap_or_default())));
+                texts.extend(mounted::files(&release, due, &name, map.data.unwrap_or_default()));
             }
             Ok(map) => texts.push((what, map.data.unwrap_or_default().into_iter().collect())),
             Err(error) => gaps.push(error.to_string()),
@@ -167,7 +167,7 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     let ran = release.status.as_ref().is_some_and(|status| status.database.is_some());
     let mut before: Vec<files::File> = Vec::new();
     for (what, all) in texts {
-        if what == MOUNTED {
+        if [MOUNTED, BACK].contains(&what) {
             let read = |(name, text): &(String, String)| {
                 files::of_a_tool(name, text).map_err(|wrong| gaps.push(wrong.to_string())).ok()
             };
@@ -203,8 +203,14 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
         migrated |= *step == Step::Database(DatabaseTask::Migration);
     }
     steps.extend(outlook.after_promotion(migrated));
-    gaps.extend(files.iter().any(|file| file.file.starts_with(MOUNTED)).then(|| mounted::NOT_ALL.to_owned()));
+    gaps.extend(
+        files
+            .iter()
+            .any(|file| [MOUNTED, BACK].iter().any(|what| file.file.starts_with(what)))
+            .then(|| mounted::NOT_ALL.to_owned()),
+    );
     gaps.extend(unseen(release, situation));
+    gaps.extend(unseen_seed(release, situation));
     gaps.extend(unrehearsed(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
     Plan { namespace, name, steps, files, gaps }
@@ -236,12 +242,26 @@ fn unseen(release: &ServiceRelease, situation: Situation) -> Option<String> {
         (None, Some(_)) => {
             Some("the statements of an image are not known here: the rehearsal tells what they do to the data".to_owned())
         }
+        (None, None) if migration.change.is_readable() => Some(
+            "of the migration's image the files *.sql are read that it mounts from ConfigMaps, and nobody reads what else its image runs: a \
+             rehearsal would tell whether that loses data, or approval: Required asks a person"
+                .to_owned(),
+        ),
         (None, None) => Some(
-            "the statements of an image are not known here, and nothing tells whether they lose data: a rehearsal would, or \
-             approval: Required asks a person"
+            "nobody reads what the migration's image runs, since it mounts no ConfigMap, and nothing tells whether that loses data: a rehearsal \
+             would, or approval: Required asks a person"
                 .to_owned(),
         ),
     }
+}
+
+/// The same of its seed.
+fn unseen_seed(release: &ServiceRelease, situation: Situation) -> Option<String> {
+    let database = release.spec.database.as_ref().filter(|_| situation.due.seed)?;
+    let seed = database.seed.as_ref().filter(|seed| !seed.change.is_readable())?;
+    let asked = if database.approval_seed() == MigrationApproval::Never { ", and nobody is asked" } else { "" };
+    let why = "since it mounts no ConfigMap";
+    seed.change.template.as_ref().map(|_| format!("nobody reads what the seed's image runs, {why}{asked}"))
 }
 
 fn sql(what: &str, file: &files::File, found: &[risks::Found]) -> Sql {

@@ -1,74 +1,78 @@
-//! The SQL files that the pod of a migration, or of a seed, mounts from ConfigMaps: what stands in them, which is not all of
-//! what its tool will run.
+//! The SQL files that the pod of a migration, or of a seed, mounts from ConfigMaps: what stands in them, of which preflight
+//! reads those that the migration's tool has not applied yet, as far as its own table tells.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    api::{Change, ServiceRelease},
+    api::{Change, MountedMaps, ServiceRelease},
+    database::mounted::conventions,
     engine::Due,
 };
 
+use super::DOWN;
+
 /// What such files are.
 pub const MOUNTED: &str = "mounted: ";
+/// The same of those that lead back, by the conventions of tools, or are mounted for the way back alone.
+pub const BACK: &str = "mounted, for the way back: ";
 /// What has to be said of them.
-pub const NOT_ALL: &str = "files that a pod mounts are told as they stand in its ConfigMap: which of them its tool runs, and in which direction, it \
-                           decides itself";
+pub const NOT_ALL: &str = "files that a pod mounts are told as they stand in its ConfigMap: which of them its tool runs, it decides itself; \
+                           preflight leaves out those that the tool's own table has as applied";
 
 /// The ConfigMaps that the pods of what is due mount, each once.
 pub fn config_maps(release: &ServiceRelease, due: Due) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for name in sources(release, due).into_iter().filter_map(name) {
-        if !names.contains(&name) {
-            names.push(name);
+    for (_, maps) in mounted(release, due) {
+        for name in maps.sources.iter().filter_map(|source| source.get("name")?.as_str()) {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
         }
     }
     names
 }
 
-/// The files that are mounted of one of them, by their keys.
-pub fn files(release: &ServiceRelease, due: Due, map: &str, data: BTreeMap<String, String>) -> Vec<(String, String)> {
-    let sources = sources(release, due);
-    let of_map: Vec<&Value> = sources.into_iter().filter(|source| name(source).as_deref() == Some(map)).collect();
-    let is_file = |key: &str| {
-        of_map.iter().any(|source| match source.get("items").and_then(Value::as_array) {
-            None => key.ends_with(".sql"),
-            Some(items) => items
-                .iter()
-                .filter(|item| item["key"] == key)
-                .any(|item| item["path"].as_str().is_some_and(|path| path.ends_with(".sql"))),
-        })
+/// Files by their keys, with their contents.
+type Files = Vec<(String, String)>;
+
+/// The files that are mounted of one of them, by their keys, with what they are.
+pub fn files(
+    release: &ServiceRelease,
+    due: Due,
+    map: &str,
+    data: BTreeMap<String, String>,
+) -> Vec<(&'static str, Files)> {
+    let mounted = mounted(release, due);
+    let places = |key: &str, way_back: bool| -> Vec<PathBuf> {
+        let changes = mounted.iter().filter(|(what, _)| (*what == DOWN) == way_back);
+        changes.flat_map(|(_, maps)| maps.places(map, key)).map(PathBuf::from).collect()
     };
-    data.into_iter().filter(|(key, _)| is_file(key)).collect()
-}
-
-/// What the first containers of the pods mount of ConfigMaps: `configMap` of a volume, or of a projected one.
-fn sources(release: &ServiceRelease, due: Due) -> Vec<&Value> {
-    super::changes(release, due).into_iter().flat_map(|(_, change)| of_change(change)).collect()
-}
-
-fn of_change(change: &Change) -> Vec<&Value> {
-    let list = |path: &str| change.template.as_ref().and_then(|pod| pod.pointer(path)).and_then(Value::as_array);
-    let mounts: Vec<&Value> = list("/spec/containers/0/volumeMounts").into_iter().flatten().collect();
-    let is_mounted = |volume: &&Value| mounts.iter().any(|mount| mount.get("name") == volume.get("name"));
-    let volumes = list("/spec/volumes").into_iter().flatten().filter(is_mounted);
-    let mut found = Vec::new();
-    for volume in volumes {
-        let projected = volume.pointer("/projected/sources").and_then(Value::as_array);
-        found.extend(projected.into_iter().flatten().filter_map(|source| source.get("configMap")));
-        found.extend(volume.get("configMap"));
+    let paths: Vec<PathBuf> = data.keys().flat_map(|key| places(key, false)).collect();
+    let forward = conventions::forward(&paths);
+    let (mut leading, mut back) = (Vec::new(), Vec::new());
+    for (key, text) in data {
+        let is_sql = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "sql");
+        let (there, then) = (places(&key, false), places(&key, true));
+        if there.iter().any(|path| forward.contains(path.as_path())) {
+            leading.push((key, text));
+        } else if there.iter().chain(&then).any(is_sql) {
+            back.push((key, text));
+        }
     }
-    found
+    [(MOUNTED, leading), (BACK, back)].into_iter().filter(|(_, files)| !files.is_empty()).collect()
 }
 
-fn name(source: &Value) -> Option<String> {
-    source.get("name")?.as_str().map(str::to_owned)
+/// What the first containers of the pods mount of ConfigMaps, with what is due.
+fn mounted(release: &ServiceRelease, due: Due) -> Vec<(&'static str, MountedMaps<'_>)> {
+    fn of<'a>(what: &'static str, change: &'a Change) -> Vec<(&'static str, MountedMaps<'a>)> {
+        change.mounted().into_iter().map(|maps| (what, maps)).collect()
+    }
+    super::changes(release, due).into_iter().flat_map(|(what, change)| of(what, change)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{
         super::{args, collect, exit, manifest, run},
@@ -95,12 +99,17 @@ mod tests {
     fn files_are_those_of_the_config_maps_that_the_first_container_mounts() {
         let items = json!([
             {"key": "schema.prisma", "path": "schema.prisma"}, {"key": "2_shop", "path": "migrations/2_shop/migration.sql"},
+            {"key": "2_back", "path": "migrations/2_shop/down.sql"},
         ]);
         let release = release(&json!({"spec": {
-            "containers": [{"name": "migrate", "volumeMounts": [{"name": "sql"}, {"name": "both"}, {"name": "prisma"}]}, {"name": "other"}],
+            "containers": [{"name": "migrate", "volumeMounts": [
+                {"name": "sql", "mountPath": "/sql"}, {"name": "both", "mountPath": "/both"}, {"name": "mixed", "mountPath": "/mixed"},
+                {"name": "prisma", "mountPath": "/prisma"},
+            ]}, {"name": "other"}],
             "volumes": [
                 {"name": "sql", "configMap": {"name": "files"}},
-                {"name": "both", "projected": {"sources": [{"secret": {"name": "s"}}, {"configMap": {"name": "more"}}]}},
+                {"name": "both", "projected": {"sources": [{"configMap": {"name": "files"}}, {"configMap": {"name": "more"}}]}},
+                {"name": "mixed", "projected": {"sources": [{"secret": {"name": "s"}}, {"configMap": {"name": "with-secrets"}}]}},
                 {"name": "prisma", "configMap": {"name": "prisma", "items": items}},
                 {"name": "unmounted", "configMap": {"name": "unmounted"}},
                 {"name": "secret", "secret": {"secretName": "s"}},
@@ -111,11 +120,14 @@ mod tests {
         assert_eq!(config_maps(&release, Due::default()), [""; 0], "nothing is due");
         let data = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), "SELECT 1".to_owned())).collect();
         let keys = |map: &str, all: &[&str]| {
-            let files = files(&release, due, map, data(all));
-            files.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+            let files = files(&release, due, map, data(all)).into_iter();
+            files.map(|(what, files)| (what, files.into_iter().map(|(key, _)| key).collect())).collect::<Vec<_>>()
         };
-        assert_eq!(keys("files", &["1_a.up.sql", "1_a.down.sql", "notes.txt"]), ["1_a.down.sql", "1_a.up.sql"]);
-        assert_eq!(keys("prisma", &["schema.prisma", "2_shop", "3_left_out.sql"]), ["2_shop"]);
+        let some = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let told = keys("files", &["1_a.up.sql", "1_a.down.sql", "notes.txt"]);
+        assert_eq!(told, [(MOUNTED, some(&["1_a.up.sql"])), (BACK, some(&["1_a.down.sql"]))]);
+        let told = keys("prisma", &["schema.prisma", "2_shop", "2_back", "3_left_out.sql"]);
+        assert_eq!(told, [(MOUNTED, some(&["2_shop"])), (BACK, some(&["2_back"]))]);
     }
 
     const MANIFEST: &str = "\
@@ -149,11 +161,16 @@ spec:
         assert_eq!(super::super::config_maps(&read.release), [(MOUNTED, "sql".to_owned())]);
         let due = Situation::next(&read.release).due;
         let files = files(&read.release, due, "sql", read.config_maps[0].data.clone().unwrap());
-        let plan = collect(&read.release, vec![(MOUNTED, files)]);
+        let plan = collect(&read.release, files);
         assert_eq!(plan.files[0].file, "mounted: 001_drop.sql");
         assert_eq!(plan.files[0].risks, ["line 1: drops tables with their rows"]);
         assert!(plan.gaps.contains(&NOT_ALL.to_owned()), "{:?}", plan.gaps);
-        assert!(plan.gaps.iter().any(|gap| gap.contains("statements of an image")), "that is not all: {:?}", plan.gaps);
+        assert!(
+            plan.gaps.iter().any(|gap| gap.contains("what else its image runs")),
+            "that is not all: {:?}",
+            plan.gaps
+        );
+        assert!(plan.steps.iter().any(|step| step.step == "approval of the migration"), "{:?}", plan.steps);
         // What its tool alone can read is told, and keeps nothing else back.
         let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let odd = vec![file("1.sql", "SELECT 'open"), file("2.sql", "BEGIN; DROP TABLE a; COMMIT")];

@@ -248,7 +248,7 @@ fn a_manifest_that_is_none_is_told() {
 #[rstest::rstest]
 #[case::files_for_the_first_time(json!({"sql": {"configMap": "sql"}}), json!(null), None)]
 #[case::files_once_more(json!({"sql": {"configMap": "sql"}}), json!({}), Some("files that the ledger has"))]
-#[case::an_image(json!({"template": {}}), json!(null), Some("nothing tells whether they lose data"))]
+#[case::an_image(json!({"template": {}}), json!(null), Some("nobody reads what the migration's image runs, since it mounts no ConfigMap"))]
 fn what_is_not_seen_is_told(#[case] change: Value, #[case] known: Value, #[case] told: Option<&str>) {
     let mut release = release();
     let database = json!({"urlFrom": {"secretKeyRef": {"name": "db", "key": "URL"}}, "migration": change});
@@ -257,6 +257,19 @@ fn what_is_not_seen_is_told(#[case] change: Value, #[case] known: Value, #[case]
     let gaps = collect(&release, Vec::new()).gaps.join("");
     assert_eq!(told.is_some_and(|told| gaps.contains(told)), told.is_some(), "{gaps}");
     assert_eq!(gaps.is_empty(), told.is_none(), "{gaps}");
+}
+
+#[test]
+fn that_nobody_reads_what_seeds_the_database_is_told() {
+    let told = |seed: Value| {
+        let mut release = release();
+        release.spec.database.as_mut().unwrap().seed = serde_json::from_value(seed).unwrap();
+        collect(&release, Vec::new()).gaps.into_iter().find(|gap| gap.contains("the seed's image")).unwrap_or_default()
+    };
+    let unread = "nobody reads what the seed's image runs, since it mounts no ConfigMap";
+    assert_eq!(told(json!({"template": {}})), format!("{unread}, and nobody is asked"));
+    assert_eq!(told(json!({"template": {}, "approval": "WhenDataLoss"})), unread, "it asks always then");
+    assert_eq!(told(json!({"sql": {"configMap": "rows", "set": "seed"}})), "");
 }
 
 #[test]
@@ -284,17 +297,25 @@ fn the_files_of_the_examples_lose_nothing() {
         for document in documents.iter().filter(|document| document["kind"] == "ServiceRelease") {
             let name = document["metadata"]["name"].as_str().unwrap();
             let Manifest { release, config_maps: known } = manifest(&text, "an example", name).unwrap();
-            let texts = config_maps(&release).into_iter().map(|(what, name)| {
+            let due = Situation::next(&release).due;
+            let texts = config_maps(&release).into_iter().flat_map(|(what, name)| {
                 let map = known.iter().find(|map| map.metadata.name.as_ref() == Some(&name));
-                (what, map.unwrap().data.clone().unwrap().into_iter().collect())
+                let data = map.unwrap().data.clone().unwrap();
+                match what {
+                    MOUNTED => mounted::files(&release, due, &name, data),
+                    _ => vec![(what, data.into_iter().collect())],
+                }
             });
             let plan = collect(&release, texts.collect());
             let forward =
-                plan.files.into_iter().filter(|it| ![DOWN, MOUNTED].iter().any(|what| it.file.starts_with(what)));
+                plan.files.into_iter().filter(|it| ![DOWN, BACK].iter().any(|what| it.file.starts_with(what)));
             files.extend(forward.map(|file| (path.file_name().unwrap().to_owned(), file.file, file.risks)));
         }
     }
-    assert!(files.len() >= 9 && files.iter().any(|(_, file, _)| file.starts_with("seed: ")), "{files:?}");
+    assert!(files.len() >= 20, "{files:?}");
+    for what in ["seed: ", MOUNTED] {
+        assert!(files.iter().any(|(_, file, _)| file.starts_with(what)), "{what}: {files:?}");
+    }
     files.retain(|(_, _, risks)| !risks.is_empty());
     assert!(files.is_empty(), "{files:?}");
 }

@@ -34,6 +34,8 @@ const VOLUMES: [&str; 5] = [
 ];
 /// The volume of the authorities' certificates, and the file in it.
 const CA_VOLUME: (&str, &str) = ("servicerelease-ca", "ca.crt");
+/// What the volumes of ConfigMaps of another pod are called, before their number.
+const MAPS: &str = "servicerelease-map-";
 
 /// Whether it changes a database that somebody stands on. The scratch database of a rehearsal is none.
 pub(super) const fn changes(job: &DatabaseJob) -> bool {
@@ -167,7 +169,14 @@ fn mounts(job: &DatabaseJob, by_others: bool) -> Vec<Value> {
         }
         mount
     });
-    files.chain(backups).chain(job.ca.iter().map(|_| ca_mount())).collect()
+    let others = job.maps.iter().enumerate().map(|(place, map)| {
+        let mut mount = json!({ "name": format!("{MAPS}{place}"), "mountPath": map.path, "readOnly": true });
+        if let Some(path) = &map.sub_path {
+            mount["subPath"] = json!(path);
+        }
+        mount
+    });
+    files.chain(backups).chain(others).chain(job.ca.iter().map(|_| ca_mount())).collect()
 }
 
 /// Where the authorities' certificates are mounted.
@@ -203,7 +212,12 @@ fn volumes(job: &DatabaseJob) -> Vec<Value> {
         .backups
         .iter()
         .map(|claim| json!({ "name": VOLUMES[1], "persistentVolumeClaim": { "claimName": claim.claim_name } }));
-    files.chain(backups).chain(job.ca.iter().map(ca_volume)).collect()
+    let others = job.maps.iter().enumerate().map(|(place, map)| {
+        let mut volume = map.volume.clone();
+        volume["name"] = json!(format!("{MAPS}{place}"));
+        volume
+    });
+    files.chain(backups).chain(others).chain(job.ca.iter().map(ca_volume)).collect()
 }
 
 fn first_container(template: &mut Value) -> Result<&mut Map<String, Value>, String> {

@@ -54,6 +54,7 @@ fn job(task: Option<Task>, pod: TaskPod) -> DatabaseJob {
         scratch: Some(secret("scratch")),
         down_files: None,
         seed_files: None,
+        maps: Vec::new(),
         files: Some("migrations".into()),
         backups: serde_json::from_value(json!({"claimName": "backups", "subPath": "shop"})).unwrap(),
         runner: RunnerPod::default(),
@@ -306,6 +307,33 @@ fn preflight_has_the_files_of_the_seed_beside_those_of_the_migration() {
         let mount =
             json!({"name": "servicerelease-seed", "mountPath": "/var/run/servicerelease/seed", "readOnly": true});
         assert!(has(&pod["containers"][0]["volumeMounts"], mount), "{pod}");
+    }
+}
+
+#[test]
+fn what_another_pod_mounts_of_config_maps_is_mounted_beside() {
+    for pod in [TaskPod::Own, wrapped_tool(None)] {
+        let volume = json!({"projected": {"sources": [{"configMap": {"name": "rows"}}]}});
+        let map = |path: &str, sub_path: Option<&str>| crate::engine::MapVolume {
+            volume: volume.clone(),
+            path: path.into(),
+            sub_path: sub_path.map(str::to_owned),
+        };
+        let maps = vec![map("/seed/a", None), map("/seed/b.sql", Some("b.sql"))];
+        let job = DatabaseJob { maps, ..job(Some(Task::Migrate(sql())), pod) };
+        let made = made(job, true).unwrap();
+        let pod = &made["spec"]["template"]["spec"];
+        let has = |list: &Value, wanted: Value| list.as_array().unwrap().contains(&wanted);
+        let named = json!({"name": "servicerelease-map-1", "projected": volume["projected"]});
+        assert!(has(&pod["volumes"], named), "{pod}");
+        let mounts = &pod["containers"][0]["volumeMounts"];
+        assert!(
+            has(mounts, json!({"name": "servicerelease-map-0", "mountPath": "/seed/a", "readOnly": true})),
+            "{pod}"
+        );
+        let part =
+            json!({"name": "servicerelease-map-1", "mountPath": "/seed/b.sql", "readOnly": true, "subPath": "b.sql"});
+        assert!(has(mounts, part), "{pod}");
     }
 }
 

@@ -11,6 +11,7 @@ mod image;
 pub mod lacking;
 pub mod onward;
 mod patience;
+mod preflight;
 pub mod remedy;
 pub mod renewal;
 pub mod report;

@@ -7,10 +7,10 @@ use crate::api::{Change, Database, DatabaseTask, MigrationApproval, Seed};
 use super::{
     super::{
         pass::Pass,
-        task::{SeedDue, Seeded, SqlRun},
+        task::{Meant, SeedDue, Seeded, SqlRun, Wrapped},
     },
     Due, image_from,
-    steps::{number, sql_run},
+    steps::{number, sql_run, watched},
     template,
 };
 
@@ -19,7 +19,7 @@ pub fn due<'a>(pass: &Pass<'_>, database: &'a Database) -> Option<&'a Seed> {
     database.seed.as_ref().filter(|_| Due::under_way(&pass.status).seed)
 }
 
-/// The hash of its SQL files, as preflight found them.
+/// The hash of its SQL files, or of what its pod mounts of ConfigMaps, as preflight found them.
 pub fn files_hash(pass: &Pass<'_>) -> Option<String> {
     let found = pass.status.database.as_ref()?.seed.as_ref()?;
     Some(found.files_hash.clone()).filter(|hash| !hash.is_empty())
@@ -31,6 +31,12 @@ pub fn planned(pass: &Pass<'_>, database: &Database) -> Option<Value> {
     let image = image_from(change, template(pass).as_ref());
     let Change { sql, template, version, image_from: _, timeout: _, lock_timeout: _ } = change;
     Some(json!({"sql": sql, "template": template, "version": version, "image": image, "files": files_hash(pass)}))
+}
+
+/// The run of a seed by a pod, bound to what preflight found in the ConfigMaps that it mounts.
+pub fn meant(pass: &Pass<'_>, change: &Change, run: Wrapped) -> Wrapped {
+    let Some(files) = files_hash(pass) else { return run };
+    Wrapped { meant: Meant { watched: watched(change), files, ..run.meant }, ..run }
 }
 
 /// Whether a person has to approve it.

@@ -14,9 +14,9 @@ use super::{
         checks::Failure,
         pass::Pass,
         revision,
-        task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, Planned, SqlRun, Task, TaskPod, Try, Wrapped},
+        task::{BEFORE_DOWN, BEFORE_RESTORE, DatabaseJob, Meant, SqlRun, Task, TaskPod, Try, Wrapped},
     },
-    Due, clean_up, down, image, image_from, patience, pinned, renewal, seed, switches, template,
+    Due, clean_up, down, image, image_from, patience, pinned, preflight, renewal, seed, switches, template,
     work::{self, Order, Progress},
 };
 
@@ -92,6 +92,7 @@ pub fn plain(database: &Database) -> DatabaseJob {
         files: None,
         down_files: None,
         seed_files: None,
+        maps: Vec::new(),
         backups: backup.and_then(|backup| backup.persistent_volume_claim.clone()),
         runner: database.runner.clone().unwrap_or_default(),
     }
@@ -100,39 +101,12 @@ pub fn plain(database: &Database) -> DatabaseJob {
 /// What a step's Job is.
 pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Timestamp) -> Option<Order> {
     let backup = database.backup.as_ref();
-    let sql = |change: &Change| change.sql.as_ref().map(|sql| (sql.config_map.clone(), sql.set.clone()));
     let migration = database.migration.as_ref();
-    let files = migration.and_then(|migration| sql(&migration.change));
     let plain = plain(database);
     let without = DatabaseJob { scratch: None, backups: None, ..plain.clone() };
     let attempt = work::ordered(pass, task, since);
     let (job, timeout) = match task {
-        DatabaseTask::Preflight => {
-            let due = pass.status.release.as_ref().is_some_and(|release| release.migration.is_some());
-            let files = files.filter(|_| due);
-            let down = database.migration_down.as_ref().filter(|_| database.on_rollback() == OnRollback::MigrateDown);
-            let down_files = down.and_then(|down| sql(&down.change)).map(|(map, _)| map).filter(|_| files.is_some());
-            let seed_files = seed::due(pass, database).and_then(|seed| sql(&seed.change));
-            let task = Task::Preflight {
-                min_version: database.min_version.clone(),
-                session: migration.is_some() || backup.is_some() || database.seed.is_some(),
-                limits: database.preflight.clone(),
-                set: files.as_ref().map(|(_, set)| set.clone()),
-                release: number(pass),
-                watched: migration.filter(|_| due).map(|migration| watched(&migration.change)).unwrap_or_default(),
-                planned: planned(database, due, seed::due(pass, database).is_some()),
-                down: down_files.is_some(),
-                seed: seed_files.as_ref().map(|(_, set)| set.clone()),
-            };
-            let seed_files = seed_files.map(|(map, _)| map);
-            let looking = DatabaseJob { scratch: plain.scratch, down_files, seed_files, ..without };
-            // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
-            let job = match migration.filter(|migration| due && migration.change.template.is_some()) {
-                Some(migration) => with_change(pass, &migration.change, task, looking),
-                None => DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..looking },
-            };
-            (job, LOOK)
-        }
+        DatabaseTask::Preflight => (preflight::job(pass, database, plain.scratch, without), LOOK),
         DatabaseTask::Backup | DatabaseTask::BackupBeforeRestore | DatabaseTask::BackupBeforeDown => {
             let backup = backup?;
             if let Some(job) = backup.job.clone().filter(|_| task != DatabaseTask::BackupBeforeRestore) {
@@ -226,20 +200,6 @@ fn object(pass: &Pass<'_>) -> String {
     revision::short(pass.release.metadata.uid.as_deref().unwrap_or_default()).chars().take(5).collect()
 }
 
-/// What preflight looks whether it could be done, with a migration and a seed that are due or without.
-fn planned(database: &Database, due: bool, seed: bool) -> Vec<Planned> {
-    let backup = database.backup.as_ref().filter(|backup| backup.persistent_volume_claim.is_some());
-    let backup = backup.filter(|_| super::is_backed_up(database, due, seed));
-    let proof = backup.is_some_and(|backup| backup.proof == Proof::Restore);
-    let all = [
-        (backup.is_some(), Planned::Backup),
-        (proof, Planned::Proof),
-        (due && database.rehearsed().is_some(), Planned::Rehearsal),
-        (due && database.on_rollback() == OnRollback::Restore, Planned::Restore),
-    ];
-    all.into_iter().filter_map(|(wanted, what)| wanted.then_some(what)).collect()
-}
-
 /// Namespace, name and number of the release, as the ledger has it, and which object it is of: one that is made again under
 /// its name counts from 1 again, and is to take back none of the other's files.
 pub fn number(pass: &Pass<'_>) -> String {
@@ -311,7 +271,10 @@ fn change_job(
             let which = Some(Try { of: what.to_owned(), number: attempt });
             Task::Migrate(SqlRun { plan, which, ..run })
         }
-        None => Task::Wrap(wrapped(pass, change, what, attempt, again)),
+        None => {
+            let wrapped = wrapped(pass, change, what, attempt, again);
+            Task::Wrap(if what == "seed" { seed::meant(pass, change, wrapped) } else { wrapped })
+        }
     };
     with_change(pass, change, task, base)
 }
@@ -358,18 +321,9 @@ pub fn known_database(pass: &Pass<'_>) -> String {
     pass.status.database.as_ref().map(|known| known.database.clone()).unwrap_or_default()
 }
 
-/// Where ConfigMaps are mounted in the first container of a change's pod. Secrets are nobody's business here.
+/// Where ConfigMaps are mounted in the first container of a change's pod.
 pub fn watched(change: &Change) -> Vec<String> {
-    let list = |path: &str| change.template.as_ref().and_then(|pod| pod.pointer(path)).and_then(Value::as_array);
-    let is_map = |volume: &&Value| {
-        let projected = volume.pointer("/projected/sources").and_then(Value::as_array);
-        let secret = projected.is_some_and(|sources| sources.iter().any(|source| source.get("configMap").is_none()));
-        volume.get("configMap").is_some() || (projected.is_some() && !secret)
-    };
-    let maps: Vec<&Value> = list("/spec/volumes").into_iter().flatten().filter(is_map).collect();
-    let mounted = list("/spec/containers/0/volumeMounts").into_iter().flatten();
-    let of_map = mounted.filter(|mount| maps.iter().any(|map| map.get("name") == mount.get("name")));
-    of_map.filter_map(|mount| mount.get("mountPath")?.as_str().map(str::to_owned)).collect()
+    change.mounted().into_iter().map(|maps| maps.path.to_owned()).collect()
 }
 
 /// The pod and the files of a change.

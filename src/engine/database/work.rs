@@ -251,6 +251,7 @@ fn listen(pass: &mut Pass<'_>, order: &Order, work: &mut DatabaseWork) {
             }
             let told = pinned(pass).map(|database| lacking::told(pass, &database, &order.job, &report.message));
             work.message = bounded(told.as_ref().unwrap_or(&report.message), MOST_TOLD);
+            let report = with_what_was_read(pass, order, report);
             take_in(pass, order.task, report);
             let image = end.image.as_deref().filter(|_| matches!(order.job.pod, TaskPod::Wrapped { .. }));
             let image = bounded(image.unwrap_or_default(), MOST_IMAGE);
@@ -376,6 +377,16 @@ fn record(pass: &mut Pass<'_>, work: DatabaseWork) {
     database.work.drain(..excess);
 }
 
+/// What the rehearsal of a pod found, with what preflight read in the files that it mounts: of their statements it knows nothing.
+fn with_what_was_read(pass: &Pass<'_>, order: &Order, mut report: Report) -> Report {
+    if matches!(&order.job.task, Some(Task::Rehearse { sql: None, .. })) {
+        let read = pass.status.database.iter().flat_map(|known| &known.risks);
+        let read: Vec<String> = read.filter(|risk| !report.risks.contains(risk)).cloned().collect();
+        report.risks.extend(read);
+    }
+    report
+}
+
 /// What was found stands in the status, bounded.
 fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
     let database: &mut DatabaseStatus = pass.status.database.get_or_insert_default();
@@ -411,7 +422,7 @@ fn take_in(pass: &mut Pass<'_>, task: DatabaseTask, report: Report) {
             database.migration_down = Some(found);
             return;
         }
-        // It knows all that preflight did, and better what only refuses rows.
+        // Of files it knows all that preflight did, and better what only refuses rows.
         DatabaseTask::Rehearsal if report.outcome == WorkOutcome::Done || !report.risks.is_empty() => {
             database.risks = list(report.risks, 160);
             database.loses_data |= report.loses_data;

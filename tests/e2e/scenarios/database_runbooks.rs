@@ -167,6 +167,7 @@ async fn shipping(world: World) {
     // Half of it is done when the rest fails: Prisma commits each statement.
     let wrong = "DROP TABLE \"shipment_tracking\"; ALTER TABLE \"nothing\" ADD COLUMN \"id\" TEXT;";
     with_migrations(&ground, "v3", &[("20250301000000_wrong", wrong)]).await;
+    loses_nothing_unasked(&ground, "20250301000000_wrong/migration.sql, line 1: drops tables with their rows").await;
     let status = asks_for_a_restore(&ground.shop).await;
     assert!(status.next_action.contains("--restore"), "{}", status.next_action);
     assert_eq!(ground.postgres.sql("SELECT to_regclass('shipment_tracking') IS NULL").await, "t");
@@ -180,15 +181,25 @@ async fn shipping(world: World) {
     unverified_and_mended(&ground).await;
 }
 
+/// What Prisma is going to run is read before it is run: a person is told what is lost, and approves.
+async fn loses_nothing_unasked(ground: &Ground, risk: &str) {
+    let asks = |status: &ServiceReleaseStatus| status.reason == "MigrationAwaitsApproval";
+    let status = ground.shop.reaches_within(LONG, "the migration waits for approval", asks).await;
+    let known = status.database.unwrap();
+    assert!(known.loses_data && known.outcome(DatabaseTask::Migration).is_none(), "{known:?}");
+    // What is applied is not due, and is told no more.
+    assert_eq!((known.pending.len(), known.risks.as_slice()), (1, &[risk.to_owned()][..]));
+    assert!(status.message.contains(risk), "{}", status.message);
+    ground.approve("Migration").await;
+}
+
 /// Databases that were there before a restore.
 const BESIDE: &str = "SELECT count(*) FROM pg_database WHERE datname LIKE 'shop_before_%'";
 
 /// The release is on its way back, and the backup is to take the database's place.
 pub(super) async fn asks_for_a_restore(shop: &Shop) -> ServiceReleaseStatus {
-    let asks = |phase: Phase| phase == Phase::AwaitingApproval;
-    let status = shop.reaches_within(LONG, "a restore waits for approval", |status| asks(status.phase)).await;
-    assert_eq!(status.reason, "RestoreAwaitsApproval", "{}", status.message);
-    status
+    let asks = |status: &ServiceReleaseStatus| status.reason == "RestoreAwaitsApproval";
+    shop.reaches_within(LONG, "a restore waits for approval", asks).await
 }
 
 pub(super) const PREFERENCES: &str =
@@ -357,6 +368,8 @@ async fn orphaned_and_given_back(ground: &Ground) {
     let files = json!({ "data": { "20241201000000_at_most_one.sql": orphans } });
     ground.patch_config_map("shop-migrations", files).await;
     ground.shop.release_with("v3", json!({ "spec": { "database": { "migration": { "version": "3" } } } })).await;
+    // It is rehearsed, and no rehearsal sees it; but it is written there.
+    loses_nothing_unasked(ground, "20241201000000_at_most_one/migration.sql, line 2: deletes rows").await;
     let status = ground.ends(Phase::Halted, "SchemaChanged", "maintenance").await;
     let known = status.database.unwrap();
     let found = known.last(DatabaseTask::Verification).unwrap();
@@ -418,6 +431,7 @@ async fn restored_out_of_the_halt(ground: &Ground) {
     let serials = "SELECT count(*) FROM vendor_serials";
     let wrong = "DROP INDEX idx_audit_events_performed_by; DELETE FROM vendor_serials;";
     with_migrations(ground, "v4", &[("20250201000000_fewer_still", wrong)]).await;
+    loses_nothing_unasked(ground, "20250201000000_fewer_still/migration.sql, line 1: deletes rows").await;
     let status = ground.ends(Phase::Halted, "SchemaChanged", "").await;
     assert!(status.next_action.contains("set spec.database.onRollback: Restore"), "{}", status.next_action);
     assert_eq!(ground.postgres.sql(serials).await, "0");

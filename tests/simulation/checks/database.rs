@@ -65,11 +65,12 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
     steps
 }
 
-/// When a person is asked for a seed: for files as for the migration, or where they lose data; for a command where the manifest
-/// says so.
+/// When a person is asked for a seed: for files as for the migration, or where they lose data; for a command whose pod mounts no
+/// files where the manifest says so.
 fn seed_approval(database: &Database) -> MigrationApproval {
     let Some(seed) = &database.seed else { return MigrationApproval::Never };
-    let by_files = seed.change.sql.is_some();
+    let mounts = |pod: &serde_json::Value| pod.pointer("/spec/volumes").is_some();
+    let by_files = seed.change.sql.is_some() || seed.change.template.as_ref().is_some_and(mounts);
     let migration = database.migration.as_ref().and_then(|migration| migration.approval).filter(|_| by_files);
     let default = if by_files { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
     seed.approval.or(migration).unwrap_or(default)

@@ -197,6 +197,7 @@ mod forward;
 mod keys;
 mod lacking;
 mod left;
+mod mounted;
 mod onward;
 mod page;
 mod plans;

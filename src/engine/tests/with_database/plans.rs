@@ -131,8 +131,8 @@ fn what_is_mounted_from_config_maps_is_compared_before_a_command_is_run() {
     world.report = |task| {
         let report = well(task)?;
         Some(match task {
-            Task::Preflight { watched, .. } => {
-                assert_eq!(*watched, ["/sql"], "never what a Secret is in");
+            Task::Preflight { mounted, .. } => {
+                assert_eq!(mounted.paths, ["/sql"], "never what a Secret is in");
                 Report { files_hash: "of-the-files".into(), database: "shop@7".into(), ..report }
             }
             _ => report,

@@ -64,7 +64,10 @@ impl Server {
             Task::SettleSql(run) => Next::Ended(self.settle_files(worker, run)),
             _ if fails => not_begun("as the dice fell"),
             Task::PreflightDown { set, of, .. } => self.look_down(worker, set.as_deref(), of),
-            Task::Preflight { set, seed, .. } => Next::Ended(self.look(worker, set.as_deref(), seed.as_deref())),
+            Task::Preflight { set, seed, mounted, seed_mounted, .. } => {
+                let report = self.look(worker, set.as_deref(), seed.as_deref());
+                Next::Ended(self.read(worker, report, !mounted.is_nothing(), !seed_mounted.is_nothing()))
+            }
             Task::Backup { name, .. } => {
                 if !self.backups.contains_key(name) {
                     self.backups.insert(name.clone(), self.data.clone());
@@ -124,6 +127,24 @@ impl Server {
         let loses = pending.iter().any(|key| key.ends_with("002"));
         let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
         Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..report }
+    }
+
+    /// What is read of the files that pods of the user's mount, of a migration or of a seed: every second migration loses something,
+    /// as long as its tool has not applied it.
+    fn read(&self, worker: &Worker, mut report: Report, migration: bool, seed: bool) -> Report {
+        let image = worker.image();
+        let version = image.strip_prefix("migrate:").and_then(|version| version.parse::<u32>().ok());
+        if migration && !self.data.changed.contains(&image) {
+            report.loses_data = version.is_some_and(|version| version.is_multiple_of(2));
+            report.risks = report.loses_data.then(|| "it, line 1: drops a table".to_owned()).into_iter().collect();
+        }
+        if seed {
+            report.seed_hash = self.hash_of(None);
+            report.seed_loses_data = !self.data.seeded && rng::dice(&worker.job).is_multiple_of(2);
+            report.seed_risks =
+                report.seed_loses_data.then(|| "seed.sql, line 1: writes over".to_owned()).into_iter().collect();
+        }
+        report
     }
 
     fn look_down(&self, worker: &Worker, set: Option<&str>, of: &str) -> Next {

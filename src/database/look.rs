@@ -1,0 +1,188 @@
+//! The looks before something is changed: at the server, at what is going to migrate it, and at what is going to take that back.
+
+use std::path::Path;
+
+use sqlx::Connection as _;
+
+use crate::{
+    api::WorkOutcome,
+    engine::{Meant, Mounted, Planned, Report, task::OF_SEED},
+};
+
+use super::{
+    connection::{self, told},
+    meant,
+    migrate::{Unsettled, files, pending, risks},
+    mounted,
+    preflight::{self, Wanted},
+    report, rights,
+    tasks::Places,
+};
+
+/// What is mounted that preflight looks at.
+pub struct Looked<'a> {
+    /// The set of the migration's SQL files.
+    pub set: Option<&'a str>,
+    /// The set of the seed's.
+    pub seed: Option<&'a str>,
+    /// Of which release they are.
+    pub release: &'a str,
+    /// What the pod of a migration by a command of the user's mounts of ConfigMaps: it is this one.
+    pub mounted: &'a Mounted,
+    /// What that of a seed does: it is under its own root here.
+    pub seed_mounted: &'a Mounted,
+    /// Whether files are there that would take the migration back.
+    pub down: bool,
+}
+
+/// Looks whether the release could be done.
+pub async fn look(places: &Places, wanted: &Wanted<'_>, looked: &Looked<'_>) -> Report {
+    let (findings, mut faults) = match preflight::look(&places.url, wanted).await {
+        Ok(looked) => looked,
+        Err(why) => return report::not_begun(why),
+    };
+    for lacking in [rights::look(places, wanted.planned).await, rights::over_tool(places).await] {
+        match lacking {
+            Ok(lacking) => faults.extend(lacking),
+            Err(why) => faults.push(why),
+        }
+    }
+    let mut report = Report {
+        server_version: report::cut(&findings.server_version, 64),
+        size_bytes: findings.size_bytes,
+        database: report::cut(&findings.identity, 128),
+        ..report::not_begun("")
+    };
+    let rehearsed = wanted.planned.contains(&Planned::Rehearsal);
+    faults.extend(look_at_files(places, looked, rehearsed, &mut report).await);
+    if faults.is_empty() {
+        report.outcome = WorkOutcome::Done;
+        report.message = format!(
+            "PostgreSQL {}, database {} of {} bytes, {} connections free",
+            findings.server_version, findings.database, findings.size_bytes, findings.free_connections
+        );
+    } else {
+        report.message = report::faults(&faults);
+    }
+    report
+}
+
+/// Looks at the SQL files of the migration, and at those of the seed, which come after them.
+async fn look_at_files(places: &Places, looked: &Looked<'_>, rehearsed: bool, report: &mut Report) -> Vec<String> {
+    let Looked { set, seed, release, down, mounted, seed_mounted } = *looked;
+    let (mut faults, mut before) = (Vec::new(), Vec::new());
+    if let Some(set) = set {
+        match to_run(&places.files, &places.url, set, release).await {
+            Err(why) => faults.push(why),
+            Ok(ToRun { hash, pending }) => {
+                report.files_hash = hash;
+                report.count = i64::try_from(pending.len()).unwrap_or(i64::MAX);
+                report.pending = pending.iter().map(|file| file.name.clone()).collect();
+                if down {
+                    let back = pending::way_back(&files::read_down(&places.down_files), &pending);
+                    (report.down_risks, report.down_loses_data) = back;
+                }
+                (report.risks, report.loses_data) = risks::told(&pending, rehearsed);
+                before = pending;
+            }
+        }
+    }
+    if !mounted.is_nothing() {
+        match to_run_by_pod(places, Path::new("/"), &mounted.paths, &[]).await {
+            Err(why) => faults.push(why),
+            Ok((hash, due)) => {
+                report.files_hash = hash;
+                report.count = i64::try_from(due.names.len()).unwrap_or(i64::MAX);
+                (report.risks, report.loses_data) = due.told(&[], rehearsed, mounted.wary);
+                report.pending = due.names;
+                before = due.files;
+            }
+        }
+    }
+    if let Some(set) = seed {
+        match to_run(&places.seed_files, &places.url, set, release).await {
+            Err(why) => faults.push(format!("{OF_SEED}{why}")),
+            Ok(ToRun { hash, pending }) => {
+                report.seed_hash = hash;
+                (report.seed_risks, report.seed_loses_data) = risks::told_after(&before, &pending);
+            }
+        }
+    }
+    if !seed_mounted.is_nothing() {
+        match to_run_by_pod(places, &places.seed_files, &seed_mounted.paths, &before).await {
+            Err(why) => faults.push(format!("{OF_SEED}{why}")),
+            Ok((hash, due)) => {
+                report.seed_hash = hash;
+                (report.seed_risks, report.seed_loses_data) = due.told(&before, false, seed_mounted.wary);
+            }
+        }
+    }
+    faults
+}
+
+/// SQL files, and those of them that the ledger does not have.
+struct ToRun {
+    hash: String,
+    pending: Vec<files::File>,
+}
+
+async fn to_run(directory: &Path, url: &str, set: &str, release: &str) -> Result<ToRun, String> {
+    let files = files::read(directory).map_err(|wrong| wrong.to_string())?;
+    let sorted = pending::look(url, set, release, &files).await?;
+    Ok(ToRun { hash: files::plan(set, &files), pending: sorted.pending.into_iter().cloned().collect() })
+}
+
+/// What a pod of the user's mounts of ConfigMaps, as a hash, and the SQL files in it that are due. `but`: those of another.
+async fn to_run_by_pod(
+    places: &Places,
+    root: &Path,
+    paths: &[String],
+    but: &[files::File],
+) -> Result<(String, mounted::Due), String> {
+    let hash = meant::files_under(root, paths);
+    let hash = hash.map_err(|error| format!("the files under {} cannot be read: {error}", paths.join(", ")))?;
+    Ok((hash, mounted::due(&places.url, root, paths, but).await?))
+}
+
+/// What is going to take a migration back: which files, or the image and what its pod mounts.
+pub async fn look_down(places: &Places, set: Option<&str>, of: &str, meant: &Meant) -> Report {
+    if let Some(why) = moved(places, meant).await {
+        return report::not_begun(why);
+    }
+    let Some(set) = set else {
+        return match meant::files(&meant.watched) {
+            Ok(files_hash) => {
+                Report { files_hash, ..report::of(WorkOutcome::Done, "its image and its files are known") }
+            }
+            Err(error) => {
+                report::not_begun(format!("the files under {} cannot be read: {error}", meant.watched.join(", ")))
+            }
+        };
+    };
+    let files = match files::read_down(&places.files) {
+        Ok(files) => files,
+        Err(wrong) => return report::not_begun(wrong.to_string()),
+    };
+    match pending::look_down(&places.url, set, of, &files).await {
+        Err(Unsettled { why, settle, .. }) => Report { settle, ..report::not_begun(why) },
+        Ok(sorted) => {
+            let (risks, loses_data) = risks::told(sorted.pending.iter().copied(), false);
+            let pending: Vec<String> = sorted.pending.iter().map(|file| file.name.clone()).collect();
+            let count = i64::try_from(pending.len()).unwrap_or(i64::MAX);
+            let message = format!("{count} files are to be run");
+            let files_hash = files::plan(set, &files);
+            Report { files_hash, pending, risks, loses_data, count, ..report::of(WorkOutcome::Done, message) }
+        }
+    }
+}
+
+/// Why a look would be at something else than what is meant.
+async fn moved(places: &Places, meant: &Meant) -> Option<String> {
+    let mut connection = match connection::open(&places.url, "servicerelease/preflight").await {
+        Ok(connection) => connection,
+        Err(error) => return Some(error.to_string()),
+    };
+    let differs = meant::differs(&mut connection, meant).await;
+    let _ = connection.close().await;
+    differs.unwrap_or_else(|error| Some(told(&error)))
+}
