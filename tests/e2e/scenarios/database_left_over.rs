@@ -109,7 +109,7 @@ async fn a_rehearsal_that_would_go_astray(world: World) {
         } else {
             let told = "was never connected to the database of the rehearsal";
             let status = ground.ends(Phase::Halted, "RehearsalUnknown", told).await;
-            assert_eq!(status.database.unwrap().schema, SchemaState::Unknown);
+            assert_eq!(status.database.as_ref().unwrap().schema, SchemaState::Unknown);
             assert!(status.next_action.contains("psql") && status.next_action.contains(" skip shop"), "{status:?}");
             let refused = ground.shop.refused("Retry", "").await;
             assert!(refused.starts_with("nothing would be tried again"), "{refused}");
