@@ -198,8 +198,11 @@ impl Watch {
     /// Why nobody knows where the command was, which has ended well, with all its sessions; none if somebody came. The server
     /// counts sessions (from 14 on), and a session is counted before it is gone.
     pub async fn elsewhere(&self, connection: &mut PgConnection) -> Option<String> {
+        if self.seen {
+            return None;
+        }
         let begun = Instant::now();
-        while !self.seen {
+        loop {
             match sessions(connection).await {
                 Ok(now) if now != self.before => return None,
                 Ok(_) if self.before.is_none() || begun.elapsed() > COUNTED => {
@@ -209,7 +212,6 @@ impl Watch {
                 Err(error) => return self.unseen(&told(&error)),
             }
         }
-        None
     }
 
     /// The same where nobody can look any more. Whoever was seen has come.
