@@ -198,10 +198,10 @@ impl Watch {
     /// Why nobody knows where the command was, which has ended well, with all its sessions; none if somebody came. The server
     /// counts sessions (from 14 on), and a session is counted before it is gone.
     pub async fn elsewhere(&self, connection: &mut PgConnection) -> Option<String> {
-        let begun = Instant::now();
         if self.seen {
             return None;
         }
+        let begun = Instant::now();
         loop {
             match sessions(connection).await {
                 Ok(now) if now != self.before => return None,

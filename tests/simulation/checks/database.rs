@@ -3,7 +3,7 @@
 
 use servicerelease::{
     api::{
-        Action, ApprovalKind, CommandPhase, Database, DatabaseApproval, DatabaseTask, DatabaseWork, FailedRevision,
+        Action, ApprovalKind, CommandPhase, Database, DatabaseApproval, DatabaseTask, FailedRevision,
         MigrationApproval, OnRollback, Phase, SchemaState, ServiceReleaseSpec, ServiceReleaseStatus, StepName,
         WorkOutcome,
     },
@@ -343,8 +343,7 @@ impl Checker {
             )
         });
         // One that was broken off has told nobody.
-        let heard = |work: &DatabaseWork| work.outcome != WorkOutcome::NotBegun;
-        let rehearsal = known.last(DatabaseTask::Rehearsal).filter(|work| heard(work));
+        let rehearsal = known.last(DatabaseTask::Rehearsal).filter(|work| work.outcome != WorkOutcome::NotBegun);
         let astray = rehearsal.is_some_and(|work| cluster.server.astray.contains(&work.job));
         self.require(!astray || accepted || !settled, "D4", || {
             format!("{:?}, and nobody knows whether the rehearsal has migrated the real database", status.phase)
