@@ -120,7 +120,7 @@ pub fn flags(kind: u8, version: u32) -> Option<Flags> {
 pub fn fault(rng: &mut Rng) -> Vec<Event> {
     let foreign = |rng: &mut Rng| {
         let files = [Deeds::Nothing, Deeds::OwnFiles, Deeds::SameFiles(1), Deeds::SameFiles(2), Deeds::SameFiles(3)];
-        let commands = [Deeds::SameCommand(true), Deeds::SameCommand(false)];
+        let commands = [Deeds::SameCommand(true), Deeds::SameCommand(true), Deeds::SameCommand(false)];
         let deeds = [files.as_slice(), &commands].concat();
         Event::Foreign(rng.pick(&deeds), rng.pick(&[1, 2, 6, 30, 90]))
     };
