@@ -88,7 +88,10 @@ async fn runbook(world: &World, text: &str) -> (Shop, Load) {
     for (long, short) in SHORTER {
         text = text.replace(long, short);
     }
-    let shop = super::gateway::example(world, &text).await;
+    super::gateway::apply_example(world, &text).await;
+    let shop = Shop::watch(world, "shop").await;
+    let serves = |status: &ServiceReleaseStatus| matches!(status.phase, Phase::Healthy | Phase::Observing);
+    shop.reaches_within(PATIENCE, "Healthy or Observing", serves).await;
     // Metrics want numbers of v1 beside which the next one stands.
     let load = if text.contains("router:") { world.load_through_gateway().await } else { world.load().await };
     (shop, load)
