@@ -170,7 +170,8 @@ impl Witness {
             let served = withdrawn.is_some() || before.is_some_and(|change| change.ready);
             // Restarted before anybody noticed: its endpoint was not withdrawn at all.
             let until = withdrawn.unwrap_or(crash.at + second) + PROGRAMMING;
-            served.then(|| Excuse { pod: crash.pod.clone(), from: crash.at, until })
+            // Its sockets are closed before its end is noticed.
+            served.then(|| Excuse { pod: crash.pod.clone(), from: crash.at - second, until })
         };
         seen.crashes.iter().filter_map(excuse).collect()
     }
