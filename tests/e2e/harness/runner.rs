@@ -121,7 +121,7 @@ impl Arguments {
 /// Runs what the arguments ask for.
 pub async fn main(all: &[&[Scenario]]) -> ExitCode {
     let arguments = Arguments::read();
-    let wanted: Vec<Scenario> = all.iter().copied().flatten().filter(|one| arguments.wants(one)).copied().collect();
+    let wanted: Vec<Scenario> = spread(all).into_iter().filter(|one| arguments.wants(one)).collect();
     if arguments.list {
         wanted.iter().for_each(|scenario| println!("{} ({:?})", scenario.name, scenario.stage));
         return ExitCode::SUCCESS;
@@ -145,8 +145,18 @@ pub async fn main(all: &[&[Scenario]]) -> ExitCode {
     summary(&results, begun.elapsed())
 }
 
+/// Scenarios so that those of a file are as far from each other as can be: they want the same of the machine, and those of the
+/// runbooks want more than others.
+fn spread(all: &[&[Scenario]]) -> Vec<Scenario> {
+    let places =
+        all.iter().flat_map(|of_file| (0..of_file.len()).map(|place| (place * 1000 / of_file.len(), of_file[place])));
+    let mut places: Vec<(usize, Scenario)> = places.collect();
+    places.sort_by_key(|(place, _)| *place);
+    places.into_iter().map(|(_, scenario)| scenario).collect()
+}
+
 fn threads() -> usize {
-    std::env::var("E2E_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+    std::env::var("E2E_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
 }
 
 #[derive(PartialEq, Eq)]
