@@ -63,8 +63,13 @@ impl Server {
             return;
         }
         if let Deeds::SameCommand(ends) = foreign.deeds {
-            foreign.deeds = Deeds::Nothing;
-            self.run_same(ends);
+            if self.run_same(ends) {
+                foreign.deeds = Deeds::Nothing;
+            } else if foreign.at < foreign.until {
+                foreign.at += LOOK;
+                self.foreign = Some(foreign);
+                return;
+            }
         }
         let file = match &mut foreign.deeds {
             Deeds::OwnFiles => {
@@ -93,22 +98,23 @@ impl Server {
         self.foreign = Some(foreign);
     }
 
-    /// Runs the command that a worker is about to run, if it has not begun.
-    fn run_same(&mut self, ends: bool) {
+    /// Runs the command that a worker is about to run, if there is one, and nobody has begun it.
+    fn run_same(&mut self, ends: bool) -> bool {
         let meant = self.workers.iter().find_map(|worker| {
             let Some(Task::Wrap(wrapped)) = worker.task() else { return None };
             let shared = wrapped.shared().filter(|_| worker.stage == Stage::Starting)?;
             Some((format!("{shared}{RELEASE}"), shared.to_owned(), worker.image()))
         });
-        let Some((plan, shared, image)) = meant else { return };
+        let Some((plan, shared, image)) = meant else { return false };
         if self.data.runs.keys().any(|known| known.starts_with(&shared)) {
-            return;
+            return false;
         }
         let state = if ends { State::Applied } else { State::Started };
         self.data.changed.insert(image.clone());
         let record = Record { state, release: RELEASE.to_owned(), image, attempt: 1, begun: true, rerun: false };
         self.data.runs.insert(plan, record);
         self.hit(if ends { "another release runs a worker's command" } else { "another release's command is killed" });
+        true
     }
 
     /// Its session is ended. What it had committed stays.
