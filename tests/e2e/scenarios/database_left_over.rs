@@ -116,7 +116,8 @@ async fn a_rehearsal_that_would_go_astray(world: World) {
             ground.load.answered_only_by("v1").await;
             // Somebody has looked: it did nothing.
             ground.shop.say("Skip").await;
-            ground.ends(Phase::RolledBack, "RehearsalUnknown", told).await;
+            let status = ground.shop.phase(Phase::RolledBack).await;
+            assert_eq!(status.reason, "RehearsalUnknown", "{}", status.message);
         }
         assert_eq!(ground.postgres.sql("SELECT to_regclass('astray') IS NULL").await, "t");
         ground.load.answered_only_by("v1").await;
