@@ -19,15 +19,6 @@ pub const ALL: &[Mutant] = &[
             wrapped.plan = Wrapped::migration(&wrapped.release.replace('/', "-"), &wrapped.release);
         })
     }),
-    mutant("leaves the command on record whose migration is taken back", "D2", |release, seen, now| {
-        with_tasks(release, seen, now, |task| {
-            if let Task::Wrap(wrapped) = task
-                && wrapped.takes_back()
-            {
-                wrapped.plan = wrapped.plan.replacen("down/", "back/", 1);
-            }
-        })
-    }),
     mutant("takes every command for one that may be run twice", "D1", |release, seen, now| {
         with_tasks(release, seen, now, |task| {
             if let Task::Wrap(wrapped) = task {
