@@ -9,7 +9,7 @@ use crate::{
         Action, ApprovalKind, BackupStatus, CommandApproval, DatabaseTask, LABEL_RELEASE, Phase, SchemaState, StepName,
         WorkOutcome,
     },
-    engine::{ConfigMap, Effect, ObjectVersion, Planned, Reply, Report, Run, Task},
+    engine::{ConfigMap, DatabaseJob, Effect, ObjectVersion, Planned, Reply, Report, Run, Task},
 };
 
 use super::world::{World, template};
@@ -206,3 +206,15 @@ mod renewed;
 mod seeds;
 mod struck;
 mod tries;
+
+/// The database's Jobs that were made.
+fn jobs(world: &World) -> Vec<DatabaseJob> {
+    let of = |effect: &Effect| match effect {
+        Effect::CreateJob(new) => match &new.run {
+            Run::Database(job) => Some((**job).clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    world.log.iter().filter_map(of).collect()
+}

@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use crate::engine::{DatabaseJob, MapVolume, Mounted, TaskPod};
+use crate::engine::{MapVolume, Mounted, TaskPod};
 
 use super::*;
 
@@ -34,18 +34,6 @@ fn both_losing(task: &Task) -> Option<Report> {
         }
         _ => report,
     })
-}
-
-/// The database's Jobs that were ordered.
-fn jobs(world: &World) -> Vec<DatabaseJob> {
-    let of = |effect: &Effect| match effect {
-        Effect::CreateJob(new) => match &new.run {
-            Run::Database(job) => Some((**job).clone()),
-            _ => None,
-        },
-        _ => None,
-    };
-    world.log.iter().filter_map(of).collect()
 }
 
 #[rstest]

@@ -36,18 +36,6 @@ fn approve(world: &mut World) {
     world.settle();
 }
 
-/// The database's Jobs that were made.
-fn jobs(world: &World) -> Vec<DatabaseJob> {
-    let of = |effect: &Effect| match effect {
-        Effect::CreateJob(new) => match &new.run {
-            Run::Database(job) => Some((**job).clone()),
-            _ => None,
-        },
-        _ => None,
-    };
-    world.log.iter().filter_map(of).collect()
-}
-
 fn image(job: &DatabaseJob) -> Option<&str> {
     match &job.pod {
         TaskPod::Wrapped { image, .. } => image.as_deref(),
