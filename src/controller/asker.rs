@@ -109,6 +109,22 @@ impl Asker {
         })
     }
 
+    /// The same, with nothing asked yet.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self {
+            open: Mutex::default(),
+            queue: self.queue.clone(),
+            turns: Turns::default(),
+            http: self.http.clone(),
+            hosts: self.hosts.clone(),
+            cluster: self.cluster.clone(),
+            providers: self.providers.clone(),
+            known_providers: self.known_providers.clone(),
+            since: OnceLock::new(),
+        }
+    }
+
     /// The providers that metrics may name.
     pub fn known_providers(&self) -> Arc<KnownProviders> {
         self.known_providers.clone()

@@ -4,7 +4,8 @@
 //! three quarters of the lease's duration; a standby counts the whole duration from when it saw the
 //! last renewal. So two never believe that they lead, however their wall clocks differ, and a
 //! process that was stopped finds the fence closed before its next write. A standby learns of
-//! renewals by a watch: it asks nothing while the leader lives.
+//! renewals by a watch: it asks nothing while the leader lives. Whoever loses the lease is a standby
+//! again.
 //!
 //! Four seconds, renewed every second and a half: a standby acts within five seconds of a leader's
 //! sudden end, one renewal may fail without consequence, and the price is 40 small requests a

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, tim
 
 use kube::Config;
 use tokio::{sync::watch, task::JoinSet};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::checks::AllowedHosts;
 use crate::metrics::Providers;
@@ -17,7 +17,7 @@ use super::{
     client,
     jobs::Runner,
     key::Key,
-    lease::{self, Elector, Fence, Lost},
+    lease::{self, Elector, Fence},
     memory::Memory,
     queue::Queue,
     reconcile::{self, Context, Decide},
@@ -74,9 +74,6 @@ pub enum Error {
         /// Why not.
         cause: std::io::Error,
     },
-    /// The lease was lost; a fresh process starts as standby.
-    #[error("no longer leading: {0}")]
-    Lost(#[from] Lost),
     /// A watch ended, which none does.
     #[error("a watch ended by itself")]
     Watch,
@@ -114,7 +111,8 @@ impl Health for Vitals {
     }
 }
 
-/// Runs until `stop`, or until the lease is lost.
+/// Runs until `stop`. Whoever loses the lease stands by again, and remembers nothing of what it led: a process that
+/// ended instead would wait, by the kubelet's back-off, for minutes to come back when the API server was slow a few times.
 ///
 /// # Errors
 /// See [`Error`].
@@ -142,24 +140,24 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + 'stat
         background.spawn(async move { serving.await.map_err(|cause| Error::Health { address, cause }) });
     }
     let mut watching = watches::start(&client, &scopes, &cache, &metrics);
-    let asker = Arc::new(
-        Asker::new(queue.clone(), client.clone(), options.providers, options.allowed_hosts).map_err(Error::Http)?,
-    );
-    let context = Arc::new(Context {
-        asker,
-        cache,
-        calls: Calls::new(client.clone(), fence.clone()),
+    let calls = Calls::new(client.clone(), fence.clone());
+    let asker =
+        Asker::new(queue.clone(), client.clone(), options.providers, options.allowed_hosts).map_err(Error::Http)?;
+    let term = || Context {
+        asker: Arc::new(asker.afresh()),
+        cache: cache.clone(),
+        calls: calls.clone(),
         memory: Memory::default(),
-        routers: options.routers,
-        runner: options.runner,
-        metrics,
-        decide: options.decide,
-        instance: options.instance,
-    });
+        routers: options.routers.clone(),
+        runner: options.runner.clone(),
+        metrics: metrics.clone(),
+        decide: options.decide.clone(),
+        instance: options.instance.clone(),
+    };
     let elector = options.lease.map(|settings| Elector::new(client, settings, fence));
-    let work = lead(context, queue, elector, options.concurrency, stopped);
+    let work = lead(term, &cache, queue, elector, options.concurrency, stopped);
     tokio::select! {
-        ended = work => ended,
+        () = work => Ok(()),
         Some(_) = watching.join_next() => Err(Error::Watch),
         error = first_error(&mut background) => Err(error),
     }
@@ -185,36 +183,37 @@ async fn wait_for(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|set| *set).await;
 }
 
-/// Waits for the lease, if there is one, and works while it is held.
+/// Waits for the lease, if there is one, and works while it is held; each term has a context of its own.
 async fn lead(
-    context: Arc<Context>,
+    term: impl Fn() -> Context,
+    cache: &Cache,
     queue: Arc<Queue>,
     elector: Option<Elector>,
     concurrency: usize,
     stopped: watch::Receiver<bool>,
-) -> Result<(), Error> {
+) {
     tokio::select! {
-        () = synced(&context.cache) => {}
-        () = wait_for(stopped.clone()) => return Ok(()),
+        () = synced(cache) => {}
+        () = wait_for(stopped.clone()) => return,
     }
+    let mut passes = JoinSet::new();
     let Some(mut elector) = elector else {
-        work(&context, &queue, concurrency, stopped).await;
-        return Ok(());
+        return work(&Arc::new(term()), &mut passes, &queue, concurrency, stopped).await;
     };
-    tokio::select! {
-        () = elector.acquire() => {}
-        () = wait_for(stopped.clone()) => return Ok(()),
-    }
-    let lost = tokio::select! {
-        lost = elector.keep() => Some(lost),
-        () = work(&context, &queue, concurrency, stopped) => None,
-    };
-    match lost {
-        Some(lost) => Err(lost.into()),
-        None => {
-            elector.release().await;
-            Ok(())
+    loop {
+        tokio::select! {
+            () = elector.acquire() => {}
+            () = wait_for(stopped.clone()) => return,
         }
+        let context = Arc::new(term());
+        let lost = tokio::select! {
+            lost = elector.keep() => lost,
+            () = work(&context, &mut passes, &queue, concurrency, stopped.clone()) => return elector.release().await,
+        };
+        context.metrics.lead_lost();
+        warn!(%lost, "no longer leading; standing by");
+        // None of them may write any more: what they had begun is as after a crash.
+        passes.shutdown().await;
     }
 }
 
@@ -228,18 +227,23 @@ async fn synced(cache: &Cache) {
 }
 
 /// Works off the queue until told to stop, then lets the passes under way end.
-async fn work(context: &Arc<Context>, queue: &Arc<Queue>, concurrency: usize, stopped: watch::Receiver<bool>) {
+async fn work(
+    context: &Arc<Context>,
+    passes: &mut JoinSet<()>,
+    queue: &Arc<Queue>,
+    concurrency: usize,
+    stopped: watch::Receiver<bool>,
+) {
     for key in context.cache.world().keys() {
         queue.wake(key);
     }
-    let mut passes: JoinSet<()> = JoinSet::new();
     let mut end = Box::pin(wait_for(stopped));
     loop {
         tokio::select! {
             () = &mut end => break,
             Some(_) = passes.join_next() => {}
             key = queue.next(), if passes.len() < concurrency.max(1) => {
-                passes.spawn(one(context.clone(), queue.clone(), key));
+                passes.spawn(one(context.clone(), Turn { queue: queue.clone(), key, next: None }));
             }
         }
     }
@@ -248,7 +252,20 @@ async fn work(context: &Arc<Context>, queue: &Arc<Queue>, concurrency: usize, st
     let _ = tokio::time::timeout(GRACE, all).await;
 }
 
-async fn one(context: Arc<Context>, queue: Arc<Queue>, key: Key) {
-    let next = reconcile::pass(&context, &key).await;
-    queue.done(&key, next);
+async fn one(context: Arc<Context>, mut turn: Turn) {
+    turn.next = reconcile::pass(&context, &turn.key).await;
+}
+
+/// A release's turn, which is over also when its pass is broken off.
+struct Turn {
+    queue: Arc<Queue>,
+    key: Key,
+    /// When to look again if nothing happens before.
+    next: Option<Duration>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.queue.done(&self.key, self.next);
+    }
 }

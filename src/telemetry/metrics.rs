@@ -44,6 +44,7 @@ pub struct Metrics {
     queued: IntGauge,
     running: IntGauge,
     leader: IntGauge,
+    leads_lost: IntCounter,
     memory: IntGauge,
 }
 
@@ -93,6 +94,10 @@ impl Metrics {
             queued: IntGauge::with_opts(opts("queue_depth", "Releases that wait for a pass."))?,
             running: IntGauge::with_opts(opts("queue_running", "Releases in a pass now."))?,
             leader: IntGauge::with_opts(opts("leader", "1 if this process leads."))?,
+            leads_lost: IntCounter::with_opts(opts(
+                "lease_lost_total",
+                "Times that this process lost the Lease and stood by again.",
+            ))?,
             memory: IntGauge::new("process_resident_memory_bytes", "Resident memory of the process.")?,
         };
         metrics.register()?;
@@ -100,7 +105,7 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 10] = [
+        let all: [Box<dyn Collector>; 11] = [
             Box::new(self.passes.clone()),
             Box::new(self.errors.clone()),
             Box::new(self.panics.clone()),
@@ -110,6 +115,7 @@ impl Metrics {
             Box::new(self.queued.clone()),
             Box::new(self.running.clone()),
             Box::new(self.leader.clone()),
+            Box::new(self.leads_lost.clone()),
             Box::new(self.memory.clone()),
         ];
         all.into_iter().try_for_each(|metric| self.registry.register(metric))
@@ -134,6 +140,11 @@ impl Metrics {
     /// Counts a request to the API server.
     pub fn request(&self, verb: &str, resource: &str, code: &str) {
         self.requests.with_label_values(&[verb, resource, code]).inc();
+    }
+
+    /// Counts a lead that was lost.
+    pub fn lead_lost(&self) {
+        self.leads_lost.inc();
     }
 
     /// Counts a watch that broke.

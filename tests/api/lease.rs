@@ -4,12 +4,23 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use servicerelease::controller::lease;
+
 use crate::{
     cluster::{Cluster, SECOND, release, until},
-    operator::{Process, metric},
+    operator::{Operator, Process, metric},
+    proxy::{Fate, Proxy},
 };
 
 const LEASE: &str = "service-release-operator";
+/// How often a process lost it.
+const LOST: &str = "servicerelease_lease_lost_total";
+
+async fn loses(leader: std::net::SocketAddr) {
+    let lost = async || (metric(leader, LOST).await > 0.0).then_some(());
+    until(30 * SECOND, lost).await.expect("the loss is noticed");
+    assert_eq!(metric(leader, "servicerelease_leader").await, 0.0);
+}
 
 async fn leads(cluster: &Cluster, name: &str) {
     let held = |lease: &Value| lease["spec"]["holderIdentity"].as_str().is_some_and(|who| who.starts_with(name));
@@ -77,11 +88,15 @@ async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_more() {
     cluster.phase("shop", "Healthy").await;
     let before = everything(&cluster).await;
     first.signal("-CONT");
-    let ended = first.ended().await;
-    assert!(!ended.success(), "{ended:?}");
+    loses(first.health).await;
     assert_eq!(everything(&cluster).await, before);
     leads(&cluster, "second").await;
+    // It stands by, in the same process.
     drop(second);
+    leads(&cluster, "first").await;
+    cluster.set_image("shop", "shop:3").await;
+    cluster.until("ServiceRelease", "shop", "the pause", |object| object["status"]["release"]["number"] == 3).await;
+    cluster.phase("shop", "Healthy").await;
 }
 
 /// Every object of the release with its version, once nothing moves any more.
@@ -105,17 +120,23 @@ async fn everything(cluster: &Cluster) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_whose_lease_was_taken_ends() {
+async fn a_leader_whose_lease_was_taken_stands_by() {
     let cluster = Cluster::new("taken").await;
-    let mut first = Process::start(&cluster, "first");
+    let first = Process::start(&cluster, "first");
     leads(&cluster, "first").await;
     let taken = json!({"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 60}});
     cluster.patch("Lease", LEASE, taken).await;
     let told = Instant::now();
-    assert!(!first.ended().await.success());
+    loses(first.health).await;
     assert!(told.elapsed() < 3 * SECOND, "{:?}", told.elapsed());
-    let lease = cluster.get("Lease", LEASE).await;
-    assert_eq!(lease["spec"]["holderIdentity"], "somebody");
+    cluster.create(release("shop")).await;
+    tokio::time::sleep(2 * SECOND).await;
+    let shop = cluster.get("ServiceRelease", "shop").await;
+    assert!(shop["status"].is_null(), "{shop}");
+    assert_eq!(cluster.get("Lease", LEASE).await["spec"]["holderIdentity"], "somebody");
+    cluster.patch("Lease", LEASE, json!({"spec": {"holderIdentity": ""}})).await;
+    leads(&cluster, "first").await;
+    cluster.phase("shop", "Healthy").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,4 +154,35 @@ async fn a_note_on_the_lease_does_not_end_the_leader() {
         })
         .await;
     assert_eq!(metric(first.health, "servicerelease_leader").await, 1.0);
+}
+
+/// The kubelet would start a process that ended again, but each time later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_the_api_server_does_not_answer_leads_again_when_it_does() {
+    let cluster = Cluster::new("slow").await;
+    let proxy = Proxy::new(cluster.client.clone()).await;
+    let settings = lease::Settings {
+        namespace: cluster.namespace.clone(),
+        name: LEASE.into(),
+        identity: lease::identity("only"),
+        seconds: 4,
+        renew: SECOND,
+    };
+    let operator = Operator::start_as(&cluster, proxy.config(), |options| options.lease = Some(settings)).await;
+    leads(&cluster, "only").await;
+    cluster.create(release("shop")).await;
+    cluster.phase("shop", "Healthy").await;
+    for round in 2..4 {
+        let before = metric(operator.health, LOST).await;
+        proxy.fate(|call| if call.path.contains("/leases") { Fate::Hang } else { Fate::Pass });
+        let lost = async || (metric(operator.health, LOST).await > before).then_some(());
+        until(30 * SECOND, lost).await.expect("the loss is noticed");
+        cluster.set_image("shop", &format!("shop:{round}")).await;
+        proxy.fate(|_| Fate::Pass);
+        cluster
+            .until("ServiceRelease", "shop", "the release", |object| object["status"]["release"]["number"] == round)
+            .await;
+        cluster.phase("shop", "Healthy").await;
+    }
+    operator.stop().await;
 }
