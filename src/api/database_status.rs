@@ -422,6 +422,11 @@ pub struct MigratedStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub plan_hash: String,
+    /// The hash of its files, as they were run: where those of a template of yours changed since behind the same names, preflight of
+    /// a later release tells it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub files_hash: String,
     /// The release that brought it.
     pub release: i64,
     /// Whether the code before runs on the new schema: the spec said so, or all SQL files were applied before the release.

@@ -20,9 +20,8 @@ impl Change {
     /// is none.
     #[must_use]
     pub fn mounted(&self) -> Vec<MountedMaps<'_>> {
-        let list = |path: &str| self.template.as_ref().and_then(|pod| pod.pointer(path)).and_then(Value::as_array);
-        let volumes: Vec<&Value> = list("/spec/volumes").into_iter().flatten().collect();
-        let mounts = list("/spec/containers/0/volumeMounts").into_iter().flatten();
+        let volumes = self.list("/spec/volumes");
+        let mounts = self.list("/spec/containers/0/volumeMounts").into_iter();
         let of_maps = mounts.filter_map(|mount| {
             let volume = volumes.iter().find(|volume| volume.get("name") == mount.get("name"))?;
             let path = mount.get("mountPath")?.as_str()?;
@@ -33,6 +32,26 @@ impl Change {
             })
         });
         of_maps.collect()
+    }
+
+    /// Whether another pod can be shown the same: nothing else is mounted within those volumes, and no path is made of variables.
+    #[must_use]
+    pub fn is_mounted_alike(&self) -> bool {
+        let mounted = self.mounted();
+        let within = |path: &str| {
+            let mut roots = mounted.iter().map(|maps| maps.path.trim_end_matches('/'));
+            roots.any(|root| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/')))
+        };
+        let is_other = |path: &str| mounted.iter().all(|maps| maps.path != path);
+        self.list("/spec/containers/0/volumeMounts").into_iter().all(|mount| {
+            let path = mount.get("mountPath").and_then(Value::as_str).unwrap_or_default();
+            mount.get("subPathExpr").is_none() && !(is_other(path) && within(path))
+        })
+    }
+
+    fn list(&self, path: &str) -> Vec<&Value> {
+        let list = self.template.as_ref().and_then(|pod| pod.pointer(path)).and_then(Value::as_array);
+        list.into_iter().flatten().collect()
     }
 
     /// Whether anybody can read what it runs, or a part of that: SQL files, or what its pod mounts of ConfigMaps.
@@ -51,11 +70,22 @@ fn sources(volume: &Value) -> Option<Vec<&Value>> {
 }
 
 impl MountedMaps<'_> {
-    /// The same as a volume of another pod.
+    /// The same as a volume of another pod. `optional`: that one does not wait for ConfigMaps that are not there.
     #[must_use]
-    pub fn volume(&self) -> Value {
-        let sources: Vec<Value> = self.sources.iter().map(|map| json!({ "configMap": projected(map) })).collect();
-        json!({ "projected": { "sources": sources } })
+    pub fn volume(&self, optional: bool) -> Value {
+        let source = |map: &&Value| {
+            let mut source = projected(map);
+            if optional {
+                source["optional"] = json!(true);
+            }
+            json!({ "configMap": source })
+        };
+        json!({ "projected": { "sources": self.sources.iter().map(source).collect::<Vec<_>>() } })
+    }
+
+    /// The names of the ConfigMaps.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter_map(|source| source.get("name")?.as_str())
     }
 
     /// Where a key of a ConfigMap is in the pod; nowhere, or in more than one place.
@@ -127,8 +157,22 @@ mod tests {
         );
         assert_eq!(places("b", "1.sql"), [""; 0], "it is no item");
         let volume = json!({"projected": {"sources": [{"configMap": {"name": "a"}}, {"configMap": {"name": "b", "items": items}}]}});
-        assert_eq!(mounted[1].volume(), volume);
-        assert_eq!(mounted[0].volume(), json!({"projected": {"sources": [{"configMap": {"name": "files"}}]}}));
+        assert_eq!(mounted[1].volume(false), volume);
+        let optional = json!({"projected": {"sources": [{"configMap": {"name": "files", "optional": true}}]}});
+        assert_eq!(mounted[0].volume(true), optional);
+        assert_eq!(mounted[1].names().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_only_the_pod_itself_sees_is_known() {
+        let volumes = json!([{"name": "sql", "configMap": {"name": "files"}}, {"name": "work", "emptyDir": {}}]);
+        let alike = |mounts: Value| change(&mounts, &volumes).is_mounted_alike();
+        let sql = json!({"name": "sql", "mountPath": "/sql"});
+        assert!(alike(
+            json!([sql, {"name": "sql", "mountPath": "/sql/more"}, {"name": "work", "mountPath": "/sqlite"}])
+        ));
+        assert!(!alike(json!([sql, {"name": "work", "mountPath": "/sql/work"}])));
+        assert!(!alike(json!([{"name": "sql", "mountPath": "/sql", "subPathExpr": "$(VERSION)"}])));
     }
 
     #[test]

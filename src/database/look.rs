@@ -6,7 +6,7 @@ use sqlx::Connection as _;
 
 use crate::{
     api::WorkOutcome,
-    engine::{Meant, Mounted, Planned, Report, task::OF_SEED},
+    engine::{AsApplied, Contents, Meant, Mounted, Planned, Report, task::OF_SEED},
 };
 
 use super::{
@@ -33,6 +33,8 @@ pub struct Looked<'a> {
     pub seed_mounted: &'a Mounted,
     /// Whether files are there that would take the migration back.
     pub down: bool,
+    /// A migration that counts as applied.
+    pub applied: Option<&'a AsApplied>,
 }
 
 /// Looks whether the release could be done.
@@ -69,8 +71,11 @@ pub async fn look(places: &Places, wanted: &Wanted<'_>, looked: &Looked<'_>) -> 
 
 /// Looks at the SQL files of the migration, and at those of the seed, which come after them.
 async fn look_at_files(places: &Places, looked: &Looked<'_>, rehearsed: bool, report: &mut Report) -> Vec<String> {
-    let Looked { set, seed, release, down, mounted, seed_mounted } = *looked;
+    let Looked { set, seed, release, down, mounted, seed_mounted, applied } = *looked;
     let (mut faults, mut before) = (Vec::new(), Vec::new());
+    if let Some(applied) = applied {
+        faults.extend(behind(places, release, applied).await);
+    }
     if let Some(set) = set {
         match to_run(&places.files, &places.url, set, release).await {
             Err(why) => faults.push(why),
@@ -118,6 +123,52 @@ async fn look_at_files(places: &Places, looked: &Looked<'_>, rehearsed: bool, re
         }
     }
     faults
+}
+
+/// What becomes of a migration that is not due, though its contents changed.
+const NOT_DUE: &str = "the release would not run it, as migration is what was applied before: change migration.version to have it run, or \
+                       undo the change";
+
+/// What of a migration that counts as applied is not: the new code may need it. ConfigMaps that are gone changed nothing.
+async fn behind(places: &Places, release: &str, applied: &AsApplied) -> Option<String> {
+    let maps = applied.maps.join(", ");
+    match &applied.what {
+        Contents::Set(set) => {
+            let files = match files::read(&places.files) {
+                Err(files::Wrong::None) => return None,
+                Err(wrong) => return Some(format!("ConfigMap {maps} was changed: {wrong}; {NOT_DUE}")),
+                Ok(files) => files,
+            };
+            match pending::look(&places.url, set, release, &files).await {
+                Err(why) => Some(format!("ConfigMap {maps}: {why}")),
+                Ok(sorted) if sorted.pending.is_empty() => None,
+                Ok(sorted) => {
+                    let names: Vec<String> = sorted.pending.iter().map(|file| file.name.clone()).collect();
+                    Some(changed(&maps, &names))
+                }
+            }
+        }
+        Contents::Mounted { paths, files } => {
+            let root = &places.files;
+            if paths.iter().any(|path| mounted::is_empty(root, path)) || &meant::files_under(root, paths).ok()? == files
+            {
+                return None;
+            }
+            match mounted::due(&places.url, root, paths, &[]).await {
+                Err(why) => Some(why),
+                Ok(due) if due.is_over() => None,
+                Ok(due) => Some(changed(&maps, &due.names)),
+            }
+        }
+    }
+}
+
+fn changed(maps: &str, names: &[String]) -> String {
+    let names = match names {
+        [] => "has other contents than when it was applied".to_owned(),
+        names => format!("has what is not applied: {}", report::cut(&names.join(", "), 120)),
+    };
+    format!("ConfigMap {maps} {names}; {NOT_DUE}")
 }
 
 /// SQL files, and those of them that the ledger does not have.

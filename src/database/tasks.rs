@@ -70,10 +70,23 @@ pub async fn perform(task: &Task, places: &Places, stop: Stop) -> Report {
 
 async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
     match task {
-        Task::Preflight { min_version, session, limits, set, release, mounted, planned, down, seed, seed_mounted } => {
+        Task::Preflight {
+            min_version,
+            session,
+            limits,
+            set,
+            release,
+            mounted,
+            planned,
+            down,
+            seed,
+            seed_mounted,
+            applied,
+        } => {
             let wanted = Wanted { min_version: min_version.as_deref(), session: *session, limits, planned };
             let (set, seed) = (set.as_deref(), seed.as_deref());
-            let files = Looked { set, seed, release, mounted, seed_mounted, down: *down };
+            let (down, applied) = (*down, applied.as_ref());
+            let files = Looked { set, seed, release, mounted, seed_mounted, down, applied };
             // It may be waiting for somebody's transaction. Nothing was done: the next Job looks again.
             tokio::select! {
                 looked = look::look(places, &wanted, &files) => looked,

@@ -78,6 +78,9 @@ pub enum Task {
         /// What the pod of a seed that is due mounts of ConfigMaps: here it is mounted under [`SEED_FILES`].
         #[serde(default, skip_serializing_if = "Mounted::is_nothing")]
         seed_mounted: Mounted,
+        /// A migration that is not due, since the spec names none but what was applied: its contents may have changed all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        applied: Option<AsApplied>,
     },
     /// Make a backup in the directory that is mounted, prove it if asked, remove old ones.
     #[serde(rename_all = "camelCase")]
@@ -199,6 +202,32 @@ pub struct Mounted {
     /// Whether a person is to be asked also where there is nothing to read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub wary: bool,
+}
+
+/// A migration that counts as applied.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AsApplied {
+    /// The ConfigMaps that it is in, for people.
+    pub maps: Vec<String>,
+    /// What is in them.
+    pub what: Contents,
+}
+
+/// What ConfigMaps have of a migration.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Contents {
+    /// SQL files of this set, mounted at [`FILES`]: the ledger has all of them.
+    Set(String),
+    /// What the pod of a command mounts, here under the root [`FILES`].
+    #[serde(rename_all = "camelCase")]
+    Mounted {
+        /// Directories and files, as they are called in that pod.
+        paths: Vec<String>,
+        /// Their hash when it was applied.
+        files: String,
+    },
 }
 
 impl Mounted {

@@ -176,3 +176,56 @@ async fn the_files_of_a_seeds_pod_are_read_beside_those_of_the_migration() {
         "{report:?}"
     );
 }
+
+#[tokio::test]
+async fn sql_files_that_count_as_applied_are_or_the_new_code_does_not_start() {
+    let server = Server::start().await;
+    let files = directory(&[("001.sql", "CREATE TABLE a (id int);")]);
+    let look = async || {
+        let applied = json!({"maps": ["shop-sql"], "what": {"set": "shop"}});
+        let task = json!({"preflight": {"session": true, "limits": {}, "release": "a/b#2", "applied": applied}});
+        job::perform(&server.url(), task, Some(files.path()), &[]).await
+    };
+    let told = "ConfigMap shop-sql has what is not applied: 001.sql; the release would not run it";
+    let report = look().await;
+    assert!(report.outcome == WorkOutcome::NotBegun && report.message.starts_with(told), "{report:?}");
+    let run = json!({"migrate": {"set": "shop", "release": "a/b#1", "lockTimeout": "1s", "timeout": "1m"}});
+    job::perform(&server.url(), run, Some(files.path()), &[]).await;
+    let report = look().await;
+    assert_eq!((report.outcome, report.files_hash.as_str()), (WorkOutcome::Done, ""), "it is no plan: {report:?}");
+    write(files.path(), &[("002.sql", "SELECT 1")]);
+    assert!(look().await.message.contains("migration.version"), "a new one");
+    fs::remove_file(files.path().join("002.sql")).unwrap();
+    write(files.path(), &[("001.sql", "CREATE TABLE a (id bigint);")]);
+    assert!(look().await.message.contains("001.sql was applied with other contents"), "another one");
+    fs::remove_file(files.path().join("001.sql")).unwrap();
+    assert_eq!(look().await.outcome, WorkOutcome::Done, "a ConfigMap that is gone brings nothing");
+}
+
+#[tokio::test]
+async fn files_of_a_tool_that_counts_as_done_are_what_they_were_or_its_table_has_them() {
+    let server = Server::start().await;
+    let root = directory(&[("sql/1_a.up.sql", "CREATE TABLE a (id int);"), ("sql/notes.txt", "one")]);
+    let hash = meant::files_under(root.path(), &["/sql".to_owned()]).unwrap();
+    let look = async || {
+        let what = json!({"mounted": {"paths": ["/sql"], "files": hash}});
+        let applied = json!({"maps": ["shop-sql"], "what": what});
+        let task = json!({"preflight": {"session": true, "limits": {}, "applied": applied}});
+        job::perform(&server.url(), task, Some(root.path()), &[]).await
+    };
+    assert_eq!(look().await.outcome, WorkOutcome::Done, "they are the same, though no table has them");
+    server.sql("CREATE TABLE schema_migrations (version bigint, dirty boolean)").await;
+    server.sql("INSERT INTO schema_migrations VALUES (1, false)").await;
+    write(root.path(), &[("sql/notes.txt", "two")]);
+    assert_eq!(look().await.outcome, WorkOutcome::Done, "the tool has nothing left to run");
+    write(root.path(), &[("sql/2_b.up.sql", "SELECT 1")]);
+    let report = look().await;
+    let told = "ConfigMap shop-sql has what is not applied: 2_b.up.sql; ";
+    assert!(report.outcome == WorkOutcome::NotBegun && report.message.starts_with(told), "{report:?}");
+    for name in ["1_a.up.sql", "2_b.up.sql"] {
+        fs::remove_file(root.path().join("sql").join(name)).unwrap();
+    }
+    assert!(look().await.message.contains("has other contents than when it was applied"), "a script may be");
+    fs::remove_file(root.path().join("sql/notes.txt")).unwrap();
+    assert_eq!(look().await.outcome, WorkOutcome::Done, "a ConfigMap that is gone brings nothing");
+}

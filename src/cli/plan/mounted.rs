@@ -23,7 +23,7 @@ pub const NOT_ALL: &str = "files that a pod mounts are told as they stand in its
 pub fn config_maps(release: &ServiceRelease, due: Due) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (_, maps) in mounted(release, due) {
-        for name in maps.sources.iter().filter_map(|source| source.get("name")?.as_str()) {
+        for name in maps.names() {
             if !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
             }

@@ -76,6 +76,12 @@ pub fn under(root: &Path, path: &str) -> PathBuf {
     if root == Path::new("/") { PathBuf::from(path) } else { root.join(path.trim_start_matches('/')) }
 }
 
+/// Whether nothing is there: a ConfigMap is mounted so that does not exist.
+pub fn is_empty(root: &Path, path: &str) -> bool {
+    let mut all = Vec::new();
+    add(&under(root, path), &mut all).is_err() || all.is_empty()
+}
+
 /// The files of a directory, and of those in it. What a kubelet keeps beside them (`..data` and the like) is none of them.
 fn add(path: &Path, all: &mut Vec<PathBuf>) -> io::Result<()> {
     if !fs::metadata(path)?.is_dir() {
@@ -92,6 +98,12 @@ fn add(path: &Path, all: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 impl Due {
+    /// Whether all that can be run was: the tool's own table has all files.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.any && self.names.is_empty()
+    }
+
     fn take(&mut self, name: String, text: Option<String>, left: &mut usize, but: &[files::File]) {
         let length = text.as_ref().map_or(0, String::len);
         if self.names.len() >= MOST_FILES || length > *left {

@@ -5,9 +5,9 @@ use crate::api::{Change, Database, MigrationApproval, OnRollback, Proof, SecretS
 use super::{
     super::{
         pass::Pass,
-        task::{DatabaseJob, MapVolume, Mounted, Planned, SEED_FILES, Task},
+        task::{AsApplied, Contents, DatabaseJob, FILES, MapVolume, Mounted, Planned, SEED_FILES, Task},
     },
-    seed,
+    identity, seed,
     steps::{number, watched, with_change},
 };
 
@@ -22,6 +22,7 @@ pub fn job(pass: &Pass<'_>, database: &Database, scratch: Option<SecretSource>, 
     let down_files = down.and_then(|down| sql(&down.change)).map(|(map, _)| map).filter(|_| files.is_some());
     let seed = seed::due(pass, database);
     let seed_files = seed.and_then(|seed| sql(&seed.change));
+    let applied = applied(pass, database).filter(|_| !due);
     let wary = |said: Option<MigrationApproval>| said == Some(MigrationApproval::WhenDataLoss);
     let task = Task::Preflight {
         min_version: database.min_version.clone(),
@@ -38,21 +39,45 @@ pub fn job(pass: &Pass<'_>, database: &Database, scratch: Option<SecretSource>, 
         seed: seed_files.as_ref().map(|(_, set)| set.clone()),
         seed_mounted: seed
             .map_or_else(Mounted::default, |seed| Mounted { paths: watched(&seed.change), wary: wary(seed.approval) }),
+        applied: applied.as_ref().map(|(applied, _)| applied.clone()),
     };
-    let maps = seed.map(|seed| beside(&seed.change, SEED_FILES)).unwrap_or_default();
+    let mut maps = seed.map(|seed| beside(&seed.change, SEED_FILES, false)).unwrap_or_default();
     let seed_files = seed_files.map(|(map, _)| map);
+    let mut files = files.map(|(map, _)| map);
+    if let Some((_, change)) = applied {
+        files = change.sql.as_ref().map(|sql| sql.config_map.clone());
+        maps.extend(beside(change, FILES, true));
+    }
     let looking = DatabaseJob { scratch, down_files, seed_files, maps, ..base };
     // In the pod that is going to migrate: that it starts, and which image it is, is known before anything is done.
     match by_pod {
         Some(migration) => with_change(pass, &migration.change, task, looking),
-        None => DatabaseJob { task: Some(task), files: files.map(|(map, _)| map), ..looking },
+        None => DatabaseJob { task: Some(task), files, ..looking },
     }
 }
 
+/// The migration that counts as applied, where it can be looked at whether its contents are what they were.
+fn applied<'a>(pass: &Pass<'_>, database: &'a Database) -> Option<(AsApplied, &'a Change)> {
+    let change = &database.migration.as_ref()?.change;
+    if let Some(sql) = &change.sql {
+        let what = Contents::Set(sql.set.clone());
+        return Some((AsApplied { maps: vec![sql.config_map.clone()], what }, change));
+    }
+    let plan = pass.plan(pass.status.release.as_ref()?.number)?;
+    let wanted = identity(&plan.spec, Some(&plan.template))?;
+    let migrations = &pass.status.database.as_ref()?.migrations;
+    let files = migrations.iter().find(|known| known.migration == wanted)?.files_hash.clone();
+    let mounted = change.mounted();
+    let what = Contents::Mounted { paths: watched(change), files: files.clone() };
+    let maps = mounted.iter().flat_map(|maps| maps.names()).map(str::to_owned).collect();
+    let comparable = !files.is_empty() && !mounted.is_empty() && change.is_mounted_alike();
+    comparable.then_some((AsApplied { maps, what }, change))
+}
+
 /// What the pod of a change mounts of ConfigMaps, for another pod, under a root.
-fn beside(change: &Change, root: &str) -> Vec<MapVolume> {
+fn beside(change: &Change, root: &str, optional: bool) -> Vec<MapVolume> {
     let volume = |maps: crate::api::MountedMaps<'_>| MapVolume {
-        volume: maps.volume(),
+        volume: maps.volume(optional),
         path: format!("{root}/{}", maps.path.trim_start_matches('/')),
         sub_path: maps.sub_path.map(str::to_owned),
     };

@@ -474,13 +474,14 @@ fn migrated(pass: &mut Pass<'_>, migration: Option<&Migration>) {
     let (Some(identity), Some(migration)) = (release.migration, migration) else { return };
     let (now, unfit) = (pass.now, super::onward::is_unfit(pass));
     let state = state(pass);
-    let plan_hash = state.plan_hash.clone();
+    let (plan_hash, files_hash) = (state.plan_hash.clone(), state.files_hash.clone());
     // The code before has run on a schema that was there already.
     let compatible = migration.previous_revision_compatible || (state.schema == SchemaState::Unchanged && !unfit);
     state.migrations.retain(|known| known.migration != identity);
     state.migrations.push(MigratedStatus {
         migration: identity,
         plan_hash,
+        files_hash,
         release: release.number,
         compatible,
         at: now,

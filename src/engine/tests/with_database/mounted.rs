@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use crate::engine::{MapVolume, Mounted, TaskPod};
+use crate::engine::{AsApplied, Contents, DatabaseJob, MapVolume, Mounted, TaskPod};
 
 use super::*;
 
@@ -130,4 +130,56 @@ fn a_seed_by_an_image_waits_for_a_person_where_its_files_lose_data(#[case] seed:
     world.settle();
     let expected = if waits { Phase::AwaitingApproval } else { Phase::Healthy };
     assert_eq!(world.phase(), expected, "{}", world.status().message);
+}
+
+/// What the last preflight is told of a migration that counts as applied.
+fn as_applied(world: &World) -> (Option<AsApplied>, DatabaseJob) {
+    let looks = |job: &DatabaseJob| match &job.task {
+        Some(Task::Preflight { applied, .. }) => Some((applied.clone(), job.clone())),
+        _ => None,
+    };
+    jobs(world).iter().filter_map(looks).next_back().unwrap()
+}
+
+#[test]
+fn preflight_looks_whether_sql_files_that_count_as_applied_are() {
+    let mut world = healthy(database(&json!({})), &json!({}));
+    world.report = |task| match task {
+        Task::Preflight { applied: Some(_), .. } => {
+            Some(reported(WorkOutcome::NotBegun, "ConfigMap shop-1 has what is not applied"))
+        }
+        _ => well(task),
+    };
+    world.set_image("v2");
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "DatabasePreflightFailed"));
+    assert!(status.message.contains("ConfigMap shop-1 has what is not applied"), "{}", status.message);
+    let (applied, job) = as_applied(&world);
+    let what = Contents::Set("default".into());
+    assert_eq!(applied, Some(AsApplied { maps: vec!["shop-1".into()], what }));
+    assert_eq!(job.files.as_deref(), Some("shop-1"));
+    assert_eq!((made(&world), world.pods("v2")), (vec!["preflight".to_owned()], 0));
+}
+
+#[test]
+fn preflight_compares_what_an_images_migration_was_applied_with() {
+    let mut world = healthy(database(&json!({"migration": migration(mounting(), &json!({}))})), &json!({}));
+    assert_eq!(world.status().database.unwrap().migrations[0].files_hash, "f1");
+    world.set_image("v2");
+    world.settle();
+    let (applied, job) = as_applied(&world);
+    let what = Contents::Mounted { paths: vec!["/sql".into()], files: "f1".into() };
+    assert_eq!(applied, Some(AsApplied { maps: vec!["files".into()], what }));
+    assert_eq!((&job.pod, job.files), (&TaskPod::Own, None), "not in the pod of an image that is not run");
+    let volume = json!({"projected": {"sources": [{"configMap": {"name": "files", "optional": true}}]}});
+    let path = "/var/run/servicerelease/files/sql".to_owned();
+    assert_eq!(job.maps, [MapVolume { volume, path, sub_path: None }]);
+    // One that is due is looked at as it is.
+    world.edit(|spec| {
+        let migration = spec.database.as_mut().unwrap().migration.as_mut().unwrap();
+        migration.change.version = Some("2".into());
+    });
+    world.settle();
+    assert_eq!(as_applied(&world).0, None);
 }

@@ -2,7 +2,7 @@
 
 use servicerelease::{
     api::{BackupStatus, RehearsalStatus, Timestamp, Verify, WorkOutcome},
-    engine::{MIGRATION, Report, Seeded, SqlRun, Task, Wrapped},
+    engine::{Contents, MIGRATION, Report, Seeded, SqlRun, Task, Wrapped},
 };
 
 use crate::rng;
@@ -64,6 +64,9 @@ impl Server {
             Task::SettleSql(run) => Next::Ended(self.settle_files(worker, run)),
             _ if fails => not_begun("as the dice fell"),
             Task::PreflightDown { set, of, .. } => self.look_down(worker, set.as_deref(), of),
+            Task::Preflight { applied: Some(applied), .. } if self.is_behind(worker, &applied.what) => {
+                not_begun("files of a migration that counts as applied are not")
+            }
             Task::Preflight { set, seed, mounted, seed_mounted, .. } => {
                 let report = self.look(worker, set.as_deref(), seed.as_deref());
                 Next::Ended(self.read(worker, report, !mounted.is_nothing(), !seed_mounted.is_nothing()))
@@ -127,6 +130,13 @@ impl Server {
         let loses = pending.iter().any(|key| key.ends_with("002"));
         let risks = if loses { vec!["002, line 1: drops a table".to_owned()] } else { Vec::new() };
         Report { files_hash: self.hash(worker), pending, risks, loses_data: loses, ..report }
+    }
+
+    /// Whether SQL files are not applied whose migration counts as applied. Of what a tool mounts nothing changes but the hash, so
+    /// that its own table has all of it.
+    fn is_behind(&self, worker: &Worker, applied: &Contents) -> bool {
+        let Contents::Set(set) = applied else { return false };
+        worker.keys(set).iter().any(|key| !self.data.files.contains_key(key))
     }
 
     /// What is read of the files that pods of the user's mount, of a migration or of a seed: every second migration loses something,
