@@ -150,8 +150,10 @@ async fn behind(places: &Places, release: &str, applied: &AsApplied) -> Option<S
         }
         Contents::Mounted { paths, files } => {
             let root = &places.files;
-            if paths.iter().any(|path| mounted::is_empty(root, path)) || &meant::files_under(root, paths).ok()? == files
-            {
+            if paths.iter().any(|path| mounted::is_empty(root, path)) {
+                return None;
+            }
+            if meant::files_under(root, paths).ok()? == *files {
                 return None;
             }
             match mounted::due(&places.url, root, paths, &[]).await {
