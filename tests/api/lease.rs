@@ -75,7 +75,7 @@ async fn a_leader_that_ends_in_order_hands_over_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_more() {
     let cluster = Cluster::new("stopped").await;
-    let (mut first, second) = two(&cluster).await;
+    let (first, second) = two(&cluster).await;
     let mut body = release("shop");
     body["spec"]["strategy"]["canary"]["steps"] = json!([{"setWeight": 34}, {"pause": {"duration": "3s"}}]);
     cluster.create(body).await;
