@@ -6,7 +6,7 @@ use crate::{
     checks::Violation,
     database,
     event::{Aim, Event, Fault, Meddling},
-    metrics,
+    metrics::{self, Watched},
     model::{
         catalogue::TEMPLATES,
         cluster::{Lag, Propagation},
@@ -77,10 +77,13 @@ impl Case {
         (setup.strategy, setup.checks, setup.replicas) =
             (rng.pick(&[1, 2, 2, 2, 8]), u8::from(rng.chance(20)), Some(4));
         (setup.traffic, setup.automatic, setup.first) = (true, rng.chance(75), 'A');
+        // Where restarts are watched some pods restart.
+        let letters =
+            if setup.metric == Some(Watched::Restarts) { &['A', 'B', 'C', 'F'][..] } else { &['A', 'B', 'C'] };
         let mut events = vec![Event::Settle(18)];
         while events.len() < length {
             events.push(match rng.below(30) {
-                0..3 => Event::Template(rng.pick(&['A', 'B', 'C'])),
+                0..3 => Event::Template(rng.pick(letters)),
                 3 => command(&mut rng),
                 4 => pass(&mut rng),
                 5 if rng.chance(30) => pods(&mut rng),
@@ -105,7 +108,7 @@ impl Case {
         let mut events = vec![Event::Settle(18)];
         while events.len() < length {
             events.push(match rng.below(40) {
-                0..6 => Event::Template(rng.pick(&['A', 'B', 'C', 'B', 'C', 'X', 'O'])),
+                0..6 => Event::Template(rng.pick(&['A', 'B', 'C', 'B', 'C', 'X', 'O', 'F', 'D', 'D', 'R'])),
                 6 => command(&mut rng),
                 7 => Event::Command { action: Action::Retry, aim: Aim::Right, full: false },
                 8 | 9 => pass(&mut rng),

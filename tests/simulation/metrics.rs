@@ -113,6 +113,10 @@ pub fn compares(analysis: &Analysis) -> bool {
 /// measurement, be it that there was no answer in time.
 pub fn measured(id: &str, measure: &Measure) -> Reply {
     let lenient = id.contains("/lenient/");
+    let noted = |whole: bool| {
+        let (reply, note) = (Box::new(well(measure)), "a warning".into());
+        Reply::Noted { reply, note, whole }
+    };
     match rng::dice(id) % 16 {
         // What follows from that is seen often enough.
         9..13 if lenient => Reply::NoData("nobody called".into()),
@@ -124,6 +128,10 @@ pub fn measured(id: &str, measure: &Measure) -> Reply {
         6 => answer(measure, 3, 0.0),
         7 => answer(measure, 0, 0.0),
         10 | 11 => beside_a_bad_stable(measure),
+        12 => Reply::Refused("the query is refused".into()),
+        13 => Reply::Senseless("status 404".into()),
+        14 => noted(false),
+        15 => noted(true),
         _ => well(measure),
     }
 }
@@ -260,7 +268,23 @@ pub fn grounds(kind: Watched, outcome: VerdictOutcome, reply: &Reply) -> bool {
     match outcome {
         VerdictOutcome::Pass => supports(reply),
         VerdictOutcome::Ignored => kind == Watched::Lenient && matches!(reply, Reply::NoData(_)),
-        VerdictOutcome::Fail | VerdictOutcome::Inconclusive => true,
+        VerdictOutcome::Fail => opposes(kind, reply),
+        VerdictOutcome::Inconclusive => true,
+    }
+}
+
+/// Whether a Fail may rest on this answer: that there is none is no word against a candidate, but where the metric says so.
+fn opposes(kind: Watched, reply: &Reply) -> bool {
+    match reply {
+        Reply::Value(value) => *value > LIMIT,
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        Reply::Share { value, requests } => *value > LIMIT && *requests >= ENOUGH as f64,
+        // Of all that was counted so far.
+        Reply::Counts { .. } => kind == Watched::Compare,
+        Reply::Windows { windows, .. } => windows.iter().any(|it| it.events >= FEW),
+        Reply::Noted { reply, .. } => opposes(kind, reply),
+        Reply::NoData(_) | Reply::ProviderError(_) | Reply::Senseless(_) | Reply::Refused(_) => kind == Watched::Strict,
+        Reply::NoProvider(_) | Reply::Check { .. } => false,
     }
 }
 
@@ -280,6 +304,32 @@ pub fn is_shown(kind: Watched, state: &VerdictStatus, weight: i32) -> bool {
         _ => true,
     }
 }
+
+/// What verdicts followed from answers that are no plain numbers.
+static ANSWERS: Mutex<BTreeMap<(&str, &str), u64>> = Mutex::new(BTreeMap::new());
+
+/// Notes which verdict followed from an answer.
+pub fn note_answer(reply: &Reply, outcome: VerdictOutcome) {
+    let what = match reply {
+        Reply::Refused(_) => "Refused",
+        Reply::Senseless(_) => "Senseless",
+        Reply::Noted { whole: false, .. } => "a part",
+        Reply::Noted { whole: true, .. } => "all, with a warning",
+        _ => return,
+    };
+    let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    *answers.entry((what, word(outcome))).or_default() += 1;
+}
+
+/// The verdicts that are to follow from them.
+const FOLLOWING: [(&str, &str); 6] = [
+    ("Refused", "Inconclusive"),
+    ("Refused", "Fail"),
+    ("Senseless", "Inconclusive"),
+    ("Senseless", "Fail"),
+    ("a part", "Inconclusive"),
+    ("all, with a warning", "Pass"),
+];
 
 /// How verdicts became others, by kind.
 static CHANGES: Mutex<BTreeMap<(Watched, &str, &str), u64>> = Mutex::new(BTreeMap::new());
@@ -301,8 +351,8 @@ const fn word(outcome: VerdictOutcome) -> &'static str {
     }
 }
 
-/// The changes that were seen, as a table, and those that never were: of each kind that it passes and fails, and of all
-/// together each change that there is. Restarts are for cases in which pods restart.
+/// The changes that were seen, as a table, and those that never were: of each kind that it passes and fails, of all
+/// together each change that there is, and what follows from answers that are no plain numbers.
 pub fn changes() -> (String, Vec<String>) {
     let seen = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
     let count = |wanted: &dyn Fn(&(Watched, &str, &str)) -> bool| -> u64 {
@@ -321,13 +371,12 @@ pub fn changes() -> (String, Vec<String>) {
     let mut table = String::from("verdicts that became others\n");
     let mut missing = Vec::new();
     for kind in KINDS {
-        let told = all.map(|(from, to)| {
+        let row = all.map(|(from, to)| {
             format!("{from} to {to} {}", count(&|it: &(Watched, &str, &str)| *it == (kind, from, to)))
         });
-        table += &format!("{:<12} {}\n", format!("{kind:?}"), told.join(", "));
+        table += &format!("{:<12} {}\n", format!("{kind:?}"), row.join(", "));
         for outcome in ["Pass", "Fail"] {
-            let may_be = kind != Watched::Restarts || outcome == "Pass";
-            if may_be && count(&|it: &(Watched, &str, &str)| (it.0, it.2) == (kind, outcome)) == 0 {
+            if count(&|it: &(Watched, &str, &str)| (it.0, it.2) == (kind, outcome)) == 0 {
                 missing.push(format!("{kind:?} never becomes {outcome}"));
             }
         }
@@ -337,5 +386,11 @@ pub fn changes() -> (String, Vec<String>) {
             missing.push(format!("nothing goes from {from} to {to}"));
         }
     }
+    let answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let told: Vec<String> =
+        answers.iter().map(|((what, outcome), count)| format!("{what} to {outcome} {count}")).collect();
+    table += &format!("answers: {}\n", told.join(", "));
+    let unseen = FOLLOWING.into_iter().filter(|it| !answers.contains_key(it));
+    missing.extend(unseen.map(|(what, outcome)| format!("{outcome} never follows from {what}")));
     (table, missing)
 }

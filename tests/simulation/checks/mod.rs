@@ -5,6 +5,8 @@ mod database;
 mod effects;
 mod limits;
 mod observation;
+mod pods;
+mod probes;
 mod rest;
 mod route;
 mod status;
@@ -71,6 +73,8 @@ pub struct Checker {
     doubled: bool,
     /// How many of the things that changed the database were looked at.
     deeds: usize,
+    /// Of which revision nobody is ready after its promotion, and since when.
+    unready: Option<(String, Timestamp)>,
     /// When something was answered last as it should be, by what was asked in which release.
     shown: BTreeMap<String, Timestamp>,
 }
@@ -131,6 +135,7 @@ impl Checker {
         self.show(work);
         self.decision_order(work);
         self.decision_size(work);
+        self.probed(cluster, work);
     }
 
     /// Looks at an effect before it is carried out; what is found counts only if it succeeds.

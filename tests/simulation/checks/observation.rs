@@ -21,12 +21,12 @@ use crate::{
     operator::Work,
 };
 
-use super::{Checker, Judged, effects::Scene, limits, replicas, steps::news, stored};
+use super::{Checker, Judged, effects::Scene, limits, pods, replicas, steps::news, stored};
 
 /// How observations came to their end, by kind.
 static ENDS: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
 
-fn note(end: &'static str) {
+pub fn note(end: &'static str) {
     *ENDS.lock().unwrap_or_else(PoisonError::into_inner).entry(end).or_default() += 1;
 }
 
@@ -38,6 +38,8 @@ pub fn ends() -> (String, Vec<&'static str>) {
         "back by pods",
         "back by a metric",
         "back by a check",
+        "back by readiness",
+        "probed while the object is Invalid",
         "held for a person",
         "back while held for a person",
     ];
@@ -116,13 +118,15 @@ impl Checker {
         self.begins(work, plan);
         let open = old.observation.as_ref().filter(|_| old.candidate.is_none());
         if let Some(state) = open.filter(|_| number(old) == number(new)) {
-            let failing = failing(work, plan, state);
+            let unready = self.is_unready(work, state);
+            let failing = failing(work, plan, state, unready);
             self.acted_on(work, state, failing.as_ref());
             self.keeps(work);
             if state.failure.is_none() && new.observation.is_none() && new.candidate.is_none() {
                 self.ends(work, plan, state);
             }
         }
+        self.count_unready(work);
     }
 
     /// What was promoted is observed as long as the manifest says, with the pods of before beside it.
@@ -258,6 +262,10 @@ impl Checker {
         self.require(shown || told, "S4", || format!("a success, and no value says so: {:?}", new.verdicts));
         let noted = new.timeline.last().map_or("", |it| it.kind.as_str());
         self.require(noted != "Observed" || !told, "S4", || "nothing is proven, and it counts as observed".into());
+        let sets = &work.view.observed.revisions;
+        let mut mine = sets.iter().filter(|set| old.stable.as_ref().is_some_and(|it| it.revision == set.hash));
+        let serves = mine.any(|set| set.available > 0);
+        self.require(noted != "Observed" || serves, "S4", || "nobody is available, and it counts as observed".into());
         for check in plan.spec.checks.iter().filter(|check| is_asked(check) && check.on_failure != OnFailure::Ignore) {
             let shown = self.is_shown("check", &check.name, number(old), state.started_at);
             self.require(shown, "S4", || format!("a success, and {} was never answered so", check.name));
@@ -280,12 +288,16 @@ impl Checker {
 }
 
 /// What says that the revision which serves fails: its pods, a metric or a check.
-fn failing(work: &Work, plan: &Plan, state: &ObservationStatus) -> Option<Failing> {
+fn failing(work: &Work, plan: &Plan, state: &ObservationStatus, unready: bool) -> Option<Failing> {
     let (new, stable) = (&work.decision.status, work.old.stable.as_ref()?);
     let automatic = plan.spec.rollback.automatic;
     let pods = work.view.observed.revisions.iter().filter(|set| set.hash == stable.revision && !set.deleting);
-    if let Some(pod) = pods.flat_map(|set| &set.pods).find(|pod| crashes(pod, state.started_at)) {
+    let restarts = pods::counts_restarts(plan);
+    if let Some(pod) = pods.flat_map(|set| &set.pods).find(|pod| crashes(pod, state.started_at, restarts)) {
         return Some(Failing { what: format!("pod {} that crashes", pod.name), back: "back by pods", automatic });
+    }
+    if unready {
+        return Some(Failing { what: "that nobody is ready".into(), back: "back by readiness", automatic });
     }
     let watched = metrics::of(plan).is_some_and(|kind| !matches!(kind, Watched::DryRun | Watched::Compare));
     if let Some(verdict) = new.verdicts.first().filter(|it| watched && it.outcome == VerdictOutcome::Fail) {
@@ -302,13 +314,15 @@ fn failing(work: &Work, plan: &Plan, state: &ObservationStatus) -> Option<Failin
     Some(Failing { what: format!("check {}", check.name), back: "back by a check", automatic })
 }
 
-/// Whether a pod crashes, or was killed for its memory, since then by its own fault.
-fn crashes(pod: &Pod, since: Timestamp) -> bool {
-    !pod.terminating
-        && !pod.disrupted
-        && pod.containers.iter().any(|container| {
+/// Whether a pod crashes, was killed for its memory, or is started again and again, since then by its own fault.
+fn crashes(pod: &Pod, since: Timestamp, counts_restarts: bool) -> bool {
+    let restarts = counts_restarts && pods::restarts(pod, since);
+    let crashes = || {
+        pod.containers.iter().any(|container| {
             let ended = container.ended.as_ref().filter(|ended| ended.at.is_some_and(|at| at > since));
             let loops = container.waiting.as_deref() == Some("CrashLoopBackOff");
             ended.is_some_and(|ended| loops || ended.reason == "OOMKilled")
         })
+    };
+    !pod.terminating && !pod.disrupted && (restarts || crashes())
 }

@@ -19,7 +19,7 @@ use crate::{
 use super::{
     Checker,
     database::{self, Part},
-    desired, limits, reliable, replicas,
+    desired, limits, pods, reliable, replicas,
 };
 
 /// The steps of a plan as PRODUCT.md has them.
@@ -161,6 +161,7 @@ impl Checker {
         self.require(to.index >= from.index, "T2", || format!("step falls from {} to {}", from.index, to.index));
         self.passed(cluster, work, plan, &steps, to.index);
         self.verdicts(work, plan, from);
+        self.restarts(work, plan, from.accepted || passed_over(work));
         self.provider(work, plan, from);
         self.reached(cluster, work, plan, steps.get(place(from.index)).copied());
         if desired(new) > desired(old) {
@@ -183,21 +184,26 @@ impl Checker {
         let (old, new) = (&work.old, &work.decision.status);
         let Some(kind) = metrics::of(plan) else { return };
         let (state, before) = (new.verdicts.first(), old.verdicts.first());
+        let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with("metric/"));
         if let Some(state) = state {
             metrics::note(kind, before.map(|before| before.outcome).unwrap_or_default(), state.outcome);
+            let new = before.is_none_or(|before| before.measurements < state.measurements);
+            let answer = answers.clone().find(|answer| new && Some(answer.at) == state.measured_at);
+            answer.into_iter().for_each(|answer| metrics::note_answer(&answer.reply, state.outcome));
         }
-        let shows = |it: &&VerdictStatus| matches!(it.outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored);
+        let shows = |it: &&VerdictStatus| it.outcome != VerdictOutcome::Inconclusive;
         let grounded = state.filter(shows).is_none_or(|it| {
-            let mut answers = work.view.observed.answers.iter().filter(|answer| answer.id.starts_with("metric/"));
             // Times that lie ahead are mended after a clock that jumped back.
             let ahead = |known: &VerdictStatus| known.measured_at.is_some_and(|at| at > work.now);
             let same = |known: &VerdictStatus| {
                 known.outcome == it.outcome && (known.measured_at == it.measured_at || ahead(known))
             };
             let known = before.is_some_and(same);
-            kind == Watched::Restarts
-                || known
-                || answers.any(|answer| metrics::grounds(kind, it.outcome, &answer.reply))
+            known
+                || match kind {
+                    Watched::Restarts => pods::has_restarted(work) == (it.outcome == VerdictOutcome::Fail),
+                    _ => answers.any(|answer| metrics::grounds(kind, it.outcome, &answer.reply)),
+                }
         });
         self.require(grounded, "T2", || format!("nothing that was answered says so: {state:?}"));
         let began = new.rollback.as_ref().filter(|it| it.release == number(new) && old.rollback.is_none());
@@ -221,8 +227,15 @@ impl Checker {
         let state = new.verdicts.first();
         let passes = |it: &&VerdictStatus| matches!(it.outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored);
         let good = state.filter(passes).is_some_and(|it| {
-            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at) || kind == Watched::Restarts;
-            fresh && metrics::is_shown(kind, it, desired(old))
+            // One of a whole interval after the traffic had its weight.
+            let interval = plan.spec.analysis.as_ref().map_or(Duration::default(), |analysis| analysis.interval);
+            let reached = old.weights.and_then(|weights| weights.reached_at);
+            let shown = reached.map(|reached| match kind {
+                Watched::Compare => reached,
+                _ => reached.plus(interval),
+            });
+            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at && shown.is_some_and(|from| at >= from));
+            (fresh || kind == Watched::Restarts) && metrics::is_shown(kind, it, desired(old))
         });
         self.require(desired(new) <= desired(old) || good, "T2", || {
             format!("weight rises from {} to {} on {state:?}", desired(old), desired(new))
@@ -379,6 +392,7 @@ impl Checker {
         if let (true, true, Some(plan)) = (promoted, number(old) == number(new), plan) {
             let steps = steps(&plan.spec, old);
             let until = i32::try_from(steps.len()).unwrap_or(0);
+            self.restarts(work, plan, old.step.as_ref().is_some_and(|it| it.accepted) || passed_over(work));
             self.passed(cluster, work, plan, &steps, until);
         }
     }

@@ -24,6 +24,10 @@ pub enum Quality {
     CrashAfterReady,
     /// Ready, then it is killed for its memory.
     OutOfMemory,
+    /// Ready, and its container ends now and then, so seldom that it is started again without a back-off.
+    Restarts,
+    /// Ready, and after a while its readiness probe fails for good.
+    LosesReadiness,
     ConfigError,
     /// A configuration error that goes away after 10 s (the Secret was created late).
     LateConfig,
@@ -51,6 +55,8 @@ pub const TEMPLATES: &[(char, Quality)] = &[
     ('E', Quality::ConfigError),
     ('U', Quality::Unschedulable),
     ('R', Quality::Refused),
+    ('F', Quality::Restarts),
+    ('D', Quality::LosesReadiness),
 ];
 
 pub fn quality(letter: char) -> Quality {

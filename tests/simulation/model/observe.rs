@@ -261,7 +261,7 @@ fn as_pod(pod: &pods::Pod) -> Pod {
         address: Some("198.18.0.1".into()),
         name: pod.name(),
         ready: pod.ready && !pod.failed,
-        lost_readiness: !pod.ready && pod.waiting.is_none() && pod.last_available.is_some(),
+        lost_readiness: pod.lost_readiness,
         terminating: pod.terminating_since.is_some(),
         disrupted: pod.disrupted,
         unschedulable: pod.unschedulable.then(|| "0/3 nodes are available: 3 Insufficient cpu.".to_owned()),

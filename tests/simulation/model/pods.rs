@@ -25,6 +25,8 @@ pub struct Pod {
     pub created: i64,
     pub ready: bool,
     pub ready_since: i64,
+    /// It was ready, and its readiness probe fails since.
+    pub lost_readiness: bool,
     /// The last moment at which it was truly available.
     pub last_available: Option<i64>,
     /// When its state changes next by itself.
@@ -53,6 +55,7 @@ impl Pod {
             created: now,
             ready: false,
             ready_since: now,
+            lost_readiness: false,
             last_available: None,
             next_change: None,
             terminating_since: None,
@@ -149,6 +152,22 @@ impl Pod {
                     self.next_change = Some(now + 6_000);
                 }
             }
+            Quality::Restarts => {
+                if self.ready {
+                    self.restart(now);
+                } else {
+                    self.become_ready(due);
+                    self.next_change = Some(now + 6_000);
+                }
+            }
+            Quality::LosesReadiness => {
+                if self.ready {
+                    (self.ready, self.lost_readiness) = (false, true);
+                } else if self.waiting.is_some() {
+                    self.become_ready(due);
+                    self.next_change = Some(now + 20_000);
+                }
+            }
             Quality::Refused => {}
         }
     }
@@ -156,14 +175,14 @@ impl Pod {
     fn become_ready(&mut self, due: i64) {
         self.waiting = None;
         if !self.ready {
-            self.ready = true;
+            (self.ready, self.lost_readiness) = (true, false);
             self.ready_since = due;
         }
     }
 
     /// Its container ends by itself, and the kubelet backs off before it starts it again.
     pub fn crash(&mut self, now: i64, out_of_memory: bool) {
-        self.ready = false;
+        (self.ready, self.lost_readiness) = (false, false);
         self.restarts += 1;
         self.waiting = Some("CrashLoopBackOff");
         self.ended = Some(Ended {
@@ -175,10 +194,17 @@ impl Pod {
         self.next_change = Some(now + 10_000);
     }
 
+    /// Its container ends after a long time, and is started again at once.
+    fn restart(&mut self, now: i64) {
+        self.crash(now, false);
+        self.waiting = None;
+        self.next_change = Some(now + 1_000);
+    }
+
     /// It fails its readiness probe for a while.
     pub fn lose_readiness(&mut self, now: i64) {
         if self.ready {
-            self.ready = false;
+            (self.ready, self.lost_readiness) = (false, true);
             self.next_change = Some(now + 7_000);
         }
     }

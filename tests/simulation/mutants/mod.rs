@@ -145,6 +145,12 @@ pub const MUTANTS: &[Mutant] = &[
         }
         decision
     }),
+    mutant("does not see containers that are started again without a back-off", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            let all = seen.revisions.iter_mut().flat_map(|set| &mut set.pods).flat_map(|pod| &mut pod.containers);
+            all.for_each(|container| container.restarts = 0);
+        })
+    }),
     mutant("forgets the latch", "R3", |release, seen, now| {
         with_status(release, seen, now, |status| {
             for failed in &mut status.failed_revisions {
@@ -415,6 +421,31 @@ pub const ANALYSED: &[Mutant] = &[
     }),
     mutant("passes at the first value, however many are wanted", "T2", |release, seen, now| {
         with_metrics(release, seen, now, |metric| metric.success_threshold = 1)
+    }),
+    mutant("takes a look right after a weight is reached for one at it", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for analysis in seen.plans.iter_mut().filter_map(|plan| plan.spec.analysis.as_mut()) {
+                analysis.interval = Duration::from_secs(1);
+            }
+        })
+    }),
+    mutant("takes a part of the data for all of them", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for answer in &mut seen.answers {
+                if let Reply::Noted { whole, .. } = &mut answer.reply {
+                    *whole = true;
+                }
+            }
+        })
+    }),
+    mutant("takes a query that is refused for a word against the candidate", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for answer in seen.answers.iter_mut().filter(|answer| answer.id.starts_with("metric/")) {
+                if matches!(answer.reply, Reply::Refused(_) | Reply::Senseless(_)) {
+                    answer.reply = Reply::Value(1.0);
+                }
+            }
+        })
     }),
     mutant("acts on dry runs", "T2", |release, seen, now| {
         with_metrics(release, seen, now, |metric| metric.dry_run = false)

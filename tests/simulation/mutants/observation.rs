@@ -1,7 +1,7 @@
 //! Mutants that only cases in which releases are observed can catch.
 
 use servicerelease::{
-    api::{Duration, ServiceRelease, ServiceReleaseSpec, Timestamp, VerdictOutcome},
+    api::{Duration, Phase, ServiceRelease, ServiceReleaseSpec, ServiceReleaseStatus, Timestamp, VerdictOutcome},
     engine::{Decision, Effect, Observed, Reply, decide},
 };
 
@@ -100,6 +100,47 @@ pub const ALL: &[Mutant] = &[
             let all = seen.revisions.iter_mut().filter(|_| is_observed(release)).flat_map(|set| &mut set.pods);
             all.for_each(|pod| pod.containers.clear());
         })
+    }),
+    mutant("does not see containers that are started again without a back-off", "T3", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            let all = seen.revisions.iter_mut().filter(|_| is_observed(release)).flat_map(|set| &mut set.pods);
+            all.flat_map(|pod| &mut pod.containers).for_each(|container| container.restarts = 0);
+        })
+    }),
+    mutant("waits for readiness that does not come back", "T3", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            let all = seen.revisions.iter_mut().filter(|_| is_observed(release)).flat_map(|set| &mut set.pods);
+            all.for_each(|pod| pod.lost_readiness = false);
+        })
+    }),
+    mutant("calls it a success although nobody is available", "S4", |release, seen, now| {
+        with_seen(release, seen, now, |seen| {
+            for set in seen.revisions.iter_mut().filter(|_| is_observed(release)) {
+                set.available = set.available.max(1);
+                set.pods.iter_mut().for_each(|pod| pod.lost_readiness = false);
+            }
+        })
+    }),
+    mutant("waits for somebody to ask as long as a step may", "L3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        let old = release.status.clone().unwrap_or_default();
+        let nobody = |status: &ServiceReleaseStatus| {
+            status.checks.iter().any(|it| it.attempts > 0 && it.message.contains("nobody to ask"))
+        };
+        if is_observed(release) && nobody(&decision.status) {
+            decision.status = old;
+            decision.after.clear();
+        }
+        decision
+    }),
+    mutant("asks nobody while the spec cannot be acted on", "L3", |release, seen, now| {
+        let mut decision = decide(release, seen, now);
+        if is_observed(release) && decision.status.phase == Phase::Invalid {
+            decision.questions.clear();
+            decision.after.retain(|effect| !matches!(effect, Effect::CreateJob(_)));
+            decision.status.checks = release.status.clone().unwrap_or_default().checks;
+        }
+        decision
     }),
     mutant("goes back by itself, whatever the manifest says", "R2", |release, seen, now| {
         if !is_observed(release) {
