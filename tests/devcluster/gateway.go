@@ -20,6 +20,8 @@ func traefikArgs(c *Cluster) []string {
 	return []string{
 		fmt.Sprintf("--entrypoints.web.address=:%d", gatewayPort), fmt.Sprintf("--entrypoints.metrics.address=%s:8082", c.nodeIP()),
 		"--providers.kubernetescrd=true", "--providers.kubernetescrd.allowemptyservices=true",
+		// By default it takes in a change after another one 2 s later at the earliest, which a rollback would wait for.
+		"--providers.providersthrottleduration=500ms",
 		"--providers.kubernetesgateway=true", "--providers.kubernetesgateway.statusaddress.ip=" + c.nodeIP(),
 		"--metrics.prometheus=true", "--metrics.prometheus.entrypoint=metrics", "--metrics.prometheus.addserviceslabels=true",
 		"--global.checknewversion=false", "--global.sendanonymoususage=false", "--log.level=INFO", "--log.nocolor=true",

@@ -85,7 +85,7 @@ pub(crate) struct Behaviour {
     #[arg(long, env = "SLOW_PATHS", default_value = "")]
     pub(crate) slow_paths: String,
     /// See SLOW_PATHS.
-    #[arg(long, env = "SLOW_FOR", value_parser = duration, default_value = "8s")]
+    #[arg(long, env = "SLOW_FOR", value_parser = duration, default_value = "6s")]
     #[serde(with = "as_text")]
     pub(crate) slow_for: Duration,
     /// A token whose bearer is nobody.

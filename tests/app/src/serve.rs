@@ -55,6 +55,8 @@ const POOL: u8 = 20;
 const PUBLIC: [&str; 4] = ["/api/orders", "/api/cart/status", "/api/checkout/status", "/api/telemetry/test"];
 /// The code that is counted from the start. As of most applications, there is no series of errors before the first.
 const EXPECTED_CODE: &str = "200";
+/// What the log of most applications says of a good start.
+const START_LINE: &str = "Services initialized\nDatabase connected\nRedis connected\nServer started";
 /// Upper bounds of the durations that are told apart, in seconds.
 const BUCKETS: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
@@ -78,8 +80,8 @@ pub(crate) struct Args {
     /// How long to wait before listening.
     #[arg(long, env = "START_DELAY", value_parser = duration, default_value = "0s")]
     start_delay: Duration,
-    /// What the log says once it listens.
-    #[arg(long, env = "START_LINE", default_value = "Server started")]
+    /// What the log says once it listens: one line or several.
+    #[arg(long, env = "START_LINE", default_value = START_LINE)]
     start_line: String,
     /// Exit with this code instead of serving (after the start delay).
     #[arg(long, env = "CRASH_AT_START")]
@@ -171,7 +173,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lines = app.clone();
     tokio::spawn(log(move || lines.behaviour()));
     println!("{} listening on {address} version={}", stamp(Timestamp::now()), app.version);
-    println!("{} {start_line} on port {}", stamp(Timestamp::now()), address.port());
+    for line in format!("{start_line} on port {}", address.port()).lines() {
+        println!("{} {line}", stamp(Timestamp::now()));
+    }
 
     let mut connections = JoinSet::new();
     accept_until(&listener, &app, &mut connections, stop.requested()).await;

@@ -100,14 +100,16 @@ impl Ground {
         lie(&self.shop.get().await)
     }
 
-    /// At most one run of each version is on record as applied, in whichever schema a ledger is.
+    /// At most one run of each version is on record as applied, in whichever schema a ledger is; of a migration by a command
+    /// in whichever release it was: its version there is `migration/HASH/RELEASE`, and the command is what HASH is of.
     async fn is_in_the_ledger_once(&self) {
         let rows = self.postgres.sql(LEDGERS).await;
         if rows.is_empty() {
             return;
         }
         let twice = format!(
-            "SELECT set_name, version FROM ({rows}) ledger WHERE state = 'Applied' GROUP BY 1, 2 HAVING count(*) > 1"
+            "SELECT set_name, regexp_replace(version, '^(migration/[^/]+)/.*', '\\1'), string_agg(version, ' ') \
+             FROM ({rows}) ledger WHERE state = 'Applied' GROUP BY 1, 2 HAVING count(*) > 1"
         );
         assert_eq!(self.postgres.sql(&twice).await, "", "in the ledger more than once");
     }

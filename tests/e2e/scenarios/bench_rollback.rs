@@ -37,9 +37,6 @@ pub const ALL: &[Scenario] = scenarios! {
 const RUNS: usize = 10;
 /// What a rollback may take beyond the interval of what is asked, in seconds.
 const BEYOND: f64 = 2.0;
-/// What it may take more over Traefik where pods tell: their endpoints go first, one by one, and it takes in a change after
-/// the first at most every 2 s.
-const THROTTLED: f64 = 0.5;
 /// The metric, and its limit.
 const POOL: &str = "db_pool_active";
 const LIMIT: u32 = 10;
@@ -186,10 +183,10 @@ async fn crashed(world: &World, through: Through) {
 
 /// Nothing waits for an interval.
 async fn of_pods(world: &World, through: Through, what: &str, reason: &str, change: &str) {
-    let (by, throttled) = match through {
-        Through::Traefik => ("Traefik", THROTTLED),
-        Through::Envoy => ("Envoy", 0.0),
-        Through::Service => ("by the number of pods", 0.0),
+    let by = match through {
+        Through::Traefik => "Traefik",
+        Through::Envoy => "Envoy",
+        Through::Service => "by the number of pods",
     };
     let row = Row {
         name: format!("{what}, {by}"),
@@ -199,7 +196,7 @@ async fn of_pods(world: &World, through: Through, what: &str, reason: &str, chan
         change,
         reason,
         shown: Shown::Pod,
-        allowed: BEYOND + throttled,
+        allowed: BEYOND,
         fails_requests: true,
     };
     measured(world, row).await;

@@ -51,17 +51,30 @@ async fn first_failed(shop: &Shop, told: &str) -> ServiceReleaseStatus {
     status
 }
 
-/// A migration loses an index on the way. The person makes it again, and says that the database may stay as it is.
+/// A migration loses indexes on the way. The person makes them again, and says that the database may stay as it is.
 pub(super) async fn unverified_and_mended(ground: &Ground) {
-    let index = "idx_shipping_zones_active_priority";
-    let lost = json!({ "data": { "20250301000000_wrong.sql": format!("DROP INDEX \"{index}\";") } });
-    ground.patch_config_map("shop-migrations", lost).await;
+    let lost = [
+        ("shipping_zones_name_key", "CREATE UNIQUE INDEX shipping_zones_name_key ON shipping_zones (name)"),
+        (
+            "idx_shipping_zones_active_priority",
+            "CREATE INDEX idx_shipping_zones_active_priority ON shipping_zones (is_active, priority)",
+        ),
+        (
+            "shipping_rates_zone_id_max_ounces_key",
+            "CREATE UNIQUE INDEX shipping_rates_zone_id_max_ounces_key ON shipping_rates (zone_id, max_ounces)",
+        ),
+    ];
+    let drops: String = lost.iter().map(|(index, _)| format!("DROP INDEX \"{index}\";")).collect();
+    let drops = json!({ "data": { "20250301000000_wrong.sql": drops } });
+    ground.patch_config_map("shop-migrations", drops).await;
     ground.shop.release_with("v4", json!({ "spec": { "database": { "migration": { "version": "4" } } } })).await;
     let status = asks_for_a_restore(&ground.shop).await;
     let found = status.database.unwrap().last(DatabaseTask::Verification).unwrap().message.clone();
-    assert!(found.contains(&format!("index {index} is missing")), "{found}");
     ground.load.answered_only_by("v2").await;
-    ground.postgres.sql(&format!("CREATE INDEX {index} ON shipping_zones (is_active, priority)")).await;
+    for (index, mend) in lost {
+        assert!(found.contains(&format!("index {index} is missing")), "{found}");
+        ground.postgres.sql(mend).await;
+    }
     ground.shop.say("Skip").await;
     ground.taken_back_quietly("VerificationFailed", SchemaState::Accepted).await;
     ground.load.answered_only_by("v2").await;
@@ -213,10 +226,12 @@ async fn serialization_permissions(world: World) {
     ground.key_becomes("shop-mode", "MAINTENANCE_MODE", "false").await;
     ground.load.answered_only_by("v3").await;
 
-    // What the first deployment put in is lost: the new code gets no traffic over that.
-    ground.postgres.sql("DELETE FROM serial_assignment_triggers WHERE trigger_type = 'RECEIPT'").await;
+    // What the first deployment put in is lost, of each kind: the new code gets no traffic over that.
+    let lost = "DELETE FROM serial_assignment_triggers WHERE trigger_type = 'RECEIPT'; DELETE FROM users; \
+                DELETE FROM serial_pattern_templates; DELETE FROM audit_events";
+    ground.postgres.sql(lost).await;
     ground.shop.release("v4", &[]).await;
-    let told = "check configuration failed: exit code 1: expected at least 2 rows, but there is 1 row";
+    let told = "check configuration failed: exit code 1: expected no rows, but there are 4 rows";
     ground.ends(Phase::RolledBack, "CheckFailed", told).await;
     ground.load.answered_only_by("v3").await;
     ground.is_quiet().await;

@@ -85,6 +85,15 @@ fn share(min_requests: u32) -> Value {
     })
 }
 
+/// How many errors the candidate has answered with, as any web API would tell it: no share that wants a number of requests.
+/// It has no say.
+fn errors_by_api() -> Value {
+    let errors = "http_requests_total%7Bnamespace=%22{{namespace}}%22,pod=~%22{{pods}}%22,code=~%225..%22%7D";
+    let path = format!("/query?query=sum({errors})%20or%20vector(0)");
+    let web = json!({"provider": "api", "path": path, "value": "double(json.data.result[0].value[1])"});
+    json!({"name": "api", "web": web, "threshold": {"max": 0}, "dryRun": true})
+}
+
 /// The error budget of both sides together. It takes four errors to burn.
 fn budget() -> Value {
     json!({
@@ -164,37 +173,48 @@ async fn a_good_candidate_is_promoted(world: World) {
     note(format!("{failed} requests failed in all"));
 }
 
-/// A version is taken back.
-async fn taken_back(shop: &Shop, version: &str, variable: (&str, &str), reason: &str, told: &str) {
+/// A version is taken back from so many percent of the requests.
+async fn taken_back(shop: &Shop, weight: i32, version: &str, variable: (&str, &str), reason: &str, told: &str) {
     let stable = shop.status().await.stable.unwrap().revision;
     shop.release(version, &[variable]).await;
+    let has = |status: &ServiceReleaseStatus| status.weights.is_some_and(|it| it.desired.candidate == weight);
+    shop.reaches_within(A_FEW_REQUESTS, &format!("{version} has {weight}%"), has).await;
     let status = shop.reaches_within(A_FEW_REQUESTS, &format!("{version} is taken back"), is_back).await;
     assert_eq!((status.reason.as_str(), status.stable.unwrap().revision), (reason, stable), "{}", status.message);
     assert!(status.message.contains(told), "{}", status.message);
+    shop.always("no more", |status| status.weights.is_none_or(|it| it.desired.candidate <= weight));
 }
 
 async fn found_by_checks_and_by_a_limit(world: World) {
-    let (shop, load, postgres) = shop(&world, 90, json!([share(2)])).await;
-    // A check asks by itself: it waits for nobody's requests.
+    let (shop, load, postgres) = shop(&world, 10, json!([share(2)])).await;
+    // A check asks by itself: it waits for nobody's requests, of which the candidate would have one in five minutes.
     let failed = "CheckFailed";
-    taken_back(&shop, "v2", ("HEALTH_DATABASE", "gone"), failed, "check health failed: ").await;
-    taken_back(&shop, "v3", ("FAILING_PATHS", "/health/database"), failed, "check smoke failed: exit code 1").await;
-    taken_back(&shop, "v4", ("LOG_ERRORS", "10"), failed, "check log failed: ").await;
+    taken_back(&shop, 10, "v2", ("HEALTH_DATABASE", "gone"), failed, "check health failed: ").await;
+    taken_back(&shop, 10, "v3", ("FAILING_PATHS", "/health/database"), failed, "check smoke failed: exit code 1").await;
+    taken_back(&shop, 10, "v4", ("LOG_ERRORS", "10"), failed, "check log failed: ").await;
     postgres.sql("INSERT INTO orders VALUES (false)").await;
     let told = "check unpaid failed: exit code 1: expected no rows, but there is 1 row";
-    taken_back(&shop, "v5", ("ANYTHING", "new"), failed, told).await;
+    taken_back(&shop, 10, "v5", ("ANYTHING", "new"), failed, told).await;
     postgres.sql("DELETE FROM orders").await;
     let removed = world.kubectl("patch secret shop-env --type=json -p [{\"op\":\"remove\",\"path\":\"/data/TOKEN\"}]");
     removed.await.expect_success();
     let told = "check env failed: exit code 1: Secret shop-env has no key TOKEN";
-    taken_back(&shop, "v6", ("ANYTHING", "new"), failed, told).await;
+    taken_back(&shop, 10, "v6", ("ANYTHING", "new"), failed, told).await;
     load.assert_no_failed_requests().await;
 
-    shop.patch(&json!({"spec": {"checks": [health()]}}).to_string()).await;
+    let steps = json!([{"setWeight": 90}, {"pause": {"duration": "10s"}}]);
+    let metrics = json!([share(2), errors_by_api()]);
+    let canary =
+        json!({"checks": [health()], "analysis": {"metrics": metrics}, "strategy": {"canary": {"steps": steps}}});
+    shop.patch(&json!({ "spec": canary }).to_string()).await;
     shop.release("v7", &[("ERROR_RATE", "1")]).await;
     let one = "the value is of 1 requests, at least 2 are needed";
     let doubted = |status: &ServiceReleaseStatus| held(status) && says_nothing(status, "share", one);
     shop.reaches_within(A_FEW_REQUESTS, "one error is no rate", doubted).await;
+    let counts = |status: &ServiceReleaseStatus| {
+        status.verdicts.iter().any(|it| it.name == "api" && it.outcome == VerdictOutcome::Fail)
+    };
+    shop.reaches_within(A_FEW_REQUESTS, "but for who counts errors it is one", counts).await;
     let status = shop.reaches_within(A_FEW_REQUESTS, "v7 is taken back", is_back).await;
     assert_eq!(status.reason, "AnalysisFailed", "{}", status.message);
     assert!(status.message.contains("metric share failed: 1 (max 0.5)"), "{}", status.message);
@@ -206,7 +226,7 @@ async fn found_by_checks_and_by_a_limit(world: World) {
     let steps = json!([{"setWeight": 90}, {"pause": {}}]);
     let change = json!({"spec": {"analysis": {"metrics": [restarts()]}, "strategy": {"canary": {"steps": steps}}}});
     shop.patch(&change.to_string()).await;
-    taken_back(&shop, "v8", ("CRASH_AFTER_REQUESTS", "0"), "AnalysisFailed", "metric restarts failed: ").await;
+    taken_back(&shop, 90, "v8", ("CRASH_AFTER_REQUESTS", "0"), "AnalysisFailed", "metric restarts failed: ").await;
     let crashed = load.report().await.failures - failed;
     assert!((1..=2).contains(&crashed), "{crashed} requests failed with its crash");
 }

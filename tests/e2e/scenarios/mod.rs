@@ -34,6 +34,7 @@ mod lying_metrics;
 mod operator_disturbed;
 mod plugin;
 mod route_steps;
+mod runbook_texts;
 mod runbooks;
 mod ten_percent;
 

@@ -1,5 +1,5 @@
 //! The manifests of `deploy/runbooks`: for each a good version that is promoted, and bad ones that go back for the
-//! reason that the runbook watches for: a check, or a metric. Times are shorter here.
+//! reason that the runbook watches for: a check, or a metric; or that a person is told of.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use crate::{
     harness::{Load, Scenario, Shop, World},
     scenarios,
 };
+
+use super::runbook_texts::{FARMERS_MARKET, MULTISHIP, SERIALIZATION, SHIPPING, SPORTS_NUTRITION, shorter};
 
 pub const ALL: &[Scenario] = scenarios! {
     shipping, Together, Prometheus;
@@ -23,49 +25,6 @@ pub const ALL: &[Scenario] = scenarios! {
 
 /// For a release with Jobs, pauses and an observation, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
-
-/// What the manifests say, and what they say here.
-const SHORTER: [(&str, &str); 31] = [
-    ("pause: {duration: 1h}", "pause: {duration: 12s}"),
-    ("pause: {duration: 30m}", "pause: {duration: 12s}"),
-    ("pause: {duration: 5m}", "pause: {duration: 12s}"),
-    ("interval: 30s", "interval: 2s"),
-    ("interval: 1m", "interval: 1s"),
-    ("[5m]", "[15s]"),
-    ("[1d]", "[15s]"),
-    ("every: 15m", "every: 3s"),
-    ("every: 5m", "every: 3s"),
-    ("every: 1m", "every: 3s"),
-    ("duration: 24h", "duration: 20s"),
-    ("observation:\n    duration: 1h", "observation:\n    duration: 25s"),
-    // As long as the load tests take nobody else on this machine is to starve.
-    ("vus: 50", "vus: 10"),
-    ("duration: '5m'", "duration: '2s'"),
-    ("duration: '1m'", "duration: '2s'"),
-    // The limits stay: of what is asked for there has to be enough for all scenarios together.
-    ("requests: {cpu: 100m, memory: 128Mi}", "requests: {cpu: 10m, memory: 16Mi}"),
-    // What Prometheus hears of pods that were taken back is not to be taken for the next ones'.
-    ("candidateService: shop-candidate", "candidateService: shop-candidate\n    scaleDownDelay: 2s"),
-    // The test application's word for it.
-    ("status: ok", "status: healthy"),
-    // Another host that answers here.
-    ("host: www.example.com, scheme: HTTPS, path: /", "host: 'prometheus.monitoring.svc:9090', path: /-/healthy"),
-    // Before the first release nobody has exported anything here.
-    ("when: [Preflight, AfterPromotion]", "when: [AfterPromotion]"),
-    // Slow is what is made slow, not what a busy machine makes so.
-    ("http_req_duration: ['p(95)<1000']", "http_req_duration: ['p(95)<1900']"),
-    ("http_req_duration: ['p(95)<500']", "http_req_duration: ['p(95)<1900']"),
-    ("maxLatency: 500ms", "maxLatency: 5s"),
-    ("attempts: 5\n    interval: 2s\n", "attempts: 5\n    interval: 500ms\n"),
-    ("attempts: 3\n", "attempts: 3\n    timeout: 30s\n"),
-    ("attempts: 20\n", "attempts: 20\n    timeout: 30s\n"),
-    // A tenth of the client's requests, in windows of seconds.
-    ("minRequests: 1000", "minRequests: 300"),
-    ("minRequests: 100", "minRequests: 30"),
-    ("minRequests: 200", "minRequests: 100"),
-    ("> 1000", "> 100"),
-    ("failureThreshold: 11", "failureThreshold: 4"),
-];
 
 /// A runbook's manifest with v1 in place, and a client.
 async fn runbook(world: &World, text: &str) -> (Shop, Load) {
@@ -84,10 +43,7 @@ async fn runbook(world: &World, text: &str) -> (Shop, Load) {
         "API_PORT": "8080", "JWT_EXPIRY": "24h",
     }});
     world.apply_value(config).await;
-    let mut text = super::checks::with_k6(text);
-    for (long, short) in SHORTER {
-        text = text.replace(long, short);
-    }
+    let text = shorter(text);
     super::gateway::apply_example(world, &text).await;
     let shop = Shop::watch(world, "shop").await;
     let serves = |status: &ServiceReleaseStatus| matches!(status.phase, Phase::Healthy | Phase::Observing);
@@ -148,15 +104,32 @@ async fn forgotten(world: &World, stable: &str) {
 async fn full_disk(world: &World, shop: &Shop, version: &str) {
     let stable = shop.status().await.stable.unwrap().revision;
     shop.release(version, &[("METRICS", "kubelet_volume_stats_available_bytes 1e10")]).await;
-    let failed = |status: &ServiceReleaseStatus| status.reason == "ObservationFailed";
-    let status = shop.reaches_within(PATIENCE, &format!("the disk of {version} is told"), failed).await;
-    assert!(status.message.contains("check disk failed: "), "{}", status.message);
+    let status = told_of(shop, version, "check disk failed: ").await;
     assert_ne!(status.stable.unwrap().revision, stable);
+    undone(shop, version, &stable).await;
+    forgotten(world, &stable).await;
+}
+
+/// What fails is told to a person, who is waited for.
+async fn told_of(shop: &Shop, version: &str, told: &str) -> ServiceReleaseStatus {
+    let failed = |status: &ServiceReleaseStatus| status.reason == "ObservationFailed";
+    let status = shop.reaches_within(PATIENCE, &format!("{version} does not do well"), failed).await;
+    assert!(status.message.contains(told), "{}", status.message);
+    status
+}
+
+/// The person takes it back.
+async fn undone(shop: &Shop, version: &str, stable: &str) {
     shop.say("Undo").await;
     let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
     let status = shop.reaches(&format!("{version} is undone"), back).await;
     assert_eq!(status.stable.unwrap().revision, stable);
-    forgotten(world, &stable).await;
+}
+
+/// Whether it serves, and all checks have passed.
+fn is_promoted(status: &ServiceReleaseStatus) -> bool {
+    let passed = status.checks.iter().all(|check| check.outcome == CheckOutcome::Passed);
+    status.phase == Phase::Observing && passed
 }
 
 /// A good version that turns bad with half of the requests goes back, and the status says why.
@@ -188,11 +161,7 @@ async fn turns_bad_at_ten_percent(world: &World, shop: &Shop, version: &str, cha
 /// The same in the hours after the promotion, when all checks have passed.
 async fn turns_bad_after(world: &World, shop: &Shop, version: &str, change: &str, told: &str) {
     shop.release(version, &[]).await;
-    let promoted = |status: &ServiceReleaseStatus| {
-        let passed = status.checks.iter().all(|check| check.outcome == CheckOutcome::Passed);
-        status.phase == Phase::Observing && passed
-    };
-    let status = shop.reaches_within(PATIENCE, &format!("{version} is promoted"), promoted).await;
+    let status = shop.reaches_within(PATIENCE, &format!("{version} is promoted"), is_promoted).await;
     world.behave(&status.stable.unwrap().revision, change).await;
     let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
     let status = shop.reaches(&format!("{version} is taken back: {told}"), back).await;
@@ -240,7 +209,7 @@ const MUCH_MEMORY: &str = "220";
 const TYPE_ERROR: &str = "TypeError: Cannot read properties of undefined (reading 'id')";
 
 async fn shipping(world: World) {
-    let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/shipping.yaml")).await;
+    let (shop, _load) = runbook(&world, SHIPPING).await;
     promoted(&shop, "v2").await;
     let slow = |operation: &str| {
         format!("shipping_operation_duration_seconds_bucket{{operation=\"{operation}\",le=\"0.025\"}} +5")
@@ -271,7 +240,7 @@ async fn shipping(world: World) {
 }
 
 async fn multiship(world: World) {
-    let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/multiship.yaml")).await;
+    let (shop, _load) = runbook(&world, MULTISHIP).await;
     promoted(&shop, "v2").await;
     let slow_provider = "provider_request_duration_seconds_bucket{provider=\"shippo\",le=\"0.5\"} +5";
     let failing_provider = "provider_requests_total{provider=\"veeqo\",outcome=\"failure\"} +1";
@@ -291,12 +260,14 @@ async fn multiship(world: World) {
         ("FAILING_PATHS", "/api/orders/test", "check test-order failed: "),
         ("LOG_LINE", TYPE_ERROR, "check log-errors failed: "),
         ("POOL_ACTIVE", "19", "metric pool-utilisation failed: 0.95"),
-        ("METRICS", "process_cpu_seconds_total +0.9", "metric cpu failed: "),
-        ("ALLOCATE_MIB", MUCH_MEMORY, "metric memory failed: "),
+        ("METRICS", "process_cpu_seconds_total +0.9", "metric saturation failed: "),
+        ("ALLOCATE_MIB", MUCH_MEMORY, "metric saturation failed: "),
         ("METRICS", failing_provider, "metric provider-errors failed: "),
         ("METRICS", slow_provider, "metric shippo-latency failed: "),
         ("METRICS", "db_query_duration_seconds_bucket{le=\"1\"} +90", "metric slow-queries failed: "),
-        ("METRICS", "pg_replication_lag_seconds 3", "check replication-lag failed: "),
+        ("METRICS", "pg_replication_lag_seconds 3", "metric replication-lag failed: 3 (max 0.1)"),
+        ("FAILING_PATHS", "/api/orders/performance", "check database-performance failed: exit code 1"),
+        ("FAILING_PATHS", "/api/orders/test/tracking", "check journeys failed: exit code 99"),
         // What k6 is answered alone: the metrics would see the rest as well.
         ("FAILING_PATHS", "/@k6", "check load-test failed: exit code 99"),
     ];
@@ -314,6 +285,7 @@ async fn multiship(world: World) {
     let told = "check pages failed: GET /-/missing: expected status 200 to 299 (404 from ";
     taken_back(&world, &shop, &[("ANYTHING", "other", told)]).await;
     held_before_it_begins(&world, &shop).await;
+    stopped_by_variables(&world, &shop, REMOVED, "Secret shop-env has no key REDIS_URL").await;
     // A host that the platform has not allowed is told before anything begins.
     let checks = json!({"spec": {"checks": [{"name": "elsewhere", "http": {"host": "payments.example.com"}}]}});
     shop.release_with("v40", checks).await;
@@ -322,23 +294,37 @@ async fn multiship(world: World) {
     assert!(status.message.contains("payments.example.com"), "{}", status.message);
 }
 
-/// A disk that is full before anything begins: a person decides.
+/// A disk that is full before anything begins, and then a replica that is behind: a person decides.
 async fn held_before_it_begins(world: &World, shop: &Shop) {
-    change_check(shop, "disk", json!({"when": ["Preflight"]})).await;
+    for check in ["disk", "replication-lag"] {
+        change_check(shop, check, json!({"when": ["Preflight"]})).await;
+    }
     let stable = shop.status().await.stable.unwrap().revision;
-    world.behave(&stable, "{\"metrics\": \"kubelet_volume_stats_available_bytes 1e10\"}").await;
-    world.no_series(&format!("kubelet_volume_stats_available_bytes{{namespace=\"{}\"}} > 2e10", world.namespace)).await;
+    let available = format!("kubelet_volume_stats_available_bytes{{namespace=\"{}\"}}", world.namespace);
+    let (full, behind) = ("kubelet_volume_stats_available_bytes 1e10", "pg_replication_lag_seconds 3");
+    world.behave(&stable, &json!({"metrics": format!("{full}; {behind}")}).to_string()).await;
+    world.no_series(&format!("{available} > 2e10")).await;
     shop.release("v35", &[]).await;
-    let held =
-        |status: &ServiceReleaseStatus| status.phase == Phase::Paused && status.message.contains("check disk failed: ");
-    let status = shop.reaches_within(PATIENCE, "held for its disk", held).await;
-    assert_eq!(status.stable.unwrap().revision, stable);
+    let held = async |check: &str| {
+        let told = format!("check {check} failed: ");
+        let held = |status: &ServiceReleaseStatus| status.phase == Phase::Paused && status.message.contains(&told);
+        let status = shop.reaches_within(PATIENCE, &format!("held for {check}"), held).await;
+        assert_eq!(status.stable.unwrap().revision, stable);
+    };
+    held("disk").await;
+    world.behave(&stable, &json!({ "metrics": behind }).to_string()).await;
+    world.no_series(&format!("{available} < 2e10")).await;
+    shop.say("Retry").await;
+    held("replication-lag").await;
     shop.say("Abort").await;
     shop.phase(Phase::RolledBack).await;
+    // Nothing holds the next release.
+    world.behave(&stable, "{\"metrics\": \"\"}").await;
+    world.no_series(&format!("pg_replication_lag_seconds{{namespace=\"{}\"}} > 1", world.namespace)).await;
 }
 
 async fn sports_nutrition(world: World) {
-    let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/sports-nutrition.yaml")).await;
+    let (shop, _load) = runbook(&world, SPORTS_NUTRITION).await;
     promoted(&shop, "v2").await;
     let broken = [
         ("HEALTH_DATABASE", "disconnected", "check health failed: "),
@@ -373,7 +359,7 @@ async fn sports_nutrition(world: World) {
 }
 
 async fn farmers_market_checks(world: World) {
-    let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/farmers-market.yaml")).await;
+    let (shop, _load) = runbook(&world, FARMERS_MARKET).await;
     promoted(&shop, "v2").await;
     // Answers to the checks themselves: the smoke test asks for the same.
     let alone = |path: &str| format!("{path}@service-release-operator");
@@ -396,6 +382,7 @@ async fn farmers_market_checks(world: World) {
         ("FAILING_PATHS", "/api/cart/status", "check cart-status failed: "),
         ("FAILING_PATHS", "/api/telemetry/test", "check telemetry failed: "),
         ("FAILING_PATHS", "/api/checkout/initialize", "check smoke failed: exit code 99"),
+        ("START_LINE", "Services initialized\nDatabase connected", "check started failed: 2 lines match Services "),
         ("UNSUCCESSFUL_PATHS", &alone("/api/cart"), &unsuccessful("cart: POST /api/cart")),
         ("UNSUCCESSFUL_PATHS", &alone(order), &unsuccessful(&format!("create-order: GET {order}"))),
         ("UNSUCCESSFUL_PATHS", &alone(intent), &unsuccessful(&format!("payment-intent: POST {intent}"))),
@@ -411,7 +398,7 @@ async fn farmers_market_checks(world: World) {
 }
 
 async fn farmers_market_metrics(world: World) {
-    let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/farmers-market.yaml")).await;
+    let (shop, _load) = runbook(&world, FARMERS_MARKET).await;
     promoted(&shop, "v2").await;
     let broken = [
         ("ERROR_RATE", "0.3", "metric error-rate failed: "),
@@ -433,26 +420,48 @@ async fn farmers_market_metrics(world: World) {
 
 /// What the day after the promotion is measured by.
 async fn farmers_market_day(world: World) {
-    let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/farmers-market.yaml")).await;
+    let (shop, _load) = runbook(&world, FARMERS_MARKET).await;
     promoted(&shop, "v2").await;
     // What leads there was tried. No metric finds these, and where one would it has no say.
     let quick = json!({"strategy": {"canary": {"steps": [{"setWeight": 50}]}}, "observation": {"duration": "2m"}});
     shop.patch(&json!({ "spec": quick }).to_string()).await;
-    only_metric(&shop, "none").await;
-    let broken = [
-        ("LATENCY", "1050ms", "check p95-of-the-day failed: POST /api/v1/query: "),
-        ("METRICS", "checkouts_total +20", "check conversion failed: POST /api/v1/query: "),
-        ("METRICS", "carts_total +20", "check abandonment failed: POST /api/v1/query: "),
-        ("METRICS", "order_creation_seconds_bucket{le=\"60\"} +0", "check order-time failed: POST /api/v1/query: "),
-    ];
-    taken_back(&world, &shop, &broken).await;
-    // The load test would have found this before.
-    let told = "check error-rate-of-the-day failed: POST /api/v1/query: ";
-    turns_bad_after(&world, &shop, "v30", "{\"error_rate\": 0.02}", told).await;
+    only_metric(&shop, "p95-of-the-day").await;
+    taken_back(&world, &shop, &[("LATENCY", "1050ms", "metric p95-of-the-day failed: ")]).await;
+    misses_targets(&world, &shop, "v30").await;
+    loses_its_checkout(&world, &shop, "v31").await;
+}
+
+/// A version that is promoted, and misses all targets that are questions to Prometheus: a person is told, and takes it back.
+async fn misses_targets(world: &World, shop: &Shop, version: &str) {
+    let stable = shop.status().await.stable.unwrap().revision;
+    shop.release(version, &[]).await;
+    let status = shop.reaches_within(PATIENCE, &format!("{version} is promoted"), is_promoted).await;
+    let metrics = "checkouts_total +20; carts_total +20; order_creation_seconds_bucket{le=\"60\"} +0";
+    // The load test would have found the errors before.
+    let change = json!({"error_rate": 0.2, "metrics": metrics}).to_string();
+    world.behave(&status.stable.unwrap().revision, &change).await;
+    let status = told_of(shop, version, " failed: POST /api/v1/query: ").await;
+    for target in ["error-rate-of-the-day", "conversion", "abandonment", "order-time"] {
+        let asked = status.checks.iter().find(|it| it.name == target);
+        assert!(asked.is_some_and(|it| it.failures > 0), "{target}: {asked:?}");
+    }
+    undone(shop, version, &stable).await;
+}
+
+/// A version that loses its checkout with all requests: asked before it had any, it was well.
+async fn loses_its_checkout(world: &World, shop: &Shop, version: &str) {
+    shop.patch("spec: {strategy: {canary: {steps: [{setWeight: 100}, {pause: {}}]}}}").await;
+    shop.release(version, &[]).await;
+    let status = shop.reaches_within(PATIENCE, "a person is waited for", |status| status.phase == Phase::Paused).await;
+    world.behave(&status.candidate.unwrap().revision, "{\"failing_paths\": \"/api/checkout/initialize\"}").await;
+    shop.say("Promote").await;
+    let back = |status: &ServiceReleaseStatus| status.phase == Phase::RolledBack;
+    let status = shop.reaches_within(PATIENCE, &format!("{version} is taken back"), back).await;
+    assert!(status.message.contains("check smoke failed: exit code 99"), "{}", status.message);
 }
 
 async fn serialization(world: World) {
-    let (shop, _load) = runbook(&world, include_str!("../../../deploy/runbooks/serialization.yaml")).await;
+    let (shop, _load) = runbook(&world, SERIALIZATION).await;
     promoted(&shop, "v2").await;
     let path = "/api/v1/serialization";
     let broken = [
@@ -462,7 +471,9 @@ async fn serialization(world: World) {
         ("FAILING_PATHS", &format!("{path}/vendor/receive"), "check receive failed: "),
         ("FAILING_PATHS", &format!("{path}/triggers/statistics/PART-001"), "check triggers failed: "),
         ("FAILING_PATHS", &format!("{path}/audit/events"), "check audit failed: "),
-        ("FAILING_PATHS", &format!("{path}/late/assign"), "check smoke failed: exit code 99"),
+        ("FAILING_PATHS", "/api/orders/validation", "check database-validation failed: exit code 1"),
+        ("FAILING_PATHS", &format!("{path}/templates/print"), "check smoke failed: exit code 99"),
+        ("FAILING_PATHS", "/api/orders/queries", "check query-analysis failed: exit code 1"),
         ("FAILING_PATHS", "/metrics", "metric service-down failed: 0 (min 1)"),
         ("ERROR_RATE", "0.3", "metric error-rate failed: "),
         ("SLOW_PATHS", "/@k6", "check load-test failed: exit code 99"),
