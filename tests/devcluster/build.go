@@ -22,6 +22,8 @@ const (
 	versionFlags = " -X k8s.io/component-base/version.gitVersion=v1.35.4" +
 		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=35"
 	unusedFor = 14 * 24 * time.Hour
+	// Compilers and components collect their garbage less often than by default: there is more memory than time.
+	moreMemory = "GOGC=400"
 )
 
 // program is one cacheable build: a module below the source directory, and what to build in it.
@@ -31,10 +33,11 @@ type program struct {
 	target  string // none: there is nothing to build, only something to copy
 	tags    string // build tags
 	ldflags string
-	links   []string          // further names under which the program behaves differently
-	host    map[string]string // Debian packages by their files, which are used in place, too
-	edition string            // changes the key when `extra` changes
-	cold    string            // measured on two cores with an empty build cache
+	links   []string                                    // further names under which the program behaves differently
+	host    map[string]string                           // Debian packages by their files, which are used in place, too
+	edition string                                      // changes the key when `extra` changes
+	cold    string                                      // measured on two cores with an empty build cache
+	trim    func(p program, dir string) (string, error) // makes another go.mod in dir to build with
 	extra   func(p program, dir string) error
 }
 
@@ -48,7 +51,7 @@ var programs = []program{
 	{name: "helm", module: "tools/helm", target: "helm.sh/helm/v3/cmd/helm", cold: "2 min"},
 	{name: "kubectl", module: "kube", target: "k8s.io/kubernetes/cmd/kubectl", cold: "1.5 min", ldflags: versionFlags},
 	{name: "gateway-api", module: "tools/gateway-api", cold: "5 s", extra: copyGatewayCRDs, edition: "standard"},
-	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "10 min", extra: copyTraefikCRDs, edition: "crds"},
+	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "10 min", trim: trimTraefik, extra: copyTraefikCRDs, edition: "crds, no DNS providers"},
 	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
 	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
 	{name: "prometheus", cold: "5 s", extra: unpackPrometheus, edition: "debian"},
@@ -192,9 +195,22 @@ func (p program) build(dir string) error {
 		return err
 	}
 	if p.target != "" {
-		command := exec.Command("go", "build", "-trimpath", "-tags", p.tags, "-ldflags", "-s -w"+p.ldflags, "-o", filepath.Join(temporary, p.name), p.target)
+		args := []string{"build", "-trimpath", "-tags", p.tags, "-ldflags", "-s -w" + p.ldflags, "-o", filepath.Join(temporary, p.name)}
+		if p.trim != nil {
+			scratch, err := os.MkdirTemp("", "devcluster-")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(scratch)
+			modfile, err := p.trim(p, scratch)
+			if err != nil {
+				return err
+			}
+			args = append(args, "-modfile="+modfile)
+		}
+		command := exec.Command("go", append(args, p.target)...)
 		command.Dir = filepath.Join(source, p.module)
-		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
+		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off", moreMemory)
 		if err := runWithProgress(command, p.name, p.cold); err != nil {
 			return err
 		}

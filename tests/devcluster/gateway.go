@@ -16,31 +16,6 @@ const (
 	gatewayPort  = 8000
 )
 
-func traefikArgs(c *Cluster) []string {
-	return []string{
-		fmt.Sprintf("--entrypoints.web.address=:%d", gatewayPort), fmt.Sprintf("--entrypoints.metrics.address=%s:8082", c.nodeIP()),
-		"--providers.kubernetescrd=true", "--providers.kubernetescrd.allowemptyservices=true",
-		// By default it takes in a change after another one 2 s later at the earliest, which a rollback would wait for.
-		"--providers.providersthrottleduration=500ms",
-		"--providers.kubernetesgateway=true", "--providers.kubernetesgateway.statusaddress.ip=" + c.nodeIP(),
-		"--metrics.prometheus=true", "--metrics.prometheus.entrypoint=metrics", "--metrics.prometheus.addserviceslabels=true",
-		"--global.checknewversion=false", "--global.sendanonymoususage=false", "--log.level=INFO", "--log.nocolor=true",
-	}
-}
-
-// copyTraefikCRDs puts Traefik's own CRDs beside the program: those of TraefikServices and what leads to them.
-func copyTraefikCRDs(p program, dir string) error {
-	source, err := sourceDir()
-	if err != nil {
-		return err
-	}
-	from, err := moduleDir(filepath.Join(source, p.module), "github.com/traefik/traefik/v3")
-	if err != nil {
-		return err
-	}
-	return copyCRDs(filepath.Join(from, "docs", "content", "reference", "dynamic-configuration", "traefik.io_*.yaml"), dir)
-}
-
 // copyCRDs copies files named GROUP_PLURAL.yaml.
 func copyCRDs(pattern, dir string) error {
 	files, err := filepath.Glob(pattern)

@@ -35,7 +35,7 @@ func (c *Cluster) spawn(name, program string, args []string) error {
 	command := exec.Command(self, append([]string{enterCommand, c.Name, program}, args...)...)
 	// Nothing of the caller's: a proxy in its environment would take the API server's calls.
 	command.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + c.path(), "DEVCLUSTER_STATE=" + stateHome(),
-		"KUBECONFIG=" + c.kubeconfigOf(name)}
+		"KUBECONFIG=" + c.kubeconfigOf(name), moreMemory}
 	command.Stdout, command.Stderr = log, log
 	command.Dir = c.path()
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
