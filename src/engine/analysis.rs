@@ -122,7 +122,7 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<Lack> {
         let shows = |at| shown_from(pass, analysis, metric).is_none_or(|from| at >= from);
         let measured = state.measured_at.zip(since).is_some_and(|(at, since)| at > since && shows(at));
         let uncounted = metric.compare.is_none() || metric.no_data == NoData::Ignore;
-        metric.workload.is_some() || (measured && (uncounted || counted(state)))
+        metric.workload.is_some() || (measured && is_recent(pass, analysis, state) && (uncounted || counted(state)))
     };
     let known = |metric: &Metric| state(metric).filter(|state| fresh(metric, state));
     let proven = |metric: &&Metric| known(metric).is_some_and(|it| lets_on(it.outcome));
@@ -162,6 +162,8 @@ pub fn proves(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, Failure> {
         let first = at.plus(analysis.interval);
         if looks(analysis) { first.plus(analysis.interval) } else { first }
     });
+    // Nor for what nobody asked, for want of an operator.
+    let first = first.max(pass.asking_since());
     if !pass.elapsed(first.map_or(since, |first| since.max(first)), longest) {
         return Ok(false);
     }
@@ -201,6 +203,15 @@ const FEW_INTERVALS: u64 = 3;
 fn still_counts(analysis: &Analysis) -> Duration {
     let few = analysis.interval.as_millis().saturating_mul(FEW_INTERVALS);
     Duration::from_millis(few).max(Duration::from_secs(60))
+}
+
+/// Whether the last answer still says something: not where the next one was due while nobody asked, for want of an operator,
+/// nor where none has come for too long.
+fn is_recent(pass: &Pass<'_>, analysis: &Analysis, state: &VerdictStatus) -> bool {
+    state.measured_at.is_some_and(|at| {
+        let missed = pass.asking_since().is_some_and(|since| at.plus(every(analysis)) < since);
+        !missed && at.plus(still_counts(analysis)) >= pass.now
+    })
 }
 
 /// Which metric is not Pass at the end of an observation, or has not been measured for some time; none if each is. From

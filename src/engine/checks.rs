@@ -270,9 +270,8 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut Chec
     if state.outcome != CheckOutcome::Running || !may_ask(pass) {
         return;
     }
-    // What nobody asked, for want of an operator, was not waited for. A moment that lies ahead is of before the clock was set
-    // back.
-    let asked_since = pass.seen.asking_since.filter(|at| *at <= pass.now).unwrap_or(state.started_at);
+    // What nobody asked, for want of an operator, was not waited for.
+    let asked_since = pass.asking_since().unwrap_or(state.started_at);
     let (last, limit) = patience(policy, check, state);
     let silent = pass.elapsed(last.max(asked_since), limit);
     let begun = state.started_at.max(asked_since);

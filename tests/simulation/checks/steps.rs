@@ -19,7 +19,9 @@ use crate::{
 use super::{
     Checker,
     database::{self, Part},
-    desired, limits, reliable, replicas,
+    desired, limits,
+    observation::LATELY,
+    reliable, replicas,
 };
 
 /// The steps of a plan as PRODUCT.md has them.
@@ -112,6 +114,14 @@ pub fn news(work: &Work) -> Vec<CommandRecord> {
     let old = &work.old.commands;
     let new = work.decision.status.commands.iter();
     new.filter(|record| old.iter().all(|it| it.uid != record.uid)).cloned().collect()
+}
+
+/// Whether what was measured then is no older than a few intervals, and an operator was there when it was to be measured again.
+fn is_recent(work: &Work, plan: &Plan, at: Timestamp) -> bool {
+    let interval = plan.spec.analysis.as_ref().map(|analysis| analysis.interval).unwrap_or_default();
+    let asking = work.view.observed.asking_since.filter(|since| *since <= work.now);
+    let old = at.as_millis() < work.now.as_millis() - LATELY;
+    !old && asking.is_none_or(|since| since <= at.plus(interval))
 }
 
 /// Whether a person passes over what pods and metrics say: by Skip, or by Promote over a failure.
@@ -221,7 +231,8 @@ impl Checker {
         let state = new.verdicts.first();
         let passes = |it: &&VerdictStatus| matches!(it.outcome, VerdictOutcome::Pass | VerdictOutcome::Ignored);
         let good = state.filter(passes).is_some_and(|it| {
-            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at) || kind == Watched::Restarts;
+            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at && is_recent(work, plan, at));
+            let fresh = fresh || kind == Watched::Restarts;
             fresh && metrics::is_shown(kind, it, desired(old))
         });
         self.require(desired(new) <= desired(old) || good, "T2", || {

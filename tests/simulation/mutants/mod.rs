@@ -416,6 +416,9 @@ pub const ANALYSED: &[Mutant] = &[
     mutant("passes at the first value, however many are wanted", "T2", |release, seen, now| {
         with_metrics(release, seen, now, |metric| metric.success_threshold = 1)
     }),
+    mutant("takes a Pass of before a time in which nobody measured for one of now", "T2", |release, seen, now| {
+        with_seen(release, seen, now, |seen| seen.asking_since = None)
+    }),
     mutant("acts on dry runs", "T2", |release, seen, now| {
         with_metrics(release, seen, now, |metric| metric.dry_run = false)
     }),
