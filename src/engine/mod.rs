@@ -16,6 +16,7 @@ mod forward;
 mod hand_back;
 pub mod inquiry;
 mod invalid;
+mod logs;
 pub mod measuring;
 pub mod names;
 mod observation;

@@ -27,6 +27,7 @@ mod unfair;
 mod unmeasured;
 mod unproven;
 mod unready;
+mod unread;
 mod unserved;
 mod watched;
 mod way_back;
