@@ -49,6 +49,7 @@ pub mod unmeasured;
 mod unroutable;
 mod verdict;
 mod way_back;
+mod workload;
 
 pub use alike::sides as alike;
 pub use analysis::fails_alone;
