@@ -1,5 +1,6 @@
 //! `spec.analysis`: quantities that are watched while the candidate has traffic, and what they must be like.
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ const fn interval() -> Duration {
     validation = Rule::new("[has(self.prometheus), has(self.web), has(self.workload)].filter(it, it).size() == 1").message("exactly one of prometheus, web and workload is needed"),
     validation = Rule::new("[has(self.threshold), has(self.compare), has(self.burnRate), has(self.workload)].filter(it, it).size() == 1").message("exactly one of threshold, compare and burnRate is needed, and with workload none"),
     validation = Rule::new("!has(self.web) || has(self.threshold)").message("web needs threshold"),
-    validation = Rule::new("has(self.threshold) || ((!has(self.failureThreshold) || self.failureThreshold == 1) && (!has(self.successThreshold) || self.successThreshold == 1))").message("failureThreshold and successThreshold count values: they go with threshold"),
+    validation = Rule::new("has(self.threshold) || ((!has(self.failureThreshold) || self.failureThreshold == 1 || (has(self.workload) && has(self.workload.minReady))) && (!has(self.successThreshold) || self.successThreshold == 1))").message("failureThreshold and successThreshold count values: they go with threshold, failureThreshold with workload.minReady, too"),
     validation = Rule::new("!has(self.prometheus) || !has(self.prometheus.stable) || has(self.compare)").message("prometheus.stable goes with compare"),
     validation = Rule::new("(has(self.threshold) && has(self.threshold.minRequests)) == (has(self.prometheus) && has(self.prometheus.requests))").message("threshold.minRequests and prometheus.requests go together"),
     validation = Rule::new("!has(self.prometheus) || has(self.threshold) == has(self.prometheus.query)").message("threshold needs prometheus.query, and nothing else does"),
@@ -67,9 +68,10 @@ pub struct Metric {
     /// What to ask of a web API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<Web>,
-    /// How often the candidate's containers may restart. Nothing is asked: each change of a pod is judged at once. A crash
-    /// loop, an OOM kill, an image that cannot be pulled, and readiness that all pods lost fail a release also without it.
-    /// So does a container's third restart, where no metric says here how many there may be.
+    /// How often the candidate's containers may restart, and how many of its pods are to be ready. Nothing is asked: each
+    /// change of a pod is judged at once. A crash loop, an OOM kill, an image that cannot be pulled, and readiness that all
+    /// pods lost fail a release also without it. So does a container's third restart, where no metric says here how many
+    /// there may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
     /// The limits of the value that prometheus.query or web.value gives.
@@ -175,16 +177,31 @@ const fn one() -> i32 {
     1
 }
 
-/// How often the candidate's containers may restart.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How often the candidate's containers may restart, and how many of its pods are to be ready; with neither, no restart.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.minReady) || string(self.minReady).matches('^([1-9][0-9]{0,4}|100000|([1-9][0-9]?|100)%)$')").message("workload.minReady is a number of pods or 1% to 100%"))]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// How often containers of the candidate's pods, all together, may restart from the beginning of the release
-    /// on, 0 to 1000, also before they have traffic. Default 0. Pods that were evicted, or are told to go, do not
-    /// count; a node that starts anew restarts its containers, and counts.
-    #[serde(default)]
+    /// on, 0 to 1000, also before they have traffic. Default 0, and with minReady as often as they do. Pods that were
+    /// evicted, or are told to go, do not count; a node that starts anew restarts its containers, and counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
-    pub max_restarts: i32,
+    pub max_restarts: Option<i32>,
+    /// How many of the candidate's pods are to be ready, as a number (of fewer, all) or percent (rounded up): fewer at one look
+    /// fail it, or at failureThreshold looks in a row, an interval apart. Pods that are told to go or were evicted do not count,
+    /// nor, until progressDeadlineSeconds are over, those that never were ready and did not crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::strategy::pods_or_percent")]
+    pub min_ready: Option<IntOrString>,
+}
+
+impl Workload {
+    /// How many restarts there may be; none where nobody counts them.
+    #[must_use]
+    pub fn restarts(&self) -> Option<i32> {
+        self.max_restarts.or_else(|| self.min_ready.is_none().then_some(0))
+    }
 }
 
 /// What to ask of a Prometheus. In the texts `{{namespace}}`, `{{release}}`, `{{revision}}`, `{{service}}`

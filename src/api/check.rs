@@ -270,6 +270,12 @@ impl LogsCheck {
         }
     }
 
+    /// Whether there are too many already, whatever comes.
+    #[must_use]
+    pub fn is_exceeded(&self, lines: i64) -> bool {
+        self.most().is_some_and(|most| lines > most)
+    }
+
     /// How many lines match, and how many may.
     #[must_use]
     pub fn found(&self, lines: i64) -> String {

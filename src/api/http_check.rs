@@ -203,7 +203,7 @@ pub struct SecretKey {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Expect {
-    /// The status code. Default: 200 to 299.
+    /// The status code. Default: 200 to 299, unless cel looks at `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 599))]
     pub status: Option<i32>,
@@ -216,7 +216,8 @@ pub struct Expect {
     #[schemars(schema_with = "fields")]
     pub json: BTreeMap<String, Value>,
     /// A CEL expression that must be true of `status` (int), `headers` (map, names in lower case) and `json`
-    /// (the body), such as `json.queue < 100 && json.version.startsWith("2.")`. All numbers of `json` are doubles, which
+    /// (the body), such as `json.queue < 100 && json.version.startsWith("2.")`. One that looks at `status` says itself what
+    /// the status may be, such as `status == 401 || status == 403`. All numbers of `json` are doubles, which
     /// compute with whole ones, too: `json.active * 100 / json.total < 80`. `/` of two that are whole (`size()`, `int()`,
     /// `1 / 2`) would cut off and is refused: write `double(size(json.a)) / size(json.b)`. To divide by 0 is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -231,13 +232,24 @@ impl Expect {
     /// In a few words, as the manifest has it.
     #[must_use]
     pub fn told(&self) -> String {
-        let status = self.status.map_or_else(|| "status 200 to 299".to_owned(), |status| format!("status {status}"));
+        let status = match self.status {
+            Some(status) => Some(format!("status {status}")),
+            None => (!self.cel.as_deref().is_some_and(names_status)).then(|| "status 200 to 299".to_owned()),
+        };
         let headers = self.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
         let fields = self.json.iter().map(|(path, value)| format!("JSON field {path} = {value}"));
         let latency = self.max_latency.map(|limit| format!("p95 within {limit}"));
-        let all = [status].into_iter().chain(latency).chain(headers).chain(fields).chain(self.cel.clone());
+        let all = status.into_iter().chain(latency).chain(headers).chain(fields).chain(self.cel.clone());
         all.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Whether an expression has the variable `status`, as far as its text tells: no field of that name, and no quoted word.
+fn names_status(cel: &str) -> bool {
+    cel.match_indices("status").any(|(place, word)| {
+        let is_part = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '.' | '"' | '\'');
+        !cel[..place].ends_with(is_part) && !cel[place + word.len()..].starts_with(is_part)
+    })
 }
 
 fn headers(_: &mut SchemaGenerator) -> Schema {
@@ -254,4 +266,22 @@ fn fields(_: &mut SchemaGenerator) -> Schema {
         "maxProperties": 32,
         "additionalProperties": { "x-kubernetes-preserve-unknown-fields": true },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nothing(r"{}", "status 200 to 299")]
+    #[case::a_status(r#"{"status": 401, "cel": "status > 1"}"#, "status 401, status > 1")]
+    #[case::by_an_expression(r#"{"cel": "status == 401 || status == 403"}"#, "status == 401 || status == 403")]
+    #[case::of_a_field(r#"{"cel": "json.status == 'ok'"}"#, "status 200 to 299, json.status == 'ok'")]
+    #[case::by_a_key(r#"{"cel": "json['status'] == statuses"}"#, "status 200 to 299, json['status'] == statuses")]
+    fn what_is_expected_is_told_as_it_is_judged(#[case] expect: &str, #[case] told: &str) {
+        let expect: Expect = serde_json::from_str(expect).unwrap();
+        assert_eq!(expect.told(), told);
+    }
 }

@@ -66,7 +66,7 @@ const fn none() -> IntOrString {
 
 /// Its values are limited by a CEL rule: what a structural schema says of integers and strings at the
 /// same time is not enforced by type.
-fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn pods_or_percent(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 6 })
 }
 

@@ -29,7 +29,9 @@ pub fn fault(expect: &Expect, response: &Response) -> Option<String> {
     let Response { status, headers, body } = response;
     match expect.status {
         Some(wanted) if wanted != i32::from(*status) => return Some(format!("expected status {wanted}")),
-        None if !(200..300).contains(status) => return Some("expected status 200 to 299".into()),
+        None if !(200..300).contains(status) && !expect.cel.as_deref().is_some_and(judges_status) => {
+            return Some("expected status 200 to 299".into());
+        }
         _ => {}
     }
     for (name, wanted) in &expect.headers {
@@ -174,6 +176,15 @@ fn program(text: &str) -> Result<Program, String> {
     Ok(program)
 }
 
+/// Whether an expression looks at the status itself, whose default is not meant then. A loop's own variable may have its name.
+fn looks_at_status(program: &Program) -> bool {
+    loops::unknown(program.expression(), &VARIABLES[1..]).as_deref() == Some(VARIABLES[0])
+}
+
+fn judges_status(text: &str) -> bool {
+    apart(|| program(text).is_ok_and(|program| looks_at_status(&program))).unwrap_or(false)
+}
+
 fn evaluate(text: &str, response: &Response, mut json: Value) -> Result<bool, String> {
     let Response { status, headers, body } = response;
     let work = || {
@@ -214,7 +225,7 @@ fn find(text: &str, response: &Response) -> Result<f64, Lack> {
     let Response { status, headers, body } = response;
     let program = program(text).map_err(|why| Lack::Value(format!("value is no CEL expression: {why}")))?;
     let references = program.references();
-    if !(200..300).contains(status) && !references.has_variable("status") {
+    if !(200..300).contains(status) && !looks_at_status(&program) {
         return Err(Lack::Sense(format!("status {status}")));
     }
     let mut json = match serde_json::from_slice::<Value>(body) {
@@ -307,6 +318,12 @@ mod tests {
     #[case::cel_false(json!({"cel": "json.checks.size() > 1"}), 200, HEALTHY, Some("expected json.checks.size() > 1"))]
     #[case::cel_unknown(json!({"cel": "json.nope == 1"}), 200, HEALTHY, Some("expected json.nope == 1, which cannot be said: there is no nope"))]
     #[case::cel_computed(json!({"cel": "json.checks[0][json.password] == 1"}), 200, HEALTHY, Some("expected json.checks[0][json.password] == 1, which cannot be said: there is no such key"))]
+    #[case::cel_refused(json!({"cel": "status == 401 || status == 403"}), 403, "", None)]
+    #[case::cel_open_to_all(json!({"cel": "status == 401 || status == 403"}), 200, HEALTHY, Some("expected status == 401 || status == 403"))]
+    #[case::cel_of_a_field(json!({"cel": "json.status == 'healthy'"}), 500, HEALTHY, Some("expected status 200 to 299"))]
+    #[case::cel_of_a_loop(json!({"cel": "json.checks.all(status, status.ms < 50)"}), 500, HEALTHY, Some("expected status 200 to 299"))]
+    #[case::cel_beside_a_status(json!({"status": 500, "cel": "status >= 400"}), 403, "", Some("expected status 500"))]
+    #[case::cel_no_expression(json!({"cel": "status =="}), 403, "", Some("expected status 200 to 299"))]
     #[case::cel_no_answer(json!({"cel": "json.checks"}), 200, HEALTHY, Some("expected json.checks, which cannot be said: it is neither true nor false"))]
     fn the_first_thing_that_differs_is_named(
         #[case] expect: Value,
@@ -457,6 +474,12 @@ mod tests {
     #[case::word("json.word", 200, LATENCY, Err("the value is no number"))]
     #[case::refused("json.p95", 401, LATENCY, Err("status 401"))]
     #[case::redirect("json.p95", 302, "", Err("status 302"))]
+    #[case::status_of_a_loop(
+        "double(json.data.filter(status, status.p95 > 0).size())",
+        500,
+        LATENCY,
+        Err("status 500")
+    )]
     #[case::no_json("json.p95", 200, "<html>", Err("status 200, no JSON from line 1, column 1"))]
     #[case::mixed("json.errors / 2 + status", 200, LATENCY, Ok(200.5))]
     #[case::cut_off("json.data.size() / json.size()", 200, LATENCY, Err(CUTS_OFF))]

@@ -21,6 +21,9 @@ const MOST_PATTERN: usize = 512 << 10;
 /// After what time a log that could not be read is asked for again.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// Into so many parts the time for logs of several pods is divided: one of them is as long as an answer may take.
+const SHARE: u32 = 4;
+
 /// How long a look at logs goes on, and up to when.
 #[derive(Clone, Copy)]
 struct Look {
@@ -30,26 +33,53 @@ struct Look {
     end: jiff::Timestamp,
 }
 
+/// What came of a look so far.
+#[derive(Default)]
+struct Tally {
+    /// Lines that match, in the logs that were read to their end.
+    lines: usize,
+    /// Why the last log that could not be read could not.
+    lack: Option<String>,
+}
+
+/// Why a log was not looked through.
+#[derive(Debug, PartialEq, Eq)]
+enum Trouble {
+    /// The check, or what the log is like.
+    Fault(String),
+    /// The API server, or a kubelet, does not give it: that says nothing of who wrote it, and may be over a moment later.
+    Unread(String),
+}
+
 /// Counts the lines that match and were written until that moment, in the logs of all pods together.
 pub async fn ask(client: &Client, question: &LogsQuestion, end: Timestamp) -> Reply {
     let started = Instant::now();
     let limit = Duration::from_millis(question.timeout.as_millis());
     let look = Look { until: started + limit, end: end.inner() };
-    let counted = tokio::time::timeout(limit, count(client, question, look)).await;
+    let mut tally = Tally::default();
+    let counted = tokio::time::timeout(limit, count(client, question, look, &mut tally)).await;
     let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let pods = question.pods.len();
     let logs = format!("logs of {pods} pods in {took}ms");
     let (fault, seen) = match counted {
-        Err(_) => (Some(format!("no answer within {}", question.timeout)), logs),
+        // Of a part of the lines there may be too many already.
+        Err(_) if !question.logs.is_exceeded(lines(tally.lines)) => {
+            let why = tally.lack.map(|why| format!(": {why}")).unwrap_or_default();
+            return Reply::Unread(format!("no answer within {}{why}", question.timeout));
+        }
         Ok(Err(fault)) => (Some(fault), logs),
-        Ok(Ok(lines)) => told(&question.logs, lines, logs),
+        Err(_) | Ok(Ok(())) => told(&question.logs, tally.lines, logs),
     };
     Reply::Check { fault, seen, took: api::Duration::from_millis(took) }
 }
 
+fn lines(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// What a number of lines has against it, and what was seen: where nothing is wrong the number, beside its limits.
 fn told(check: &LogsCheck, lines: usize, logs: String) -> (Option<String>, String) {
-    let lines = i64::try_from(lines).unwrap_or(i64::MAX);
+    let lines = self::lines(lines);
     match check.fault(lines) {
         None => (None, format!("{}, {logs}", check.found(lines))),
         fault => (fault, logs),
@@ -73,21 +103,47 @@ async fn looked_through(
     looking.await.unwrap_or_else(|_| Err("the log cannot be looked through".into()))
 }
 
-async fn count(client: &Client, question: &LogsQuestion, look: Look) -> Result<usize, String> {
+/// Reads one log after the other, those that cannot be read again and again, until whoever asks has waited long enough.
+async fn count(client: &Client, question: &LogsQuestion, look: Look, tally: &mut Tally) -> Result<(), String> {
     let pattern = compile(&question.logs.pattern)?;
     let api: Api<Pod> = Api::namespaced(client.clone(), &question.namespace);
-    let mut lines = 0;
-    for pod in &question.pods {
-        let mut since = question.since.inner();
-        // What stands in both logs (until the container runs again, they are the same one) counts once: the later one is
-        // read from the end of the earlier one on. Of several restarts since the last look the kubelet keeps one log.
-        for previous in [true, false].into_iter().filter(|previous| pod.restarted || !previous) {
-            while let Some(log) = read(&api, pod, previous, question, since).await? {
-                let (counted, end, more) = looked_through(log, since, &pattern, look).await?;
-                (lines, since) = (lines + counted, end);
-                if !more {
-                    break;
+    let mut open: Vec<&LogOfPod> = question.pods.iter().collect();
+    loop {
+        let mut unread = Vec::new();
+        for pod in open {
+            match count_of_pod(&api, pod, question, &pattern, look).await {
+                Ok(lines) => tally.lines += lines,
+                Err(Trouble::Fault(fault)) => return Err(fault),
+                Err(Trouble::Unread(why)) => {
+                    tally.lack = Some(why);
+                    unread.push(pod);
                 }
+            }
+        }
+        if unread.is_empty() {
+            return Ok(());
+        }
+        open = unread;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn count_of_pod(
+    api: &Api<Pod>,
+    pod: &LogOfPod,
+    question: &LogsQuestion,
+    pattern: &Regex,
+    look: Look,
+) -> Result<usize, Trouble> {
+    let (mut lines, mut since) = (0, question.since.inner());
+    // What stands in both logs (until the container runs again, they are the same one) counts once: the later one is
+    // read from the end of the earlier one on. Of several restarts since the last look the kubelet keeps one log.
+    for previous in [true, false].into_iter().filter(|previous| pod.restarted || !previous) {
+        while let Some(log) = read(api, pod, previous, question, since).await? {
+            let (counted, end, more) = looked_through(log, since, pattern, look).await.map_err(Trouble::Fault)?;
+            (lines, since) = (lines + counted, end);
+            if !more {
+                break;
             }
         }
     }
@@ -102,7 +158,7 @@ async fn read(
     previous: bool,
     question: &LogsQuestion,
     since: jiff::Timestamp,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, Trouble> {
     let pod = &pod.name;
     let params = LogParams {
         container: question.logs.container.clone(),
@@ -113,31 +169,24 @@ async fn read(
         timestamps: true,
         ..LogParams::default()
     };
-    let answer = loop {
-        let answer = api.logs(pod, &params).await;
-        // Whoever asks has set a time: until then the API server's bad moments say nothing of the candidate.
-        if !answer.as_ref().is_err_and(is_passing) {
-            break answer;
-        }
-        tokio::time::sleep(AGAIN).await;
+    // A kubelet that does not answer at all leaves time for the others.
+    let parts = if question.pods.len() > 1 { SHARE } else { 1 };
+    let limit = Duration::from_millis(question.timeout.as_millis()) / parts;
+    let status = match tokio::time::timeout(limit, api.logs(pod, &params)).await {
+        Ok(Ok(log)) => return Ok(Some(log)),
+        Ok(Err(kube::Error::Api(status))) => status,
+        Ok(Err(error)) => return Err(Trouble::Unread(format!("log of pod {pod}: {error}"))),
+        Err(_) => return Err(Trouble::Unread(format!("log of pod {pod}: its node does not answer"))),
     };
-    match answer {
-        Ok(log) => Ok(Some(log)),
+    let told = format!("log of pod {pod}: {}", status.message);
+    match status.code {
         // A pod that is gone, or has not begun, has said nothing.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(kube::Error::Api(status)) if status.code == 400 && status.message.contains("waiting to start") => Ok(None),
+        404 => Ok(None),
+        400 if status.message.contains("waiting to start") => Ok(None),
         // The kubelet has removed it.
-        Err(kube::Error::Api(status)) if status.code == 400 && previous => Ok(None),
-        Err(kube::Error::Api(status)) => Err(format!("log of pod {pod}: {}", status.message)),
-        Err(error) => Err(format!("log of pod {pod}: {error}")),
-    }
-}
-
-/// Whether an error may be none a moment later.
-fn is_passing(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-        _ => true,
+        400 if previous => Ok(None),
+        400 => Err(Trouble::Fault(told)),
+        _ => Err(Trouble::Unread(told)),
     }
 }
 
@@ -328,9 +377,81 @@ mod tests {
             timeout: api::Duration::from_secs(5),
         };
         let client = Client::new(service, "shop");
-        assert_eq!(count(&client, &question, later()).await, Ok(expected));
+        let mut tally = Tally::default();
+        assert_eq!(count(&client, &question, later(), &mut tally).await, Ok(()));
+        assert_eq!((tally.lines, tally.lack), (expected, None));
         drop(client);
         assert_eq!(server.await.unwrap(), if restarted { vec![true, false] } else { vec![false] });
+    }
+
+    fn question(pods: &[&str], check: serde_json::Value) -> LogsQuestion {
+        LogsQuestion {
+            namespace: "shop".into(),
+            pods: pods.iter().map(|name| LogOfPod { name: (*name).into(), restarted: false }).collect(),
+            logs: serde_json::from_value(check).unwrap(),
+            since: Timestamp::new("2026-01-01T00:00:00Z".parse().unwrap()),
+            timeout: api::Duration::from_secs(1),
+        }
+    }
+
+    /// An API server that gives logs of pods called bad and good, of nobody else's; `silent` is never answered.
+    async fn asked(question: &LogsQuestion, code: u16) -> Reply {
+        use kube::client::Body;
+        let (service, mut handle) = tower_test::mock::pair::<http::Request<Body>, http::Response<Body>>();
+        let server = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Some((request, respond)) = handle.next_request().await {
+                let (code, text) = match request.uri().path().split('/').nth(6) {
+                    Some("silent") => {
+                        held.push(respond);
+                        continue;
+                    }
+                    Some("bad") => (200, "2026-01-01T00:00:07Z error\n".to_owned()),
+                    Some("good") => (200, String::new()),
+                    _ => {
+                        let message = "dial tcp 10.0.0.5:10250: connect: connection refused";
+                        let status = serde_json::json!({"code": code, "message": message, "status": "Failure"});
+                        (code, status.to_string())
+                    }
+                };
+                respond
+                    .send_response(http::Response::builder().status(code).body(Body::from(text.into_bytes())).unwrap());
+            }
+        });
+        let end = Timestamp::new("2026-01-01T00:01:00Z".parse().unwrap());
+        let reply = ask(&Client::new(service, "shop"), question, end).await;
+        server.abort();
+        reply
+    }
+
+    const REFUSED: &str = "no answer within 1s: log of pod lost: dial tcp 10.0.0.5:10250: connect: connection refused";
+    const SILENT: &str = "no answer within 1s: log of pod silent: its node does not answer";
+
+    #[rstest::rstest]
+    #[case::its_node_refuses(&["lost"], 502, Err(REFUSED))]
+    #[case::the_api_server_has_no_time(&["lost", "good"], 429, Err(REFUSED))]
+    #[case::its_node_is_silent(&["silent", "good"], 0, Err(SILENT))]
+    #[case::too_many_lines_are_too_many(&["silent", "lost", "bad"], 500, Ok("1 lines match error, max 0"))]
+    #[case::there_is_no_such_container(&["lost"], 400, Ok("log of pod lost: dial tcp 10.0.0.5:10250: connect: connection refused"))]
+    #[tokio::test]
+    async fn a_log_that_nobody_gives_says_nothing_of_the_candidate(
+        #[case] pods: &[&str],
+        #[case] code: u16,
+        #[case] expected: Result<&str, &str>,
+    ) {
+        let reply = asked(&question(pods, serde_json::json!({"pattern": "error"})), code).await;
+        let told = match &reply {
+            Reply::Check { fault: Some(fault), .. } => Ok(fault.as_str()),
+            Reply::Unread(why) => Err(why.as_str()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told, expected);
+    }
+
+    #[tokio::test]
+    async fn too_few_lines_of_some_pods_are_no_word_of_all() {
+        let reply = asked(&question(&["bad", "lost"], serde_json::json!({"pattern": "error", "min": 2})), 502).await;
+        assert_eq!(reply, Reply::Unread(REFUSED.into()));
     }
 
     /// As the API server cuts it, by whole seconds and after so many bytes.

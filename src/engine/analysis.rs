@@ -3,7 +3,7 @@
 
 use crate::api::{
     Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, ProviderError, StepName, Timestamp, VerdictOutcome,
-    VerdictStatus, Workload,
+    VerdictStatus,
     conditions::Value,
     status::{MAX_TEXT, bounded},
 };
@@ -17,8 +17,7 @@ use super::{
     names::Sides,
     pass::Pass,
     plan::{Extras, Policy, Step},
-    reach, unmeasured,
-    verdict::restarted,
+    reach, unmeasured, workload,
 };
 
 /// Measures what is to be measured and takes in what came. Says which metric fails, with the evidence.
@@ -29,8 +28,8 @@ pub fn watch(pass: &mut Pass<'_>, policy: &Policy) -> Option<String> {
     let alone = pass.status.candidate.is_none();
     for metric in analysis.metrics.iter().filter(|metric| !alone || metric.compare.is_none()) {
         let mut state = begun(pass, metric);
-        if let Some(limits) = metric.workload {
-            look(pass, metric, limits, &mut state);
+        if let Some(limits) = &metric.workload {
+            workload::look(pass, policy, metric, limits, &mut state);
         } else {
             listen(pass, analysis, metric, &mut state);
             measure(pass, analysis, metric, &state);
@@ -78,7 +77,8 @@ pub fn is_accepted(pass: &Pass<'_>) -> bool {
 
 /// Whether the manifest says itself how often containers may be started again, or may do so: its templates are not read yet.
 pub fn judges_restarts(policy: &Policy) -> bool {
-    let judges = |metric: &Metric| metric.workload.is_some() && !metric.dry_run;
+    let judges =
+        |metric: &Metric| !metric.dry_run && metric.workload.as_ref().is_some_and(|limits| limits.restarts().is_some());
     let analysis = policy.analysis.as_ref();
     analysis.is_some_and(|analysis| !analysis.templates.is_empty() || analysis.metrics.iter().any(judges))
 }
@@ -122,7 +122,7 @@ pub fn unproven(pass: &Pass<'_>, policy: &Policy) -> Option<Lack> {
         let shows = |at| shown_from(pass, analysis, metric).is_none_or(|from| at >= from);
         let measured = state.measured_at.zip(since).is_some_and(|(at, since)| at > since && shows(at));
         let uncounted = metric.compare.is_none() || metric.no_data == NoData::Ignore;
-        metric.workload.is_some() || (measured && (uncounted || counted(state)))
+        metric.workload.is_some() || (measured && is_recent(pass, analysis, state) && (uncounted || counted(state)))
     };
     let known = |metric: &Metric| state(metric).filter(|state| fresh(metric, state));
     let proven = |metric: &&Metric| known(metric).is_some_and(|it| lets_on(it.outcome));
@@ -162,6 +162,8 @@ pub fn proves(pass: &mut Pass<'_>, policy: &Policy) -> Result<bool, Failure> {
         let first = at.plus(analysis.interval);
         if looks(analysis) { first.plus(analysis.interval) } else { first }
     });
+    // Nor for what nobody asked, for want of an operator.
+    let first = first.max(pass.asking_since());
     if !pass.elapsed(first.map_or(since, |first| since.max(first)), longest) {
         return Ok(false);
     }
@@ -201,6 +203,15 @@ const FEW_INTERVALS: u64 = 3;
 fn still_counts(analysis: &Analysis) -> Duration {
     let few = analysis.interval.as_millis().saturating_mul(FEW_INTERVALS);
     Duration::from_millis(few).max(Duration::from_secs(60))
+}
+
+/// Whether the last answer still says something: not where the next one was due while nobody asked, for want of an operator,
+/// nor where none has come for too long.
+fn is_recent(pass: &Pass<'_>, analysis: &Analysis, state: &VerdictStatus) -> bool {
+    state.measured_at.is_some_and(|at| {
+        let missed = pass.asking_since().is_some_and(|since| at.plus(every(analysis)) < since);
+        !missed && at.plus(still_counts(analysis)) >= pass.now
+    })
 }
 
 /// Which metric is not Pass at the end of an observation, or has not been measured for some time; none if each is. From
@@ -413,7 +424,8 @@ fn shown_from(pass: &Pass<'_>, analysis: &Analysis, metric: &Metric) -> Option<T
     Some(shared.since.plus(every(analysis)))
 }
 
-fn every(analysis: &Analysis) -> Duration {
+/// How often a metric is measured.
+pub fn every(analysis: &Analysis) -> Duration {
     analysis.interval.max(Duration::from_secs(1))
 }
 
@@ -424,18 +436,6 @@ fn id(pass: &Pass<'_>, shown_from: Option<Timestamp>, state: &VerdictStatus) -> 
     let since = shown_from.filter(|from| *from <= pass.now).map_or(since, |from| from.max(since));
     let began = state.started_at.as_millis();
     format!("metric/{}/{release}/{began}/{}/{}", state.name, since.as_millis(), state.measurements)
-}
-
-/// Judges what is seen of the pods now. It is written down when it has changed.
-fn look(pass: &Pass<'_>, metric: &Metric, limits: Workload, state: &mut VerdictStatus) {
-    let (outcome, message) = restarted(pass.subject(), forward::looked_since(pass), limits, metric);
-    let message = bounded(&message, MAX_TEXT);
-    if state.measured_at.is_none() || (state.outcome, &state.message) != (outcome, &message) {
-        state.measurements += 1;
-        state.measured_at = Some(pass.now);
-    }
-    state.outcome = outcome;
-    state.message = message;
 }
 
 /// Takes in the last measurement.

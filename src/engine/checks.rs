@@ -1,7 +1,7 @@
 //! Steps that ask checks: which answers are due, and what they mean for the release.
 
 use crate::api::{
-    Check, CheckOutcome, CheckStatus, Duration, HttpCheck, LogsCheck, Moment, OnFailure, Timestamp,
+    Check, CheckOutcome, CheckStatus, Duration, HttpCheck, Moment, OnFailure, Timestamp,
     evidence::MAX_CHECKS,
     status::{MAX_TEXT, bounded},
 };
@@ -10,8 +10,8 @@ use super::{
     addresses::{addresses, request},
     effect::Event,
     forward::may_advance,
-    inquiry::{Ask, HttpQuestion, LogOfPod, LogsQuestion, Question, Reply},
-    observed::{Container, Pod, Revision},
+    inquiry::{Ask, HttpQuestion, Question, Reply},
+    logs,
     pass::Pass,
     plan::Policy,
     report::{command, kubectl},
@@ -62,9 +62,9 @@ pub fn ask(pass: &mut Pass<'_>, policy: &Policy, at: At, names: &[String]) -> Re
             }
             ignore(check, &mut state);
         }
-        let (outcome, message) = (state.outcome, state.message.clone());
+        let (outcome, message, then) = (state.outcome, state.message.clone(), logs::consequence(check, &state));
         record(pass, state);
-        match (outcome, check.on_failure) {
+        match (outcome, then) {
             (CheckOutcome::Running, _) => done = false,
             (CheckOutcome::Failed, then) if then != OnFailure::Ignore => {
                 let message = format!("check {name} failed: {message}");
@@ -150,6 +150,8 @@ fn heard(pass: &mut Pass<'_>, check: &Check, state: &CheckStatus) -> Option<Hear
 fn listen(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
     if let Some(heard) = heard(pass, check, state) {
         take_in(check, state, heard);
+    } else if let Some(why) = logs::unread(pass, state) {
+        state.message = bounded(&why, MAX_TEXT);
     }
 }
 
@@ -270,9 +272,8 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut Chec
     if state.outcome != CheckOutcome::Running || !may_ask(pass) {
         return;
     }
-    // What nobody asked, for want of an operator, was not waited for. A moment that lies ahead is of before the clock was set
-    // back.
-    let asked_since = pass.seen.asking_since.filter(|at| *at <= pass.now).unwrap_or(state.started_at);
+    // What nobody asked, for want of an operator, was not waited for.
+    let asked_since = pass.asking_since().unwrap_or(state.started_at);
     let (last, limit) = patience(policy, check, state);
     let silent = pass.elapsed(last.max(asked_since), limit);
     let begun = state.started_at.max(asked_since);
@@ -281,7 +282,10 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut Chec
         state.outcome = CheckOutcome::Failed;
         let answer = if state.message.is_empty() { "no answer at all" } else { state.message.as_str() };
         let limit = endless.filter(|_| !silent).unwrap_or(limit);
-        let what = format!("neither passed nor failed within {limit}; {answer}");
+        let what = match logs::is_unread(state) {
+            true => format!("{answer}; so it is for {limit}"),
+            false => format!("neither passed nor failed within {limit}; {answer}"),
+        };
         state.message = bounded(&what, MAX_TEXT);
     }
 }
@@ -312,12 +316,11 @@ fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) {
         }
         return;
     }
-    let ask = match (&check.http, &check.logs) {
-        (Some(http), _) => inquire_http(pass, check, http, state),
-        (None, Some(logs)) => inquire_logs(pass, check, logs, state),
-        (None, None) => return,
-    };
-    match ask {
+    if let Some(logs) = &check.logs {
+        return logs::inquire(pass, check, logs, state);
+    }
+    let Some(http) = &check.http else { return };
+    match inquire_http(pass, check, http, state) {
         Some(ask) => pass.questions.push(Question { id: id(state), ask }),
         None => wait_for_somebody(pass, check, state, NOBODY),
     }
@@ -344,31 +347,6 @@ fn inquire_http(pass: &Pass<'_>, check: &Check, http: &HttpCheck, state: &CheckS
     let is_any = !addresses.is_empty();
     let question = HttpQuestion { addresses, http: request(pass, check, http), timeout: check.timeout() };
     is_any.then(|| Ask::Http(Box::new(question)))
-}
-
-fn inquire_logs(pass: &Pass<'_>, check: &Check, logs: &LogsCheck, state: &CheckStatus) -> Option<Ask> {
-    let subject = pass.subject().filter(|subject| !subject.pods.is_empty())?;
-    let namespace = pass.release.metadata.namespace.clone()?;
-    let began = pass.status.release.as_ref().map(|release| release.started_at);
-    let since = state.since.or(began).unwrap_or(state.started_at);
-    let container = logs.container.clone().or_else(|| first_container(subject));
-    let restarted =
-        |pod: &Pod| pod.containers.iter().any(|it| Some(&it.name) == container.as_ref() && ended(it, since));
-    let pods = subject.pods.iter();
-    let pods = pods.map(|pod| LogOfPod { name: pod.name.clone(), restarted: restarted(pod) }).collect();
-    let (logs, timeout) = (LogsCheck { container: container.clone(), ..logs.clone() }, check.timeout());
-    Some(Ask::Logs(Box::new(LogsQuestion { namespace, pods, logs, since, timeout })))
-}
-
-/// The API server takes no pod of several containers without the name of one.
-fn first_container(revision: &Revision) -> Option<String> {
-    Some(revision.template.to_value().pointer("/spec/containers/0/name")?.as_str()?.to_owned())
-}
-
-/// Whether a container was started again after an end that nobody has looked at. The kubelet's times have whole seconds.
-fn ended(container: &Container, since: Timestamp) -> bool {
-    let at = container.ended.as_ref().and_then(|ended| ended.at);
-    container.restarts > 0 && at.is_none_or(|at| at.plus(Duration::from_secs(1)) > since)
 }
 
 /// Puts it into the status, and tells of an outcome.

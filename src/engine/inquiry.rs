@@ -178,6 +178,8 @@ pub enum Reply {
         /// How long it took; of several, the longest.
         took: Duration,
     },
+    /// Not to an attempt of a check: the API server or a kubelet does not give a log, and why.
+    Unread(String),
     /// The value of an expression; a number.
     Value(f64),
     /// The value of an expression, and of how many requests it is.

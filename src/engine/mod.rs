@@ -16,6 +16,7 @@ mod forward;
 mod hand_back;
 pub mod inquiry;
 mod invalid;
+mod logs;
 pub mod measuring;
 pub mod names;
 mod observation;
@@ -48,6 +49,7 @@ pub mod unmeasured;
 mod unroutable;
 mod verdict;
 mod way_back;
+mod workload;
 
 pub use alike::sides as alike;
 pub use analysis::fails_alone;

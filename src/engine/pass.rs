@@ -91,6 +91,11 @@ impl<'a> Pass<'a> {
         end <= self.now
     }
 
+    /// Since when this operator asks what is to be asked; none if that lies ahead, of before the clock was set back.
+    pub fn asking_since(&self) -> Option<Timestamp> {
+        self.seen.asking_since.filter(|since| *since <= self.now)
+    }
+
     /// Percent of the traffic that the candidate is meant to have; 0 before any was recorded.
     pub fn desired_weight(&self) -> i32 {
         self.status.weights.map_or(0, |weights| weights.desired.candidate)

@@ -2,8 +2,8 @@
 
 use crate::{
     api::{
-        BurnRate, Compare, Duration, Metric, NoData, SegmentStatus, Threshold, Timestamp, VerdictOutcome,
-        VerdictStatus, WindowStatus, Workload,
+        BurnRate, Compare, Duration, Metric, NoData, SegmentStatus, Threshold, VerdictOutcome, VerdictStatus,
+        WindowStatus,
     },
     judge::{
         self,
@@ -11,8 +11,10 @@ use crate::{
     },
 };
 
-use super::observed::{Container, Ended, Pod, Revision};
-use super::segments::{begin_anew, evidence, sums};
+use super::{
+    segments::{begin_anew, evidence, sums},
+    workload,
+};
 
 /// What it means that there was nothing to measure.
 pub fn no_data(metric: &Metric, why: &str) -> (VerdictOutcome, String) {
@@ -46,7 +48,7 @@ pub fn limit(metric: &Metric) -> String {
     let threshold = threshold.map(|limits| bounds(&limits));
     let compare = || compare.map(|it| format!("max ratio {}", it.max_ratio));
     let burn_rate = || burn_rate.map(|it| format!("objective {}", it.objective));
-    let workload = || workload.map(|it| format!("max {} restarts", it.max_restarts));
+    let workload = || workload.as_ref().map(workload::limits);
     threshold.or_else(compare).or_else(burn_rate).or_else(workload).unwrap_or_default()
 }
 
@@ -245,102 +247,12 @@ fn burning(burn: &Burn, windows: &[WindowStatus], limits: BurnRate) -> String {
     )
 }
 
-/// The restarts of the candidate's containers, as far as its pods say.
-pub fn restarted(
-    candidate: Option<&Revision>,
-    since: Timestamp,
-    limits: Workload,
-    metric: &Metric,
-) -> (VerdictOutcome, String) {
-    let mine = |pod: &&Pod| !pod.terminating && !pod.disrupted;
-    let pods: Vec<&Pod> = candidate.into_iter().flat_map(|seen| &seen.pods).filter(mine).collect();
-    if pods.is_empty() {
-        return no_data(metric, "the candidate has no pod");
-    }
-    let containers = pods.iter().flat_map(|pod| pod.containers.iter().map(move |it| (*pod, it)));
-    let counted = containers.map(|(pod, it)| (restarts(pod, it, since), pod, it)).filter(|(count, ..)| *count > 0);
-    let counted: Vec<(i32, &Pod, &Container)> = counted.collect();
-    let sum = counted.iter().map(|(count, ..)| *count).fold(0, i32::saturating_add);
-    let max = limits.max_restarts;
-    let restarts = if sum == 1 { "restart" } else { "restarts" };
-    // The worst is named: what ran out of memory before what restarted most.
-    let worst = counted.iter().max_by_key(|(count, pod, it)| (is_killed(it), *count, std::cmp::Reverse(&pod.name)));
-    let worst = worst.map(|(count, pod, it)| format!("; {}", told(*count, pod, it))).unwrap_or_default();
-    let count = pods.len();
-    let among = if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") };
-    let outcome = if sum > max { VerdictOutcome::Fail } else { VerdictOutcome::Pass };
-    (outcome, format!("{sum} {restarts} in {among} since {since} (max {max}){worst}"))
-}
-
-/// The restarts of a container since then. Of a pod that was there before, only the last one says when it was.
-fn restarts(pod: &Pod, container: &Container, since: Timestamp) -> i32 {
-    // Kubernetes's times have whole seconds.
-    let after = |at: Timestamp| at.plus(Duration::from_secs(1)) > since;
-    let ended = container.ended.as_ref().and_then(|ended| ended.at);
-    match () {
-        () if pod.created.is_none_or(after) => container.restarts,
-        () if ended.is_some_and(after) => container.restarts.min(1),
-        () => 0,
-    }
-}
-
-fn is_killed(container: &Container) -> bool {
-    container.ended.as_ref().is_some_and(|ended| ended.reason == "OOMKilled")
-}
-
-fn told(count: i32, pod: &Pod, container: &Container) -> String {
-    let how = |ended: &Ended| format!(", last by {}, exit code {}", ended.reason, ended.exit_code);
-    let how = container.ended.as_ref().map(how).unwrap_or_default();
-    format!("pod {}, container {}: {count}{how}", pod.name, container.name)
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::engine::tests::world::revision;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_millis(seconds * 1000)
-    }
-
-    fn pod(name: &str, created: i64, restarts: i32, ended: Option<(&str, i64)>) -> Pod {
-        let ended = ended.map(|(reason, time)| Ended {
-            reason: reason.into(),
-            exit_code: 137,
-            signal: None,
-            at: Some(at(time)),
-        });
-        let container = Container { name: "app".into(), restarts, ended, ..Container::default() };
-        Pod { name: name.into(), created: Some(at(created)), containers: vec![container], ..Pod::default() }
-    }
-
-    fn judged(pods: Vec<Pod>) -> (VerdictOutcome, String) {
-        let metric = serde_json::json!({"name": "pods", "workload": {"maxRestarts": 1}});
-        let metric: Metric = serde_json::from_value(metric).unwrap();
-        let limits = Workload { max_restarts: 1 };
-        let (outcome, message) = restarted(Some(&revision("c", pods)), at(100), limits, &metric);
-        (outcome, message.replace(" since 1970-01-01T00:01:40.000Z", ""))
-    }
-
-    #[rstest]
-    #[case::none(vec![pod("a", 100, 0, None)], VerdictOutcome::Pass, "0 restarts in 1 pod (max 1)")]
-    #[case::one(vec![pod("a", 101, 1, Some(("Error", 110)))], VerdictOutcome::Pass,
-        "1 restart in 1 pod (max 1); pod a, container app: 1, last by Error, exit code 137")]
-    #[case::all_together(vec![pod("a", 101, 1, Some(("OOMKilled", 110))), pod("b", 101, 5, Some(("Error", 110)))], VerdictOutcome::Fail,
-        "6 restarts in 2 pods (max 1); pod a, container app: 1, last by OOMKilled, exit code 137")]
-    #[case::before_the_release(vec![pod("a", 50, 7, Some(("Error", 60)))], VerdictOutcome::Pass, "0 restarts in 1 pod (max 1)")]
-    #[case::again_in_the_release(vec![pod("a", 50, 7, Some(("Error", 160)))], VerdictOutcome::Pass,
-        "1 restart in 1 pod (max 1); pod a, container app: 1, last by Error, exit code 137")]
-    #[case::evicted(vec![Pod { disrupted: true, ..pod("a", 101, 7, None) }], VerdictOutcome::Inconclusive, "no data: the candidate has no pod (max 1 restarts)")]
-    fn restarts_count_from_the_beginning_of_the_release(
-        #[case] pods: Vec<Pod>,
-        #[case] outcome: VerdictOutcome,
-        #[case] message: &str,
-    ) {
-        assert_eq!(judged(pods), (outcome, message.to_owned()));
-    }
+    use crate::api::Timestamp;
 
     #[rstest]
     #[case(0.123_456_789, "0.123456789", "0.1235 (max 0.05)")]

@@ -71,6 +71,8 @@ pub enum Event {
     },
     /// Rounds of one second in which everything works.
     Settle(u8),
+    /// For so many seconds no operator runs.
+    Away(u8),
     /// A stopped process goes on with the pass that it was in.
     Continue(u8),
     Template(char),
@@ -145,6 +147,7 @@ impl Event {
         match self {
             Self::Tick { .. } | Self::Settle(_) => "time",
             Self::Pass { .. } | Self::Continue(_) => "pass",
+            Self::Away(_) => "away",
             Self::Template(_) => "template",
             Self::Strategy(..) | Self::MinReady(_) | Self::Automatic(_) | Self::HistoryLimit(_) | Self::ApiUpgrade => {
                 "spec"
@@ -222,6 +225,7 @@ impl fmt::Display for Event {
                 }
             }
             Self::Settle(rounds) => write!(f, "{rounds} s in which all works"),
+            Self::Away(seconds) => write!(f, "for {seconds} s no operator runs"),
             Self::Continue(leader) => write!(f, "operator {leader} is continued"),
             Self::Template(letter) => write!(f, "the template becomes {letter}"),
             Self::Strategy(index, bounds) => {

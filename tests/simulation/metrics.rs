@@ -259,6 +259,7 @@ pub fn supports(reply: &Reply) -> bool {
         | Reply::Senseless(_)
         | Reply::Refused(_)
         | Reply::NoProvider(_)
+        | Reply::Unread(_)
         | Reply::Check { .. } => false,
     }
 }

@@ -101,6 +101,7 @@ impl World<'_> {
             }
             Event::Continue(leader) => self.resume(usize::from(*leader % 2)),
             Event::Settle(rounds) => self.settle(*rounds),
+            Event::Away(seconds) => self.be_away(*seconds),
             Event::Clock(by) => {
                 self.last = event.kind();
                 self.clock += by;
@@ -218,6 +219,18 @@ impl World<'_> {
             self.quiet_passes(4);
             self.tick(1_000);
             self.checker.always(&self.cluster);
+        }
+    }
+
+    /// Nobody runs for a while, and then one that knows nothing.
+    fn be_away(&mut self, seconds: u8) {
+        self.last = "away";
+        self.operators.iter_mut().for_each(Operator::restart);
+        for _ in 0..seconds {
+            self.tick(1_000);
+        }
+        for kind in KINDS {
+            self.operators[0].caches.catch_up(&self.cluster, kind);
         }
     }
 

@@ -1,8 +1,12 @@
 //! The rules of `spec.analysis`, and of the templates that it refers to.
 
-use crate::api::{Analysis, Duration, Metric, Override, Prometheus, Source, TemplateRef, Web, analysis::stays_below};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Violation, violation};
+use crate::api::{
+    Analysis, Duration, Metric, Override, Prometheus, Source, TemplateRef, Web, Workload, analysis::stays_below,
+};
+
+use super::{Violation, is_none, is_pods_or_percent, violation};
 
 /// What is wrong with an analysis, and the metrics and templates in it.
 pub fn analysis(analysis: &Analysis) -> Vec<Violation> {
@@ -56,9 +60,10 @@ pub fn metric(place: &str, metric: &Metric) -> Vec<Violation> {
         let message = "exactly one of threshold, compare and burnRate is needed, and with workload none";
         found.push(violation(at(""), message));
     }
-    let counts_values = metric.failure_threshold != 1 || metric.success_threshold != 1;
+    let counts_ready = workload.as_ref().is_some_and(|it| it.min_ready.is_some());
+    let counts_values = (metric.failure_threshold != 1 && !counts_ready) || metric.success_threshold != 1;
     if threshold.is_none() && counts_values {
-        let message = "failureThreshold and successThreshold count values: they go with threshold";
+        let message = "failureThreshold and successThreshold count values: they go with threshold, failureThreshold with workload.minReady, too";
         found.push(violation(at(""), message));
     }
     let least = threshold.and_then(|it| it.min_requests);
@@ -72,7 +77,7 @@ pub fn metric(place: &str, metric: &Metric) -> Vec<Violation> {
     found.extend(metric.sources().flat_map(|source| match source {
         Source::Prometheus(it) => of_prometheus(place, metric, it),
         Source::Web(it) => of_web(place, metric, it),
-        Source::Workload(_) => Vec::new(),
+        Source::Workload(it) => of_workload(place, it),
     }));
     found
 }
@@ -99,6 +104,18 @@ fn of_prometheus(place: &str, metric: &Metric, it: &Prometheus) -> Vec<Violation
         found.push(violation(format!("{place}.prometheus.stable"), "prometheus.stable goes with compare"));
     }
     found
+}
+
+/// What is wrong with the limits of what is seen of pods.
+fn of_workload(place: &str, it: &Workload) -> Vec<Violation> {
+    let is_share = |min: &IntOrString| match min {
+        IntOrString::Int(_) => true,
+        IntOrString::String(text) => text.ends_with('%'),
+    };
+    let is_fit = |min: &IntOrString| is_pods_or_percent(min) && !is_none(min) && is_share(min);
+    let wrong = it.min_ready.as_ref().is_some_and(|min| !is_fit(min));
+    let message = "workload.minReady is a number of pods or 1% to 100%";
+    wrong.then(|| violation(format!("{place}.workload.minReady"), message)).into_iter().collect()
 }
 
 /// What is wrong with the question to a web API.

@@ -374,6 +374,10 @@ mod tests {
                     {"name": "a", "web": {"path": "/a?b=../c//", "value": "json.a"}, "threshold": {"max": 1}},
                     metric(json!({"total": "a", "good": "b"}), json!({"burnRate": {"objective": 0.99}})),
                     metric(json!({"query": "up", "total": "a"}), limit.clone()),
+                    {"name": "a", "workload": {"minReady": "75%"}, "failureThreshold": 2},
+                    {"name": "a", "workload": {"minReady": 3}, "successThreshold": 2},
+                    {"name": "a", "workload": {"minReady": "0%"}},
+                    {"name": "a", "workload": {"minReady": "3"}},
                 ]});
             }),
             release(|it| {
@@ -467,6 +471,9 @@ mod tests {
                     "spec.analysis.metrics[11]",
                     "spec.analysis.metrics[11].web.path",
                     "spec.analysis.metrics[14].prometheus",
+                    "spec.analysis.metrics[16]",
+                    "spec.analysis.metrics[17].workload.minReady",
+                    "spec.analysis.metrics[18].workload.minReady",
                 ],
                 vec!["spec.analysis"],
                 vec!["spec.analysis.maxDuration"],

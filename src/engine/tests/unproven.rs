@@ -9,7 +9,7 @@ use super::{
     world::{World, unanswered},
 };
 use crate::{
-    api::{Action, Phase},
+    api::{Action, Duration, Phase, VerdictOutcome},
     engine::{Ended, Reply},
 };
 
@@ -129,4 +129,56 @@ fn a_step_that_waits_says_which_verdict_is_not_pass(#[case] step: Value) {
     world.reply = |_| Some(Reply::Value(0.0));
     minutes(&mut world, 1);
     assert!(!world.status().message.contains("metric"), "{}", world.status().message);
+}
+
+/// Whether somebody asks again, or has asked all the time, so many seconds later.
+fn later(world: &mut World, seconds: u64, is_new: bool) {
+    world.wait(seconds);
+    world.seen.asking_since = is_new.then_some(world.now);
+}
+
+#[rstest]
+#[case::an_operator_is_there_again(40, true)]
+#[case::it_stood_still(3600, false)]
+fn a_pass_of_before_a_time_in_which_nobody_measured_lets_no_weight_rise(
+    #[case] seconds: u64,
+    #[case] is_new: bool,
+    #[values(json!({}), json!({"failureThreshold": 2}))] more: Value,
+) {
+    let mut world = with_metric(error_rate(&more));
+    world.reply = |_| Some(Reply::Value(0.0));
+    world.set_image("v2");
+    // Until shortly before the pause of ten minutes is over.
+    for _ in 0..58 {
+        world.settle();
+        world.wait(10);
+    }
+    world.settle();
+    assert_eq!((weight(&world), world.status().verdicts[0].outcome), (50, VerdictOutcome::Pass));
+    let bad = more.get("failureThreshold").is_some();
+    world.reply = if bad { |_| Some(Reply::Value(0.9)) } else { unanswered };
+    later(&mut world, seconds, is_new);
+    world.settle_watching(|world| assert_eq!(weight(world), 50, "{}", world.status().message));
+    let told = if bad { "0.9 (max 0.05), 1 of 2 in a row" } else { "no connection" };
+    assert!(world.status().message.contains(told), "{}", world.status().message);
+    world.reply = |_| Some(Reply::Value(0.0));
+    minutes(&mut world, 1);
+    assert_eq!((world.phase(), world.stable().as_str()), (Phase::Healthy, "v2"), "{}", world.status().message);
+}
+
+#[rstest]
+#[case::nobody_was_there_to_ask(true, Phase::Healthy)]
+#[case::they_were_asked(false, Phase::RolledBack)]
+fn the_time_for_verdicts_is_none_in_which_nobody_asked(#[case] is_new: bool, #[case] phase: Phase) {
+    let mut world = with_metric(error_rate(&json!({})));
+    world.edit(|spec| spec.analysis.as_mut().unwrap().max_duration = Some(Duration::from_secs(300)));
+    world.reply = unanswered;
+    world.set_image("v2");
+    minutes(&mut world, 12);
+    assert!(world.status().step.unwrap().unproven_since.is_some(), "{}", world.status().message);
+    world.reply = |_| Some(Reply::Value(0.0));
+    later(&mut world, 3600, is_new);
+    world.pass();
+    minutes(&mut world, 1);
+    assert_eq!(world.phase(), phase, "{}", world.status().message);
 }

@@ -51,7 +51,7 @@ pub fn ends() -> (String, Vec<&'static str>) {
 }
 
 /// How old the last answer of a metric may be that speaks for a success, in milliseconds.
-const LATELY: i64 = 60_000;
+pub(super) const LATELY: i64 = 60_000;
 
 /// What failed, and whether that goes back by itself.
 struct Failing {

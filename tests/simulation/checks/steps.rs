@@ -19,7 +19,9 @@ use crate::{
 use super::{
     Checker,
     database::{self, Part},
-    desired, limits, pods, reliable, replicas,
+    desired, limits,
+    observation::LATELY,
+    pods, reliable, replicas,
 };
 
 /// The steps of a plan as PRODUCT.md has them.
@@ -112,6 +114,14 @@ pub fn news(work: &Work) -> Vec<CommandRecord> {
     let old = &work.old.commands;
     let new = work.decision.status.commands.iter();
     new.filter(|record| old.iter().all(|it| it.uid != record.uid)).cloned().collect()
+}
+
+/// Whether what was measured then is no older than a few intervals, and an operator was there when it was to be measured again.
+fn is_recent(work: &Work, plan: &Plan, at: Timestamp) -> bool {
+    let interval = plan.spec.analysis.as_ref().map(|analysis| analysis.interval).unwrap_or_default();
+    let asking = work.view.observed.asking_since.filter(|since| *since <= work.now);
+    let old = at.as_millis() < work.now.as_millis() - LATELY;
+    !old && asking.is_none_or(|since| since <= at.plus(interval))
 }
 
 /// Whether a person passes over what pods and metrics say: by Skip, or by Promote over a failure.
@@ -234,7 +244,7 @@ impl Checker {
                 Watched::Compare => reached,
                 _ => reached.plus(interval),
             });
-            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at && shown.is_some_and(|from| at >= from));
+            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at && shown.is_some_and(|from| at >= from) && is_recent(work, plan, at));
             (fresh || kind == Watched::Restarts) && metrics::is_shown(kind, it, desired(old))
         });
         self.require(desired(new) <= desired(old) || good, "T2", || {
