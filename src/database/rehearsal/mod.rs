@@ -18,7 +18,7 @@ use sqlx::{Connection as _, Executor as _};
 use super::{
     backup,
     connection::{self, told},
-    migrate::{self, effects::Effects, files, risks},
+    migrate::{self, beyond, effects::Effects, files, risks},
     report, restore, scratch,
     tasks::{Places, settings},
     verify,
@@ -47,7 +47,7 @@ pub struct Then<'a> {
 struct Found {
     /// Why it failed, if it did.
     fault: Option<String>,
-    /// Whether that is that it may have been done to the real database.
+    /// Whether that is that it may have been done to the real database, or has changed its server.
     astray: bool,
     status: RehearsalStatus,
     risks: Vec<String>,
@@ -81,15 +81,17 @@ pub async fn rehearse(
     let restored_millis = millis(begun);
     analyze(&scratch.url).await;
     let begun = Instant::now();
-    let mut found = match (found_alike(&places.url, &scratch).await, tried) {
-        (Err(why), _) => Found { fault: Some(why), ..Found::default() },
-        (Ok(()), Tried::Sql(run)) => of_files(&scratch.url, &files, run, &backup.rows).await,
-        (Ok(()), Tried::Command) => outside::run(places, &scratch, &backup.rows).await,
+    let confined = found_alike(&places.url, &scratch, server).await;
+    let mut found = match (&confined, tried) {
+        (Err(why), _) => Found { fault: Some(why.clone()), ..Found::default() },
+        (Ok(confined), Tried::Sql(run)) => of_files(&scratch.url, &files, run, &backup.rows, *confined).await,
+        (Ok(true), Tried::Command) => outside::confined(places, &scratch, &backup.rows).await,
+        (Ok(false), Tried::Command) => outside::run(places, &scratch, &backup.rows).await,
     };
     found.status.restored_millis = restored_millis;
     found.status.migrated_millis = millis(begun);
     if found.fault.is_none() {
-        found.fault = follow(places, &scratch.url, then).await.err();
+        found.fault = follow(places, &scratch.url, then, confined == Ok(true)).await.err();
     }
     let removed = scratch.remove().await;
     let fault = found.fault.or(removed.err());
@@ -124,11 +126,14 @@ impl Then<'_> {
     }
 }
 
-/// Seeds what was migrated, and verifies it.
-async fn follow(places: &Places, url: &str, then: Then<'_>) -> Result<(), String> {
+/// Seeds what was migrated, and verifies it. `confined`: on the real database's own server.
+async fn follow(places: &Places, url: &str, then: Then<'_>, confined: bool) -> Result<(), String> {
     if let Some(SeedDue::Files(run)) = then.seed {
         let files = files::read(&places.seed_files).map_err(|wrong| format!("{OF_SEED}{wrong}"))?;
-        let settings = migrate::Settings { which: None, meant: crate::engine::Meant::default(), ..settings(run) };
+        let pending = pending(url, run, &files, confined).await;
+        pending.map_err(|why| format!("the migration ran, but the seed is not run: {why}"))?;
+        let settings =
+            migrate::Settings { confined, which: None, meant: crate::engine::Meant::default(), ..settings(run) };
         let migrate::Report { outcome, file, why, .. } = migrate::run(url, &files, &settings).await;
         if outcome != WorkOutcome::Done {
             let file = file.map(|file| format!("{file}: ")).unwrap_or_default();
@@ -151,8 +156,9 @@ fn millis(since: Instant) -> i64 {
     i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Sessions find tables, and the ledger, where those of the real database do: a dump has no settings of its database.
-async fn found_alike(url: &str, scratch: &scratch::Scratch) -> Result<(), String> {
+/// Sessions find tables, and the ledger, where those of the real database do: a dump has no settings of its database. Says
+/// whether both are on one server, which the rehearsal is to leave as it is.
+async fn found_alike(url: &str, scratch: &scratch::Scratch, server: &scratch::Server) -> Result<bool, String> {
     let program = "servicerelease/rehearsal";
     let mut real = connection::open_unlimited(url, program).await.map_err(|error| error.to_string())?;
     let path: String =
@@ -161,7 +167,8 @@ async fn found_alike(url: &str, scratch: &scratch::Scratch) -> Result<(), String
     let mut there = connection::open_unlimited(&scratch.url, program).await.map_err(|error| error.to_string())?;
     let given = restore::give(&mut there, &scratch.name, None, "search_path", &path).await;
     let _ = there.close().await;
-    given.map_err(|error| format!("the search path cannot be given to {}: {}", scratch.name, told(&error)))
+    given.map_err(|error| format!("the search path cannot be given to {}: {}", scratch.name, told(&error)))?;
+    server.is_of(url).await
 }
 
 /// What was restored has no statistics: without them statements take other ways, and another time, than in earnest.
@@ -172,8 +179,14 @@ async fn analyze(url: &str) {
 }
 
 /// What stands in files, and what becomes of the tables when they are run: a DO block or a function shows only then.
-async fn of_files(url: &str, files: &[files::File], run: &SqlRun, rows: &BTreeMap<String, i64>) -> Found {
-    match observed(url, files, run, rows).await {
+async fn of_files(
+    url: &str,
+    files: &[files::File],
+    run: &SqlRun,
+    rows: &BTreeMap<String, i64>,
+    confined: bool,
+) -> Found {
+    match observed(url, files, run, rows, confined).await {
         Ok(found) => found,
         Err(why) => Found { fault: Some(why), ..Found::default() },
     }
@@ -184,10 +197,10 @@ async fn observed(
     files: &[files::File],
     run: &SqlRun,
     rows: &BTreeMap<String, i64>,
+    confined: bool,
 ) -> Result<Found, String> {
-    // What is pending there was pending in the database.
-    let pending = migrate::pending::look(url, &run.set, &run.release, files).await;
-    let pending = pending.map(|sorted| sorted.pending).unwrap_or_default();
+    let pending =
+        pending(url, run, files, confined).await.map_err(|why| format!("on the backup it is not run: {why}"))?;
     let written = risks::of_files(pending);
     let look = async || {
         let opened = connection::open_unlimited(url, "servicerelease/rehearsal").await;
@@ -197,8 +210,13 @@ async fn observed(
     };
     let (looking, before) = look().await?;
     let _ = looking.close().await;
-    let settings =
-        migrate::Settings { observe: true, which: None, meant: crate::engine::Meant::default(), ..settings(run) };
+    let settings = migrate::Settings {
+        observe: true,
+        confined,
+        which: None,
+        meant: crate::engine::Meant::default(),
+        ..settings(run)
+    };
     let migrate::Report { outcome, plan, applied, file, why, effects, .. } = migrate::run(url, files, &settings).await;
     let fault = (outcome != WorkOutcome::Done).then(|| {
         let file = file.map(|file| format!("{file}: ")).unwrap_or_default();
@@ -218,6 +236,19 @@ async fn observed(
     let refusing: Vec<String> = if fault.is_none() { refused } else { known(risks::Risk::refuses_rows).collect() };
     let risks = losing.chain(refusing).collect();
     Ok(Found { fault, astray: false, status, risks, applied, files_hash: plan })
+}
+
+/// The files that are about to be run: what is pending there was pending in the database. `confined`: none of them may reach
+/// beyond it.
+async fn pending<'a>(
+    url: &str,
+    run: &SqlRun,
+    files: &'a [files::File],
+    confined: bool,
+) -> Result<Vec<&'a files::File>, String> {
+    let pending = migrate::pending::look(url, &run.set, &run.release, files).await?.pending;
+    let beyond = beyond::told(pending.iter().copied().filter(|_| confined));
+    beyond.map_or(Ok(pending), Err)
 }
 
 /// The strongest lock on each table over all files.

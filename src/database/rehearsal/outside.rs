@@ -17,8 +17,9 @@ use crate::{
         self, Places, backup,
         command::child::{self, Child},
         connection::{self, told},
+        migrate::beyond::REMEDY,
         scratch::Scratch,
-        tool,
+        shared, tool,
     },
 };
 
@@ -34,6 +35,27 @@ use super::{
 const LOOK: Duration = Duration::from_millis(20);
 /// How long its sessions may take to end after it.
 const GONE: Duration = Duration::from_secs(30);
+
+/// The same as [`run`] on the server of the real database. What a command does to the whole of it nobody reads before: it is
+/// compared, and of what has changed meanwhile a person is to say whose it is.
+pub async fn confined(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i64>) -> Found {
+    let before = match shared::look(&places.url).await {
+        Ok(before) => before,
+        Err(why) => return Found { fault: Some(why), ..Found::default() },
+    };
+    let found = run(places, scratch, rows).await;
+    let changed = match shared::look(&places.url).await {
+        Ok(after) => shared::names(&before.changed(&after)),
+        Err(why) => Some(format!("nobody can tell what: {why}")),
+    };
+    let Some(changed) = changed else { return found };
+    let fault = found.fault.map(|fault| format!("; {fault}")).unwrap_or_default();
+    let told = format!(
+        "while the command ran the whole server has changed, by it or by somebody else ({changed}): undo what is its, and {REMEDY}"
+    );
+    Found { fault: Some(format!("{told}{fault}")), astray: true, ..found }
+}
+
 /// Runs the command on a scratch database that has these rows, and looks what it does.
 pub async fn run(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i64>) -> Found {
     match observed(places, scratch, rows).await {
