@@ -5,15 +5,19 @@ mod astray;
 mod outside;
 mod schema;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     api::{RehearsalStatus, Verify, WorkOutcome},
     engine::{Report, SeedDue, SqlRun, task::OF_SEED},
 };
 
-use schema::{Lost, Schema};
-use sqlx::{Connection as _, Executor as _};
+use schema::{Lost, Schema, Touched};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::time::sleep;
 
 use super::{
     backup,
@@ -23,6 +27,11 @@ use super::{
     tasks::{Places, settings},
     verify,
 };
+
+/// How long sessions may take to end after their program.
+const GONE: Duration = Duration::from_secs(30);
+/// Between two looks whether they have.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What is tried.
 #[derive(Clone, Copy, Debug)]
@@ -223,9 +232,11 @@ async fn observed(
         format!("on the backup it fails: {file}{}", why.unwrap_or_default())
     });
     let (mut looking, after) = look().await?;
+    gone(&mut looking).await?;
     let counted = backup::rows(&mut looking).await?;
+    let touched = Touched::look(&mut looking).await?;
     let _ = looking.close().await;
-    let rewritten = before.rewritten(&after, rows);
+    let rewritten = before.rewritten(&after, rows, &touched);
     let status = RehearsalStatus { locks: strongest(&effects), rewritten, ..RehearsalStatus::default() };
     let Lost { data, refused } = before.lost(&after, rows, &counted);
     // What a statement says of itself has its place; and one that finds no row here may find some in earnest.
@@ -249,6 +260,23 @@ async fn pending<'a>(
     let pending = migrate::pending::look(url, &run.set, &run.release, files).await?.pending;
     let beyond = beyond::told(pending.iter().copied().filter(|_| confined));
     beyond.map_or(Ok(pending), Err)
+}
+
+/// Waits until nobody else is here: what they have done is committed then, and counted.
+async fn gone(connection: &mut PgConnection) -> Result<(), String> {
+    let begun = Instant::now();
+    let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND backend_type = 'client backend'";
+    loop {
+        let left: i64 = sqlx::query_scalar(query).fetch_one(&mut *connection).await.map_err(|error| told(&error))?;
+        if left == 0 {
+            return Ok(());
+        }
+        if begun.elapsed() > GONE {
+            return Err("what was run has ended, and its server processes have not".into());
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// The strongest lock on each table over all files.
