@@ -376,7 +376,8 @@ pub struct RehearsalStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub locks: Vec<String>,
-    /// Tables that were written anew, with about how many rows; at most 8.
+    /// Tables that were written anew, with their rows, and those of which statements updated or deleted rows, with how many;
+    /// at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub rewritten: Vec<String>,

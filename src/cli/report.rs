@@ -127,7 +127,7 @@ fn database(known: &DatabaseStatus, by_image: bool) -> Vec<String> {
     lines.extend(aside.map(|told| format!("backup of what was there before the schema was taken back: {told}")));
     if let Some(rehearsal) = &known.rehearsal {
         lines.push(format!(
-            "rehearsal: restored in {} ms, migrated in {} ms; locks: {}; written anew: {}",
+            "rehearsal: restored in {} ms, migrated in {} ms; locks: {}; rows rewritten: {}",
             rehearsal.restored_millis,
             rehearsal.migrated_millis,
             rehearsal.locks_told(by_image),
@@ -291,9 +291,9 @@ mod tests {
     }
 
     #[rstest::rstest]
-    #[case::an_image("tool@sha256:a", &[], "locks: not seen (sampled every 20 ms); written anew: none")]
+    #[case::an_image("tool@sha256:a", &[], "locks: not seen (sampled every 20 ms); rows rewritten: none")]
     #[case::an_image_for_long("tool@sha256:a", &["ShareLock on public.a"], "locks: ShareLock on public.a (sampled every 20 ms)")]
-    #[case::files("", &[], "locks: none; written anew: none")]
+    #[case::files("", &[], "locks: none; rows rewritten: none")]
     fn locks_that_may_have_been_missed_are_not_called_none(
         #[case] image: &str,
         #[case] locks: &[&str],

@@ -12,7 +12,7 @@ use crate::{
 use super::{
     connection::{self, told},
     meant,
-    migrate::{Unsettled, files, pending, risks},
+    migrate::{Unsettled, beyond, files, pending, risks},
     mounted,
     preflight::{self, Wanted},
     report, rights,
@@ -56,7 +56,9 @@ pub async fn look(places: &Places, wanted: &Wanted<'_>, looked: &Looked<'_>) -> 
         ..report::not_begun("")
     };
     let rehearsed = wanted.planned.contains(&Planned::Rehearsal);
-    faults.extend(look_at_files(places, looked, rehearsed, &mut report).await);
+    // Why the other one cannot be asked stands among the rights.
+    let confined = rehearsed && places.is_rehearsed_beside(looked.release).await.unwrap_or(true);
+    faults.extend(look_at_files(places, looked, (rehearsed, confined), &mut report).await);
     if faults.is_empty() {
         report.outcome = WorkOutcome::Done;
         report.message = format!(
@@ -69,8 +71,14 @@ pub async fn look(places: &Places, wanted: &Wanted<'_>, looked: &Looked<'_>) -> 
     report
 }
 
-/// Looks at the SQL files of the migration, and at those of the seed, which come after them.
-async fn look_at_files(places: &Places, looked: &Looked<'_>, rehearsed: bool, report: &mut Report) -> Vec<String> {
+/// Looks at the SQL files of the migration, and at those of the seed, which come after them. `rehearsed`: whether they are, and
+/// whether that is on the database's own server.
+async fn look_at_files(
+    places: &Places,
+    looked: &Looked<'_>,
+    (rehearsed, confined): (bool, bool),
+    report: &mut Report,
+) -> Vec<String> {
     let Looked { set, seed, release, down, mounted, seed_mounted, applied } = *looked;
     let (mut faults, mut before) = (Vec::new(), Vec::new());
     if let Some(applied) = applied {
@@ -104,11 +112,13 @@ async fn look_at_files(places: &Places, looked: &Looked<'_>, rehearsed: bool, re
             }
         }
     }
+    faults.extend(beyond::told(before.iter().filter(|_| confined)));
     if let Some(set) = seed {
         match to_run(&places.seed_files, &places.url, set, release).await {
             Err(why) => faults.push(format!("{OF_SEED}{why}")),
             Ok(ToRun { hash, pending }) => {
                 report.seed_hash = hash;
+                faults.extend(beyond::told(pending.iter().filter(|_| confined)).map(|why| format!("{OF_SEED}{why}")));
                 (report.seed_risks, report.seed_loses_data) = risks::told_after(&before, &pending);
             }
         }

@@ -19,6 +19,7 @@ pub mod restore;
 pub mod rights;
 pub mod scratch;
 mod secrets;
+mod shared;
 pub mod tasks;
 mod tool;
 pub mod verify;

@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     connection::{self, told},
-    hexadecimal, place,
+    hexadecimal, meant, place,
 };
 
 /// What the names of sessions that make one begin with: the rest says for which release.
@@ -117,6 +117,23 @@ impl Server {
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// Whether it is the server of a URL. Of one that hides its identifier nobody knows, and it counts as the same.
+    ///
+    /// # Errors
+    /// One of them cannot be asked.
+    pub async fn is_of(&self, url: &str) -> Result<bool, String> {
+        if self.url == url.trim() {
+            return Ok(true);
+        }
+        let opened = connection::open_unlimited(url, &self.program).await;
+        let mut identifiers = Vec::new();
+        for mut connection in [opened.map_err(|error| error.to_string())?, self.connect().await?] {
+            identifiers.push(meant::server(&mut connection).await.map_err(|error| told(&error))?);
+            let _ = connection.close().await;
+        }
+        Ok(identifiers[0] == identifiers[1] || !identifiers.iter().all(|server| meant::is_identifier(server)))
     }
 
     /// A connection to a database of it that is there.

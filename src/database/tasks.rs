@@ -55,6 +55,14 @@ impl Places {
         Secrets::known(&[self.url.as_str(), tool, scratch])
     }
 
+    /// Whether a rehearsal is on the database's own server, as far as anybody can tell.
+    ///
+    /// # Errors
+    /// One of the servers cannot be asked.
+    pub async fn is_rehearsed_beside(&self, release: &str) -> Result<bool, String> {
+        self.scratch(release)?.is_of(&self.url).await
+    }
+
     fn scratch(&self, release: &str) -> Result<scratch::Server, String> {
         scratch::Server::of(&self.url, self.scratch.as_deref(), release)
     }
@@ -175,7 +183,7 @@ pub(super) fn duration(duration: api::Duration) -> Duration {
 pub(super) fn settings(run: &SqlRun) -> migrate::Settings {
     let SqlRun { set, release, lock_timeout, timeout, plan, meant, which } = run.clone();
     let (lock_timeout, timeout) = (duration(lock_timeout), duration(timeout));
-    migrate::Settings { set, release, lock_timeout, timeout, plan, meant, which, observe: false }
+    migrate::Settings { set, release, lock_timeout, timeout, plan, meant, which, observe: false, confined: false }
 }
 
 async fn back_up(

@@ -31,8 +31,22 @@ pub async fn perform_in(
     backups: Option<&Path>,
     command: &[&str],
 ) -> Report {
+    perform_at(&places(url, files, backups, command), task).await
+}
+
+/// The same, with all that it needs.
+pub async fn perform_at(places: &Places, task: Value) -> Report {
+    let (_stopper, stop) = Stop::new();
+    let task = serde_json::from_value(task).expect("a task");
+    let report = database::perform(&task, places, stop).await;
+    assert!(database::report::text(&report).len() <= MOST_REPORT, "{report:?}");
+    report
+}
+
+/// Where what a task needs is: what is not given is nowhere.
+pub fn places(url: &str, files: Option<&Path>, backups: Option<&Path>, command: &[&str]) -> Places {
     let nowhere = Path::new("/nowhere");
-    let places = Places {
+    Places {
         url: url.to_owned(),
         tool: None,
         scratch: None,
@@ -41,12 +55,7 @@ pub async fn perform_in(
         seed_files: files.unwrap_or(nowhere).join("seed"),
         backups: backups.unwrap_or(nowhere).to_owned(),
         command: command.iter().map(OsString::from).collect(),
-    };
-    let (_stopper, stop) = Stop::new();
-    let task = serde_json::from_value(task).expect("a task");
-    let report = database::perform(&task, &places, stop).await;
-    assert!(database::report::text(&report).len() <= MOST_REPORT, "{report:?}");
-    report
+    }
 }
 
 /// Makes a backup of the release that all of these are of.

@@ -84,6 +84,7 @@ async fn a_lock_that_a_pooler_lent_to_an_application_with_its_session_is_given_b
         meant: Meant::default(),
         which: None,
         observe: false,
+        confined: false,
     };
     let url = server.url_at(gate.port);
     let running = tokio::spawn(async move { migrate::run(&url, &files, &settings).await });

@@ -35,6 +35,7 @@ fn settings() -> Settings {
         meant: Meant::default(),
         which: None,
         observe: false,
+        confined: false,
     }
 }
 

@@ -21,3 +21,4 @@ mod server;
 mod sessions;
 mod tls;
 mod verify;
+mod whole_server;

@@ -42,6 +42,7 @@ fn settings() -> Settings {
         meant: Meant::default(),
         which: None,
         observe: false,
+        confined: false,
     }
 }
 

@@ -89,7 +89,8 @@ async fn what_code_does_is_found_out_where_nobody_can_read_it() {
         "makes column public.bare.a character varying(4) of character varying(9): values may be cut off",
     ];
     assert_eq!(risks, told);
-    assert_eq!(report.rehearsal.unwrap().rewritten, ["public.bare (5000 rows)"]);
+    let rewritten = ["public.bare (5000 rows)", "public.users (990 rows deleted)"];
+    assert_eq!(report.rehearsal.unwrap().rewritten, rewritten);
     assert_eq!(server.number("SELECT count(*) FROM victims").await, 3);
 
     let harmless = [("001.sql", "DO $$ BEGIN CREATE TYPE mood AS ENUM ('glad'); END $$")];
@@ -145,6 +146,40 @@ async fn what_is_written_over_no_rehearsal_sees_and_its_statement_tells() {
     let report = rehearsed(&server, &[added, over], Value::Null).await;
     let told = "002_over.sql, line 1: writes over values that are there, which no rehearsal sees";
     assert_eq!((report.risks.as_slice(), report.loses_data), (&[told.to_owned()][..], true));
+}
+
+#[tokio::test]
+async fn rows_that_statements_rewrite_are_counted_by_table() {
+    let server = Server::start().await;
+    server.sql(USERS).await;
+    server.sql("CREATE TABLE few (a int); INSERT INTO few VALUES (1), (2)").await;
+    let twice = "UPDATE users SET name = 'y'";
+    let moved = "INSERT INTO log SELECT id FROM users WHERE id > 990; DELETE FROM users WHERE id > 990";
+    let made = "CREATE TABLE made (a int); INSERT INTO made VALUES (1); UPDATE made SET a = 2";
+    let told = ["public.users (2000 rows updated, 10 rows deleted)", "public.few (2 rows, 1 rows updated)"];
+    let all = [
+        ("001.sql", format!("{twice}; {twice}")),
+        ("002.sql", moved.to_owned()),
+        ("003.sql", format!("{made}; UPDATE few SET a = 3 WHERE a = 1; ALTER TABLE few ALTER a TYPE bigint")),
+    ];
+    let files: Vec<(&str, &str)> = all.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let report = rehearsed(&server, &files, Value::Null).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!(report.rehearsal.unwrap().rewritten, told);
+    // What another release has noted in its ledger is none of it.
+    let run = json!({"set": "shop", "release": "production/shop#1", "lockTimeout": "1s", "timeout": "1m"});
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("001.sql"), "SELECT 1").unwrap();
+    let migrated = job::perform(&server.url(), json!({"migrate": run}), Some(directory.path()), &[]).await;
+    assert_eq!(migrated.outcome, WorkOutcome::Done, "{migrated:?}");
+    let concurrently = [("001.sql", "SELECT 1"), ("002.sql", "CREATE INDEX CONCURRENTLY i ON log (at)")];
+    let report = rehearsed(&server, &concurrently, Value::Null).await;
+    assert_eq!(report.rehearsal.unwrap().rewritten, Vec::<String>::new());
+
+    let script: String = all.iter().map(|(_, text)| format!(" -c \"{text}\"")).collect();
+    let report = command(&server, &script, Value::Null).await;
+    assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+    assert_eq!(report.rehearsal.unwrap().rewritten, told);
 }
 
 #[tokio::test]
@@ -242,7 +277,7 @@ async fn what_a_command_does_is_seen_from_outside() {
     let exclusive = ["gone", "old", "users"].map(|table| format!("AccessExclusiveLock on public.{table}"));
     let all: Vec<String> = exclusive.into_iter().chain(["ShareLock on public.log".to_owned()]).collect();
     assert!(migrated_millis >= 1000 && locks == all, "{locks:?}");
-    assert_eq!(rewritten, ["public.users (1000 rows)", "public.old (10 rows)"]);
+    assert_eq!(rewritten, ["public.users (1000 rows)", "public.old (10 rows, 3 rows deleted)"]);
     assert_eq!((server.number("SELECT count(*) FROM gone").await, server.number(LEFT).await), (2, 0));
 
     let report = command(&server, "-c 'ALTER TABLE users ADD COLUMN age int'", Value::Null).await;

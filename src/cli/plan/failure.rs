@@ -23,11 +23,20 @@ pub struct Outlook<'a> {
     returns: bool,
     /// Whether a pod of the user's migrates.
     by_image: bool,
+    /// Whether a person is asked in any case, as far as anybody knows.
+    asked: bool,
 }
 
 impl<'a> Outlook<'a> {
-    /// `loses`: whether the files lose data that take the migration back, where they are known.
-    pub fn new(release: &ServiceRelease, policy: &'a Policy, situation: Situation, loses: Option<bool>) -> Self {
+    /// `loses`: whether the files lose data that take the migration back, where they are known; `asked`: whether a person is
+    /// asked to approve what leads forward.
+    pub fn new(
+        release: &ServiceRelease,
+        policy: &'a Policy,
+        situation: Situation,
+        loses: Option<bool>,
+        asked: bool,
+    ) -> Self {
         let database = release.spec.database.as_ref();
         let migration = database.and_then(|database| database.migration.as_ref()).filter(|_| situation.due.migration);
         let given = |way| matches!(way, OnRollback::MigrateDown | OnRollback::Restore);
@@ -36,6 +45,7 @@ impl<'a> Outlook<'a> {
             first: situation.first,
             schema: database.map(|database| way_back(database, loses)).unwrap_or_default(),
             adopted: release.spec.workload_ref.is_some(),
+            asked,
             by_image: migration.is_some_and(|migration| migration.change.template.is_some()),
             returns: migration.is_none_or(|migration| migration.previous_revision_compatible)
                 || database.is_some_and(|database| given(database.on_rollback())),
@@ -46,7 +56,8 @@ impl<'a> Outlook<'a> {
     pub fn of(&self, step: &Step, migrated: bool) -> String {
         match step {
             Step::Pause(_) | Step::Approval => "-".to_owned(),
-            Step::MigrationApproval => "waits for a person; nothing is changed".to_owned(),
+            Step::MigrationApproval if self.asked => "waits for a person; nothing is changed".to_owned(),
+            Step::MigrationApproval => "waits for a person only if data would be lost; nothing is changed".to_owned(),
             Step::Database(DatabaseTask::Migration) => self.migration(),
             Step::Database(DatabaseTask::Rehearsal) if self.by_image => {
                 format!("{}; never in the scratch database: halted", self.back(step, migrated))

@@ -2,6 +2,7 @@
 //! lose data, and what would happen if a step failed.
 
 mod failure;
+mod forward;
 mod mounted;
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use failure::Outlook;
+use forward::Forward;
 use mounted::{BACK, MOUNTED};
 
 use super::{
@@ -137,13 +139,15 @@ fn manifest(text: &str, path: &str, name: &str) -> Result<Manifest, CliError> {
 
 /// What files are of that take the migration back.
 const DOWN: &str = "taken back by: ";
+/// What those of the seed are.
+const SEED: &str = "seed: ";
 
 /// What is due, each with what it is.
 fn changes(release: &ServiceRelease, due: Due) -> Vec<(&'static str, &Change)> {
     let Some(database) = &release.spec.database else { return Vec::new() };
     let down = database.migration_down.as_ref().filter(|_| due.migration).map(|down| (DOWN, &down.change));
     let migration = database.migration.as_ref().filter(|_| due.migration).map(|migration| ("", &migration.change));
-    let seed = database.seed.as_ref().filter(|_| due.seed).map(|seed| ("seed: ", &seed.change));
+    let seed = database.seed.as_ref().filter(|_| due.seed).map(|seed| (SEED, &seed.change));
     migration.into_iter().chain(seed).chain(down).collect()
 }
 
@@ -162,7 +166,7 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     let policy = Policy::compile(&release.spec, &[], situation);
     let mut gaps = Vec::new();
     let mut files = Vec::new();
-    let mut loses = None;
+    let (mut loses, mut forward) = (None, Forward::of(release));
     // What of it the ledger has is not known here: a column that a file has added may have values by now.
     let ran = release.status.as_ref().is_some_and(|status| status.database.is_some());
     let mut before: Vec<files::File> = Vec::new();
@@ -173,6 +177,7 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
             };
             let read: Vec<files::File> = all.iter().filter_map(read).collect();
             let found = risks::of_files(&read);
+            gaps.extend(forward.note(what, &read, &found, read.len() < all.len()));
             files.extend(read.iter().map(|file| sql(what, file, &found)));
             continue;
         }
@@ -190,12 +195,13 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
                     true => all.iter().flat_map(|file| risks::of_files([file])).collect(),
                     false => risks::of_files_after(&before, &all),
                 };
+                gaps.extend(forward.note(what, &all, &found, false));
                 files.extend(all.iter().map(|file| sql(what, file, &found)));
                 before.extend(all);
             }
         }
     }
-    let outlook = Outlook::new(release, &policy, situation, loses);
+    let outlook = Outlook::new(release, &policy, situation, loses, forward.is_asked(situation.due));
     let mut migrated = false;
     let mut steps = Vec::new();
     for step in &policy.steps {

@@ -51,6 +51,55 @@ fn a_plan_tells_steps_files_and_what_failure_means() {
 }
 
 #[test]
+fn nobody_is_said_to_be_waited_for_where_nothing_is_lost() {
+    let told = |database: Value, files: Vec<(&str, &str)>| {
+        let mut release = release();
+        let mut spec = serde_json::to_value(release.spec.database.unwrap()).unwrap();
+        database.as_object().unwrap().iter().for_each(|(key, value)| spec[key] = value.clone());
+        release.spec.database = Some(serde_json::from_value(spec).unwrap());
+        let files = files.into_iter().map(|(what, text)| (what, vec![("001.sql".to_owned(), text.to_owned())]));
+        let plan = collect(&release, files.collect());
+        let step = plan.steps.iter().find(|step| step.step == "approval of the migration");
+        step.map_or("no such step", |step| step.on_failure.strip_suffix("; nothing is changed").unwrap()).to_owned()
+    };
+    let (waits, if_lost) = ("waits for a person", "waits for a person only if data would be lost");
+    let migration = |approval: &str| json!({"migration": {"sql": {"configMap": "sql"}, "approval": approval}});
+    let (harmless, drop) = ("CREATE TABLE a ();", "DROP TABLE a;");
+    let required = "ALTER TABLE b ADD c int NOT NULL;";
+    assert_eq!(told(json!({}), vec![("", harmless)]), if_lost);
+    assert_eq!(told(json!({}), vec![("", drop)]), waits);
+    assert_eq!(told(json!({}), vec![("", harmless), (DOWN, drop)]), if_lost, "the way back has its own");
+    assert_eq!(told(json!({}), Vec::new()), if_lost, "the files are not known");
+    assert_eq!(told(json!({}), vec![("", required)]), waits);
+    assert_eq!(told(json!({"rehearsal": {}}), vec![("", required)]), if_lost, "a rehearsal knows better");
+    assert_eq!(told(migration("Required"), vec![("", harmless)]), waits);
+    assert_eq!(told(migration("Never"), vec![("", drop)]), "no such step");
+    let seed = json!({"seed": {"sql": {"configMap": "seed"}}});
+    assert_eq!(told(seed.clone(), vec![("", harmless), (SEED, "DELETE FROM b;")]), waits);
+    assert_eq!(told(seed, vec![("", harmless), (SEED, "INSERT INTO a VALUES (1);")]), if_lost);
+}
+
+#[test]
+fn what_no_rehearsal_beside_the_database_runs_is_told_before() {
+    let mut release = release();
+    let files = || vec![("", vec![("001.sql".to_owned(), "SELECT 1;\nCREATE ROLE app;".to_owned())])];
+    let told = |release: &ServiceRelease| {
+        let plan = collect(release, files());
+        plan.gaps
+            .into_iter()
+            .find(|gap| gap.starts_with("preflight refuses, where it is not applied: 001.sql, line 2: CREATE ROLE"))
+    };
+    assert_eq!(told(&release), None, "nobody rehearses it");
+    let database = release.spec.database.as_mut().unwrap();
+    database.rehearsal = Some(serde_json::from_value(json!({})).unwrap());
+    assert!(told(&release).is_some_and(|told| told.contains("backup.scratchUrlFrom")));
+    let elsewhere = json!({"secretKeyRef": {"name": "other", "key": "URL"}});
+    let backup = release.spec.database.as_mut().unwrap().backup.as_mut().unwrap();
+    backup.scratch_url_from = Some(serde_json::from_value(elsewhere).unwrap());
+    assert_eq!(told(&release), None);
+}
+
+#[test]
 fn what_takes_the_migration_back_is_shown_with_what_it_loses() {
     let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     let up = [file("001_a.sql", "ALTER TABLE a ADD b int;"), file("002_c.sql", "CREATE TABLE c ();")];

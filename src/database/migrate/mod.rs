@@ -6,6 +6,7 @@
 //! no other run of files is at work, and reads in the ledger what became of it. The server processes of a wrapped command
 //! are not its wrapper's, and hold nothing: they are looked for (command/others.rs).
 
+pub mod beyond;
 pub mod effects;
 pub mod files;
 pub(super) mod ledger;

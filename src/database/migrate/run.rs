@@ -11,7 +11,7 @@ use crate::{
     database::{
         command::others,
         connection::{self, CONNECT, told},
-        meant,
+        meant, shared,
     },
     engine::{Meant, Try},
 };
@@ -53,6 +53,8 @@ pub struct Settings {
     pub which: Option<Try>,
     /// Whether to look what each file does to tables: for rehearsals.
     pub observe: bool,
+    /// Whether a file that changes the whole server fails before it commits: for rehearsals in a database of the same server.
+    pub confined: bool,
 }
 
 /// What became of a run.
@@ -175,6 +177,8 @@ struct Run<'a> {
     begun: bool,
     /// The last file that was broken off.
     lost: Option<Lost<'a>>,
+    /// By which way a session beside it sees what a file changes on the whole server, where it is confined.
+    beside: Option<PgConnectOptions>,
 }
 
 impl<'a> Run<'a> {
@@ -194,6 +198,7 @@ impl<'a> Run<'a> {
             invalid: Vec::new(),
             begun: false,
             lost: None,
+            beside: None,
         }
     }
 
@@ -245,6 +250,7 @@ impl<'a> Run<'a> {
     async fn drive(&mut self, url: &str) -> Result<(), Stop> {
         let program = format!("servicerelease/migrate {}", self.settings.release);
         let options = connection::options(url, &program).map_err(|error| Stop::NotBegun(error.to_string()))?;
+        self.beside = self.settings.confined.then(|| options.clone());
         loop {
             match self.session(&options).await {
                 Err(Stop::Lost(..)) if Instant::now() + PAUSE < self.deadline => sleep(PAUSE).await,
@@ -464,6 +470,11 @@ impl<'a> Run<'a> {
             ran.map_err(|error| Broken { line: Some(statement.line), error })?;
         }
         connection.execute(sqlx::raw_sql("RESET ROLE")).await?;
+        if let Some(beside) = &self.beside
+            && let Some(changed) = shared::changed_within(connection, beside).await?
+        {
+            return Err(sqlx::Error::Configuration(changed.into()).into());
+        }
         let effects = match before {
             Some(before) => {
                 let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -5,24 +5,33 @@ mod astray;
 mod outside;
 mod schema;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     api::{RehearsalStatus, Verify, WorkOutcome},
     engine::{Report, SeedDue, SqlRun, task::OF_SEED},
 };
 
-use schema::{Lost, Schema};
-use sqlx::{Connection as _, Executor as _};
+use schema::{Lost, Schema, Touched};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::time::sleep;
 
 use super::{
     backup,
     connection::{self, told},
-    migrate::{self, effects::Effects, files, risks},
+    migrate::{self, beyond, effects::Effects, files, risks},
     report, restore, scratch,
     tasks::{Places, settings},
     verify,
 };
+
+/// How long sessions may take to end after their program.
+const GONE: Duration = Duration::from_secs(30);
+/// Between two looks whether they have.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What is tried.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +56,7 @@ pub struct Then<'a> {
 struct Found {
     /// Why it failed, if it did.
     fault: Option<String>,
-    /// Whether that is that it may have been done to the real database.
+    /// Whether that is that it may have been done to the real database, or has changed its server.
     astray: bool,
     status: RehearsalStatus,
     risks: Vec<String>,
@@ -81,15 +90,17 @@ pub async fn rehearse(
     let restored_millis = millis(begun);
     analyze(&scratch.url).await;
     let begun = Instant::now();
-    let mut found = match (found_alike(&places.url, &scratch).await, tried) {
-        (Err(why), _) => Found { fault: Some(why), ..Found::default() },
-        (Ok(()), Tried::Sql(run)) => of_files(&scratch.url, &files, run, &backup.rows).await,
-        (Ok(()), Tried::Command) => outside::run(places, &scratch, &backup.rows).await,
+    let confined = found_alike(&places.url, &scratch, server).await;
+    let mut found = match (&confined, tried) {
+        (Err(why), _) => Found { fault: Some(why.clone()), ..Found::default() },
+        (Ok(confined), Tried::Sql(run)) => of_files(&scratch.url, &files, run, &backup.rows, *confined).await,
+        (Ok(true), Tried::Command) => outside::confined(places, &scratch, &backup.rows).await,
+        (Ok(false), Tried::Command) => outside::run(places, &scratch, &backup.rows).await,
     };
     found.status.restored_millis = restored_millis;
     found.status.migrated_millis = millis(begun);
     if found.fault.is_none() {
-        found.fault = follow(places, &scratch.url, then).await.err();
+        found.fault = follow(places, &scratch.url, then, confined == Ok(true)).await.err();
     }
     let removed = scratch.remove().await;
     let fault = found.fault.or(removed.err());
@@ -124,11 +135,14 @@ impl Then<'_> {
     }
 }
 
-/// Seeds what was migrated, and verifies it.
-async fn follow(places: &Places, url: &str, then: Then<'_>) -> Result<(), String> {
+/// Seeds what was migrated, and verifies it. `confined`: on the real database's own server.
+async fn follow(places: &Places, url: &str, then: Then<'_>, confined: bool) -> Result<(), String> {
     if let Some(SeedDue::Files(run)) = then.seed {
         let files = files::read(&places.seed_files).map_err(|wrong| format!("{OF_SEED}{wrong}"))?;
-        let settings = migrate::Settings { which: None, meant: crate::engine::Meant::default(), ..settings(run) };
+        let pending = pending(url, run, &files, confined).await;
+        pending.map_err(|why| format!("the migration ran, but the seed is not run: {why}"))?;
+        let settings =
+            migrate::Settings { confined, which: None, meant: crate::engine::Meant::default(), ..settings(run) };
         let migrate::Report { outcome, file, why, .. } = migrate::run(url, &files, &settings).await;
         if outcome != WorkOutcome::Done {
             let file = file.map(|file| format!("{file}: ")).unwrap_or_default();
@@ -151,8 +165,9 @@ fn millis(since: Instant) -> i64 {
     i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Sessions find tables, and the ledger, where those of the real database do: a dump has no settings of its database.
-async fn found_alike(url: &str, scratch: &scratch::Scratch) -> Result<(), String> {
+/// Sessions find tables, and the ledger, where those of the real database do: a dump has no settings of its database. Says
+/// whether both are on one server, which the rehearsal is to leave as it is.
+async fn found_alike(url: &str, scratch: &scratch::Scratch, server: &scratch::Server) -> Result<bool, String> {
     let program = "servicerelease/rehearsal";
     let mut real = connection::open_unlimited(url, program).await.map_err(|error| error.to_string())?;
     let path: String =
@@ -161,7 +176,8 @@ async fn found_alike(url: &str, scratch: &scratch::Scratch) -> Result<(), String
     let mut there = connection::open_unlimited(&scratch.url, program).await.map_err(|error| error.to_string())?;
     let given = restore::give(&mut there, &scratch.name, None, "search_path", &path).await;
     let _ = there.close().await;
-    given.map_err(|error| format!("the search path cannot be given to {}: {}", scratch.name, told(&error)))
+    given.map_err(|error| format!("the search path cannot be given to {}: {}", scratch.name, told(&error)))?;
+    server.is_of(url).await
 }
 
 /// What was restored has no statistics: without them statements take other ways, and another time, than in earnest.
@@ -172,8 +188,14 @@ async fn analyze(url: &str) {
 }
 
 /// What stands in files, and what becomes of the tables when they are run: a DO block or a function shows only then.
-async fn of_files(url: &str, files: &[files::File], run: &SqlRun, rows: &BTreeMap<String, i64>) -> Found {
-    match observed(url, files, run, rows).await {
+async fn of_files(
+    url: &str,
+    files: &[files::File],
+    run: &SqlRun,
+    rows: &BTreeMap<String, i64>,
+    confined: bool,
+) -> Found {
+    match observed(url, files, run, rows, confined).await {
         Ok(found) => found,
         Err(why) => Found { fault: Some(why), ..Found::default() },
     }
@@ -184,10 +206,10 @@ async fn observed(
     files: &[files::File],
     run: &SqlRun,
     rows: &BTreeMap<String, i64>,
+    confined: bool,
 ) -> Result<Found, String> {
-    // What is pending there was pending in the database.
-    let pending = migrate::pending::look(url, &run.set, &run.release, files).await;
-    let pending = pending.map(|sorted| sorted.pending).unwrap_or_default();
+    let pending =
+        pending(url, run, files, confined).await.map_err(|why| format!("on the backup it is not run: {why}"))?;
     let written = risks::of_files(pending);
     let look = async || {
         let opened = connection::open_unlimited(url, "servicerelease/rehearsal").await;
@@ -197,17 +219,24 @@ async fn observed(
     };
     let (looking, before) = look().await?;
     let _ = looking.close().await;
-    let settings =
-        migrate::Settings { observe: true, which: None, meant: crate::engine::Meant::default(), ..settings(run) };
+    let settings = migrate::Settings {
+        observe: true,
+        confined,
+        which: None,
+        meant: crate::engine::Meant::default(),
+        ..settings(run)
+    };
     let migrate::Report { outcome, plan, applied, file, why, effects, .. } = migrate::run(url, files, &settings).await;
     let fault = (outcome != WorkOutcome::Done).then(|| {
         let file = file.map(|file| format!("{file}: ")).unwrap_or_default();
         format!("on the backup it fails: {file}{}", why.unwrap_or_default())
     });
     let (mut looking, after) = look().await?;
+    gone(&mut looking).await?;
     let counted = backup::rows(&mut looking).await?;
+    let touched = Touched::look(&mut looking).await?;
     let _ = looking.close().await;
-    let rewritten = before.rewritten(&after, rows);
+    let rewritten = before.rewritten(&after, rows, &touched);
     let status = RehearsalStatus { locks: strongest(&effects), rewritten, ..RehearsalStatus::default() };
     let Lost { data, refused } = before.lost(&after, rows, &counted);
     // What a statement says of itself has its place; and one that finds no row here may find some in earnest.
@@ -218,6 +247,36 @@ async fn observed(
     let refusing: Vec<String> = if fault.is_none() { refused } else { known(risks::Risk::refuses_rows).collect() };
     let risks = losing.chain(refusing).collect();
     Ok(Found { fault, astray: false, status, risks, applied, files_hash: plan })
+}
+
+/// The files that are about to be run: what is pending there was pending in the database. `confined`: none of them may reach
+/// beyond it.
+async fn pending<'a>(
+    url: &str,
+    run: &SqlRun,
+    files: &'a [files::File],
+    confined: bool,
+) -> Result<Vec<&'a files::File>, String> {
+    let pending = migrate::pending::look(url, &run.set, &run.release, files).await?.pending;
+    let beyond = beyond::told(pending.iter().copied().filter(|_| confined));
+    beyond.map_or(Ok(pending), Err)
+}
+
+/// Waits until nobody else is here: what they have done is committed then, and counted.
+async fn gone(connection: &mut PgConnection) -> Result<(), String> {
+    let begun = Instant::now();
+    let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND backend_type = 'client backend'";
+    loop {
+        let left: i64 = sqlx::query_scalar(query).fetch_one(&mut *connection).await.map_err(|error| told(&error))?;
+        if left == 0 {
+            return Ok(());
+        }
+        if begun.elapsed() > GONE {
+            return Err("what was run has ended, and its server processes have not".into());
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// The strongest lock on each table over all files.

@@ -9,7 +9,7 @@ use std::{
 
 use reqwest::Url;
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::{
     api::RehearsalStatus,
@@ -17,23 +17,43 @@ use crate::{
         self, Places, backup,
         command::child::{self, Child},
         connection::{self, told},
+        migrate::beyond::REMEDY,
         scratch::Scratch,
-        tool,
+        shared, tool,
     },
 };
 
 use super::{
     Found,
     astray::{Real, Watch},
-    in_order,
-    schema::{Lost, Schema},
+    gone, in_order,
+    schema::{Lost, Schema, Touched},
     strength,
 };
 
 /// Between two looks at the locks that it has.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long its sessions may take to end after it.
-const GONE: Duration = Duration::from_secs(30);
+
+/// The same as [`run`] on the server of the real database. What a command does to the whole of it nobody reads before: it is
+/// compared, and of what has changed meanwhile a person is to say whose it is.
+pub async fn confined(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i64>) -> Found {
+    let before = match shared::look(&places.url).await {
+        Ok(before) => before,
+        Err(why) => return Found { fault: Some(why), ..Found::default() },
+    };
+    let found = run(places, scratch, rows).await;
+    let changed = match shared::look(&places.url).await {
+        Ok(after) => shared::names(&before.changed(&after)),
+        Err(why) => Some(format!("nobody can tell what: {why}")),
+    };
+    let Some(changed) = changed else { return found };
+    let fault = found.fault.map(|fault| format!("; {fault}")).unwrap_or_default();
+    let told = format!(
+        "while the command ran the whole server has changed, by it or by somebody else ({changed}): undo what is its, and {REMEDY}"
+    );
+    Found { fault: Some(format!("{told}{fault}")), astray: true, ..found }
+}
+
 /// Runs the command on a scratch database that has these rows, and looks what it does.
 pub async fn run(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i64>) -> Found {
     match observed(places, scratch, rows).await {
@@ -85,11 +105,12 @@ async fn observed(places: &Places, scratch: &Scratch, rows: &BTreeMap<String, i6
     gone?;
     let after = Schema::look(&mut connection).await.map_err(|error| told(&error))?;
     let counted = backup::rows(&mut connection).await?;
+    let touched = Touched::look(&mut connection).await?;
     let _ = connection.close().await;
     let named = locks.into_iter().filter_map(|(table, mode)| Some((mode, before.tables.get(&table)?.name.clone())));
     let status = RehearsalStatus {
         locks: in_order(named.collect()),
-        rewritten: before.rewritten(&after, rows),
+        rewritten: before.rewritten(&after, rows, &touched),
         ..RehearsalStatus::default()
     };
     let Lost { data, refused } = before.lost(&after, rows, &counted);
@@ -169,23 +190,6 @@ async fn note_locks(connection: &mut PgConnection, known: &mut HashMap<i64, Stri
         }
     }
     Ok(())
-}
-
-/// Waits until nobody else is here.
-async fn gone(connection: &mut PgConnection) -> Result<(), String> {
-    let begun = Instant::now();
-    let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
-                 AND backend_type = 'client backend'";
-    loop {
-        let left: i64 = sqlx::query_scalar(query).fetch_one(&mut *connection).await.map_err(|error| told(&error))?;
-        if left == 0 {
-            return Ok(());
-        }
-        if begun.elapsed() > GONE {
-            return Err("the command has ended, and its server processes have not".into());
-        }
-        sleep(LOOK).await;
-    }
 }
 
 #[cfg(test)]

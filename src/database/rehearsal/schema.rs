@@ -1,11 +1,19 @@
 //! What there is before and after a rehearsal, and so what a migration does to it, whatever it is written in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use tokio::time::{Instant, sleep};
+
+use crate::database::{connection::told, migrate::ledger};
 
 /// Tables of users.
 const TABLES: &str = "c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+
+/// How long a server before 15 may take to write down what it has counted.
+const COUNTED: Duration = Duration::from_secs(10);
+/// Between two looks whether it has.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A table.
 #[derive(Clone, Debug)]
@@ -65,15 +73,27 @@ impl Schema {
         Ok(schema)
     }
 
-    /// Tables that were written anew, with their rows.
-    pub fn rewritten(&self, after: &Self, rows: &BTreeMap<String, i64>) -> Vec<String> {
-        let same = self.tables.iter().filter_map(|(oid, table)| Some((table, after.tables.get(oid)?)));
-        let anew = same.filter(|(before, after)| before.file != after.file && before.kind != "p");
-        let mut anew: Vec<(i64, &str)> =
-            anew.map(|(before, _)| (rows.get(&before.name).copied().unwrap_or(0), before.name.as_str())).collect();
+    /// Tables that were written anew, with their rows, and those with rows that statements have updated or deleted.
+    pub fn rewritten(&self, after: &Self, rows: &BTreeMap<String, i64>, touched: &Touched) -> Vec<String> {
+        let same = self.tables.iter().filter_map(|(oid, table)| Some((oid, table, after.tables.get(oid)?)));
+        let mut all: Vec<(i64, String)> = same
+            .filter_map(|(oid, before, after)| {
+                let anew = before.file != after.file && before.kind != "p";
+                let rows = rows.get(&before.name).copied().filter(|_| anew).unwrap_or(0);
+                let (updated, deleted) = touched.0.get(oid).copied().unwrap_or_default();
+                let told = [
+                    anew.then(|| format!("{rows} rows")),
+                    (updated > 0).then(|| format!("{updated} rows updated")),
+                    (deleted > 0).then(|| format!("{deleted} rows deleted")),
+                ];
+                let told: Vec<String> = told.into_iter().flatten().collect();
+                let sum = rows.saturating_add(updated).saturating_add(deleted);
+                (!told.is_empty()).then(|| (sum, format!("{} ({})", before.name, told.join(", "))))
+            })
+            .collect();
         // What takes longest comes first: the list is bounded.
-        anew.sort_by_key(|(rows, name)| (std::cmp::Reverse(*rows), *name));
-        anew.into_iter().map(|(rows, name)| format!("{name} ({rows} rows)")).collect()
+        all.sort_by(|(one, name), (other, another)| (other, name).cmp(&(one, another)));
+        all.into_iter().map(|(_, told)| told).collect()
     }
 
     /// What has become of what was there, with the rows of each table before and after.
@@ -97,6 +117,34 @@ impl Schema {
             lost.refused.extend(lacking);
         }
         lost
+    }
+}
+
+/// How many rows of each table statements have updated, and how many they have deleted, each time that they did. A restore does
+/// neither.
+#[derive(Debug, Default)]
+pub struct Touched(BTreeMap<i64, (i64, i64)>);
+
+impl Touched {
+    /// Looks, once all sessions have ended that touched any: as they end the server has their counts.
+    pub async fn look(connection: &mut PgConnection) -> Result<Self, String> {
+        Self::counted(connection).await.map_err(|error| told(&error))
+    }
+
+    async fn counted(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let now: String = sqlx::query_scalar("SELECT clock_timestamp()::text").fetch_one(&mut *connection).await?;
+        // Before 15 they are read from a file that is written now and then; later versions tell no time.
+        let is_current = "SELECT coalesce(pg_stat_get_snapshot_timestamp() >= $1::timestamptz, true)";
+        let begun = Instant::now();
+        while !sqlx::query_scalar::<_, bool>(is_current).bind(&now).fetch_one(&mut *connection).await?
+            && begun.elapsed() < COUNTED
+        {
+            sleep(PAUSE).await;
+            connection.execute("SELECT pg_stat_clear_snapshot()").await?;
+        }
+        let query = "SELECT relid::bigint, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname <> $1";
+        let all: Vec<(i64, i64, i64)> = sqlx::query_as(query).bind(ledger::TABLE).fetch_all(connection).await?;
+        Ok(Self(all.into_iter().map(|(table, updated, deleted)| (table, (updated, deleted))).collect()))
     }
 }
 

@@ -35,7 +35,8 @@ pub fn at_rest(pass: &Pass<'_>, reason: &str) -> Option<String> {
             format!("mend what it says of the backup ({fields}: its volume, its Job, its time), then {retry}")
         }
         REHEARSAL_UNKNOWN => format!(
-            "let the migration's command take the URL from DATABASE_URL, or set spec.database.rehearsal.mode: Skip, then {retry}"
+            "let the migration's command take the URL from DATABASE_URL and leave the server's roles and databases alone, or set \
+             spec.database.rehearsal.mode: Skip, then {retry}"
         ),
         "MaintenanceNotReached" => format!("see to it that maintenance mode stays on ({fields}), then {retry}"),
         "SeedFailed" | "SeedUnknown" => {

@@ -253,8 +253,8 @@ pub fn is_seed_unknown(pass: &Pass<'_>) -> bool {
     pass.status.database.as_ref().is_some_and(|known| unknown(known) && known.schema != SchemaState::Accepted)
 }
 
-/// Whether a rehearsal may have been done to the real database, and no person has said that it may stay as it is. No record
-/// has it: a person finds out.
+/// Whether a rehearsal may have been done to the real database, or to its server, and no person has said that it may stay as
+/// it is. No record has it: a person finds out.
 pub fn is_rehearsal_unknown(pass: &Pass<'_>) -> bool {
     let unknown = |known: &DatabaseStatus| known.outcome(DatabaseTask::Rehearsal) == Some(WorkOutcome::Unknown);
     pass.status.database.as_ref().is_some_and(|known| unknown(known) && known.schema == SchemaState::Unknown)

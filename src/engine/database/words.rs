@@ -16,8 +16,10 @@ use super::{
 pub const BY_TAG: &str = ", but it is run by its tag: that digest is of another repository than the manifest's; should the tag \
     lead to another image by then, it is told afterwards (ImageChanged)";
 
-/// The reason where a rehearsal may have been done to the real database.
+/// The reason where a rehearsal may have been done to the real database, or to its server.
 pub const REHEARSAL_UNKNOWN: &str = "RehearsalUnknown";
+/// What is known then.
+const ASTRAY: &str = "nobody knows what the rehearsal has done outside of its scratch database";
 
 /// What a kind of work is, for people.
 pub const fn subject(task: DatabaseTask) -> &'static str {
@@ -100,10 +102,7 @@ pub fn failed(pass: &Pass<'_>, task: DatabaseTask) -> String {
 pub fn unknown(pass: &Pass<'_>) -> (&'static str, String) {
     if undo::is_rehearsal_unknown(pass) {
         let told = last(pass, DatabaseTask::Rehearsal);
-        return (
-            REHEARSAL_UNKNOWN,
-            format!("nobody knows whether the rehearsal has migrated the real database: {told}"),
-        );
+        return (REHEARSAL_UNKNOWN, format!("{ASTRAY}: {told}"));
     }
     let task = |task: DatabaseTask| pass.status.database.as_ref().and_then(|known| known.last(task)).is_some();
     let told = if task(DatabaseTask::Settlement) { DatabaseTask::Settlement } else { DatabaseTask::Migration };
@@ -118,9 +117,7 @@ pub fn seed_unknown(pass: &Pass<'_>) -> String {
 /// Why the code that serves cannot be trusted with the schema.
 pub fn unsafe_schema(pass: &Pass<'_>) -> &'static str {
     match super::schema(pass) {
-        SchemaState::Unknown if undo::is_rehearsal_unknown(pass) => {
-            "nobody knows whether the rehearsal has migrated the real database"
-        }
+        SchemaState::Unknown if undo::is_rehearsal_unknown(pass) => ASTRAY,
         SchemaState::Unknown | SchemaState::Changing => "nobody knows what became of the migration",
         SchemaState::Partial => "a part of the migration was applied, and the code that serves may not fit it",
         _ => "the migration was applied, and the code that serves does not fit it",
@@ -263,8 +260,8 @@ pub fn left_invalid(pass: &Pass<'_>) -> Option<(String, String)> {
 /// Why a person's Retry has nothing to do.
 pub fn nothing_to_retry(pass: &Pass<'_>) -> String {
     if undo::is_rehearsal_unknown(pass) {
-        return "nothing would be tried again: no record tells whether the rehearsal has migrated the real database. Look at it, take back \
-                by hand what it has done, and say Skip once the database fits the code that serves"
+        return "nothing would be tried again: no record tells what the rehearsal has done outside of its scratch database. Look at the real \
+                one and its server, take back by hand what it has done, and say Skip once the database fits the code that serves"
             .to_owned();
     }
     let why = match pinned(pass).map(|database| undo::way(pass, &database)) {
@@ -314,8 +311,8 @@ fn look_for_rehearsed(pass: &Pass<'_>, psql: &str) -> String {
     let backup = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
     let backup = backup.map(|backup| format!(" (backup {} is from before it)", bounded(&backup.name, 200)));
     format!(
-        "{psql} -c '\\d', and look there, and in the migration tool's own table, whether the migration is in it; if so, take it back by \
-         hand{}, or leave it; when the database fits the code that serves: {}",
+        "{psql} -c '\\d' -c '\\du' -c '\\l', and look there, and in the migration tool's own table, whether the migration, or what it \
+         does to roles and databases, is in it; if so, take it back by hand{}, or leave it; when the database fits the code that serves: {}",
         backup.unwrap_or_default(),
         command(pass, "skip")
     )

@@ -40,7 +40,7 @@ fn a_rehearsal_that_may_have_been_done_in_earnest_halts_until_a_person_has_looke
         let status = world.status();
         let halted = (status.phase, status.reason.as_str(), schema(&world));
         assert_eq!(halted, (Phase::Halted, "RehearsalUnknown", SchemaState::Unknown), "{}", status.message);
-        let told = format!("nobody knows whether the rehearsal has migrated the real database: {WHY}");
+        let told = format!("nobody knows what the rehearsal has done outside of its scratch database: {WHY}");
         assert!(status.message.contains(&told), "{}", status.message);
         let known = status.database.unwrap();
         let job = &known.last(DatabaseTask::Rehearsal).unwrap().job;
@@ -48,7 +48,7 @@ fn a_rehearsal_that_may_have_been_done_in_earnest_halts_until_a_person_has_looke
             format!("kubectl -n default logs job/{job} --all-containers; psql \"$(kubectl -n default get secret ");
         assert!(status.next_action.starts_with(&look), "{}", status.next_action);
         let backup = format!("(backup {} is from before it)", known.backup.unwrap().name);
-        for word in [" -c '\\d', and look there", &backup, ": kubectl srel -n default skip shop"] {
+        for word in [" -c '\\d' -c '\\du' -c '\\l', and look there", &backup, ": kubectl srel -n default skip shop"] {
             assert!(status.next_action.contains(word), "{word}: {}", status.next_action);
         }
         assert_eq!((world.stable(), world.pods("v2"), made(&world).contains(&"wrap".into())), ("v1".into(), 0, false));
@@ -69,8 +69,8 @@ fn a_rehearsal_that_may_have_been_done_in_earnest_halts_until_a_person_has_looke
         world.settle();
         let status = world.status();
         assert_eq!((status.phase, schema(&world)), (Phase::RolledBack, SchemaState::Accepted), "{}", status.message);
-        let told =
-            "let the migration's command take the URL from DATABASE_URL, or set spec.database.rehearsal.mode: Skip";
+        let told = "let the migration's command take the URL from DATABASE_URL and leave the server's roles and databases \
+                    alone, or set spec.database.rehearsal.mode: Skip";
         assert!(status.next_action.starts_with(told), "{}", status.next_action);
         world.report = well;
         let revision = world.hash("v2");
