@@ -132,7 +132,7 @@ pub fn pending(pass: &Pass<'_>) -> Option<String> {
 pub fn begin(status: &mut ServiceReleaseStatus, number: i64, spec: &ServiceReleaseSpec) {
     let known = status.database.take().unwrap_or_default();
     // What a release before left, and could not be removed, is left still.
-    let DatabaseStatus { migrations, seeded_at, maintenance_since, scratch_since, unfit_before, .. } = known;
+    let DatabaseStatus { migrations, seeded_at, maintenance_since, scratch_since, unfit_before, proven, .. } = known;
     let any =
         spec.database.is_some() || !migrations.is_empty() || maintenance_since.is_some() || scratch_since.is_some();
     let any = any || unfit_before.is_some();
@@ -143,6 +143,7 @@ pub fn begin(status: &mut ServiceReleaseStatus, number: i64, spec: &ServiceRelea
         maintenance_since,
         scratch_since,
         unfit_before,
+        proven,
         ..Default::default()
     });
 }
