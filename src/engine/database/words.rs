@@ -19,6 +19,9 @@ pub const BY_TAG: &str = ", but it is run by its tag: that digest is of another 
 /// The reason where a rehearsal may have been done to the real database.
 pub const REHEARSAL_UNKNOWN: &str = "RehearsalUnknown";
 
+/// Why a person is asked for a seed, whatever stands in it.
+pub const SEEDS_LATE: &str = "the seed, which is meant for the first deployment, comes to code that serves already";
+
 /// What a kind of work is, for people.
 pub const fn subject(task: DatabaseTask) -> &'static str {
     match task {

@@ -59,7 +59,7 @@ fn a_seed_that_comes_later_has_a_backup_before_it() {
     world.settle();
     assert_eq!(made(&world), ["preflight", "verify", "pods"], "what changes nothing needs none");
     world.log.clear();
-    let seed = json!({"seed": {"sql": {"configMap": "shop-seed", "set": "seed"}}});
+    let seed = json!({"seed": {"sql": {"configMap": "shop-seed", "set": "seed"}, "approval": "Never"}});
     world.edit(|spec| spec.database = serde_json::from_value(merged(kept, &seed)).unwrap());
     world.set_image("v3");
     world.settle();
