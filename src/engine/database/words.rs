@@ -14,7 +14,7 @@ use super::{
 
 /// Behind the image that was looked at, where it is not pinned.
 pub const BY_TAG: &str = ", but it is run by its tag: that digest is of another repository than the manifest's; should the tag \
-    lead to another image by then, it is told afterwards (ImageChanged)";
+    lead to another image by then, it is told afterwards (ImageChanged): name the image by its digest, and no other is run";
 
 /// The reason where a rehearsal may have been done to the real database.
 pub const REHEARSAL_UNKNOWN: &str = "RehearsalUnknown";
