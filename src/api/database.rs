@@ -66,7 +66,8 @@ pub struct Database {
     /// ledger keeps the record, a pod's by namespace and name of the object, so that another image, or the object made again, is
     /// not put in a second time; files are recorded each. After a restore, or migrationDown, of the release that put it in, it is
     /// due again: write it so that rows which are left do no harm (ON CONFLICT DO NOTHING). Preflight looks at its SQL files, too,
-    /// and a person is asked where they lose data.
+    /// and a person is asked where they lose data; and always where code serves already, so that it is not that of a first
+    /// deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
     /// What must be there after the migration, before the candidate has a pod.
@@ -97,10 +98,13 @@ impl Database {
         down.and_then(|down| down.approval).or(up).unwrap_or(MigrationApproval::WhenDataLoss)
     }
 
-    /// When a person has to approve the seed.
+    /// When a person has to approve the seed. `late`: code serves already.
     #[must_use]
-    pub fn approval_seed(&self) -> MigrationApproval {
+    pub fn approval_seed(&self, late: bool) -> MigrationApproval {
         let Some(seed) = &self.seed else { return MigrationApproval::Never };
+        if late && seed.approval != Some(MigrationApproval::Never) {
+            return MigrationApproval::Required;
+        }
         let up = self.migration.as_ref().and_then(|migration| migration.approval);
         let readable = seed.change.is_readable();
         asked(seed.approval.or(up.filter(|_| readable)), readable)
@@ -341,7 +345,8 @@ pub struct Seed {
     pub change: Change,
     /// Whether a person has to approve it, in the same approval as the migration's. Default of SQL files, and of a template whose
     /// first container mounts ConfigMaps, where SQL files (*.sql) are read: as migration.approval says; where that is not set
-    /// WhenDataLoss, by what their statements say. Default of another template of yours, which nobody reads: Never.
+    /// WhenDataLoss, by what their statements say. Default of another template of yours, which nobody reads: Never. Where code
+    /// serves already it always asks, unless Never is said here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<MigrationApproval>,
 }

@@ -82,6 +82,9 @@ pub struct DatabaseStatus {
     /// The backup of this release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
+    /// The last backup that was restored, and had all its rows, of whatever release: no retention removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<ProvenBackup>,
     /// The backup of what was there before the schema was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<BackupStatus>,
@@ -319,6 +322,16 @@ pub enum WorkOutcome {
     Failed,
     /// Nobody knows what became of it.
     Unknown,
+}
+
+/// A backup that was restored.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+pub struct ProvenBackup {
+    /// Its name.
+    #[schemars(length(max = 256))]
+    pub name: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A backup.

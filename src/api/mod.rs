@@ -39,7 +39,7 @@ pub use database::{
 };
 pub use database_status::{
     BackupStatus, DatabaseApproval, DatabaseFix, DatabaseStatus, DatabaseTask, DatabaseWork, FlagValue, FlagsStatus,
-    MigratedStatus, MigrationDownStatus, RehearsalStatus, SchemaState, SeedStatus, WorkOutcome,
+    MigratedStatus, MigrationDownStatus, ProvenBackup, RehearsalStatus, SchemaState, SeedStatus, WorkOutcome,
 };
 pub use evidence::{
     CheckOutcome, CheckStatus, RecentStatus, SegmentStatus, TallyStatus, VerdictOutcome, VerdictStatus, WindowStatus,

@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::time::sleep;
 
 use crate::{
-    api::{self, BackupStatus},
+    api::{self, BackupStatus, ProvenBackup},
     engine::task::{BEFORE_DOWN, BEFORE_RESTORE},
 };
 
@@ -378,25 +378,33 @@ pub struct Kept<'a> {
     pub made: &'a str,
     /// Another that stays whatever it is: it may still be restored.
     pub spared: Option<&'a str>,
+    /// The last one that was proven, which may not be noted beside it yet.
+    pub proven: Option<&'a ProvenBackup>,
+    /// Whether rehearsals prove them, which cannot always note it: without [`Self::proven`] it may be any of those that are
+    /// newer than the last one on record.
+    pub rehearsed: bool,
 }
 
 /// Removes backups of an owner, and of nobody else, beyond so many, and those that ended before a moment, but never the last proven one, nor the
 /// last of all, nor the one that was just made, nor the one that is spared. Says which.
 ///
 /// # Errors
-/// A file that cannot be removed.
+/// A record that cannot be written, or a file that cannot be removed.
 pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Vec<String>> {
+    let noted = note_proof(directory, owner, kept.proven).map_err(io::Error::other)?;
     let names = fs::read_dir(directory)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let names = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
     let all = names.filter_map(|name| known(directory, &name).ok().map(|backup| (name, backup)));
     let mut all: Vec<(String, Backup)> = all.filter(|(name, backup)| owner.has(name, backup)).collect();
     all.sort_by_key(|(_, backup)| std::cmp::Reverse(backup.ended_at));
     let proven = all.iter().position(|(_, backup)| backup.proven_at.is_some());
+    let may_be_proven = |place| kept.rehearsed && !noted && proven.is_none_or(|proven| place < proven);
     let too_old = |backup: &Backup| kept.not_before.is_some_and(|moment| backup.ended_at < moment);
     // Those that were made before the schema was taken back have what people wrote last: they take no other's place.
     let set_aside = |name: &str| stem(name).is_some();
     let surplus = all.iter().enumerate().filter(|(place, (name, backup))| {
         let stays = *place == 0 || Some(*place) == proven || name == kept.made || kept.spared == Some(name.as_str());
+        let stays = stays || may_be_proven(*place);
         let newer = all[..*place].iter().filter(|(other, _)| set_aside(other) == set_aside(name)).count();
         !stays && (newer >= kept.count || too_old(backup))
     });
@@ -412,6 +420,16 @@ pub fn retain(directory: &Path, owner: &Owner, kept: &Kept<'_>) -> io::Result<Ve
         removed.push(name.clone());
     }
     Ok(removed)
+}
+
+/// Notes beside an owner's backup that it was proven. Says whether that is on record.
+fn note_proof(directory: &Path, owner: &Owner, proven: Option<&ProvenBackup>) -> Result<bool, String> {
+    let Some(ProvenBackup { name, at }) = proven else { return Ok(false) };
+    let Some(backup) = known(directory, name).ok().filter(|backup| owner.has(name, backup)) else { return Ok(false) };
+    if backup.proven_at.is_none() {
+        record(directory, name, &Backup { proven_at: Some(at.inner()), ..backup })?;
+    }
+    Ok(true)
 }
 
 /// The name without what it ends with, of a backup that was made before the schema was taken back.

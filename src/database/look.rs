@@ -15,7 +15,7 @@ use super::{
     migrate::{Unsettled, beyond, files, pending, risks},
     mounted,
     preflight::{self, Wanted},
-    report, rights,
+    report, rights, route,
     tasks::Places,
 };
 
@@ -43,7 +43,7 @@ pub async fn look(places: &Places, wanted: &Wanted<'_>, looked: &Looked<'_>) -> 
         Ok(looked) => looked,
         Err(why) => return report::not_begun(why),
     };
-    for lacking in [rights::look(places, wanted.planned).await, rights::over_tool(places).await] {
+    for lacking in [rights::look(places, wanted.planned).await, route::look(places).await] {
         match lacking {
             Ok(lacking) => faults.extend(lacking),
             Err(why) => faults.push(why),

@@ -17,6 +17,7 @@ pub mod rehearsal;
 pub mod report;
 pub mod restore;
 pub mod rights;
+mod route;
 pub mod scratch;
 mod secrets;
 mod shared;

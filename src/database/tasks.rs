@@ -101,13 +101,15 @@ async fn carry_out(task: &Task, places: &Places, mut stop: Stop) -> Report {
                 () = stop.asked() => report::of(WorkOutcome::Running, TOLD_TO_END),
             }
         }
-        Task::Backup { name, of, release, proof, keep, max_age, spared } => {
+        Task::Backup { name, of, release, proof, keep, max_age, spared, proven, rehearsed } => {
             let not_before = max_age.and_then(|age| jiff::Timestamp::now().checked_sub(duration(age)).ok());
             let kept = keep.map(|count| Kept {
                 count: usize::try_from(count).unwrap_or(1).max(1),
                 not_before,
                 made: name,
                 spared: spared.as_deref(),
+                proven: proven.as_ref(),
+                rehearsed: *rehearsed,
             });
             let server = match places.scratch(release) {
                 Ok(server) => server,

@@ -54,7 +54,7 @@ mod workload;
 pub use alike::sides as alike;
 pub use analysis::fails_alone;
 pub use command::RETENTION as COMMAND_RETENTION;
-pub use database::{Due, identity as migration, leaves_queries};
+pub use database::{Due, SEEDS_LATE, identity as migration, leaves_queries};
 pub use effect::{Decision, Effect, Event, NewJob, NewReplicaSet, NewRoute, NewService, Run, Selection, ServicePort};
 pub use forward::plan_name;
 pub use inquiry::{

@@ -193,10 +193,11 @@ impl Situation {
         let status = release.status.clone().unwrap_or_default();
         let template = release.spec.template.as_ref().and_then(|it| serde_json::to_value(it).ok()).map(Template::new);
         let wanted = database::identity(&release.spec, template.as_ref());
+        let late = database::seeds_late(&status, None);
         let known = status.database.unwrap_or_default();
         let applied = known.migrations.iter().any(|migration| Some(&migration.migration) == wanted.as_ref());
-        let due = Due { migration: wanted.is_some() && !applied, seed: known.seeded_at.is_none() };
-        Self { first: status.stable.is_none(), alone: false, due }
+        let (migration, seed) = (wanted.is_some() && !applied, known.seeded_at.is_none());
+        Self { first: status.stable.is_none(), alone: false, due: Due { migration, seed, late } }
     }
 
     /// That of the release under way, as its status has it.

@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    BackupStatus, DatabasePreflight, Duration, JobCheck, RehearsalStatus, SecretSource, Verify, WorkOutcome,
+    BackupStatus, DatabasePreflight, Duration, JobCheck, ProvenBackup, RehearsalStatus, SecretSource, Verify,
+    WorkOutcome,
 };
 
 /// The longest report, in bytes; the kubelet would cut it at 4096.
@@ -104,6 +105,14 @@ pub enum Task {
         /// The backup that the release may still restore: it stays.
         #[serde(default)]
         spared: Option<String>,
+        /// The last one that was restored, and counted: a rehearsal by a command of the user's, which has the directory read
+        /// only, has left it to the next backup to note that beside it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proven: Option<ProvenBackup>,
+        /// Whether rehearsals prove the backups: where none is known to be proven, any that is newer than the last one on record
+        /// may be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rehearsed: bool,
     },
     /// Restore the backup of this name into a scratch database, migrate that, verify it, remove it.
     #[serde(rename_all = "camelCase")]

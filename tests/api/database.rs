@@ -317,6 +317,8 @@ async fn the_api_server_takes_every_kind_of_pod_under_the_restricted_standard() 
         keep: Some(7),
         max_age: None,
         spared: None,
+        proven: None,
+        rehearsed: false,
     };
     let jobs = vec![
         ("own", database(Some(backup), TaskPod::Own), false),

@@ -219,6 +219,11 @@ impl Small {
         assert!(mounted.unwrap().success());
         Self(directory)
     }
+
+    fn remount(&self, mode: &str) {
+        let mounted = Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(self.0.path()).status();
+        assert!(mounted.unwrap().success());
+    }
 }
 
 impl Drop for Small {
@@ -257,7 +262,7 @@ fn owner(release: &str, database: &str) -> Owner {
 }
 
 fn keep(count: usize) -> Kept<'static> {
-    Kept { count, not_before: None, made: "", spared: None }
+    Kept { count, not_before: None, made: "", spared: None, proven: None, rehearsed: false }
 }
 
 #[test]
@@ -276,6 +281,49 @@ fn the_last_good_one_is_never_removed() {
     let long_ago = Kept { not_before: Some("2025-01-01T00:00:00Z".parse().unwrap()), ..keep(3) };
     assert_eq!(retain(directory.path(), &own, &long_ago).unwrap(), ["d", "c"]);
     assert_eq!(names(directory.path()), ["b.dump", "b.json", "e.dump", "e.json", "notes.txt"]);
+}
+
+/// A rehearsal by a command has the directory read only, so that its proof is in the status alone until the next backup.
+#[tokio::test]
+async fn one_that_a_rehearsal_proved_is_not_removed_for_one_that_nobody_has_restored() {
+    let server = Server::start().await;
+    server.sql("CREATE TABLE users (id int)").await;
+    let small = Small::mount("16m");
+    let directory = small.0.path();
+    let back_up = async |name: &str, proven: Option<&str>| {
+        let proven = proven.map(|name| json!({"name": name, "at": "2026-01-02T03:04:05Z"}));
+        let task = json!({"backup": {"name": name, "of": "production/shop", "proof": false, "keep": 1, "maxAge": "1ms",
+            "rehearsed": true, "proven": proven}});
+        let report = job::perform_in(&server.url(), task, None, Some(directory), &[]).await;
+        assert_eq!(report.outcome, WorkOutcome::Done, "{report:?}");
+        report.message
+    };
+    let dumps = || {
+        names(directory)
+            .into_iter()
+            .filter_map(|name| name.strip_suffix(".dump").map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    back_up("a", None).await;
+    small.remount("ro");
+    let task = json!({"rehearse": {"name": "a", "timeout": "1m"}});
+    let command = ["sh", "-c", "psql -X -q \"$DATABASE_URL\" -c 'ALTER TABLE users ADD COLUMN age int'"];
+    let rehearsed = job::perform_in(&server.url(), task, None, Some(directory), &command).await;
+    assert_eq!(rehearsed.outcome, WorkOutcome::Done, "{rehearsed:?}");
+    small.remount("rw");
+    assert!(known(directory, "a").unwrap().proven_at.is_none(), "nobody could note it");
+    // The object was made again, and has lost its status: nobody knows which were proven.
+    back_up("b", None).await;
+    assert_eq!(dumps(), ["a", "b"]);
+    // As the status has it.
+    assert!(back_up("c", Some("a")).await.ends_with("; removed b"));
+    assert_eq!(dumps(), ["a", "c"]);
+    assert!(known(directory, "a").unwrap().proven_at.is_some(), "by now it is on the disk");
+    // Without the status the last one on record stays, and what may have been proven since.
+    back_up("d", None).await;
+    assert_eq!(dumps(), ["a", "c", "d"]);
+    assert!(back_up("e", Some("d")).await.ends_with("; removed c, a"));
+    assert_eq!(dumps(), ["d", "e"]);
 }
 
 #[test]

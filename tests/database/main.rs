@@ -17,6 +17,7 @@ mod preflight;
 mod rehearsal;
 mod releases;
 mod restore;
+mod routes;
 mod server;
 mod sessions;
 mod tls;

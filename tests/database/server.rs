@@ -171,6 +171,28 @@ impl Server {
         pooler
     }
 
+    /// The port of a proxy in front of it, whose connections it sees at another address than those that are made to it.
+    pub async fn proxy(&self) -> u16 {
+        let mut rules = fs::OpenOptions::new()
+            .append(true)
+            .open(self.directory.path().join("data/pg_hba.conf"))
+            .expect("its rules");
+        writeln!(rules, "host all all 127.0.0.2/32 trust").expect("a rule");
+        self.sql("SELECT pg_reload_conf()").await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (proxy, port) = (listener.local_addr().expect("its address").port(), self.port);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+                socket.bind(([127, 0, 0, 2], 0).into()).expect("an address");
+                let mut server = socket.connect(([127, 0, 0, 1], port).into()).await.expect("the server");
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        self.connect_to(proxy).await;
+        proxy
+    }
+
     /// Its URL.
     pub fn url(&self) -> String {
         self.url_at(self.port)

@@ -82,7 +82,8 @@ pub fn database(kind: u8, version: u32) -> Option<Database> {
         }),
         6 => json!({
             "migration": mounting("migrate", &merged(compatible, &json!({"idempotent": true}))), "verify": verify,
-            "seed": {"sql": sql("seed".into(), "seed"), "timeout": "20s"},
+            // It comes with a later version, when the database is in use.
+            "seed": (version > 1).then(|| json!({"sql": sql("seed".into(), "seed"), "timeout": "20s"})),
         }),
         7 => json!({
             "backup": merged(claim, &json!({"maxAge": "2s"})),

@@ -26,7 +26,7 @@ use crate::{
     api::{Change, DatabaseTask, MigrationApproval, ServiceRelease},
     database::migrate::{files, risks},
     engine::{
-        Due, leaves_queries,
+        Due, SEEDS_LATE, leaves_queries,
         plan::{Policy, Situation, Step},
     },
 };
@@ -217,6 +217,7 @@ pub fn collect(release: &ServiceRelease, texts: Vec<(&str, Vec<(String, String)>
     );
     gaps.extend(unseen(release, situation));
     gaps.extend(unseen_seed(release, situation));
+    gaps.extend(late_seed(release, situation));
     gaps.extend(unrehearsed(release, situation));
     let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
     Plan { namespace, name, steps, files, gaps }
@@ -261,11 +262,25 @@ fn unseen(release: &ServiceRelease, situation: Situation) -> Option<String> {
     }
 }
 
+/// That a seed comes to code that serves already.
+fn late_seed(release: &ServiceRelease, situation: Situation) -> Option<String> {
+    let database = release.spec.database.as_ref().filter(|_| situation.due.seed && situation.due.late)?;
+    let asked = match database.approval_seed(true) {
+        MigrationApproval::Never => "nobody is asked (seed.approval: Never)",
+        _ => "a person is asked first",
+    };
+    database.seed.as_ref().map(|_| format!("{SEEDS_LATE}, and {asked}"))
+}
+
 /// The same of its seed.
 fn unseen_seed(release: &ServiceRelease, situation: Situation) -> Option<String> {
     let database = release.spec.database.as_ref().filter(|_| situation.due.seed)?;
     let seed = database.seed.as_ref().filter(|seed| !seed.change.is_readable())?;
-    let asked = if database.approval_seed() == MigrationApproval::Never { ", and nobody is asked" } else { "" };
+    let asked = if database.approval_seed(situation.due.late) == MigrationApproval::Never {
+        ", and nobody is asked"
+    } else {
+        ""
+    };
     let why = "since it mounts no ConfigMap";
     seed.change.template.as_ref().map(|_| format!("nobody reads what the seed's image runs, {why}{asked}"))
 }

@@ -115,7 +115,7 @@ mod tests {
                 {"name": "secret", "secret": {"secretName": "s"}},
             ],
         }}));
-        let due = Due { migration: true, seed: true };
+        let due = Due { migration: true, seed: true, late: false };
         assert_eq!(config_maps(&release, due), ["files", "more", "prisma"], "each once, though two pods mount them");
         assert_eq!(config_maps(&release, Due::default()), [""; 0], "nothing is due");
         let data = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), "SELECT 1".to_owned())).collect();

@@ -312,6 +312,7 @@ fn what_is_not_seen_is_told(#[case] change: Value, #[case] known: Value, #[case]
 fn that_nobody_reads_what_seeds_the_database_is_told() {
     let told = |seed: Value| {
         let mut release = release();
+        release.status = None;
         release.spec.database.as_mut().unwrap().seed = serde_json::from_value(seed).unwrap();
         collect(&release, Vec::new()).gaps.into_iter().find(|gap| gap.contains("the seed's image")).unwrap_or_default()
     };
@@ -319,6 +320,23 @@ fn that_nobody_reads_what_seeds_the_database_is_told() {
     assert_eq!(told(json!({"template": {}})), format!("{unread}, and nobody is asked"));
     assert_eq!(told(json!({"template": {}, "approval": "WhenDataLoss"})), unread, "it asks always then");
     assert_eq!(told(json!({"sql": {"configMap": "rows", "set": "seed"}})), "");
+}
+
+#[test]
+fn a_seed_that_comes_after_the_first_deployment_is_told() {
+    let told = |seed: Value| {
+        let mut release = release();
+        release.spec.database.as_mut().unwrap().seed = serde_json::from_value(seed).unwrap();
+        release.status = Some(serde_json::from_value(json!({"stable": {"revision": "aaa"}})).unwrap());
+        collect(&release, Vec::new())
+            .gaps
+            .into_iter()
+            .find(|gap| gap.contains("comes to code that serves already"))
+            .unwrap()
+    };
+    let seed = |approval: Value| json!({"sql": {"configMap": "rows", "set": "seed"}, "approval": approval});
+    assert!(told(seed(Value::Null)).contains("a person is asked first"));
+    assert!(told(seed(json!("Never"))).contains("nobody is asked"));
 }
 
 #[test]

@@ -282,6 +282,8 @@ fn what_changes_a_database_fails_when_it_is_taken_from_its_node_and_is_not_made_
                 keep: Some(7),
                 max_age: None,
                 spared: None,
+                proven: None,
+                rehearsed: false,
             },
             "Ignore",
         ),

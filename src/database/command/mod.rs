@@ -38,7 +38,7 @@ use super::{
     connection::{self, told},
     hexadecimal, meant,
     migrate::ledger,
-    report,
+    report, route,
     tasks::duration,
 };
 
@@ -70,7 +70,7 @@ pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report 
         Err(why) => return report::unread(why),
     };
     let begun = tokio::select! {
-        begun = begin(&mut session, wrapped, until) => begun,
+        begun = begin(&mut session, places, wrapped, until) => begun,
         () = stop.asked() => Ok(Err(report::unread("it was told to end (SIGTERM) before it began"))),
     };
     let run = match begun {
@@ -83,7 +83,12 @@ pub async fn wrap(places: &Places, wrapped: &Wrapped, mut stop: Stop) -> Report 
 }
 
 /// Looks in the ledger whether this is to be run, and notes that it is.
-async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Result<Result<Run, Report>, sqlx::Error> {
+async fn begin(
+    session: &mut Session,
+    places: &Places,
+    wrapped: &Wrapped,
+    until: Instant,
+) -> Result<Result<Run, Report>, sqlx::Error> {
     if let Some(why) = meant::differs(&mut session.connection, &wrapped.meant).await? {
         return Ok(Err(report::unread(why)));
     }
@@ -118,6 +123,12 @@ async fn begin(session: &mut Session, wrapped: &Wrapped, until: Instant) -> Resu
         if let Some(report) = found {
             return Ok(Err(report));
         }
+    }
+    // Preflight has looked, but not from the pod of a seed, or of what takes a migration back.
+    match route::look_from(&mut session.connection, places).await {
+        Ok(faults) if faults.is_empty() => {}
+        Ok(faults) => return Ok(Err(report::unread(report::faults(&faults)))),
+        Err(why) => return Ok(Err(report::unread(why))),
     }
     let token = token(wrapped);
     let program = format!("{}{} {}", backends::NAMED, token, wrapped.release);

@@ -85,7 +85,7 @@ pub async fn rehearse(
         Ok(restored) => restored,
         Err(why) => return report::failed(format!("the backup {name} cannot be rehearsed on: {why}")),
     };
-    // It is a proof, too. Beside a command of somebody else the directory is read only, and nobody loses by that.
+    // It is a proof, too. Beside a command of somebody else the directory is read only: the next backup notes it then.
     let _ = backup::record(&places.backups, name, &backup);
     let restored_millis = millis(begun);
     analyze(&scratch.url).await;

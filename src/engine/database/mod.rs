@@ -32,7 +32,8 @@ use crate::api::{
 
 use super::{observed::Template, pass::Pass, plan::Step, revision};
 
-pub use seed::leaves_queries;
+pub use seed::{is_late as seeds_late, leaves_queries};
+pub use words::SEEDS_LATE;
 pub use work::{end_open_work, is_broken_off, is_of_database};
 
 /// What of the database's work is due in a release.
@@ -42,6 +43,8 @@ pub struct Due {
     pub migration: bool,
     /// The database was not seeded yet.
     pub seed: bool,
+    /// Code serves already, so that a seed would not be that of a first deployment.
+    pub late: bool,
 }
 
 impl Due {
@@ -51,7 +54,7 @@ impl Due {
             return Self::under_way(&pass.status);
         }
         let seeded = pass.status.database.as_ref().is_some_and(|database| database.seeded_at.is_some());
-        Self { migration: pending(pass).is_some(), seed: !seeded }
+        Self { migration: pending(pass).is_some(), seed: !seeded, late: seed::is_late(&pass.status, None) }
     }
 
     /// What is due in the release under way.
@@ -61,7 +64,8 @@ impl Due {
         // What this release seeded stays among its steps.
         let seeded =
             |database: &DatabaseStatus| database.seeded_at.is_some() && database.last(DatabaseTask::Seed).is_none();
-        Self { migration, seed: !status.database.as_ref().is_some_and(seeded) }
+        let late = seed::is_late(status, status.release.as_ref().map(|release| release.number));
+        Self { migration, seed: !status.database.as_ref().is_some_and(seeded), late }
     }
 }
 
@@ -73,7 +77,7 @@ pub fn steps(spec: &ServiceReleaseSpec, due: Due) -> Vec<Step> {
     let backup = database.backup.is_some() && is_backed_up(database, migration.is_some(), seed);
     let mut steps = Vec::new();
     let mut work = |wanted: bool, task: DatabaseTask| steps.extend(wanted.then_some(Step::Database(task)));
-    let asks_for_seed = seed && database.approval_seed() != MigrationApproval::Never;
+    let asks_for_seed = seed && database.approval_seed(due.late) != MigrationApproval::Never;
     let verified = database.verify.is_some();
     let looks = *database != Database { url_from: database.url_from.clone(), ..Database::default() };
     work(looks, DatabaseTask::Preflight);
@@ -132,7 +136,7 @@ pub fn pending(pass: &Pass<'_>) -> Option<String> {
 pub fn begin(status: &mut ServiceReleaseStatus, number: i64, spec: &ServiceReleaseSpec) {
     let known = status.database.take().unwrap_or_default();
     // What a release before left, and could not be removed, is left still.
-    let DatabaseStatus { migrations, seeded_at, maintenance_since, scratch_since, unfit_before, .. } = known;
+    let DatabaseStatus { migrations, seeded_at, maintenance_since, scratch_since, unfit_before, proven, .. } = known;
     let any =
         spec.database.is_some() || !migrations.is_empty() || maintenance_since.is_some() || scratch_since.is_some();
     let any = any || unfit_before.is_some();
@@ -143,6 +147,7 @@ pub fn begin(status: &mut ServiceReleaseStatus, number: i64, spec: &ServiceRelea
         maintenance_since,
         scratch_since,
         unfit_before,
+        proven,
         ..Default::default()
     });
 }

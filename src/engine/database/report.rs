@@ -11,7 +11,7 @@ use super::{
         plan::Step,
         report::{Report, command},
     },
-    image,
+    Due, image,
     lacking::{self, Lacking},
     onward, pinned, remedy, renewal, seed, steps,
     undo::{self, Standing},
@@ -44,6 +44,9 @@ fn approval(pass: &Pass<'_>, place: &str) -> Report {
     }
     if let Some(seed) = known.seed.as_ref().filter(|seed| !seed.risks.is_empty()) {
         facts.push(format!("the seed: {}", bounded(&seed.risks.join(", "), 300)));
+    }
+    if pinned(pass).is_some_and(|database| seed::due(pass, &database).is_some()) && Due::under_way(&pass.status).late {
+        facts.push(words::SEEDS_LATE.to_owned());
     }
     if let Some(rehearsal) = &known.rehearsal {
         let took = crate::api::Duration::from_millis(u64::try_from(rehearsal.migrated_millis).unwrap_or(0));

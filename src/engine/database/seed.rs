@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{Change, Database, DatabaseTask, MigrationApproval, Seed};
+use crate::api::{Change, Database, DatabaseTask, MigrationApproval, Seed, ServiceReleaseStatus};
 
 use super::{
     super::{
@@ -39,10 +39,19 @@ pub fn meant(pass: &Pass<'_>, change: &Change, run: Wrapped) -> Wrapped {
     Wrapped { meant: Meant { watched: watched(change), files, ..run.meant }, ..run }
 }
 
+/// Whether a seed comes to code that served before this release, or serves before the next one; also to that of a Deployment
+/// which was adopted. What a first deployment starts with may do harm in its database.
+#[must_use]
+pub fn is_late(status: &ServiceReleaseStatus, release: Option<i64>) -> bool {
+    let adopted = status.workload.as_ref().is_some_and(|workload| workload.adopted_replicas > 0);
+    let before = |release| status.stable.as_ref().is_some_and(|stable| stable.release < release);
+    adopted || release.map_or(status.stable.is_some(), before)
+}
+
 /// Whether a person has to approve it.
 pub fn asks(pass: &Pass<'_>, database: &Database) -> bool {
     let found = pass.status.database.as_ref().and_then(|known| known.seed.as_ref());
-    let asks = match database.approval_seed() {
+    let asks = match database.approval_seed(Due::under_way(&pass.status).late) {
         MigrationApproval::Never => false,
         MigrationApproval::Required => true,
         MigrationApproval::WhenDataLoss => found.is_some_and(|found| found.loses_data),

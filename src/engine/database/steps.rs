@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::{
     ApprovalKind, Change, Database, DatabaseStatus, DatabaseTask, Duration, MigratedStatus, Migration,
-    MigrationApproval, MigrationDownStatus, OnFailure, OnRollback, Proof, SchemaState, Timestamp, WorkOutcome,
-    database_status::MAX_MIGRATIONS,
+    MigrationApproval, MigrationDownStatus, OnFailure, OnRollback, Proof, ProvenBackup, SchemaState, Timestamp,
+    WorkOutcome, database_status::MAX_MIGRATIONS,
 };
 
 use super::{
@@ -115,7 +115,7 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                 let name = new_backup(pass, task, since);
                 // One that is made on the way back takes nobody's place: least of all that of the one to be restored.
                 let retention = Some(&backup.retention).filter(|_| task == DatabaseTask::Backup);
-                let known = pass.status.database.as_ref().and_then(|known| known.backup.as_ref());
+                let known = pass.status.database.as_ref();
                 let number = number(pass);
                 let task = Task::Backup {
                     name,
@@ -124,7 +124,9 @@ pub fn order(pass: &Pass<'_>, database: &Database, task: DatabaseTask, since: Ti
                     proof: backup.proof == Proof::Restore,
                     keep: retention.map(|retention| retention.keep),
                     max_age: retention.and_then(|retention| retention.max_age),
-                    spared: known.map(|known| known.name.clone()),
+                    spared: known.and_then(|known| known.backup.as_ref()).map(|known| known.name.clone()),
+                    proven: known.and_then(|known| known.proven.clone()),
+                    rehearsed: backup.proof == Proof::Skip && database.rehearsed().is_some(),
                 };
                 (DatabaseJob { task: Some(task), ..plain }, backup.timeout)
             }
@@ -451,6 +453,7 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
                 backup.started_at = backup.started_at.or(Some(work.started_at));
                 backup.ended_at = backup.ended_at.or(work.ended_at);
             }
+            proven(state(pass));
         }
         // It restored the backup, and counted its rows.
         DatabaseTask::Rehearsal => {
@@ -458,6 +461,7 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
                 backup.proven_at.get_or_insert(now);
                 backup.not_proven.clear();
             }
+            proven(state(pass));
         }
         DatabaseTask::Seed => state(pass).seeded_at = Some(now),
         _ => {}
@@ -466,6 +470,12 @@ fn done(pass: &mut Pass<'_>, database: &Database, task: DatabaseTask) {
     if task == last && state(pass).outcome(DatabaseTask::Migration) == Some(WorkOutcome::Done) {
         migrated(pass, database.migration.as_ref());
     }
+}
+
+/// The release's backup is the last that was restored, if it was: also in releases after it, and once it is made anew.
+fn proven(state: &mut DatabaseStatus) {
+    let backup = state.backup.as_ref().and_then(|backup| Some((backup.name.clone(), backup.proven_at?)));
+    state.proven = backup.map(|(name, at)| ProvenBackup { name, at }).or_else(|| state.proven.take());
 }
 
 /// The migration of this release is one that ended well.

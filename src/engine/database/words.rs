@@ -14,12 +14,15 @@ use super::{
 
 /// Behind the image that was looked at, where it is not pinned.
 pub const BY_TAG: &str = ", but it is run by its tag: that digest is of another repository than the manifest's; should the tag \
-    lead to another image by then, it is told afterwards (ImageChanged)";
+    lead to another image by then, it is told afterwards (ImageChanged): name the image by its digest, and no other is run";
 
 /// The reason where a rehearsal may have been done to the real database, or to its server.
 pub const REHEARSAL_UNKNOWN: &str = "RehearsalUnknown";
 /// What is known then.
 const ASTRAY: &str = "nobody knows what the rehearsal has done outside of its scratch database";
+
+/// Why a person is asked for a seed, whatever stands in it.
+pub const SEEDS_LATE: &str = "the seed, which is meant for the first deployment, comes to code that serves already";
 
 /// What a kind of work is, for people.
 pub const fn subject(task: DatabaseTask) -> &'static str {

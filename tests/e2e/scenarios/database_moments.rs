@@ -211,7 +211,8 @@ async fn deleted_in_maintenance_while_an_image_migrates(world: World) {
 const BEHIND_A_KEY: &str = "{maintenance: {configMap: {name: shop-mode, key: MAINTENANCE_MODE, propagationDelay: 4s}},
     database: {backup: {persistentVolumeClaim: {claimName: shop-backups}}, onRollback: Restore,
     migration: {previousRevisionCompatible: false}}, strategy: {blueGreen: {}}}";
-const SEEDED: &str = "{seed: {sql: {configMap: shop-seed, set: seed}}}";
+/// Code serves by then, and nobody is there to approve it.
+const SEEDED: &str = "{seed: {approval: Never, sql: {configMap: shop-seed, set: seed}}}";
 
 async fn in_maintenance_in_a_seed_and_in_a_restore(world: World) {
     let _volume = Volume::claimed(&world, "shop-backups").await;

@@ -47,7 +47,7 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
         steps.push(Part::Work(DatabaseTask::Rehearsal));
     }
     let asks = migration.is_some_and(|migration| migration.approval(rehearsed) != MigrationApproval::Never);
-    if asks || (seeds && seed_approval(database) != MigrationApproval::Never) {
+    if asks || (seeds && seed_approval(database, is_late(status)) != MigrationApproval::Never) {
         steps.push(Part::Approval);
     }
     if let Some(migration) = migration {
@@ -67,13 +67,23 @@ pub fn steps(spec: &ServiceReleaseSpec, status: &ServiceReleaseStatus) -> Vec<Pa
 
 /// When a person is asked for a seed: for files as for the migration, or where they lose data; for a command whose pod mounts no
 /// files where the manifest says so.
-fn seed_approval(database: &Database) -> MigrationApproval {
+fn seed_approval(database: &Database, late: bool) -> MigrationApproval {
     let Some(seed) = &database.seed else { return MigrationApproval::Never };
+    if late && seed.approval != Some(MigrationApproval::Never) {
+        return MigrationApproval::Required;
+    }
     let mounts = |pod: &serde_json::Value| pod.pointer("/spec/volumes").is_some();
     let by_files = seed.change.sql.is_some() || seed.change.template.as_ref().is_some_and(mounts);
     let migration = database.migration.as_ref().and_then(|migration| migration.approval).filter(|_| by_files);
     let default = if by_files { MigrationApproval::WhenDataLoss } else { MigrationApproval::Never };
     seed.approval.or(migration).unwrap_or(default)
+}
+
+/// Whether a seed comes to code that served before the release, be it that of a Deployment.
+fn is_late(status: &ServiceReleaseStatus) -> bool {
+    let number = status.release.as_ref().map_or(0, |release| release.number);
+    let adopted = status.workload.as_ref().is_some_and(|workload| workload.adopted_replicas > 0);
+    adopted || status.stable.as_ref().is_some_and(|stable| stable.release < number)
 }
 
 /// Whether the migration of the spec is another one than that of a release that failed.
@@ -106,7 +116,9 @@ pub fn is_approved(work: &Work, spec: &ServiceReleaseSpec) -> bool {
     let of_migration =
         migration.is_some_and(|migration| needed(migration.approval(database.rehearsed().is_some()), known.loses_data));
     // Of one that is there already nothing is looked at.
-    let of_seed = known.seed.as_ref().is_some_and(|seed| needed(seed_approval(database), seed.loses_data));
+    let of_seed = known.seed.as_ref().is_some_and(|seed| needed(seed_approval(database, false), seed.loses_data));
+    let unseeded = known.seeded_at.is_none() || known.last(DatabaseTask::Seed).is_some();
+    let of_seed = of_seed || (unseeded && seed_approval(database, is_late(status)) == MigrationApproval::Required);
     (!of_migration && !of_seed) || has_approval(status, ApprovalKind::Migration)
 }
 

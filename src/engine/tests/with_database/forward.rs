@@ -59,7 +59,7 @@ fn a_seed_that_comes_later_has_a_backup_before_it() {
     world.settle();
     assert_eq!(made(&world), ["preflight", "verify", "pods"], "what changes nothing needs none");
     world.log.clear();
-    let seed = json!({"seed": {"sql": {"configMap": "shop-seed", "set": "seed"}}});
+    let seed = json!({"seed": {"sql": {"configMap": "shop-seed", "set": "seed"}, "approval": "Never"}});
     world.edit(|spec| spec.database = serde_json::from_value(merged(kept, &seed)).unwrap());
     world.set_image("v3");
     world.settle();
@@ -76,6 +76,50 @@ fn a_seed_that_comes_later_has_a_backup_before_it() {
         _ => None,
     });
     assert_eq!(planned, Some(vec![Planned::Backup, Planned::Proof]), "whether it could be made is looked at first");
+}
+
+/// It could not be noted beside the backup, which the next one might take the place of.
+#[test]
+fn what_a_rehearsal_proved_is_handed_to_the_backups_after_it() {
+    let pod = json!({"spec": {"containers": [{"name": "tool", "image": "tool:1", "command": ["migrate"]}]}});
+    let spec = |version: &str| {
+        let migration = json!({"sql": null, "template": pod, "version": version, "previousRevisionCompatible": true, "approval": "Never"});
+        database(
+            &json!({"backup": merged(backup(), &json!({"proof": "Skip"})), "rehearsal": {}, "migration": migration}),
+        )
+    };
+    let handed = |world: &World| {
+        let of = |effect: &Effect| match effect {
+            Effect::CreateJob(new) => match &new.run {
+                Run::Database(job) => match &job.task {
+                    Some(Task::Backup { name, proven, rehearsed, .. }) => {
+                        Some((name.clone(), proven.clone(), *rehearsed))
+                    }
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        world.log.iter().filter_map(of).next_back().unwrap()
+    };
+    let mut world = world(spec("1"));
+    world.settle();
+    assert_eq!(world.phase(), Phase::Healthy, "{}", world.status().message);
+    let (first, proven, rehearsed) = handed(&world);
+    assert_eq!((proven, rehearsed), (None, true));
+    let mut release = |version: &str, report: fn(&Task) -> Option<Report>| {
+        world.report = report;
+        world.edit(|it| it.database = serde_json::from_value(spec(version)).unwrap());
+        world.set_image(version);
+        world.settle();
+        let (name, proven, _) = handed(&world);
+        (name, proven.unwrap().name, world.status().database.unwrap().proven.unwrap().name)
+    };
+    let (_, proven, still) = release("v2", bad!(Task::Rehearse { .. }, Failed));
+    assert_eq!((&proven, &still), (&first, &first), "nobody has restored the second");
+    let (third, proven, is) = release("v3", well);
+    assert_eq!((&proven, &is), (&first, &third));
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn failed(report: fn(&Task) -> Option<Report>, template: bool) -> World {
     let plain = json!({"urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}});
     let mut world = healthy(plain, &json!({}));
     world.report = report;
-    let seed = json!({"sql": {"configMap": "shop-seed", "set": "seed"}});
+    let seed = json!({"sql": {"configMap": "shop-seed", "set": "seed"}, "approval": "Never"});
     let spec = database(&json!({"backup": backup(), "rehearsal": {}, "seed": seed}));
     world.edit(|it| it.database = serde_json::from_value(spec).unwrap());
     if template {

@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use crate::{
     api::RehearsalStatus,
-    engine::{SeedDue, Seeded},
+    engine::{SEEDS_LATE, SeedDue, Seeded},
 };
 
 use super::*;
@@ -15,6 +15,11 @@ fn pod(image: &str) -> Value {
 
 fn files() -> Value {
     json!({"sql": {"configMap": "shop-seed", "set": "seed"}})
+}
+
+/// A seed that goes to code which serves already without a person's word.
+fn unasked(seed: Value) -> Value {
+    merged(seed, &json!({"approval": "Never"}))
 }
 
 /// All is well but that the schema is not as it was meant.
@@ -106,7 +111,7 @@ fn a_seed_that_is_due_is_part_of_the_rehearsal() {
 
 #[test]
 fn a_seed_that_is_not_in_the_backup_is_put_in_again_after_a_restore() {
-    let back = json!({"onRollback": "Restore", "backup": backup(), "seed": files()});
+    let back = json!({"onRollback": "Restore", "backup": backup(), "seed": unasked(files())});
     let mut world = breaking(&back, unverified);
     world.settle();
     assert_eq!(seeds(&world), 1);
@@ -138,7 +143,7 @@ fn a_seed_of_a_release_before_is_in_the_backup() {
 
 #[test]
 fn a_migration_that_is_taken_back_takes_its_seed_along() {
-    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"sql": {"configMap": "shop-2"}}, "seed": files()});
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"sql": {"configMap": "shop-2"}}, "seed": unasked(files())});
     let mut world = breaking(&down, unverified);
     world.settle();
     assert_eq!((world.phase(), schema(&world)), (Phase::RolledBack, SchemaState::Undone), "{}", world.status().message);
@@ -156,7 +161,7 @@ fn a_migration_that_is_taken_back_takes_its_seed_along() {
 
 #[test]
 fn a_command_that_takes_a_migration_back_is_told_of_the_seed() {
-    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"template": pod("down:1"), "approval": "Never"}, "seed": {"template": pod("seed:1")}});
+    let down = json!({"onRollback": "MigrateDown", "migrationDown": {"template": pod("down:1"), "approval": "Never"}, "seed": unasked(json!({"template": pod("seed:1")}))});
     let mut world = breaking(&down, unverified);
     world.settle();
     let wrapped: Vec<_> = told(&world)
@@ -197,7 +202,7 @@ fn a_seed_by_a_pod_has_one_record_for_the_object_whatever_its_image_is() {
 #[test]
 fn a_seed_of_which_nobody_knows_halts_whatever_the_manifest_says() {
     for automatic in [true, false] {
-        let seed = database(&json!({"seed": {"template": pod("seed:1")}}));
+        let seed = database(&json!({"seed": unasked(json!({"template": pod("seed:1")}))}));
         let mut world = healthy(database(&json!({})), &json!({"rollback": {"automatic": automatic}}));
         world.report = |task| match task {
             Task::Wrap(_) => {
@@ -229,7 +234,7 @@ fn a_seed_of_which_nobody_knows_halts_whatever_the_manifest_says() {
 fn a_person_may_leave_a_seed_of_which_nobody_knows_as_it_is() {
     let mut world = healthy(database(&json!({})), &json!({}));
     world.report = bad!(Task::Wrap(_), Unknown);
-    let seed = database(&json!({"seed": {"template": pod("seed:1")}}));
+    let seed = database(&json!({"seed": unasked(json!({"template": pod("seed:1")}))}));
     world.edit(|spec| spec.database = serde_json::from_value(seed).unwrap());
     world.set_image("v2");
     world.settle();
@@ -339,4 +344,66 @@ fn a_seed_that_is_in_the_database_is_no_part_of_a_plan() {
         known.plan_hash
     };
     assert_eq!(plans(&json!({"seed": files()})), plans(&json!({})));
+}
+
+/// What a first deployment starts with may do harm in the database of code that serves.
+#[rstest]
+#[case::files(json!({"seed": files()}), true)]
+#[case::an_image(json!({"seed": {"template": pod("seed:1")}}), true)]
+#[case::whatever_the_migration_says(json!({"migration": template("Never"), "seed": files()}), true)]
+#[case::never(json!({"seed": unasked(files())}), false)]
+fn a_seed_that_comes_to_code_that_serves_waits_for_a_person(#[case] more: Value, #[case] asks: bool) {
+    let before = merged(more.clone(), &json!({"seed": null}));
+    let mut world = healthy(database(&before), &json!({}));
+    world.edit(|spec| spec.database = serde_json::from_value(database(&more)).unwrap());
+    world.set_image("v2");
+    world.settle();
+    let status = world.status();
+    if !asks {
+        assert_eq!((status.phase, seeds(&world)), (Phase::Healthy, 1), "{}", status.message);
+        return;
+    }
+    assert_eq!(status.reason, "MigrationAwaitsApproval", "{}", status.message);
+    assert!(status.message.contains(SEEDS_LATE), "{}", status.message);
+    assert_eq!(made(&world), ["preflight"]);
+    approved(&mut world, ApprovalKind::Migration);
+    assert_eq!((world.phase(), seeds(&world)), (Phase::Healthy, 1), "{}", world.status().message);
+    world.set_image("v3");
+    world.settle();
+    assert_eq!((world.phase(), seeds(&world)), (Phase::Healthy, 1), "it is there: {}", world.status().message);
+}
+
+/// What served without a database, or was adopted with one, has never migrated it.
+#[test]
+fn a_seed_that_comes_with_the_database_to_code_that_serves_waits_for_a_person() {
+    let plain = json!({"urlFrom": {"secretKeyRef": {"name": "shop-db", "key": "URL"}}});
+    let mut served = healthy(plain, &json!({}));
+    served.set_image("v2");
+    let mut adopted = super::super::world::adopted();
+    adopted.report = well;
+    for mut world in [served, adopted] {
+        world.edit(|spec| spec.database = serde_json::from_value(database(&json!({"seed": files()}))).unwrap());
+        world.settle();
+        assert_eq!(world.status().reason, "MigrationAwaitsApproval", "{}", world.status().message);
+        assert!(world.status().message.contains(SEEDS_LATE), "{}", world.status().message);
+        assert_eq!(made(&world), ["preflight"]);
+        approved(&mut world, ApprovalKind::Migration);
+        assert_eq!((world.phase(), seeds(&world)), (Phase::Healthy, 1), "{}", world.status().message);
+    }
+}
+
+/// A first deployment that fails after its migration has no code that serves.
+#[test]
+fn a_first_deployment_that_is_tried_again_asks_nobody() {
+    let mut world = world(database(&json!({"seed": files()})));
+    world.report = |task| match task {
+        Task::Migrate(run) if run.set == "seed" => Some(reported(WorkOutcome::Failed, "a duplicate key")),
+        _ => well(task),
+    };
+    world.settle();
+    assert_eq!(world.status().reason, "FirstRevisionFailed", "{}", world.status().message);
+    world.report = well;
+    world.set_image("v2");
+    world.settle();
+    assert_eq!((world.phase(), world.stable()), (Phase::Healthy, "v2".into()), "{}", world.status().message);
 }

@@ -108,7 +108,7 @@ fn a_retry_after_an_unknown_end_asks_about_the_try_that_was_ordered() {
 
 #[test]
 fn the_end_of_a_seed_is_looked_for_in_the_same_way() {
-    let seed = json!({"seed": {"template": pod()}});
+    let seed = json!({"seed": {"template": pod(), "approval": "Never"}});
     let mut world = commanded(&seed, |task| match task {
         Task::Wrap(wrapped) if wrapped.plan.starts_with("seed/") => None,
         _ => well(task),
