@@ -51,6 +51,6 @@ impl<'a> Forward<'a> {
         };
         let migration = database.migration.as_ref().filter(|_| due.migration);
         migration.is_some_and(|it| asks(it.approval(database.rehearsed().is_some()), self.migration))
-            || (due.seed && asks(database.approval_seed(), self.seed))
+            || (due.seed && asks(database.approval_seed(due.late), self.seed))
     }
 }
