@@ -87,7 +87,7 @@ impl Case {
                 3 => command(&mut rng),
                 4 => pass(&mut rng),
                 5 if rng.chance(30) => pods(&mut rng),
-                6 => Event::Away(rng.pick(&[6, 12, 30])),
+                6..9 if case.setup.metric == Some(Watched::Web) => Event::Away(rng.pick(&[6, 12, 30])),
                 _ => Event::Settle(rng.pick(&[4, 6, 12])),
             });
         }

@@ -285,7 +285,7 @@ fn opposes(kind: Watched, reply: &Reply) -> bool {
         Reply::Windows { windows, .. } => windows.iter().any(|it| it.events >= FEW),
         Reply::Noted { reply, .. } => opposes(kind, reply),
         Reply::NoData(_) | Reply::ProviderError(_) | Reply::Senseless(_) | Reply::Refused(_) => kind == Watched::Strict,
-        Reply::NoProvider(_) | Reply::Check { .. } => false,
+        Reply::NoProvider(_) | Reply::Check { .. } | Reply::Unread(_) => false,
     }
 }
 
