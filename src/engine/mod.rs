@@ -68,8 +68,8 @@ pub use observed::{
 };
 pub use providers::unknown as no_provider;
 pub use task::{
-    AsApplied, Contents, DatabaseJob, MIGRATION, MOST_REPORT, MapVolume, Meant, Mounted, Planned, Report, SeedDue, Seeded,
-    SqlRun, Task, TaskPod, Try, Wrapped,
+    AsApplied, Contents, DatabaseJob, MIGRATION, MOST_REPORT, MapVolume, Meant, Mounted, Planned, Report, SeedDue,
+    Seeded, SqlRun, Task, TaskPod, Try, Wrapped,
 };
 pub use templates::wanted as wants_templates;
 pub use traffic::{NO_REVISION, selection};

@@ -214,7 +214,7 @@ fn move_weight(pass: &mut Pass<'_>, stable: &Revision, enough: i32) -> bool {
 }
 
 /// The candidate never had traffic, so that no connection can be open to it.
-fn candidate_untouched(pass: &Pass<'_>) -> bool {
+pub fn candidate_untouched(pass: &Pass<'_>) -> bool {
     pass.status.rollback.as_ref().is_some_and(|rollback| rollback.from_weight == 0 && !rollback.probed)
 }
 

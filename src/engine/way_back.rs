@@ -7,7 +7,7 @@ use super::{
     observed::Revision,
     pass::Pass,
     plan::{Policy, Shift},
-    ratio, route, trouble,
+    ratio, retreat, route, trouble,
 };
 
 /// Whether both revisions may serve behind one Service on the way back: by ratio they always do. Otherwise only
@@ -29,7 +29,7 @@ pub fn goes_behind_page(pass: &Pass<'_>, policy: &Policy) -> bool {
     };
     let traffics = pass.traffics();
     let back = traffics.selection() == Selection::Revision(stable.hash.clone())
-        && traffics.serving(stable) > 0
+        && (traffics.serving(stable) > 0 || retreat::candidate_untouched(pass))
         && traffics.only(&stable.hash);
     let is_on = pass.status.route.as_ref().is_some_and(|route| route.maintenance);
     !back && (is_on || stable.warm() >= policy.bounds(pass.replicas()).enough())

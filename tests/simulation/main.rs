@@ -97,7 +97,7 @@ const LEAST_CELLS: usize = 700;
 #[test]
 fn the_engine_keeps_every_invariant() {
     let seed = env("SIM_SEED", 1_000_000);
-    let steps = env("SIM_STEPS", 100_000);
+    let steps = env("SIM_STEPS", 125_000);
     match sweep(Case::generate, seed, steps) {
         Ok(coverage) => {
             println!("{}", coverage.table());
@@ -180,7 +180,7 @@ const LEAST_CELLS_OBSERVED: usize = 120;
 
 #[test]
 fn the_engine_keeps_every_invariant_under_observation() {
-    let seed = env("SIM_SEED", 11_000_000);
+    let seed = env("SIM_SEED", 11_300_000);
     let steps = env("SIM_STEPS", 60_000);
     match sweep(Case::observed, seed, steps) {
         Ok(coverage) => {

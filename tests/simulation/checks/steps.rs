@@ -244,7 +244,9 @@ impl Checker {
                 Watched::Compare => reached,
                 _ => reached.plus(interval),
             });
-            let fresh = it.measured_at.is_some_and(|at| at >= from.started_at && shown.is_some_and(|from| at >= from) && is_recent(work, plan, at));
+            let fresh = it.measured_at.is_some_and(|at| {
+                at >= from.started_at && shown.is_some_and(|from| at >= from) && is_recent(work, plan, at)
+            });
             (fresh || kind == Watched::Restarts) && metrics::is_shown(kind, it, desired(old))
         });
         self.require(desired(new) <= desired(old) || good, "T2", || {
