@@ -11,7 +11,7 @@ use super::{
     effect::Event,
     forward::may_advance,
     inquiry::{Ask, HttpQuestion, Question, Reply},
-    logs,
+    logs, observation,
     pass::Pass,
     plan::Policy,
     report::{command, kubectl},
@@ -377,12 +377,12 @@ fn record(pass: &mut Pass<'_>, state: CheckStatus) {
 pub fn end_unasked(pass: &mut Pass<'_>) {
     let release = pass.status.release.as_ref().map(|release| release.number);
     let step = pass.status.step.as_ref().filter(|_| !retreat::under_way(pass)).map(|step| step.index);
-    let observed = pass.status.observation.as_ref().is_some_and(|state| state.failure.is_none());
+    let observed = observation::asked(pass);
     let back = pass.status.rollback.as_ref().is_some_and(|rollback| rollback.completed_at.is_some());
     for state in &mut pass.status.checks {
         let is_asked = match state.step {
             0 if state.when == Moment::AfterRollback => back && step.is_none(),
-            0 => observed,
+            0 => observed.contains(&state.name),
             index => step == Some(index),
         };
         if state.outcome == CheckOutcome::Running && !(is_asked && Some(state.release) == release) {

@@ -163,6 +163,17 @@ fn look_at_readiness(pass: &Pass<'_>) -> Option<(String, String)> {
     Some((trouble::NOT_READY.to_owned(), lost))
 }
 
+/// The checks that are asked now, as [`drive`] does: beside a failure that waits for a person those that can still take the release back.
+pub fn asked(pass: &Pass<'_>) -> Vec<String> {
+    let Some(state) = &pass.status.observation else { return Vec::new() };
+    let policy = pass.policy();
+    if state.failure.is_some() && !may_go_back(pass, &policy, state) {
+        return Vec::new();
+    }
+    let checks = policy.checks.iter().filter(|check| is_asked(check) && acts(check, state));
+    checks.map(|check| check.name.clone()).collect()
+}
+
 /// Whether a check is asked after the promotion.
 fn is_asked(check: &Check) -> bool {
     check.every.is_some() || check.when.contains(&Moment::AfterPromotion)

@@ -490,6 +490,33 @@ fn what_serves_and_has_failed_is_told_before_what_waits(
     assert_eq!((world.phase(), world.stable().as_str()), (phase, stable), "{}", world.status().message);
 }
 
+/// A probe that has begun was ended by the failure of before and began again, in each pass.
+#[rstest]
+#[case::all_is_well(false, "v3")]
+#[case::it_fails(true, "v2")]
+fn a_probe_of_several_attempts_goes_on_beside_a_failure_that_waits_for_a_person(
+    #[case] fails: bool,
+    #[case] stable: &str,
+) {
+    let mut world = observed(blue_green());
+    world.edit(|spec| {
+        let told = json!({"name": "told", "when": ["AfterPromotion"], "onFailure": "Hold", "http": {}});
+        let probe =
+            json!({"name": "probe", "when": [], "every": "20s", "failureThreshold": 2, "interval": "5s", "http": {}});
+        spec.checks = serde_json::from_value(json!([told, probe])).unwrap();
+    });
+    world.set_image("v3");
+    world.reply = |question| Some(if question.id.contains("told") { wrong() } else { right() });
+    seconds(&mut world, 60);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::Observing, "ObservationFailed"), "{}", status.message);
+    if fails {
+        world.reply = |_| Some(wrong());
+    }
+    seconds(&mut world, 120);
+    assert_eq!(world.stable(), stable, "{}", world.status().message);
+}
+
 /// A container of v2 ended when the release began, and was started again.
 fn end_at_the_beginning(image: &str, pod: &mut Pod, reason: &str) {
     if image == "v2" && pod.name.ends_with("-0") {
