@@ -447,9 +447,6 @@ pub const ANALYSED: &[Mutant] = &[
             }
         })
     }),
-    mutant("takes a Pass of before a time in which nobody measured for one of now", "T2", |release, seen, now| {
-        with_seen(release, seen, now, |seen| seen.asking_since = None)
-    }),
     mutant("acts on dry runs", "T2", |release, seen, now| {
         with_metrics(release, seen, now, |metric| metric.dry_run = false)
     }),
