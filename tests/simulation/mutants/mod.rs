@@ -145,12 +145,6 @@ pub const MUTANTS: &[Mutant] = &[
         }
         decision
     }),
-    mutant("does not see containers that are started again without a back-off", "T2", |release, seen, now| {
-        with_seen(release, seen, now, |seen| {
-            let all = seen.revisions.iter_mut().flat_map(|set| &mut set.pods).flat_map(|pod| &mut pod.containers);
-            all.for_each(|container| container.restarts = 0);
-        })
-    }),
     mutant("forgets the latch", "R3", |release, seen, now| {
         with_status(release, seen, now, |status| {
             for failed in &mut status.failed_revisions {
