@@ -54,7 +54,7 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
     // What is about to fail is waited for.
     let problem = pass.status.stable.as_ref().and_then(|stable| stable.problem.as_ref());
     let mut open = problem.and_then(trouble::fails_at).is_some();
-    for check in policy.checks.iter().filter(|check| is_asked(check) && acts(check, &state)) {
+    for check in acting(&policy, &state) {
         let since = due(pass, check, &state, &policy);
         let at = checks::At { when: Moment::AfterPromotion, step: 0, since };
         match checks::ask(pass, &policy, at, std::slice::from_ref(&check.name)) {
@@ -170,8 +170,12 @@ pub fn asked(pass: &Pass<'_>) -> Vec<String> {
     if state.failure.is_some() && !may_go_back(pass, &policy, state) {
         return Vec::new();
     }
-    let checks = policy.checks.iter().filter(|check| is_asked(check) && acts(check, state));
-    checks.map(|check| check.name.clone()).collect()
+    acting(&policy, state).map(|check| check.name.clone()).collect()
+}
+
+/// The checks of after the promotion, but for those of which a failure would say nothing new.
+fn acting<'a>(policy: &'a Policy, state: &ObservationStatus) -> impl Iterator<Item = &'a Check> {
+    policy.checks.iter().filter(|check| is_asked(check) && acts(check, state))
 }
 
 /// Whether a check is asked after the promotion.

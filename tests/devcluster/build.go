@@ -288,11 +288,7 @@ func lockFile(path string) (func(), error) {
 // copyStages puts KWOK's own descriptions of how nodes behave beside the program. Those of pods
 // are ours (config/stages.yaml), so that tests can have pods that fail.
 func copyStages(p program, dir string) error {
-	source, err := sourceDir()
-	if err != nil {
-		return err
-	}
-	kwok, err := moduleDir(filepath.Join(source, p.module), "sigs.k8s.io/kwok")
+	kwok, err := p.sourcesOf("sigs.k8s.io/kwok")
 	if err != nil {
 		return err
 	}
@@ -311,6 +307,15 @@ func copyStages(p program, dir string) error {
 		}
 	}
 	return os.WriteFile(filepath.Join(dir, "stages.yaml"), all.Bytes(), 0o644)
+}
+
+// sourcesOf is where Go keeps the sources of a module that the program's own requires.
+func (p program) sourcesOf(name string) (string, error) {
+	source, err := sourceDir()
+	if err != nil {
+		return "", err
+	}
+	return moduleDir(filepath.Join(source, p.module), name)
 }
 
 // moduleDir is where Go keeps the sources of a module that another one requires.

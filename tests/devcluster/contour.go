@@ -44,11 +44,7 @@ func envoyArgs(c *Cluster) []string {
 
 // copyContourCRDs puts Contour's own CRDs beside the program, one file for each.
 func copyContourCRDs(p program, dir string) error {
-	source, err := sourceDir()
-	if err != nil {
-		return err
-	}
-	from, err := moduleDir(filepath.Join(source, p.module), "github.com/projectcontour/contour")
+	from, err := p.sourcesOf("github.com/projectcontour/contour")
 	if err != nil {
 		return err
 	}

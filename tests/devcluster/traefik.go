@@ -40,11 +40,7 @@ func traefikArgs(c *Cluster) []string {
 
 // copyTraefikCRDs puts Traefik's own CRDs beside the program: those of TraefikServices and what leads to them.
 func copyTraefikCRDs(p program, dir string) error {
-	source, err := sourceDir()
-	if err != nil {
-		return err
-	}
-	from, err := moduleDir(filepath.Join(source, p.module), "github.com/traefik/traefik/v3")
+	from, err := p.sourcesOf("github.com/traefik/traefik/v3")
 	if err != nil {
 		return err
 	}
