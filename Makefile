@@ -11,7 +11,8 @@ help: ## list the targets
 demo: ## five releases on a real cluster, two of them bad, under a client that counts (30 min cold, 2 min warm)
 	@deploy/demo/run
 
-# In the order of what they cost. Each can be run by itself.
+# In the order of what they cost. Each can be run by itself. Cargo unites the features of the packages that it is asked for:
+# it is always asked for the whole workspace, and for tests, or the dependencies would be built again and again.
 STAGES := lint unit simulation metrics database packaging api e2e
 
 test: ## everything: the stages below, one after the other
@@ -20,33 +21,33 @@ test: ## everything: the stages below, one after the other
 lint: ## format, clippy, docs
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	cargo clippy --quiet --test e2e -- -D warnings
+	cargo clippy --quiet --workspace --test e2e -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 	cd tests/devcluster && test -z "$$(gofmt -l .)" && go vet .
 
 unit: ## tests of the parts and of the test application, generated files
 	cargo test --quiet --workspace --lib --bins
-	cargo test --quiet -p testapp
+	cargo test --quiet --workspace --test load --test serve
 
 simulation: ## the engine in an unfair cluster in memory, and mutants of it
-	cargo test --quiet --test simulation -- --nocapture
+	cargo test --quiet --workspace --test simulation -- --nocapture
 
 metrics: ## the provider and the ready-made templates, on a Prometheus of this machine
-	PROMETHEUS="$$(tests/devcluster/devcluster tool prometheus)" cargo test --quiet --test metrics
+	PROMETHEUS="$$(tests/devcluster/devcluster tool prometheus)" cargo test --quiet --workspace --test metrics
 
 database: ## migrations on a PostgreSQL of this machine, broken off at every message (POSTGRES=/usr/lib/postgresql/17/bin for another one)
 	@tests/devcluster/devcluster tool postgres >/dev/null
-	PATH="$${POSTGRES:-/usr/lib/postgresql/15/bin}:$$PATH" PGBOUNCER="$$(tests/devcluster/devcluster tool pgbouncer)" cargo test --quiet --test database
+	PATH="$${POSTGRES:-/usr/lib/postgresql/15/bin}:$$PATH" PGBOUNCER="$$(tests/devcluster/devcluster tool pgbouncer)" cargo test --quiet --workspace --test database
 
 packaging: ## chart, kustomize, generated files, roles, admission policy, examples, Argo CD scripts; on simulated nodes
 	cd tests/packaging && test -z "$$(gofmt -l .)" && go vet . && go test -count=1 -timeout=60m .
 
 api: ## the controller on simulated nodes, with faults between it and the API server
 	@DEVCLUSTER_NAME=api tests/devcluster/devcluster up --nodes simulated --addons gateway
-	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --test api
+	KUBECONFIG="$$(tests/devcluster/devcluster --name api kubeconfig)" DEVCLUSTER_NAME=api cargo test --quiet --workspace --test api
 
 e2e: ## scenarios on a real cluster, under a client that never retries (ARGS='words of names' or --list)
-	@bash -euc 'export ADDONS="metrics-server gateway contour prometheus" TOOLS="k6 postgres prisma flyway golang-migrate"; source tests/setup/env.sh; cargo test --quiet --test e2e -- $(ARGS)'
+	@bash -euc 'export ADDONS="metrics-server gateway contour prometheus" TOOLS="k6 postgres prisma flyway golang-migrate" BUILD="test --no-run --test e2e --test serve"; source tests/setup/env.sh; cargo test --quiet --workspace --test e2e -- $(ARGS)'
 
 bench: ## figures beside the peers', on simulated nodes, into target/bench.md (BENCH=--five-hundred for more), then bench-judge, bench-gateway
 	@echo "takes about 15 minutes after the build; leave the machine alone meanwhile"
@@ -66,7 +67,7 @@ bench-gateway: ## what shifts over a real gateway cost, and how long a rollback 
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-gateway.md; \
 		{ echo "| what is watched | failed requests | from what shows it (the first bad sample, the status of a pod, or that it was told) to the last request given to the candidate: least / median / greatest (each run), s | the same from the moment it was told to be bad |"; \
 		  echo "| --- | ---: | --- | --- |"; } >target/bench-rollback.md; \
-		cargo test --quiet --test e2e -- --bench $(ARGS); cat target/bench-gateway.md target/bench-rollback.md'
+		cargo test --quiet --workspace --test e2e -- --bench $(ARGS); cat target/bench-gateway.md target/bench-rollback.md'
 
 generate: ## write what is generated: crds/ from the types, copies and manifests under charts/ and deploy/
 	@cargo build --quiet --bin service-release-operator

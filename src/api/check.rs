@@ -37,7 +37,9 @@ pub struct Check {
     pub keys: Vec<KeysOf>,
     /// Lines of the candidate's log, counted since the check was asked last in this release, or since the release began. Only
     /// what the kubelet still has: it keeps the newest file of a log (10 MiB by default) and none of a pod that is gone,
-    /// so that a container which says much is to be asked often. A log that cannot be read within timeout is a wrong answer.
+    /// so that a container which says much is to be asked often. A log that cannot be read
+    /// says nothing of the candidate: it is asked for again, and after progressDeadlineSeconds a person is waited for in place
+    /// of a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogsCheck>,
     /// A question to a database.
@@ -68,7 +70,7 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
     /// How long an answer may take: of http and logs at most 60s, default 5s; of job, keys and sql at most 24h, default 10m.
-    /// None in time is a wrong one.
+    /// None in time is a wrong one, but for logs that cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// What becomes of the release when the check fails. Default Rollback.
@@ -197,7 +199,8 @@ pub struct JobCheck {
     /// environment variables RELEASE_NAMESPACE, RELEASE_NAME, RELEASE_REVISION, RELEASE_SERVICE and
     /// RELEASE_CANDIDATE_SERVICE are set, unless the template sets them. The last is traffic.candidateService before the
     /// promotion (without that field it is not set: no Service leads to the candidate alone) and traffic.service after
-    /// it, and after a rollback. What the container writes to
+    /// it, and after a rollback. Where pods are asked the Job is made two seconds after its moment: nodes follow the
+    /// EndpointSlices of a Service a little later (kube-proxy's minSyncPeriod is 1s by default). What the container writes to
     /// /dev/termination-log, or the end of its log, stands in the check's message when it fails.
     #[schemars(schema_with = "pod_template")]
     pub template: Value,

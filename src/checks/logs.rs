@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::AsyncReadExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::LogParams};
 use regex::Regex;
@@ -27,8 +28,8 @@ const SHARE: u32 = 4;
 /// How long a look at logs goes on, and up to when.
 #[derive(Clone, Copy)]
 struct Look {
-    /// When it is too late.
-    until: Instant,
+    /// How long the pattern may take with what is read at once.
+    limit: Duration,
     /// Lines that were written after this are for the next look, which begins here.
     end: jiff::Timestamp,
 }
@@ -55,7 +56,7 @@ enum Trouble {
 pub async fn ask(client: &Client, question: &LogsQuestion, end: Timestamp) -> Reply {
     let started = Instant::now();
     let limit = Duration::from_millis(question.timeout.as_millis());
-    let look = Look { until: started + limit, end: end.inner() };
+    let look = Look { limit: limit / 2, end: end.inner() };
     let mut tally = Tally::default();
     let counted = tokio::time::timeout(limit, count(client, question, look, &mut tally)).await;
     let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -172,22 +173,34 @@ async fn read(
     // A kubelet that does not answer at all leaves time for the others.
     let parts = if question.pods.len() > 1 { SHARE } else { 1 };
     let limit = Duration::from_millis(question.timeout.as_millis()) / parts;
-    let status = match tokio::time::timeout(limit, api.logs(pod, &params)).await {
+    let status = match tokio::time::timeout(limit, text(api, pod, &params)).await {
         Ok(Ok(log)) => return Ok(Some(log)),
         Ok(Err(kube::Error::Api(status))) => status,
         Ok(Err(error)) => return Err(Trouble::Unread(format!("log of pod {pod}: {error}"))),
         Err(_) => return Err(Trouble::Unread(format!("log of pod {pod}: its node does not answer"))),
     };
     let told = format!("log of pod {pod}: {}", status.message);
+    let says = |text: &str| status.message.contains(text);
     match status.code {
-        // A pod that is gone, or has not begun, has said nothing.
-        404 => Ok(None),
-        400 if status.message.contains("waiting to start") => Ok(None),
+        // A pod that is gone has said nothing. A kubelet that has just begun knows none of its pods yet: that is its own 404.
+        404 if status.details.as_ref().is_some_and(|details| details.kind == "pods") => Ok(None),
+        // Nor has one that has not begun.
+        400 if says("waiting to start") || says("does not have a host assigned") => Ok(None),
         // The kubelet has removed it.
         400 if previous => Ok(None),
-        400 => Err(Trouble::Fault(told)),
+        // The API server's word of a container that the pod does not have.
+        400 if says("is not valid for pod") => Err(Trouble::Fault(told)),
         _ => Err(Trouble::Unread(told)),
     }
+}
+
+/// A log as text. Containers write what they like, and the API server cuts a log off after a number of bytes, also in the
+/// middle of a letter.
+async fn text(api: &Api<Pod>, pod: &str, params: &LogParams) -> kube::Result<String> {
+    let mut bytes = Vec::new();
+    let mut log = std::pin::pin!(api.log_stream(pod, params).await?);
+    log.read_to_end(&mut bytes).await.map_err(|error| kube::Error::Service(error.into()))?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Counts the lines of the beginning of a log, and says from when on the rest is to be read if the API server has cut it
@@ -235,9 +248,9 @@ fn matching(log: &str, since: Timestamp, pattern: &Regex, look: Look) -> Result<
         let (time, text) = str::split_once(line, ' ').unwrap_or((line, ""));
         time.parse::<jiff::Timestamp>().is_ok_and(|time| time > since.inner() && time <= look.end).then_some(text)
     };
-    let mut lines = 0;
+    let (mut lines, began) = (0, Instant::now());
     for text in log.lines().filter_map(newer) {
-        if Instant::now() >= look.until {
+        if began.elapsed() >= look.limit {
             return Err("pattern takes too long with so much log: make it simpler, or timeout longer".into());
         }
         lines += usize::from(pattern.is_match(&text[..text.floor_char_boundary(LONGEST_LINE)]));
@@ -250,7 +263,7 @@ mod tests {
     use super::*;
 
     fn later() -> Look {
-        Look { until: Instant::now() + Duration::from_secs(600), end: jiff::Timestamp::MAX }
+        Look { limit: Duration::from_secs(600), end: jiff::Timestamp::MAX }
     }
 
     #[test]
@@ -260,7 +273,7 @@ mod tests {
             line,
             Timestamp::from_millis(0),
             &compile("error").unwrap(),
-            Look { until: Instant::now(), ..later() },
+            Look { limit: Duration::ZERO, ..later() },
         );
         assert!(found.unwrap_err().starts_with("pattern takes too long"));
         assert!(compile("[01]{50000}").is_err(), "a pattern of any size");
@@ -408,14 +421,28 @@ mod tests {
                     }
                     Some("bad") => (200, "2026-01-01T00:00:07Z error\n".to_owned()),
                     Some("good") => (200, String::new()),
-                    _ => {
-                        let message = "dial tcp 10.0.0.5:10250: connect: connection refused";
-                        let status = serde_json::json!({"code": code, "message": message, "status": "Failure"});
+                    Some("bytes") => (200, "2026-01-01T00:00:07Z error \u{e4}\n".to_owned()),
+                    other => {
+                        let (message, kind) = match other.unwrap_or_default() {
+                            "gone" => ("pods \"gone\" not found", "pods"),
+                            "unknown" => ("pod \"unknown\" does not exist", "pods/log"),
+                            "unbound" => ("pod unbound does not have a host assigned", "pods"),
+                            "begins" => {
+                                ("container \"app\" in pod \"begins\" is waiting to start: ContainerCreating", "pods")
+                            }
+                            "bound" => ("container \"app\" in pod \"bound\" is not available", "pods"),
+                            "other" => ("container sidecar is not valid for pod other", "pods"),
+                            _ => ("dial tcp 10.0.0.5:10250: connect: connection refused", "pods"),
+                        };
+                        let details = serde_json::json!({"kind": kind});
+                        let status = serde_json::json!({"code": code, "message": message, "status": "Failure", "details": details});
                         (code, status.to_string())
                     }
                 };
-                respond
-                    .send_response(http::Response::builder().status(code).body(Body::from(text.into_bytes())).unwrap());
+                // One byte of Latin-1, which is no UTF-8.
+                let text = text.replace('\u{e4}', "\u{1}").into_bytes();
+                let text: Vec<u8> = text.into_iter().map(|byte| if byte == 1 { 0xe4 } else { byte }).collect();
+                respond.send_response(http::Response::builder().status(code).body(Body::from(text)).unwrap());
             }
         });
         let end = Timestamp::new("2026-01-01T00:01:00Z".parse().unwrap());
@@ -432,7 +459,13 @@ mod tests {
     #[case::the_api_server_has_no_time(&["lost", "good"], 429, Err(REFUSED))]
     #[case::its_node_is_silent(&["silent", "good"], 0, Err(SILENT))]
     #[case::too_many_lines_are_too_many(&["silent", "lost", "bad"], 500, Ok("1 lines match error, max 0"))]
-    #[case::there_is_no_such_container(&["lost"], 400, Ok("log of pod lost: dial tcp 10.0.0.5:10250: connect: connection refused"))]
+    #[case::there_is_no_such_container(&["other"], 400, Ok("log of pod other: container sidecar is not valid for pod other"))]
+    #[case::its_node_does_not_know_it_yet(&["unknown", "good"], 404, Err("no answer within 1s: log of pod unknown: pod \"unknown\" does not exist"))]
+    #[case::its_containers_are_not_known_yet(&["bound"], 400, Err("no answer within 1s: log of pod bound: container \"app\" in pod \"bound\" is not available"))]
+    #[case::it_is_gone(&["gone", "bad"], 404, Ok("1 lines match error, max 0"))]
+    #[case::it_has_no_node(&["unbound", "bad"], 400, Ok("1 lines match error, max 0"))]
+    #[case::it_has_not_begun(&["begins", "bad"], 400, Ok("1 lines match error, max 0"))]
+    #[case::it_writes_what_is_no_text(&["bytes"], 200, Ok("1 lines match error, max 0"))]
     #[tokio::test]
     async fn a_log_that_nobody_gives_says_nothing_of_the_candidate(
         #[case] pods: &[&str],

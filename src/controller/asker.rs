@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use tokio::{sync::Semaphore, task::AbortHandle};
+use tokio::{
+    sync::{AcquireError, Semaphore},
+    task::AbortHandle,
+};
 
 use crate::{
     api::Timestamp,
@@ -22,8 +25,9 @@ use super::{key::Key, queue::Queue};
 const MOST: usize = 16;
 /// So many are known before those whom nobody asks for are forgotten.
 const FORGOTTEN: usize = 256;
-/// Logs that are read at the same time: each may be some MiB.
+/// Logs that are read at the same time for one namespace, and in all: each may be some MiB.
 const MOST_LOGS: usize = 4;
+const MOST_LOGS_IN_ALL: usize = 16;
 
 /// See the module.
 pub struct Asker {
@@ -39,28 +43,46 @@ pub struct Asker {
 }
 
 /// Who asks how much at the same time.
-#[derive(Default)]
-struct Turns(Mutex<HashMap<Whom, Arc<Semaphore>>>);
+struct Turns {
+    all: Mutex<HashMap<Whom, Arc<Semaphore>>>,
+    logs: Arc<Semaphore>,
+}
 
 /// Who shares turns.
 #[derive(PartialEq, Eq, Hash)]
 enum Whom {
     /// Checks by HTTP of a namespace.
     Http(Arc<str>),
-    /// Whoever reads logs.
-    Logs,
+    /// Logs of a namespace.
+    Logs(Arc<str>),
     /// Metrics of a provider and a namespace.
     Metrics(String, Arc<str>),
 }
 
+impl Default for Turns {
+    fn default() -> Self {
+        Self { all: Mutex::default(), logs: Arc::new(Semaphore::new(MOST_LOGS_IN_ALL)) }
+    }
+}
+
 impl Turns {
+    /// Waits for the turn of a question, which lasts as long as what is returned.
+    async fn wait(&self, key: &Key, ask: &Ask) -> Result<impl Sized + use<>, AcquireError> {
+        let own = self.of(key, ask).acquire_owned().await?;
+        let among_all = match ask {
+            Ask::Logs(_) => Some(self.logs.clone().acquire_owned().await?),
+            Ask::Http(_) | Ask::Metric { .. } => None,
+        };
+        Ok((own, among_all))
+    }
+
     fn of(&self, key: &Key, ask: &Ask) -> Arc<Semaphore> {
         let (whom, most) = match ask {
             Ask::Http(_) => (Whom::Http(key.namespace.clone()), MOST),
-            Ask::Logs(_) => (Whom::Logs, MOST_LOGS),
+            Ask::Logs(_) => (Whom::Logs(key.namespace.clone()), MOST_LOGS),
             Ask::Metric { provider, .. } => (Whom::Metrics(provider.clone(), key.namespace.clone()), MOST),
         };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         // Those whom nobody waits for are forgotten, so that names come and go.
         if all.len() > FORGOTTEN {
             all.retain(|_, turns| Arc::strong_count(turns) > 1);
@@ -172,7 +194,7 @@ impl Asker {
         let asker = self.clone();
         let task = tokio::spawn(async move {
             let Question { id, ask } = question;
-            let Ok(_turn) = asker.turns.of(&key, &ask).acquire_owned().await else { return };
+            let Ok(_turn) = asker.turns.wait(&key, &ask).await else { return };
             let began = Timestamp::new(jiff::Timestamp::now());
             let reply = asker.reply(&ask, began).await;
             let at = match (&ask, &reply) {
@@ -203,8 +225,10 @@ impl Asker {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
-    use crate::engine::{HttpQuestion, Measure};
+    use crate::engine::{HttpQuestion, LogsQuestion, Measure};
 
     fn http() -> Ask {
         let http = serde_json::from_str("{}").unwrap();
@@ -214,6 +238,32 @@ mod tests {
     fn metric(provider: &str) -> Ask {
         let measure = Measure::Value { query: "up".into(), requests: None };
         Ask::Metric { provider: provider.into(), measure: Box::new(measure) }
+    }
+
+    fn logs() -> Ask {
+        let logs = serde_json::from_str(r#"{"pattern": "error"}"#).unwrap();
+        let (since, timeout) = (Timestamp::from_millis(0), crate::api::Duration::default());
+        Ask::Logs(Box::new(LogsQuestion { namespace: "one".into(), pods: Vec::new(), logs, since, timeout }))
+    }
+
+    #[tokio::test]
+    async fn logs_that_never_come_hold_up_nobody_elses_release() {
+        let turns = Turns::default();
+        let (one, other) = (Key::new("one", "shop"), Key::new("other", "shop"));
+        let mut held = Vec::new();
+        for _ in 0..MOST_LOGS {
+            held.push(turns.wait(&one, &logs()).await.unwrap());
+        }
+        assert!(turns.wait(&one, &logs()).now_or_never().is_none(), "it waits for its own");
+        assert!(turns.wait(&other, &logs()).now_or_never().is_some());
+        for namespace in 1..MOST_LOGS_IN_ALL / MOST_LOGS {
+            for _ in 0..MOST_LOGS {
+                held.push(turns.wait(&Key::new(&namespace.to_string(), "shop"), &logs()).await.unwrap());
+            }
+        }
+        assert!(turns.wait(&other, &logs()).now_or_never().is_none(), "so much is in memory");
+        held.pop();
+        assert!(turns.wait(&other, &logs()).now_or_never().is_some());
     }
 
     #[tokio::test]
@@ -239,7 +289,7 @@ mod tests {
         for namespace in 0..10 * FORGOTTEN {
             turns.of(&Key::new(&namespace.to_string(), "shop"), &http());
         }
-        assert!(turns.0.lock().unwrap().len() <= FORGOTTEN + 1);
+        assert!(turns.all.lock().unwrap().len() <= FORGOTTEN + 1);
         assert!(Arc::ptr_eq(&kept, &turns.of(&Key::new("kept", "shop"), &http())));
     }
 }

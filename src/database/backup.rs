@@ -270,7 +270,9 @@ pub(super) async fn restore(server: &Server, directory: &Path, name: &str) -> Re
     let mut backup = known(directory, name)?;
     whole(directory, &backup)?;
     let scratch = Scratch::make(server).await?;
-    let proven = fill(&scratch.url, directory, &backup, &["--no-owner", "--no-privileges"]).await;
+    // A database that has a subscription cannot be dropped.
+    let flags = ["--no-owner", "--no-privileges", "--no-subscriptions"];
+    let proven = fill(&scratch.url, directory, &backup, &flags).await;
     if let Err(why) = proven {
         scratch.remove().await?;
         return Err(why);

@@ -160,15 +160,15 @@ async fn behind(places: &Places, release: &str, applied: &AsApplied) -> Option<S
         }
         Contents::Mounted { paths, files } => {
             let root = &places.files;
-            if paths.iter().any(|path| mounted::is_empty(root, path)) {
+            // What is left of several says by the tools' own tables alone whether it is applied.
+            let left: Vec<String> = paths.iter().filter(|path| !mounted::is_empty(root, path)).cloned().collect();
+            let is_whole = left.len() == paths.len();
+            if left.is_empty() || (is_whole && meant::files_under(root, paths).ok()? == *files) {
                 return None;
             }
-            if meant::files_under(root, paths).ok()? == *files {
-                return None;
-            }
-            match mounted::due(&places.url, root, paths, &[]).await {
+            match mounted::due(&places.url, root, &left, &[]).await {
                 Err(why) => Some(why),
-                Ok(due) if due.is_over() => None,
+                Ok(due) if due.is_over() || (!is_whole && due.names.is_empty()) => None,
                 Ok(due) => Some(changed(&maps, &due.names)),
             }
         }

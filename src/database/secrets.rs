@@ -11,9 +11,12 @@ const MASK: &str = "***";
 /// A password shorter than this is masked where a URL has it, and not in other words.
 const LEAST: usize = 3;
 
+/// What the names of variables with a password end with.
+const NAMES: [&str; 6] = ["PASSWORD", "PASSWD", "_PASS", "_PWD", "SECRET", "TOKEN"];
+
 /// URLs with a password, and settings of one.
 static SHAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let shapes = r#"(?i)(?<before>[a-z][a-z0-9+.-]*://[^\s:/@'"]*:)(?<url>[^\s'"]+)(?<after>@)|(?<name>(?:pg)?password\s*[=:]\s*)(?<value>'[^']*'|"[^"]*"|[^\s&;,]+)"#;
+    let shapes = r#"(?i)(?<before>[a-z][a-z0-9+.-]*://[^\s:/@'"]*:)(?<url>[^\s'"]+)(?<after>@)|(?<name>(?:password|passwd|pwd)["']?\s*[=:]\s*)(?<value>'[^']*'|"[^"]*"|[^\s&;,]+)"#;
     Regex::new(shapes).ok()
 });
 
@@ -38,9 +41,10 @@ impl Secrets {
         let (mut values, mut words) = (Vec::new(), Vec::new());
         for (name, value) in std::env::vars_os() {
             let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
-            if name.to_ascii_uppercase().ends_with("PASSWORD") {
+            let name = name.to_ascii_uppercase();
+            if NAMES.iter().any(|end| name.ends_with(end)) {
                 words.push(value);
-            } else if value.contains("://") && value.contains('@') {
+            } else if value.contains("://") {
                 values.push(value);
             }
         }
@@ -97,6 +101,7 @@ mod tests {
         "jdbc:postgresql://db/x?user=a&password=***&ssl=true"
     )]
     #[case("host=db PGPASSWORD='a b' user=c", "host=db PGPASSWORD=*** user=c")]
+    #[case(r#"{"host":"db","password":"word","pwd": "word"}"#, r#"{"host":"db","password":***,"pwd": ***}"#)]
     #[case("https://example.com:8080/a", "https://example.com:8080/a")]
     #[case("nothing to hide: 5 rows", "nothing to hide: 5 rows")]
     fn no_password_is_told(#[case] text: &str, #[case] told: &str) {

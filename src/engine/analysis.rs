@@ -3,7 +3,7 @@
 
 use crate::api::{
     Analysis, Duration, Metric, NoData, OnFailure, OnInconclusive, ProviderError, StepName, Timestamp, VerdictOutcome,
-    VerdictStatus,
+    VerdictStatus, Workload,
     conditions::Value,
     status::{MAX_TEXT, bounded},
 };
@@ -17,7 +17,9 @@ use super::{
     names::Sides,
     pass::Pass,
     plan::{Extras, Policy, Step},
-    reach, unmeasured, workload,
+    reach,
+    trouble::TOO_MANY_RESTARTS,
+    unmeasured, workload,
 };
 
 /// Measures what is to be measured and takes in what came. Says which metric fails, with the evidence.
@@ -75,10 +77,11 @@ pub fn is_accepted(pass: &Pass<'_>) -> bool {
     full || forward::is_accepted(pass)
 }
 
-/// Whether the manifest says itself how often containers may be started again, or may do so: its templates are not read yet.
-pub fn judges_restarts(policy: &Policy) -> bool {
-    let judges =
-        |metric: &Metric| !metric.dry_run && metric.workload.as_ref().is_some_and(|limits| limits.restarts().is_some());
+/// Whether the manifest lets containers be started again more often than is taken for a failure without it, or may do so: its
+/// templates are not read yet. What allows less is judged beside it, once the candidate has requests.
+pub fn allows_restarts(policy: &Policy) -> bool {
+    let most = |metric: &Metric| metric.workload.as_ref().and_then(Workload::restarts);
+    let judges = |metric: &Metric| !metric.dry_run && most(metric).is_some_and(|most| most >= TOO_MANY_RESTARTS);
     let analysis = policy.analysis.as_ref();
     analysis.is_some_and(|analysis| !analysis.templates.is_empty() || analysis.metrics.iter().any(judges))
 }

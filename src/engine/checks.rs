@@ -109,7 +109,8 @@ fn begun(pass: &Pass<'_>, check: &Check, at: At) -> Option<CheckStatus> {
         slow: 0,
         answered_at: None,
         before: probed.and_then(ended),
-        since: last.and_then(|last| last.answered_at),
+        // Where nobody answered, what is new begins where it did.
+        since: last.and_then(|last| last.answered_at.or(last.since)),
         job: None,
         message: String::new(),
     }))
@@ -282,8 +283,8 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy, check: &Check, state: &mut Chec
         state.outcome = CheckOutcome::Failed;
         let answer = if state.message.is_empty() { "no answer at all" } else { state.message.as_str() };
         let limit = endless.filter(|_| !silent).unwrap_or(limit);
-        let what = match logs::is_unread(state) {
-            true => format!("{answer}; so it is for {limit}"),
+        let what = match check.logs.is_some() && (silent || logs::is_unread(state)) {
+            true => logs::in_vain(answer, limit),
             false => format!("neither passed nor failed within {limit}; {answer}"),
         };
         state.message = bounded(&what, MAX_TEXT);

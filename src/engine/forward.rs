@@ -327,7 +327,7 @@ fn prepared(pass: &mut Pass<'_>, policy: &Policy) -> bool {
         sizes.iter().all(|(entry, size)| pass.revision(&entry.revision).is_some_and(|seen| seen.replicas == *size));
     let (wanted, _) = wanted(pass, policy);
     let least = if pass.status.stable.is_some() { wanted.min(1) } else { wanted };
-    settled && candidate.warm() >= candidate.replicas.max(least)
+    settled && candidate.warm() >= candidate.replicas.max(least) && !pass.traffics().hides(candidate)
 }
 
 /// The candidate's pods take the share of the traffic that is meant, and stable's have made room.
@@ -434,7 +434,7 @@ pub fn is_accepted(pass: &Pass<'_>) -> bool {
 fn look_at_pods(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     let revision = pass.candidate()?;
     let known = pass.status.candidate.as_ref().and_then(|candidate| candidate.problem.clone());
-    let counts_restarts = !analysis::judges_restarts(policy);
+    let counts_restarts = !analysis::allows_restarts(policy);
     let look = trouble::Look { since: looked_since(pass), now: pass.now, counts_restarts };
     let problem = trouble::find(revision, known.as_ref(), look);
     if let Some(candidate) = &mut pass.status.candidate {
@@ -486,7 +486,13 @@ fn overdue(pass: &mut Pass<'_>, policy: &Policy) -> Option<(String, String)> {
     let failure = || pass.candidate().and_then(|candidate| candidate.failure.clone());
     let refused = route::refused(pass).map(|refusal| refusal.text);
     let reason = if refused.is_some() { "RouteNotAccepted" } else { "ProgressDeadlineExceeded" };
-    let why = known.or_else(failure).or(refused).or_else(|| pass.candidate().and_then(trouble::unready));
+    let hidden = || {
+        let named = pass.traffic_spec()?.candidate_service.as_deref()?;
+        let hidden = pass.traffics().hides(pass.candidate()?);
+        hidden.then(|| format!("the EndpointSlices of Service {named} do not show them"))
+    };
+    let why =
+        known.or_else(failure).or(refused).or_else(|| pass.candidate().and_then(trouble::unready)).or_else(hidden);
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     let message = format!(
         "step {} made no progress for {}: {available} of {wanted} pods available{why}",

@@ -61,7 +61,10 @@ pub fn drive(pass: &mut Pass<'_>) -> bool {
             Ok(passed) => open |= !passed,
             Err(failure) => {
                 let automatic = policy.automatic && failure.then == OnFailure::Rollback;
-                return fail(pass, automatic, "CheckFailed", &failure.message);
+                if automatic || state.failure.is_none() {
+                    return fail(pass, automatic, "CheckFailed", &failure.message);
+                }
+                // Beside a failure that waits for a person it says nothing new; what stands after it may.
             }
         }
     }
@@ -131,7 +134,7 @@ pub fn latest(policy: &Policy, state: &ObservationStatus) -> Timestamp {
 fn look_at_pods(pass: &mut Pass<'_>, policy: &Policy, since: Timestamp) -> Option<(String, String)> {
     let known = pass.status.stable.as_ref()?.problem.clone();
     let stable = pass.stable()?;
-    let look = trouble::Look { since, now: pass.now, counts_restarts: !analysis::judges_restarts(policy) };
+    let look = trouble::Look { since, now: pass.now, counts_restarts: !analysis::allows_restarts(policy) };
     let problem = trouble::find(stable, known.as_ref(), look);
     let problem = match shares_fate(pass) {
         true => problem,

@@ -17,6 +17,10 @@ use super::{
 const START: Duration = Duration::from_secs(120);
 /// What of a name of the user's stands in a Job's.
 const MOST_NAME: usize = 24;
+/// How long nodes may take to send what goes to a Service where its EndpointSlices say: kube-proxy gathers changes for a second
+/// (`iptables.minSyncPeriod` of its configuration) before it writes its rules. Until then a connection is refused, or leads
+/// to pods of before.
+const FOLLOWED: Duration = Duration::from_secs(2);
 /// By how much the cache of pods may be behind that of Jobs.
 const BEHIND: Duration = Duration::from_secs(5);
 /// What is told of a Job whose pod somebody deleted.
@@ -145,6 +149,10 @@ pub fn inquire(pass: &mut Pass<'_>, check: &Check, state: &mut CheckStatus) -> R
         return Ok(());
     }
     let run = work(pass, check, state)?;
+    let by_service = matches!(run, Run::Pod(_)) && !state.when.is_before_pods() && state.answered_at.is_none();
+    if by_service && !pass.elapsed(state.started_at, FOLLOWED) {
+        return Ok(());
+    }
     if let Some(denial) = denied(pass, &name) {
         state.message = bounded(&denial.text, 256);
     }

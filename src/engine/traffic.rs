@@ -90,6 +90,14 @@ impl<'a> Traffics<'a> {
         self.seen.candidate_service.as_ref().map_or(0, |service| ready(service, Some(&revision.hash)))
     }
 
+    /// Whether the candidate's Service selects a revision and shows fewer ready pods than it has: EndpointSlices follow pods,
+    /// and what asks the candidate by that Service would find nobody.
+    pub fn hides(&self, candidate: &Revision) -> bool {
+        let own = Selection::Revision(candidate.hash.clone());
+        let selects = self.seen.candidate_service.as_ref().is_some_and(|service| selection(service) == own);
+        selects && self.candidate_endpoints(candidate) < candidate.warm()
+    }
+
     /// Ready endpoints of the Service that are pods of somebody else.
     pub fn foreign_endpoints(&self) -> i32 {
         self.service().map_or(0, foreign_endpoints)

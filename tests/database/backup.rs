@@ -28,6 +28,8 @@ const SCRATCH: &str = "SELECT count(*) FROM pg_database WHERE datname LIKE 'serv
 async fn a_backup_is_proven_by_its_restoration() {
     let server = Server::start().await;
     server.sql(DATA).await;
+    // A copy of it would keep its database from being dropped.
+    server.sql("CREATE SUBSCRIPTION s CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)").await;
     let directory = tempfile::tempdir().unwrap();
     let writing = tokio::spawn({
         let mut connection = server.connect().await;

@@ -353,6 +353,22 @@ async fn a_statement_in_no_transaction_that_fails_is_known_to_have_failed() {
 }
 
 #[tokio::test]
+async fn an_index_that_a_failed_build_left_is_not_taken_for_the_one_that_is_to_be_made() {
+    let server = Server::start().await;
+    server.sql("CREATE TABLE ran (file int); INSERT INTO ran VALUES (1), (1)").await;
+    let all = [("001_index.sql", "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS once ON ran (file)")];
+    assert_eq!(run(&server, &all).await.outcome, WorkOutcome::Failed);
+    server.sql("DELETE FROM ran").await;
+    let report = run(&server, &all).await;
+    assert_eq!(report.outcome, WorkOutcome::Failed, "{report:?}");
+    assert!(why(&report).contains("DROP INDEX CONCURRENTLY public.once, then retry"), "{report:?}");
+    assert_eq!(server.number("SELECT count(*) FROM servicerelease_ledger WHERE state = 'Failed'").await, 1);
+    server.sql("DROP INDEX once").await;
+    let report = run(&server, &all).await;
+    assert_eq!((report.outcome, report.applied.len()), (WorkOutcome::Done, 1), "{report:?}");
+}
+
+#[tokio::test]
 async fn files_that_are_not_what_they_were_change_nothing() {
     let server = Server::start().await;
     run(&server, &COUNTED[..2]).await;

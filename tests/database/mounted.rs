@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use servicerelease::{api::WorkOutcome, database::meant, engine::Report};
+use sqlx_core::migrate::Migrator;
 
 use super::{job, server::Server};
 
@@ -95,7 +96,7 @@ async fn files_of_golang_migrate_are_due_from_its_version_on() {
 }
 
 #[tokio::test]
-async fn files_of_flyway_and_sqlx_are_due_until_their_tables_have_them() {
+async fn files_of_flyway_are_due_until_its_table_has_them() {
     let server = Server::start().await;
     let files = [("V1__a.sql", "DROP TABLE a;"), ("V2__b.sql", DROPS), ("U2__b.sql", "DROP TABLE c;")];
     let mounted = directory(&files);
@@ -109,13 +110,25 @@ async fn files_of_flyway_and_sqlx_are_due_until_their_tables_have_them() {
     server.sql("CREATE ROLE tenant LOGIN; GRANT CREATE ON SCHEMA public TO tenant").await;
     let report = look_as(&server.url_of("tenant", "postgres"), mounted.path(), json!({})).await;
     assert_eq!((report.outcome, report.count), (WorkOutcome::Done, 2), "{report:?}");
+}
 
-    let mounted = directory(&[("1_a_b.sql", "DROP TABLE a;"), ("2_c.up.sql", DROPS)]);
-    server
-        .sql("CREATE TABLE _sqlx_migrations (version bigint, description text, success boolean, execution_time bigint)")
-        .await;
-    server.sql("INSERT INTO _sqlx_migrations VALUES (1, 'a b', true, 1), (2, 'c', false, 1)").await;
-    assert_eq!(look(&server, mounted.path(), json!({})).await.pending, ["2_c.up.sql"]);
+/// By sqlx's own migrator, which is what `sqlx migrate run` calls.
+#[tokio::test]
+async fn files_of_sqlx_are_due_until_it_has_run_them() {
+    let server = Server::start().await;
+    let mut connection = server.connect().await;
+    let mounted = directory(&[("1_customers_b.sql", "CREATE TABLE customers ();")]);
+    Migrator::new(mounted.path()).await.unwrap().run(&mut connection).await.unwrap();
+    write(mounted.path(), &[("2_c.up.sql", DROPS), ("2_c.down.sql", "DROP TABLE d;")]);
+    let report = look(&server, mounted.path(), json!({})).await;
+    assert_eq!((report.pending.as_slice(), report.loses_data), (&["2_c.up.sql".to_owned()][..], true), "{report:?}");
+    Migrator::new(mounted.path()).await.unwrap().run(&mut connection).await.unwrap();
+    let report = look(&server, mounted.path(), json!({})).await;
+    assert_eq!((report.pending.len(), report.loses_data), (0, false), "{report:?}");
+
+    write(mounted.path(), &[("3_e.sql", "DROP TABLE not_there;")]);
+    Migrator::new(mounted.path()).await.unwrap().run(&mut connection).await.unwrap_err();
+    assert_eq!(look(&server, mounted.path(), json!({})).await.pending, ["3_e.sql"]);
 }
 
 #[tokio::test]
@@ -228,4 +241,11 @@ async fn files_of_a_tool_that_counts_as_done_are_what_they_were_or_its_table_has
     assert!(look().await.message.contains("has other contents than when it was applied"), "a script may be");
     fs::remove_file(root.path().join("sql/notes.txt")).unwrap();
     assert_eq!(look().await.outcome, WorkOutcome::Done, "a ConfigMap that is gone brings nothing");
+    // One of two that is gone says nothing of the other one.
+    write(root.path(), &[("sql/3_c.up.sql", "SELECT 1")]);
+    let what = json!({"mounted": {"paths": ["/sql", "/gone"], "files": hash}});
+    let task = json!({"preflight": {"session": true, "limits": {}, "applied": {"maps": ["a", "b"], "what": what}}});
+    let report = job::perform(&server.url(), task, Some(root.path()), &[]).await;
+    let told = "ConfigMap a, b has what is not applied: 3_c.up.sql; ";
+    assert!(report.outcome == WorkOutcome::NotBegun && report.message.starts_with(told), "{report:?}");
 }

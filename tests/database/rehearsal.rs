@@ -93,6 +93,15 @@ async fn what_code_does_is_found_out_where_nobody_can_read_it() {
     assert_eq!(report.rehearsal.unwrap().rewritten, rewritten);
     assert_eq!(server.number("SELECT count(*) FROM victims").await, 3);
 
+    let over = [(
+        "001.sql",
+        "DO $$ BEGIN UPDATE bare SET a = '0'; DELETE FROM victims; INSERT INTO victims VALUES (7), (8), (9); END $$",
+    )];
+    let report = rehearsed(&server, &over, Value::Null).await;
+    assert_eq!((report.outcome, report.loses_data), (WorkOutcome::Done, true), "{report:?}");
+    let told = ["5000 rows of public.bare", "3 rows of public.victims"];
+    assert_eq!(report.risks, told.map(|told| format!("writes over {told} by code that nobody reads")));
+
     let harmless = [("001.sql", "DO $$ BEGIN CREATE TYPE mood AS ENUM ('glad'); END $$")];
     let report = rehearsed(&server, &harmless, Value::Null).await;
     assert_eq!((report.outcome, report.loses_data, report.risks.len()), (WorkOutcome::Done, false, 0), "{report:?}");

@@ -4,13 +4,14 @@
 
 use super::{
     files::{Body, File},
-    statements::words,
+    statements::{Piece, words},
 };
 
 /// How many are told by their place.
 const TOLD: usize = 3;
-/// What rights and labels are of that are the server's.
-const SHARED: [&str; 5] = ["DATABASE", "TABLESPACE", "PARAMETER", "ROLE", "SUBSCRIPTION"];
+/// What rights are of that are the server's; and what labels are of. Tables may have such names, too.
+const WITH_RIGHTS: &[&str] = &["DATABASE", "TABLESPACE", "PARAMETER"];
+const WITH_LABELS: &[&str] = &["DATABASE", "TABLESPACE", "ROLE", "SUBSCRIPTION"];
 /// What can be done about them.
 pub const REMEDY: &str =
     "run that apart from the release, name another server in backup.scratchUrlFrom, or set rehearsal.mode: Skip";
@@ -30,15 +31,23 @@ pub fn told<'a>(files: impl IntoIterator<Item = &'a File>) -> Option<String> {
 fn of_file(file: &File) -> impl Iterator<Item = String> {
     let (Body::Transaction(statements) | Body::Alone(statements)) = &file.body;
     statements.iter().filter_map(|statement| {
-        let what = beyond(&words(&statement.pieces).collect::<Vec<_>>())?;
+        let what = beyond(&statement.pieces)?;
         Some(format!("{}, line {}: {what}", file.name, statement.line))
     })
 }
 
-/// What a statement does beyond its database, by its words without names in quotes.
-fn beyond(words: &[&str]) -> Option<String> {
-    let on = words.iter().position(|word| *word == "ON");
-    match words {
+/// What a statement does beyond its database.
+fn beyond(pieces: &[Piece]) -> Option<String> {
+    let on = pieces.iter().position(|piece| piece.word() == Some("ON"));
+    // A kind of object, and one of that kind; else a table of that name.
+    let object = |kinds: &'static [&str]| {
+        let after = pieces.get(on? + 1..)?;
+        let kind = kinds.iter().find(|kind| after.first().and_then(Piece::word) == Some(kind))?;
+        let ends =
+            |piece: &Piece| matches!(piece, Piece::Mark(_)) || matches!(piece.word(), Some("TO" | "FROM" | "IS"));
+        after.get(1).is_some_and(|piece| !ends(piece)).then_some(kind)
+    };
+    match words(pieces).collect::<Vec<_>>().as_slice() {
         // That of a foreign server is the database's.
         [_, "USER", "MAPPING", "FOR" | "IF", ..] => None,
         [
@@ -49,11 +58,8 @@ fn beyond(words: &[&str]) -> Option<String> {
         | [verb @ "ALTER", object @ "SYSTEM", ..]
         | [verb @ ("DROP" | "REASSIGN"), object @ "OWNED", ..] => Some(format!("{verb} {object}")),
         [verb @ ("GRANT" | "REVOKE"), ..] if on.is_none() => Some(format!("{verb} of a role")),
-        [verb @ ("GRANT" | "REVOKE"), ..] | [verb @ "SECURITY", "LABEL", ..] => {
-            let on = on?;
-            let object = SHARED.iter().find(|object| words.get(on + 1) == Some(object))?;
-            Some(format!("{verb} ... ON {object}"))
-        }
+        [verb @ ("GRANT" | "REVOKE"), ..] => Some(format!("{verb} ... ON {}", object(WITH_RIGHTS)?)),
+        ["SECURITY", "LABEL", ..] => Some(format!("SECURITY LABEL ... ON {}", object(WITH_LABELS)?)),
         _ => None,
     }
 }
@@ -81,11 +87,16 @@ mod tests {
     #[case("REVOKE \"on\" FROM app", Some("REVOKE of a role"))]
     #[case("REVOKE CONNECT ON DATABASE shop FROM app", Some("REVOKE ... ON DATABASE"))]
     #[case("GRANT SET ON PARAMETER work_mem TO app", Some("GRANT ... ON PARAMETER"))]
-    #[case("SECURITY LABEL FOR x ON ROLE app IS 'y'", Some("SECURITY ... ON ROLE"))]
+    #[case("SECURITY LABEL FOR x ON ROLE app IS 'y'", Some("SECURITY LABEL ... ON ROLE"))]
     #[case::of_a_foreign_server("CREATE USER MAPPING IF NOT EXISTS FOR app SERVER s", None)]
     #[case("DROP USER MAPPING FOR app SERVER s", None)]
     #[case("GRANT SELECT ON ALL TABLES IN SCHEMA public TO app", None)]
     #[case("GRANT SELECT ON \"database\" TO app", None)]
+    #[case("GRANT CONNECT ON DATABASE \"shop\" TO app", Some("GRANT ... ON DATABASE"))]
+    #[case::a_table_of_that_name("GRANT SELECT ON role TO app", None)]
+    #[case::a_table_of_that_name("REVOKE ALL ON subscription FROM PUBLIC", None)]
+    #[case::a_table_of_that_name("GRANT SELECT ON database, parameter TO app", None)]
+    #[case::a_table_of_that_name("REVOKE ALL ON tablespace FROM app", None)]
     #[case("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO app", None)]
     #[case("SET ROLE app", None)]
     #[case("ALTER TABLE ALL IN TABLESPACE a SET TABLESPACE b", None)]
@@ -94,7 +105,7 @@ mod tests {
     #[case("DO $$ BEGIN CREATE ROLE r; END $$", None)]
     fn what_is_the_whole_servers_is_known(#[case] sql: &str, #[case] expected: Option<&str>) {
         let statement = &statements::split(sql).unwrap()[0];
-        assert_eq!(beyond(&words(&statement.pieces).collect::<Vec<_>>()).as_deref(), expected);
+        assert_eq!(beyond(&statement.pieces).as_deref(), expected);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     files::{Body, File, Wrong},
     ledger::{self, Entry, Ledger},
     risks,
+    statements::{Statement, words},
 };
 
 /// How long a server process may take to notice that its client is gone.
@@ -167,6 +168,38 @@ pub async fn invalid_indexes(connection: &mut PgConnection) -> Result<Vec<String
                    JOIN pg_catalog.pg_class c ON c.oid = indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace \
                    WHERE NOT indisvalid AND relkind = 'i' AND nspname !~ '^pg_' ORDER BY 1";
     sqlx::query_scalar(invalid).persistent(false).fetch_all(connection).await
+}
+
+/// An index that statements make unless it is there (IF NOT EXISTS), and that was invalid before: a build that failed has left
+/// it, and nothing uses it. None: there is no such one.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn passed_over(
+    connection: &mut PgConnection,
+    before: &[String],
+    statements: &[Statement],
+) -> Result<Option<String>, sqlx::Error> {
+    let unless = |statement: &&Statement| {
+        let said: Vec<&str> = words(&statement.pieces).collect();
+        statement.is_concurrent() && said.windows(3).any(|said| said == ["IF", "NOT", "EXISTS"])
+    };
+    let made: Vec<&Statement> = statements.iter().filter(unless).collect();
+    if made.is_empty() || before.is_empty() {
+        return Ok(None);
+    }
+    let is_named = |index: &&String| {
+        let name = index.rsplit('.').next().unwrap_or_default().trim_matches('"');
+        made.iter().flat_map(|statement| &statement.pieces).filter_map(risks::part).any(|part| part == name)
+    };
+    let invalid = invalid_indexes(connection).await?;
+    let left = invalid.iter().filter(|index| before.contains(index)).find(is_named);
+    Ok(left.map(|index| {
+        format!(
+            "index {index} was there and is invalid, so that IF NOT EXISTS has passed over it: \
+             DROP INDEX CONCURRENTLY {index}, then retry"
+        )
+    }))
 }
 
 /// The name of the file that takes another one back.

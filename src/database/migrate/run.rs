@@ -556,6 +556,12 @@ impl<'a> Run<'a> {
             let partly = done > 0 || statement.is_concurrent();
             return Err(if partly { Stop::Partly } else { Stop::Failed }(file.name.clone(), why));
         }
+        let before = self.invalid_before.as_deref().unwrap_or_default();
+        if let Some(why) = pending::passed_over(connection, before, statements).await? {
+            let unnoted = noted(ledger.note(connection, file, "Failed").await)?.err();
+            let unnoted = unnoted.map(|unnoted| format!(", which cannot be noted: {unnoted}")).unwrap_or_default();
+            return Err(Stop::Failed(file.name.clone(), format!("{why}{unnoted}")));
+        }
         noted(ledger.note(connection, file, "Applied").await)?
             .map_err(|why| Stop::unnoted(ledger, file, &format!("it is done, which cannot be noted: {why}")))
     }

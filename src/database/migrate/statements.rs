@@ -201,8 +201,18 @@ fn kind(words: &[&str]) -> Kind {
         ["VACUUM", ..]
         | ["ALTER", "SYSTEM", ..]
         | ["CREATE" | "DROP", "DATABASE" | "TABLESPACE" | "SUBSCRIPTION", ..]
-        | ["REINDEX", "DATABASE" | "SYSTEM", ..]
         | ["CLUSTER"] => Kind::Alone,
+        // Its options come first.
+        ["REINDEX", rest @ ..]
+            if rest
+                .iter()
+                .find(|word| matches!(**word, "INDEX" | "TABLE" | "SCHEMA" | "DATABASE" | "SYSTEM"))
+                .is_some_and(|what| matches!(*what, "SCHEMA" | "DATABASE" | "SYSTEM")) =>
+        {
+            Kind::Alone
+        }
+        ["ALTER", "DATABASE", rest @ ..] if rest.windows(2).any(|pair| pair == ["SET", "TABLESPACE"]) => Kind::Alone,
+        ["ALTER", "SUBSCRIPTION", rest @ ..] if rest.contains(&"PUBLICATION") => Kind::Alone,
         ["CREATE" | "DROP" | "REINDEX" | "ALTER", rest @ ..] if rest.contains(&"CONCURRENTLY") => Kind::Alone,
         _ => Kind::Plain,
     }
@@ -276,6 +286,12 @@ mod tests {
     #[case("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON t (a)", Kind::Alone)]
     #[case("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", Kind::Alone)]
     #[case("VACUUM ANALYZE t", Kind::Alone)]
+    #[case("REINDEX (VERBOSE) DATABASE shop", Kind::Alone)]
+    #[case("REINDEX SCHEMA public", Kind::Alone)]
+    #[case("REINDEX TABLE database", Kind::Plain)]
+    #[case("ALTER DATABASE shop SET TABLESPACE fast", Kind::Alone)]
+    #[case("ALTER DATABASE shop SET timezone = 'UTC'", Kind::Plain)]
+    #[case("ALTER SUBSCRIPTION s REFRESH PUBLICATION", Kind::Alone)]
     #[case("REFRESH MATERIALIZED VIEW CONCURRENTLY v", Kind::Plain)]
     #[case("CREATE INDEX i ON t (\"concurrently\")", Kind::Plain)]
     #[case("begin work", Kind::Begin)]

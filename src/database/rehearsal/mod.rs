@@ -242,7 +242,10 @@ async fn observed(
     // What a statement says of itself has its place; and one that finds no row here may find some in earnest.
     let known =
         |wanted: fn(risks::Risk) -> bool| written.iter().filter(move |(_, _, risk)| wanted(*risk)).map(risks::line);
-    let losing = data.into_iter().chain(known(|risk| risk.is_told() && !risk.refuses_rows()));
+    // Nobody read what overwrites them.
+    let runs_code = written.iter().any(|(_, _, risk)| *risk == risks::Risk::RunsCode);
+    let by_code = if runs_code { before.overwritten(rows, &counted, &touched) } else { Vec::new() };
+    let losing = data.into_iter().chain(by_code).chain(known(|risk| risk.is_told() && !risk.refuses_rows()));
     // Where all of it ran it is known which columns have a default.
     let refusing: Vec<String> = if fault.is_none() { refused } else { known(risks::Risk::refuses_rows).collect() };
     let risks = losing.chain(refusing).collect();

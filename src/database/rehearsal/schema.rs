@@ -96,6 +96,23 @@ impl Schema {
         all.into_iter().map(|(_, told)| told).collect()
     }
 
+    /// The rows that were there and were written over, or deleted and made anew, in words: of how many there are nothing is seen.
+    pub fn overwritten(
+        &self,
+        rows: &BTreeMap<String, i64>,
+        counted: &BTreeMap<String, i64>,
+        touched: &Touched,
+    ) -> Vec<String> {
+        let count = |all: &BTreeMap<String, i64>, table: &str| all.get(table).copied().unwrap_or(0);
+        let told = self.tables.iter().filter_map(|(oid, table)| {
+            let (updated, deleted) = touched.0.get(oid).copied()?;
+            let gone = (count(rows, &table.name) - count(counted, &table.name)).max(0);
+            let written = updated + (deleted - gone).max(0);
+            (written > 0).then(|| format!("writes over {written} rows of {} by code that nobody reads", table.name))
+        });
+        told.collect()
+    }
+
     /// What has become of what was there, with the rows of each table before and after.
     pub fn lost(&self, after: &Self, rows: &BTreeMap<String, i64>, counted: &BTreeMap<String, i64>) -> Lost {
         let mut lost = Lost::default();

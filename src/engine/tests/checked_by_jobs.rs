@@ -25,6 +25,14 @@ fn smoke(more: &Value) -> Value {
     json!([check])
 }
 
+/// Releases an image, and waits until nodes have followed the Service by which a Job goes to it.
+fn release(world: &mut World, image: &str) {
+    world.set_image(image);
+    world.settle();
+    world.wait(2);
+    world.settle();
+}
+
 /// Ends the Job that runs.
 fn end(world: &mut World, code: i32) {
     end_with(world, code, "p95 was 900ms");
@@ -59,8 +67,7 @@ fn created(world: &World) -> Vec<String> {
 #[test]
 fn a_job_runs_once_and_its_success_lets_the_candidate_have_traffic() {
     let mut world = with_checks(smoke(&json!({})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     let status = world.status();
     let name = status.checks[0].job.clone().unwrap();
     assert_eq!(created(&world), std::slice::from_ref(&name));
@@ -78,8 +85,7 @@ fn a_job_runs_once_and_its_success_lets_the_candidate_have_traffic() {
 #[test]
 fn what_a_job_needs_to_know_is_in_its_environment_and_no_service_takes_it_for_a_pod() {
     let mut world = with_checks(smoke(&json!({"timeout": "90s"})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     let job = world.log.iter().find_map(|effect| match effect {
         Effect::CreateJob(new) => Some((**new).clone()),
         _ => None,
@@ -125,8 +131,7 @@ fn a_job_knows_the_candidate_by_the_service_that_leads_to_it(
 #[test]
 fn a_job_that_fails_takes_the_candidate_back_with_what_it_said() {
     let mut world = with_checks(smoke(&json!({})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     end(&mut world, 99);
     let status = world.status();
     assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "CheckFailed"));
@@ -136,8 +141,7 @@ fn a_job_that_fails_takes_the_candidate_back_with_what_it_said() {
         status.message
     );
     assert_eq!(world.seen.jobs.len(), 1, "its log stays");
-    world.set_image("v3");
-    world.settle();
+    release(&mut world, "v3");
     assert_eq!(created(&world).len(), 2);
     assert_eq!(world.seen.jobs.len(), 1, "the log of the last release is gone");
 }
@@ -145,8 +149,7 @@ fn a_job_that_fails_takes_the_candidate_back_with_what_it_said() {
 #[test]
 fn each_attempt_is_a_job_of_its_own() {
     let mut world = with_checks(smoke(&json!({"failureThreshold": 2, "successThreshold": 2, "interval": "5s"})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     for (code, attempts) in [(1, 1), (0, 2)] {
         end(&mut world, code);
         assert_eq!((outcome(&world), world.seen.jobs.len()), ((CheckOutcome::Running, attempts), 1));
@@ -161,8 +164,7 @@ fn each_attempt_is_a_job_of_its_own() {
 #[test]
 fn a_release_that_is_aborted_takes_its_running_job_along() {
     let mut world = with_checks(smoke(&json!({})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     assert_eq!(world.seen.jobs.len(), 1);
     world.say(Action::Abort, |_| {});
     world.settle();
@@ -173,8 +175,7 @@ fn a_release_that_is_aborted_takes_its_running_job_along() {
 #[test]
 fn a_job_that_the_api_server_refuses_fails_the_check_with_its_words() {
     let mut world = with_checks(smoke(&json!({})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     let name = world.status().checks[0].job.clone().unwrap();
     world.seen.jobs.clear();
     let refused = |text: &str, definite: bool| Some(Denial { text: format!("create Job {text}"), definite });
@@ -226,8 +227,7 @@ fn a_job_that_is_not_done_in_its_time_says_what_held_it_up(
     #[case] told: &str,
 ) {
     let mut world = with_checks(smoke(&json!({})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     world.seen.jobs[0].stuck = stuck.map(str::to_owned);
     world.settle();
     if stuck.is_some() {
@@ -254,8 +254,7 @@ fn a_job_that_is_not_done_in_its_time_says_what_held_it_up(
 #[test]
 fn a_job_whose_pod_was_deleted_is_no_success() {
     let mut world = with_checks(smoke(&json!({})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     world.seen.jobs[0].pod = JobPod::Gone;
     world.seen.jobs[0].end = Some(ended(world.now, true, "Completed"));
     world.settle();
@@ -271,8 +270,7 @@ fn a_job_whose_pod_was_deleted_is_no_success() {
 #[test]
 fn a_job_that_gets_no_pod_says_so_while_it_waits_and_in_the_end() {
     let mut world = with_checks(smoke(&json!({})));
-    world.set_image("v2");
-    world.settle();
+    release(&mut world, "v2");
     world.seen.jobs[0].pod = JobPod::NotYet;
     world.settle();
     let told = |world: &World| world.status().checks[0].message.clone();

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod analysed;
+mod by_service;
 mod checked;
 mod checked_by_jobs;
 mod commands;
@@ -10,6 +11,7 @@ mod compared;
 mod contested;
 mod held;
 mod judged;
+mod logs;
 mod looks;
 mod observed;
 mod providers;
@@ -27,7 +29,6 @@ mod unaccepted;
 mod unfair;
 mod unmeasured;
 mod unproven;
-mod unread;
 mod unready;
 mod unserved;
 mod watched;

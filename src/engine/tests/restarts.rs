@@ -66,6 +66,20 @@ fn where_a_metric_says_how_many_restarts_there_may_be_that_rules() {
     assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "AnalysisFailed"), "{}", status.message);
 }
 
+/// No metric is judged before the candidate has requests.
+#[test]
+fn a_metric_that_allows_fewer_restarts_does_not_let_more_pass_before_the_first_requests() {
+    let mut world = with_metric(json!({"name": "pods", "workload": {"maxRestarts": 0}}));
+    world.edit(|spec| spec.strategy = serde_json::from_value(json!({"blueGreen": {"autoPromote": false}})).unwrap());
+    world.set_image("v2");
+    minutes(&mut world, 2);
+    assert_eq!((weight(&world), world.phase()), (0, Phase::Paused), "{}", world.status().message);
+    world.touch = |image, pod| restarted(image, pod, 3);
+    minutes(&mut world, 2);
+    let status = world.status();
+    assert_eq!((status.phase, status.reason.as_str()), (Phase::RolledBack, "RestartsExceeded"), "{}", status.message);
+}
+
 #[test]
 fn the_third_restart_takes_what_is_observed_back() {
     let mut world = observed_beside(blue_green(), None);

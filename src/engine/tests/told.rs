@@ -146,6 +146,8 @@ fn what_the_pod_of_a_job_lacked_is_told_at_its_end() {
     let mut world = with_checks(json!([job]));
     world.set_image("v2");
     world.settle();
+    world.wait(2);
+    world.settle();
     world.seen.jobs[0].stuck = Some("CreateContainerConfigError: secret \"nosuch\" not found".into());
     world.settle();
     let message = "DeadlineExceeded: Job was active longer than specified deadline".into();

@@ -22,7 +22,7 @@ use super::{Cluster, World, operator};
 const LIMIT: Duration = Duration::from_secs(1500);
 
 /// Characters of a failure in the summary.
-const MOST_OF_WHY: usize = 2000;
+const MOST_OF_WHY: usize = 600;
 
 /// What a scenario does to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,7 +185,8 @@ fn summary(results: &BTreeMap<&'static str, Outcome>, took: Duration) -> ExitCod
         took.as_secs_f64()
     );
     for (name, why) in &failed {
-        let short: String = why.trim().chars().take(MOST_OF_WHY).collect();
+        let line = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        let short: String = line.chars().take(MOST_OF_WHY).collect();
         println!("  failed: {name}: {short}\n  see {}", log(name).display());
     }
     ExitCode::from(u8::from(!failed.is_empty()))

@@ -13,6 +13,7 @@ mod writes;
 
 use super::files::{Body, File};
 
+pub use pieces::part;
 pub use reader::Reader;
 
 /// What a statement may do that cannot be undone by undoing the migration.

@@ -47,8 +47,11 @@ impl Reader {
                 }
                 Vec::new()
             }
-            ["SELECT", ..] => self.selects(pieces, &all),
-            ["INSERT" | "UPDATE" | "DELETE" | "MERGE" | "WITH" | "COPY", ..] => writes::risks(&self.made, pieces),
+            ["SELECT" | "VALUES", ..] => self.selects(pieces, &all),
+            ["INSERT" | "UPDATE" | "DELETE" | "MERGE" | "WITH" | "COPY", ..] => {
+                let risks = writes::risks(&self.made, pieces);
+                risks.into_iter().chain(self.selects(pieces, &all)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -109,8 +112,12 @@ impl Reader {
             named.into_iter().for_each(|name| self.made.function(name));
             return Vec::new();
         }
-        let Some(table) = after("TABLE") else { return Vec::new() };
-        let risks = writes::risks(&self.made, pieces);
+        // What stands there by a query is made by running it; a view is not.
+        let queries = |pair: &[&str]| pair[0] == "AS" && matches!(pair[1], "SELECT" | "WITH" | "VALUES");
+        let is_run = (begin.contains(&"TABLE") || begin.contains(&"MATERIALIZED")) && all.windows(2).any(queries);
+        let called = if is_run { self.selects(pieces, all) } else { Vec::new() };
+        let Some(table) = after("TABLE") else { return called };
+        let risks: Vec<Risk> = writes::risks(&self.made, pieces).into_iter().chain(called).collect();
         // Of one that may have been there, that goes with the session, or whose rows come by another one, nobody knows.
         let others = begin.iter().any(|word| matches!(*word, "TEMP" | "TEMPORARY" | "FOREIGN"));
         if let Some((name, rest)) = name(table).filter(|_| !others && !begins(table, &["IF", "NOT", "EXISTS"]))

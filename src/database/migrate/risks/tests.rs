@@ -152,6 +152,12 @@ fn what_altering_a_table_risks(#[case] actions: &str, #[case] expected: &[Risk])
 #[case::that_is_taken_away("ALTER TABLE a ADD b int NOT NULL DEFAULT 1; ALTER TABLE a ALTER b DROP DEFAULT", &[Risk::RequiresValue])]
 #[case::and_no_longer_required("ALTER TABLE a ADD b int NOT NULL DEFAULT 1; ALTER TABLE a ALTER b DROP NOT NULL; ALTER TABLE a ALTER b DROP DEFAULT", &[])]
 #[case::a_function("CREATE FUNCTION tidy() RETURNS void LANGUAGE sql AS ''; SELECT s.tidy()", &[Risk::RunsCode])]
+#[case::a_function_among_values("CREATE FUNCTION tidy() RETURNS int LANGUAGE sql AS ''; VALUES (tidy())", &[Risk::RunsCode])]
+#[case::a_function_that_gives_rows("CREATE FUNCTION tidy() RETURNS int LANGUAGE sql AS ''; INSERT INTO log SELECT tidy()", &[Risk::RunsCode])]
+#[case::a_function_behind_with("CREATE FUNCTION tidy() RETURNS int LANGUAGE sql AS ''; WITH x AS (SELECT 1) SELECT tidy() FROM x", &[Risk::RunsCode])]
+#[case::a_function_that_makes_a_table("CREATE FUNCTION tidy() RETURNS int LANGUAGE sql AS ''; CREATE TABLE t AS SELECT tidy()", &[Risk::RunsCode])]
+#[case::a_function_that_a_view_would_call("CREATE FUNCTION tidy() RETURNS int LANGUAGE sql AS ''; CREATE VIEW v AS SELECT tidy()", &[])]
+#[case::a_function_that_is_a_default("CREATE FUNCTION tidy() RETURNS int LANGUAGE sql AS ''; CREATE TABLE t (a int DEFAULT tidy())", &[])]
 #[case::that_changes_nothing("CREATE FUNCTION tidy() RETURNS int IMMUTABLE LANGUAGE sql AS ''; SELECT tidy()", &[])]
 fn what_the_files_have_made_counts(#[case] sql: &str, #[case] expected: &[Risk]) {
     assert_eq!(of_last(sql), expected);
