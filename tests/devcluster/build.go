@@ -51,7 +51,7 @@ var programs = []program{
 	{name: "helm", module: "tools/helm", target: "helm.sh/helm/v3/cmd/helm", cold: "2 min"},
 	{name: "kubectl", module: "kube", target: "k8s.io/kubernetes/cmd/kubectl", cold: "1.5 min", ldflags: versionFlags},
 	{name: "gateway-api", module: "tools/gateway-api", cold: "5 s", extra: copyGatewayCRDs, edition: "standard"},
-	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "10 min", trim: trimTraefik, extra: copyTraefikCRDs, edition: "crds, no DNS providers"},
+	{name: "traefik", module: "tools/traefik", target: "github.com/traefik/traefik/v3/cmd/traefik", cold: "4 min", trim: trimTraefik, extra: copyTraefikCRDs, edition: "crds, no DNS providers"},
 	{name: "contour", module: "tools/contour", target: "github.com/projectcontour/contour/cmd/contour", cold: "3 min", extra: copyContourCRDs, edition: "crds"},
 	{name: "envoy", module: "tools/envoy", cold: "10 s", extra: unpackEnvoy},
 	{name: "prometheus", cold: "5 s", extra: unpackPrometheus, edition: "debian"},

@@ -1,7 +1,7 @@
 //! L3: what is observed is asked when its time has come.
 
 use servicerelease::{
-    api::{Check, CheckOutcome, CheckStatus, Phase},
+    api::{Check, CheckOutcome, CheckStatus, Duration, Phase},
     engine::{Effect, TemplateCheck},
 };
 
@@ -35,6 +35,9 @@ impl Checker {
         }
     }
 }
+
+/// How long a Job waits until nodes have followed the Service that it goes by.
+const FOLLOWED: Duration = Duration::from_secs(2);
 
 /// Whether the engine comes to what is observed, and sees the world as it is.
 fn is_driven(work: &Work) -> bool {
@@ -73,6 +76,7 @@ fn is_asked(work: &Work, check: &Check, state: &CheckStatus) -> bool {
             decision.questions.iter().any(|question| question.id.starts_with(&id))
                 || state.job.as_ref().is_some_and(|name| jobs.any(|it| it == name) || made.any(|it| it == name))
                 || work.now.since(last) < check.interval
+                || (check.job.is_some() && work.now.since(state.started_at) < FOLLOWED)
         }
     }
 }
