@@ -86,7 +86,7 @@ fn canary(seconds: u32, metric: &str) -> String {
 
 /// All of them are, and stable's pods are kept.
 fn switched(seconds: u32, metric: &str) -> String {
-    watched(seconds, metric, "strategy: {blueGreen: {}}, observation: {duration: 1h}, rollback: {keepPrevious: 1h}")
+    watched(seconds, metric, "strategy: {blueGreen: {}}, rollback: {keepPrevious: 1h}")
 }
 
 fn watched(seconds: u32, metric: &str, strategy: &str) -> String {
@@ -129,7 +129,8 @@ async fn metric(world: &World, seconds: u32, spec: fn(u32, &str) -> String, (by,
         name: format!("metric every {seconds} s, {by}"),
         through,
         spec: spec(seconds, &metric),
-        then: "{}",
+        // The first version would be observed, too.
+        then: if through == Through::Service { "{spec: {observation: {duration: 1h}}}" } else { "{}" },
         change: "{\"pool_active\": 20}",
         reason: "AnalysisFailed",
         shown: Shown::Sample,
