@@ -419,9 +419,10 @@ mod tests {
                         held.push(respond);
                         continue;
                     }
-                    Some("bad") => (200, "2026-01-01T00:00:07Z error\n".to_owned()),
-                    Some("good") => (200, String::new()),
-                    Some("bytes") => (200, "2026-01-01T00:00:07Z error \u{e4}\n".to_owned()),
+                    Some("bad") => (200, b"2026-01-01T00:00:07Z error\n".to_vec()),
+                    Some("good") => (200, Vec::new()),
+                    // Latin-1, which is no UTF-8.
+                    Some("bytes") => (200, b"2026-01-01T00:00:07Z error \xe4\n".to_vec()),
                     other => {
                         let (message, kind) = match other.unwrap_or_default() {
                             "gone" => ("pods \"gone\" not found", "pods"),
@@ -436,12 +437,9 @@ mod tests {
                         };
                         let details = serde_json::json!({"kind": kind});
                         let status = serde_json::json!({"code": code, "message": message, "status": "Failure", "details": details});
-                        (code, status.to_string())
+                        (code, status.to_string().into_bytes())
                     }
                 };
-                // One byte of Latin-1, which is no UTF-8.
-                let text = text.replace('\u{e4}', "\u{1}").into_bytes();
-                let text: Vec<u8> = text.into_iter().map(|byte| if byte == 1 { 0xe4 } else { byte }).collect();
                 respond.send_response(http::Response::builder().status(code).body(Body::from(text)).unwrap());
             }
         });
